@@ -1,0 +1,5 @@
+DROP INDEX idx_metadata_stamps_namespace_file_hash_created_at_id;
+DROP INDEX idx_workflow_exec_metadata_gin;
+DROP INDEX idx_workflow_executions_namespace_workflow_type_started_at_id;
+DROP INDEX idx_workflow_executions_namespace_current_state_started_at_id;
+DROP INDEX idx_workflow_executions_namespace_started_at_id;

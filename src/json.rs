@@ -1,0 +1,215 @@
+//! JSON documents: `google.protobuf.Struct` on the wire, JSONB in the database.
+//!
+//! [`Struct`] is the wire's type. It is ours rather than prost's because prost
+//! refuses a message that nests deeper than 100, which is about 33 levels of
+//! JSON, with nothing but a decoding error; ours keeps what is wrong with a
+//! document, so that the answer can name the field.
+
+use std::fmt;
+
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    serialize::{self, IsNull, Output, ToSql},
+    sql_types::Jsonb,
+};
+use serde_json::{Map, Value};
+
+mod wire;
+
+/// The deepest nesting of a document; the document itself is level 1.
+/// Deep enough for anything that people write, shallow enough for recursion.
+pub const MAX_DEPTH: usize = 64;
+
+/// The longest document, in bytes of JSON text. PostgreSQL would take 255 MiB,
+/// but every reader of the row would have to take it too.
+pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// Why a document is not acceptable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It nests deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// Its JSON text is longer than [`MAX_BYTES`].
+    TooLarge,
+    /// It has a number that JSON cannot say: NaN or an infinity.
+    NotFinite,
+    /// It has a NUL character, in a string or in a key; JSONB cannot store it.
+    Nul,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::TooDeep => write!(f, "must not nest deeper than {MAX_DEPTH} levels"),
+            Fault::TooLarge => write!(f, "must not be longer than {MAX_BYTES} bytes of JSON text"),
+            Fault::NotFinite => f.write_str("must not contain NaN or an infinite number"),
+            Fault::Nul => f.write_str("must not contain a NUL character"),
+        }
+    }
+}
+
+/// `google.protobuf.Struct` as it came, or as it is about to go, over the wire.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Struct {
+    fields: Map<String, Value>,
+    fault: Option<Fault>,
+}
+
+/// A JSON object that the database can store and every client can read.
+#[derive(Debug, Clone, Default, PartialEq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Jsonb)]
+pub struct JsonObject(Map<String, Value>);
+
+impl JsonObject {
+    /// Applies a JSON Merge Patch (RFC 7396): objects are merged, null removes
+    /// a key, anything else replaces.
+    ///
+    /// # Errors
+    /// [`Fault::TooLarge`] if the result would be.
+    pub fn merge(&mut self, patch: &JsonObject) -> Result<(), Fault> {
+        merge_patch(&mut self.0, &patch.0);
+        self.check_size()
+    }
+
+    /// Whether the object has no keys.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn check_size(&self) -> Result<(), Fault> {
+        let mut size = Size(0);
+        match serde_json::to_writer(&mut size, &self.0) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Fault::TooLarge),
+        }
+    }
+}
+
+fn merge_patch(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (key, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(key);
+            }
+            Value::Object(patch) => {
+                let slot = target.entry(key.as_str()).or_insert(Value::Null);
+                if !slot.is_object() {
+                    *slot = Value::Object(Map::new());
+                }
+                if let Value::Object(target) = slot {
+                    merge_patch(target, patch);
+                }
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                target.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// A writer that only counts, and fails when it has counted too far.
+struct Size(usize);
+
+impl std::io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        if self.0 > MAX_BYTES {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TryFrom<Struct> for JsonObject {
+    type Error = Fault;
+
+    fn try_from(document: Struct) -> Result<Self, Fault> {
+        if let Some(fault) = document.fault {
+            return Err(fault);
+        }
+        let object = JsonObject(document.fields);
+        object.check_size()?;
+        Ok(object)
+    }
+}
+
+impl From<JsonObject> for Struct {
+    fn from(object: JsonObject) -> Self {
+        Struct {
+            fields: object.0,
+            fault: None,
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Struct {
+    fn from(fields: Map<String, Value>) -> Self {
+        Struct {
+            fields,
+            fault: None,
+        }
+    }
+}
+
+impl From<Struct> for Map<String, Value> {
+    fn from(document: Struct) -> Self {
+        document.fields
+    }
+}
+
+/// The version byte that opens the binary form of JSONB.
+const JSONB_VERSION: u8 = 1;
+
+impl ToSql<Jsonb, Pg> for JsonObject {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        std::io::Write::write_all(out, &[JSONB_VERSION])?;
+        serde_json::to_writer(out, &self.0)?;
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Jsonb, Pg> for JsonObject {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        match value.as_bytes().split_first() {
+            Some((&JSONB_VERSION, text)) => Ok(JsonObject(serde_json::from_slice(text)?)),
+            _ => Err("unknown version of JSONB".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> JsonObject {
+        match value {
+            Value::Object(fields) => JsonObject(fields),
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_merges_removes_and_replaces() {
+        let mut target = object(json!({"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5}));
+        let patch = object(json!({"a": {"b": 9, "c": null}, "d": {"x": 1}, "e": null, "f": "new"}));
+        target.merge(&patch).unwrap();
+        assert_eq!(target, object(json!({"a": {"b": 9}, "d": {"x": 1}, "f": "new"})));
+    }
+
+    #[test]
+    fn a_merge_that_grows_past_the_limit_is_refused() {
+        let half = "x".repeat(MAX_BYTES / 2);
+        let mut target = object(json!({"a": half}));
+        let patch = object(json!({"b": half}));
+        assert_eq!(target.merge(&patch), Err(Fault::TooLarge));
+    }
+}

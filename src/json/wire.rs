@@ -1,0 +1,384 @@
+//! `google.protobuf.Struct`, `Value` and `ListValue` in protobuf's wire format,
+//! straight from and to serde_json's values.
+
+use prost::{
+    DecodeError, Message,
+    bytes::{Buf, BufMut},
+    encoding::{
+        DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
+        encoded_len_varint, key_len, skip_field,
+    },
+};
+use serde_json::{Map, Number, Value};
+
+use super::{Fault, MAX_DEPTH, Struct};
+
+/// `Struct.fields`, a map, and `ListValue.values`.
+const ENTRIES: u32 = 1;
+const ENTRY_KEY: u32 = 1;
+const ENTRY_VALUE: u32 = 2;
+/// The alternatives of `Value.kind`.
+const NULL_VALUE: u32 = 1;
+const NUMBER_VALUE: u32 = 2;
+const STRING_VALUE: u32 = 3;
+const BOOL_VALUE: u32 = 4;
+const STRUCT_VALUE: u32 = 5;
+const LIST_VALUE: u32 = 6;
+
+/// Integers up to here are exact in a double, and are stored as integers.
+const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
+
+impl Message for Struct {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        encode_fields(&self.fields, buffer);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag != ENTRIES || wire_type != WireType::LengthDelimited {
+            return skip_field(wire_type, tag, buffer, context);
+        }
+        let entry = take(buffer)?;
+        let mut decoder = Decoder { fault: self.fault };
+        decoder.entry(&mut self.fields, &entry, 1)?;
+        self.fault = decoder.fault;
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        fields_len(&self.fields)
+    }
+
+    fn clear(&mut self) {
+        *self = Struct::default();
+    }
+}
+
+/// Reads values; remembers the first thing that is wrong with them. After
+/// [`Fault::TooDeep`] it does not go further down, so its stack is bounded.
+struct Decoder {
+    fault: Option<Fault>,
+}
+
+impl Decoder {
+    fn note(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    fn entry(
+        &mut self,
+        fields: &mut Map<String, Value>,
+        mut bytes: &[u8],
+        depth: usize,
+    ) -> Result<(), DecodeError> {
+        let mut key = String::new();
+        let mut value = Value::Null;
+        while bytes.has_remaining() {
+            match decode_key(&mut bytes)? {
+                (ENTRY_KEY, WireType::LengthDelimited) => key = self.text(&mut bytes)?,
+                (ENTRY_VALUE, WireType::LengthDelimited) => {
+                    value = self.value(&take(&mut bytes)?, depth)?;
+                }
+                (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
+            }
+        }
+        fields.insert(key, value);
+        Ok(())
+    }
+
+    fn value(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
+        let mut value = Value::Null;
+        while bytes.has_remaining() {
+            value = match decode_key(&mut bytes)? {
+                (NULL_VALUE, WireType::Varint) => decode_varint(&mut bytes).map(|_| Value::Null)?,
+                (BOOL_VALUE, WireType::Varint) => Value::Bool(decode_varint(&mut bytes)? != 0),
+                (NUMBER_VALUE, WireType::SixtyFourBit) => self.number(&mut bytes)?,
+                (STRING_VALUE, WireType::LengthDelimited) => Value::String(self.text(&mut bytes)?),
+                (STRUCT_VALUE | LIST_VALUE, WireType::LengthDelimited) if depth >= MAX_DEPTH => {
+                    self.note(Fault::TooDeep);
+                    take(&mut bytes).map(|_| Value::Null)?
+                }
+                (STRUCT_VALUE, WireType::LengthDelimited) => {
+                    self.object(&take(&mut bytes)?, depth + 1)?
+                }
+                (LIST_VALUE, WireType::LengthDelimited) => {
+                    self.array(&take(&mut bytes)?, depth + 1)?
+                }
+                (tag, wire_type) => {
+                    skip(wire_type, tag, &mut bytes)?;
+                    value
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    fn object(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
+        let mut fields = Map::new();
+        while bytes.has_remaining() {
+            match decode_key(&mut bytes)? {
+                (ENTRIES, WireType::LengthDelimited) => {
+                    self.entry(&mut fields, &take(&mut bytes)?, depth)?;
+                }
+                (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
+            }
+        }
+        Ok(Value::Object(fields))
+    }
+
+    fn array(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
+        let mut values = Vec::new();
+        while bytes.has_remaining() {
+            match decode_key(&mut bytes)? {
+                (ENTRIES, WireType::LengthDelimited) => {
+                    values.push(self.value(&take(&mut bytes)?, depth)?);
+                }
+                (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
+            }
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn number(&mut self, bytes: &mut &[u8]) -> Result<Value, DecodeError> {
+        let number = bytes.try_get_f64_le().map_err(|_| truncated())?;
+        if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
+            #[expect(clippy::cast_possible_truncation, reason = "checked just above")]
+            return Ok(Value::from(number as i64));
+        }
+        Ok(match Number::from_f64(number) {
+            Some(number) => Value::Number(number),
+            None => {
+                self.note(Fault::NotFinite);
+                Value::Null
+            }
+        })
+    }
+
+    fn text(&mut self, bytes: &mut &[u8]) -> Result<String, DecodeError> {
+        let mut text = String::new();
+        prost::encoding::string::merge(
+            WireType::LengthDelimited,
+            &mut text,
+            bytes,
+            DecodeContext::default(),
+        )?;
+        if text.contains('\0') {
+            self.note(Fault::Nul);
+        }
+        Ok(text)
+    }
+}
+
+/// Takes the bytes of a length-delimited field.
+fn take(buffer: &mut impl Buf) -> Result<prost::bytes::Bytes, DecodeError> {
+    let length = decode_varint(buffer)?;
+    match usize::try_from(length) {
+        Ok(length) if length <= buffer.remaining() => Ok(buffer.copy_to_bytes(length)),
+        _ => Err(truncated()),
+    }
+}
+
+fn skip(wire_type: WireType, tag: u32, bytes: &mut &[u8]) -> Result<(), DecodeError> {
+    skip_field(wire_type, tag, bytes, DecodeContext::default())
+}
+
+/// prost offers no way to make an error of one's own; this is the one that it
+/// gives for a length-delimited field that is longer than what is left.
+fn truncated() -> DecodeError {
+    match prost::encoding::string::merge(
+        WireType::LengthDelimited,
+        &mut String::new(),
+        &mut [1_u8].as_slice(),
+        DecodeContext::default(),
+    ) {
+        Err(error) => error,
+        Ok(()) => unreachable!("a string of one byte in no bytes"),
+    }
+}
+
+fn encode_fields(fields: &Map<String, Value>, buffer: &mut impl BufMut) {
+    for (key, value) in fields {
+        encode_head(ENTRIES, entry_len(key, value), buffer);
+        encode_text(ENTRY_KEY, key, buffer);
+        encode_head(ENTRY_VALUE, value_len(value), buffer);
+        encode_value(value, buffer);
+    }
+}
+
+fn encode_value(value: &Value, buffer: &mut impl BufMut) {
+    match value {
+        Value::Null => encode_varint_field(NULL_VALUE, 0, buffer),
+        Value::Bool(value) => encode_varint_field(BOOL_VALUE, u64::from(*value), buffer),
+        Value::Number(number) => {
+            encode_key(NUMBER_VALUE, WireType::SixtyFourBit, buffer);
+            buffer.put_f64_le(number.as_f64().unwrap_or_default());
+        }
+        Value::String(text) => encode_text(STRING_VALUE, text, buffer),
+        Value::Object(fields) => {
+            encode_head(STRUCT_VALUE, fields_len(fields), buffer);
+            encode_fields(fields, buffer);
+        }
+        Value::Array(values) => {
+            encode_head(LIST_VALUE, values_len(values), buffer);
+            for value in values {
+                encode_head(ENTRIES, value_len(value), buffer);
+                encode_value(value, buffer);
+            }
+        }
+    }
+}
+
+fn encode_varint_field(tag: u32, value: u64, buffer: &mut impl BufMut) {
+    encode_key(tag, WireType::Varint, buffer);
+    encode_varint(value, buffer);
+}
+
+fn encode_head(tag: u32, length: usize, buffer: &mut impl BufMut) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(length as u64, buffer);
+}
+
+fn encode_text(tag: u32, text: &str, buffer: &mut impl BufMut) {
+    encode_head(tag, text.len(), buffer);
+    buffer.put_slice(text.as_bytes());
+}
+
+fn delimited_len(tag: u32, length: usize) -> usize {
+    key_len(tag) + encoded_len_varint(length as u64) + length
+}
+
+fn entry_len(key: &str, value: &Value) -> usize {
+    delimited_len(ENTRY_KEY, key.len()) + delimited_len(ENTRY_VALUE, value_len(value))
+}
+
+fn fields_len(fields: &Map<String, Value>) -> usize {
+    let entries = fields.iter();
+    entries
+        .map(|(key, value)| delimited_len(ENTRIES, entry_len(key, value)))
+        .sum()
+}
+
+fn values_len(values: &[Value]) -> usize {
+    let values = values.iter();
+    values
+        .map(|value| delimited_len(ENTRIES, value_len(value)))
+        .sum()
+}
+
+/// One byte of key and one of value, for null and for a boolean.
+const SMALL_LEN: usize = 2;
+/// One byte of key and eight of value.
+const NUMBER_LEN: usize = 9;
+
+fn value_len(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => SMALL_LEN,
+        Value::Number(_) => NUMBER_LEN,
+        Value::String(text) => delimited_len(STRING_VALUE, text.len()),
+        Value::Object(fields) => delimited_len(STRUCT_VALUE, fields_len(fields)),
+        Value::Array(values) => delimited_len(LIST_VALUE, values_len(values)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What prost makes of the same document, as the reference.
+    fn reference(value: &Value) -> prost_types::Value {
+        use prost_types::value::Kind;
+        let kind = match value {
+            Value::Null => Kind::NullValue(0),
+            Value::Bool(value) => Kind::BoolValue(*value),
+            Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap()),
+            Value::String(text) => Kind::StringValue(text.clone()),
+            Value::Array(values) => Kind::ListValue(prost_types::ListValue {
+                values: values.iter().map(reference).collect(),
+            }),
+            Value::Object(fields) => Kind::StructValue(reference_struct(fields)),
+        };
+        prost_types::Value { kind: Some(kind) }
+    }
+
+    fn reference_struct(fields: &Map<String, Value>) -> prost_types::Struct {
+        let fields = fields.iter();
+        prost_types::Struct {
+            fields: fields.map(|(k, v)| (k.clone(), reference(v))).collect(),
+        }
+    }
+
+    fn fields(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(fields) => fields,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    fn nested(levels: usize) -> Map<String, Value> {
+        let inner = (1..levels).fold(json!({}), |inner, _| json!({ "a": inner }));
+        fields(inner)
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_prost_in_both_directions() {
+        let document = fields(json!({
+            "null": null, "yes": true, "no": false, "one": 1, "half": 0.5, "big": 1e300,
+            "minus": -7, "text": "Grüße", "": "", "list": [1, "x", [], {}, null],
+            "object": {"a": {"b": {"c": []}}},
+        }));
+        let ours = Struct::from(document.clone()).encode_to_vec();
+        assert_eq!(
+            prost_types::Struct::decode(ours.as_slice()).unwrap(),
+            reference_struct(&document)
+        );
+        let theirs = reference_struct(&document).encode_to_vec();
+        assert_eq!(
+            Struct::decode(theirs.as_slice()).unwrap(),
+            Struct::from(document)
+        );
+    }
+
+    #[test]
+    fn nesting_is_allowed_to_the_limit_and_noted_beyond() {
+        for (levels, fault) in [
+            (MAX_DEPTH, None),
+            (MAX_DEPTH + 1, Some(Fault::TooDeep)),
+            (10 * MAX_DEPTH, Some(Fault::TooDeep)),
+        ] {
+            let bytes = Struct::from(nested(levels)).encode_to_vec();
+            assert_eq!(Struct::decode(bytes.as_slice()).unwrap().fault, fault);
+        }
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_noted() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let kind = prost_types::value::Kind::NumberValue(number);
+            let value = prost_types::Value { kind: Some(kind) };
+            let fields = [("a".to_owned(), value)].into();
+            let bytes = prost_types::Struct { fields }.encode_to_vec();
+            let decoded = Struct::decode(bytes.as_slice()).unwrap();
+            assert_eq!(decoded.fault, Some(Fault::NotFinite));
+        }
+        for document in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
+            let bytes = Struct::from(fields(document)).encode_to_vec();
+            let decoded = Struct::decode(bytes.as_slice()).unwrap();
+            assert_eq!(decoded.fault, Some(Fault::Nul));
+        }
+    }
+
+    #[test]
+    fn truncated_bytes_are_an_error_and_never_a_panic() {
+        let bytes = Struct::from(fields(json!({"a": [1, {"b": "c"}], "d": 2.5}))).encode_to_vec();
+        for end in 0..bytes.len() {
+            let _ = Struct::decode(&bytes[..end]);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! bridgebook: the book of record for bridge nodes.
+//!
+//! A gRPC service on PostgreSQL. Start with `server`, which puts everything
+//! together, then read one slice, for instance `workflow`, in the order
+//! `model`, `convert`, `store`, `service`. docs/ARCHITECTURE.md follows one
+//! request through all of it.
+
+pub mod cli;
+pub mod codec;
+pub mod config;
+pub mod db;
+pub mod digest;
+pub mod embedded;
+pub mod error;
+pub mod health;
+pub mod id;
+pub mod json;
+pub mod namespace;
+pub mod page;
+pub mod proto;
+pub mod request;
+pub mod server;
+pub mod time;
+pub mod validate;
+pub mod workflow;

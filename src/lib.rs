@@ -20,6 +20,7 @@ pub mod page;
 pub mod proto;
 pub mod request;
 pub mod server;
+mod text_enum;
 pub mod time;
 pub mod validate;
 pub mod workflow;

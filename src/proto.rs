@@ -2,7 +2,6 @@
 
 /// Package `bridgebook.v1`.
 #[expect(
-    missing_docs,
     clippy::all,
     reason = "generated; the documentation is in proto/"
 )]

@@ -30,18 +30,23 @@ pub(super) struct Account {
 
 impl Account {
     /// Chooses the owner of an existing cluster, or else `postgres`, or else `nobody`.
-    pub(super) async fn choose(cluster: &Path) -> Result<Self, EmbeddedError> {
+    pub(super) fn choose(cluster: &Path) -> Result<Self, EmbeddedError> {
         let own_uid = effective_uid()?;
         let become_user = match own_uid {
             0 => Some(unprivileged_user(cluster)?),
             _ => None,
         };
-        Ok(Self { own_uid, become_user })
+        Ok(Self {
+            own_uid,
+            become_user,
+        })
     }
 
     /// Returns the user id that the cluster and the socket directory belong to.
     pub(super) fn uid(&self) -> u32 {
-        self.become_user.as_ref().map_or(self.own_uid, |user| user.uid)
+        self.become_user
+            .as_ref()
+            .map_or(self.own_uid, |user| user.uid)
     }
 
     /// Says whether a file of this user id was made by us or by the server.
@@ -72,21 +77,38 @@ impl Account {
         }
         // English messages; a cluster whose time zone does not depend on the machine;
         // a working directory that every user can enter.
-        command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/").stdin(Stdio::null());
+        command
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .current_dir("/")
+            .stdin(Stdio::null());
         command
     }
 
     /// Fails where the user cannot get to the data directory or to the programs.
-    pub(super) async fn require_access(&self, data_dir: &Path, bin_dir: &Path) -> Result<(), EmbeddedError> {
-        const FIRST_CLOSED: &str = r#"for path; do test -x "$path" || { printf %s "$path"; exit; }; done"#;
-        let Some(user) = &self.become_user else { return Ok(()) };
+    pub(super) async fn require_access(
+        &self,
+        data_dir: &Path,
+        bin_dir: &Path,
+    ) -> Result<(), EmbeddedError> {
+        const FIRST_CLOSED: &str =
+            r#"for path; do test -x "$path" || { printf %s "$path"; exit; }; done"#;
+        let Some(user) = &self.become_user else {
+            return Ok(());
+        };
         let mut command = self.command(Path::new("/bin/sh"));
         command.args(["-c", FIRST_CLOSED, "sh"]);
-        command.args(from_root(data_dir)).args(from_root(bin_dir)).arg(bin_dir.join("postgres"));
+        command
+            .args(from_root(data_dir))
+            .args(from_root(bin_dir))
+            .arg(bin_dir.join("postgres"));
         let closed = run(command, "").await?;
         match closed.as_str() {
             "" => Ok(()),
-            path => Err(EmbeddedError::NoAccess { path: PathBuf::from(path), user: user.name.clone() }),
+            path => Err(EmbeddedError::NoAccess {
+                path: PathBuf::from(path),
+                user: user.name.clone(),
+            }),
         }
     }
 }
@@ -96,7 +118,10 @@ pub(super) async fn run(command: Command, input: &str) -> Result<String, Embedde
     let program = PathBuf::from(command.get_program());
     let failed = |error| EmbeddedError::io("run", &program)(error);
     let mut command = tokio::process::Command::from(command);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     // Whoever gives up waiting must not leave an initdb behind.
     let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -109,7 +134,11 @@ pub(super) async fn run(command: Command, input: &str) -> Result<String, Embedde
     }
     let text = [output.stdout, output.stderr].concat();
     let output_text = last_lines(&String::from_utf8_lossy(&text));
-    Err(EmbeddedError::Program { program, status: output.status, output: output_text })
+    Err(EmbeddedError::Program {
+        program,
+        status: output.status,
+        output: output_text,
+    })
 }
 
 /// Keeps the end of a text, where the reason stands.
@@ -124,16 +153,27 @@ pub(super) fn last_lines(text: &str) -> String {
 /// Asks `id`, as the standard library has no portable way to learn it without `unsafe`.
 pub(super) fn effective_uid() -> Result<u32, EmbeddedError> {
     let id = Path::new("id");
-    let output = Command::new(id).arg("-u").output().map_err(EmbeddedError::io("run", id))?;
+    let output = Command::new(id)
+        .arg("-u")
+        .output()
+        .map_err(EmbeddedError::io("run", id))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().map_err(|error| EmbeddedError::io("understand the answer of", id)(std::io::Error::other(error)))
+    text.trim().parse().map_err(|error| {
+        EmbeddedError::io("understand the answer of", id)(std::io::Error::other(error))
+    })
 }
 
 fn unprivileged_user(cluster: &Path) -> Result<User, EmbeddedError> {
     if let Ok(owned) = fs::metadata(cluster) {
         return match owned.uid() {
-            0 => Err(EmbeddedError::OwnedByRoot { cluster: cluster.to_owned() }),
-            uid => Ok(User { name: format!("with the id {uid}"), uid, gid: owned.gid() }),
+            0 => Err(EmbeddedError::OwnedByRoot {
+                cluster: cluster.to_owned(),
+            }),
+            uid => Ok(User {
+                name: format!("with the id {uid}"),
+                uid,
+                gid: owned.gid(),
+            }),
         };
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -152,7 +192,11 @@ fn lookup(passwd: &str, name: &str) -> Option<User> {
         }
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        (uid != 0).then(|| User { name: name.to_owned(), uid, gid })
+        (uid != 0).then(|| User {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
     })
 }
 
@@ -170,13 +214,13 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
                           # a comment\n\
                           postgresql:x:7:7::/:/bin/sh\n\
-                          postgres:x:101:104:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash\n\
+                          postgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n\
                           broken:x\n";
 
     #[test]
     fn finds_a_user_by_its_whole_name() {
-        let user = lookup(PASSWD, "postgres").unwrap();
-        assert_eq!((user.uid, user.gid), (101, 104));
+        let postgres = lookup(PASSWD, "postgres").map(|user| (user.uid, user.gid));
+        assert_eq!(postgres, Some((101, 104)));
         assert_eq!(lookup(PASSWD, "nobody"), None);
         assert_eq!(lookup(PASSWD, "broken"), None);
     }

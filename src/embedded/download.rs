@@ -21,17 +21,28 @@ const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// For an archive of some 20 MB; enough at 300 kbit/s.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
-/// Downloads PostgreSQL into `data_dir`, where later starts find it; the error is a text for the operator.
-pub(super) async fn download(data_dir: &Path, cluster_major: Option<u32>) -> Result<Installation, String> {
+/// Downloads PostgreSQL into `data_dir`, where later starts find it; the error is a text for
+/// the operator.
+pub(super) async fn download(
+    data_dir: &Path,
+    cluster_major: Option<u32>,
+) -> Result<Installation, String> {
     let major = cluster_major.unwrap_or(NEW_CLUSTER);
-    tracing::info!(major, "no PostgreSQL on this machine, downloading one from {URL}");
+    tracing::info!(
+        major,
+        "no PostgreSQL on this machine, downloading one from {URL}"
+    );
     let spinner = spinner(&format!("downloading PostgreSQL {major}"));
     let version = bounded(LIST_LIMIT, newest(major)).await?;
     spinner.set_message(format!("downloading PostgreSQL {version}"));
     let directory = bounded(DOWNLOAD_LIMIT, fetch(version, data_dir.to_owned())).await?;
-    spinner.finish_and_clear();
     tracing::info!("downloaded PostgreSQL to {}", directory.display());
-    find::probe(&directory.join("bin")).ok_or_else(|| format!("what was downloaded to {} does not run", directory.display()))
+    find::probe(&directory.join("bin")).ok_or_else(|| {
+        format!(
+            "what was downloaded to {} does not run",
+            directory.display()
+        )
+    })
 }
 
 /// Runs `work` as a task of its own and gives it up after `limit`. The task is there because
@@ -44,7 +55,10 @@ async fn bounded<T: Send + 'static>(
     let abort = task.abort_handle();
     match tokio::time::timeout(limit, task).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_panicked)) => Err("the HTTPS client does not start; are there CA certificates on this machine?".to_owned()),
+        Ok(Err(_panicked)) => Err(
+            "the HTTPS client does not start; are there CA certificates on this machine?"
+                .to_owned(),
+        ),
         Err(_elapsed) => {
             abort.abort();
             Err(format!("no answer within {} s", limit.as_secs()))
@@ -66,7 +80,10 @@ async fn fetch(version: Version, data_dir: PathBuf) -> Result<PathBuf, String> {
 /// Unpacks beside the final place and renames, so that a crash leaves nothing half done.
 async fn unpack(version: &Version, archive: &Vec<u8>, data_dir: &Path) -> Result<PathBuf, String> {
     let workshop = data_dir.join("download.new");
-    let (unpacked, directory) = (workshop.join("postgresql"), data_dir.join(format!("postgresql-{version}")));
+    let (unpacked, directory) = (
+        workshop.join("postgresql"),
+        data_dir.join(format!("postgresql-{version}")),
+    );
     // A fresh directory each time: the extractor waits for the lock file of one that crashed.
     let _ = fs::remove_dir_all(&workshop);
     extract(URL, archive, &unpacked).await.map_err(text)?;
@@ -81,4 +98,57 @@ async fn unpack(version: &Version, archive: &Vec<u8>, data_dir: &Path) -> Result
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+    use std::process::Command;
+
+    /// Packs what the real archive has: one directory with `bin/` in it.
+    fn archive(directory: &Path) -> Result<Vec<u8>, Error> {
+        let bin = directory.join("postgresql-18.1.0-any/bin");
+        fs::create_dir_all(&bin)?;
+        for program in ["initdb", "pg_ctl", "postgres"] {
+            fs::write(
+                bin.join(program),
+                "#!/bin/sh\necho 'postgres (PostgreSQL) 18.1'\n",
+            )?;
+            fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755))?;
+        }
+        let tar = Command::new("tar")
+            .arg("-C")
+            .arg(directory)
+            .args(["-czf", "-", "postgresql-18.1.0-any"])
+            .output()?;
+        Ok(tar.stdout)
+    }
+
+    #[tokio::test]
+    async fn unpacks_over_whatever_an_earlier_attempt_left()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let data_dir =
+            std::env::temp_dir().join(format!("bridgebook-unpack-{}", std::process::id()));
+        fs::create_dir_all(data_dir.join("download.new/postgresql"))?;
+        fs::create_dir_all(data_dir.join("postgresql-18.1.0/bin"))?;
+        let archive = archive(&data_dir.join("source"))?;
+        let directory = unpack(&Version::new(18, 1, 0), &archive, &data_dir).await?;
+        let mode = fs::metadata(&directory)?.permissions().mode();
+        let found = find::probe(&directory.join("bin")).map(|found| found.major);
+        let workshop_left = data_dir.join("download.new").exists();
+        fs::remove_dir_all(&data_dir)?;
+        assert_eq!(
+            (found, mode & 0o777, workshop_left),
+            (Some(18), 0o755, false)
+        );
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_panics_is_an_error() {
+        let outcome: Result<(), String> =
+            bounded(LIST_LIMIT, async { panic!("no certificates") }).await;
+        assert!(outcome.is_err_and(|text| text.contains("CA certificates")));
+    }
 }

@@ -16,12 +16,12 @@ const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 /// Where packages put the programs: a directory, how the names of its versioned
 /// subdirectories begin, and what follows below each of them.
 const USUAL_PLACES: [(&str, &str, &str); 8] = [
-    ("/usr/lib/postgresql", "", "bin"),           // Debian, Ubuntu
-    ("/usr", "pgsql-", "bin"),                    // Fedora, RHEL: packages of postgresql.org
-    ("/usr/lib", "postgresql", "bin"),            // openSUSE
-    ("/usr/libexec", "postgresql", ""),           // Alpine
-    ("/opt/homebrew/opt", "postgresql@", "bin"),  // Homebrew on Apple silicon
-    ("/usr/local/opt", "postgresql@", "bin"),     // Homebrew on Intel
+    ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
+    ("/usr", "pgsql-", "bin"),                   // Fedora, RHEL: packages of postgresql.org
+    ("/usr/lib", "postgresql", "bin"),           // openSUSE
+    ("/usr/libexec", "postgresql", ""),          // Alpine
+    ("/opt/homebrew/opt", "postgresql@", "bin"), // Homebrew on Apple silicon
+    ("/usr/local/opt", "postgresql@", "bin"),    // Homebrew on Intel
     ("/home/linuxbrew/.linuxbrew/opt", "postgresql@", "bin"),
     ("/Applications/Postgres.app/Contents/Versions", "", "bin"),
 ];
@@ -41,7 +41,11 @@ pub(super) struct Installation {
 /// Finds the first installation that can run the cluster: PATH, then the usual places,
 /// newest first, then what we downloaded earlier. With `bin_dir` only that one counts;
 /// with `cluster_major` only that major version can read the files.
-pub(super) fn find(bin_dir: Option<&Path>, data_dir: &Path, cluster_major: Option<u32>) -> Result<Installation, EmbeddedError> {
+pub(super) fn find(
+    bin_dir: Option<&Path>,
+    data_dir: &Path,
+    cluster_major: Option<u32>,
+) -> Result<Installation, EmbeddedError> {
     let fits = |found: &Installation| match cluster_major {
         Some(major) => found.major == major,
         None => SUPPORTED.contains(&found.major),
@@ -55,28 +59,43 @@ pub(super) fn find(bin_dir: Option<&Path>, data_dir: &Path, cluster_major: Optio
         if fits(&installation) {
             return Ok(installation);
         }
-        let seen = format!("{} in {}", installation.version, installation.bin_dir.display());
+        let seen = format!(
+            "{} in {}",
+            installation.version,
+            installation.bin_dir.display()
+        );
         if !unfit.contains(&seen) {
             unfit.push(seen);
         }
     }
     let place = bin_dir.map(|dir| format!(" in {}", dir.display()));
     let others = (!unfit.is_empty()).then(|| format!(", only {}", unfit.join(", ")));
-    Err(not_found(cluster_major, &[place, others].into_iter().flatten().collect::<String>()))
+    Err(not_found(
+        cluster_major,
+        &[place, others].into_iter().flatten().collect::<String>(),
+    ))
 }
 
 /// Makes the error that says what to install; `found` says what there is instead.
-pub(super) fn not_found(cluster_major: Option<u32>, found: &str) -> EmbeddedError {
+fn not_found(cluster_major: Option<u32>, found: &str) -> EmbeddedError {
     let (first, last) = (SUPPORTED.start(), SUPPORTED.end());
     let (wanted, apt) = match cluster_major {
         Some(major) => (
             format!("PostgreSQL {major}, which made the files in the data directory,"),
             format!("postgresql-{major}"),
         ),
-        None => (format!("PostgreSQL {first} to {last}"), "postgresql".to_owned()),
+        None => (
+            format!("PostgreSQL {first} to {last}"),
+            "postgresql".to_owned(),
+        ),
     };
     let brew = cluster_major.unwrap_or(*last);
-    EmbeddedError::NoInstallation { wanted, found: found.to_owned(), apt, brew }
+    EmbeddedError::NoInstallation {
+        wanted,
+        found: found.to_owned(),
+        apt,
+        brew,
+    }
 }
 
 /// Yields the directories to look in, lazily: the first is nearly always the one.
@@ -94,7 +113,9 @@ fn candidates(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Yields the programs called `name` on PATH.
 fn on_path(name: &'static str) -> impl Iterator<Item = PathBuf> {
-    let directories: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    let directories: Vec<PathBuf> = env::var_os("PATH")
+        .map(|path| env::split_paths(&path).collect())
+        .unwrap_or_default();
     directories
         .into_iter()
         // A relative entry would make the choice depend on the working directory.
@@ -130,19 +151,31 @@ fn version_key(text: &str) -> Option<Vec<u32>> {
 
 /// Asks the server in `bin_dir` for its version; none where there is no whole server.
 pub(super) fn probe(bin_dir: &Path) -> Option<Installation> {
-    if !PROGRAMS.iter().all(|program| bin_dir.join(program).is_file()) {
+    if !PROGRAMS
+        .iter()
+        .all(|program| bin_dir.join(program).is_file())
+    {
         return None;
     }
-    let output = Command::new(bin_dir.join("postgres")).arg("--version").output().ok()?;
+    let output = Command::new(bin_dir.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
     let (version, major) = parse_version(&String::from_utf8_lossy(&output.stdout))?;
-    Some(Installation { bin_dir: bin_dir.to_owned(), version, major })
+    Some(Installation {
+        bin_dir: bin_dir.to_owned(),
+        version,
+        major,
+    })
 }
 
 /// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; `18beta1` is an 18, too.
 fn parse_version(text: &str) -> Option<(String, u32)> {
     let (_, after) = text.split_once("(PostgreSQL) ")?;
     let version = after.split_whitespace().next()?;
-    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    let digits = version
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(version.len());
     let major = version.get(..digits)?.parse().ok()?;
     Some((version.to_owned(), major))
 }
@@ -154,10 +187,22 @@ mod tests {
     #[test]
     fn reads_the_versions_that_packagers_print() {
         let parse = |text| parse_version(text).map(|(version, major)| format!("{version}/{major}"));
-        assert_eq!(parse("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n").as_deref(), Some("15.18/15"));
-        assert_eq!(parse("postgres (PostgreSQL) 18.1\n").as_deref(), Some("18.1/18"));
-        assert_eq!(parse("postgres (PostgreSQL) 18beta1").as_deref(), Some("18beta1/18"));
-        assert_eq!(parse("postgres (PostgreSQL) 9.6.24").as_deref(), Some("9.6.24/9"));
+        assert_eq!(
+            parse("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n").as_deref(),
+            Some("15.18/15")
+        );
+        assert_eq!(
+            parse("postgres (PostgreSQL) 18.1\n").as_deref(),
+            Some("18.1/18")
+        );
+        assert_eq!(
+            parse("postgres (PostgreSQL) 18beta1").as_deref(),
+            Some("18beta1/18")
+        );
+        assert_eq!(
+            parse("postgres (PostgreSQL) 9.6.24").as_deref(),
+            Some("9.6.24/9")
+        );
         assert_eq!(parse("postgres (EnterpriseDB) 15.1"), None);
         assert_eq!(parse("postgres (PostgreSQL) devel"), None);
     }
@@ -173,10 +218,19 @@ mod tests {
     #[test]
     fn says_what_to_install() {
         let text = not_found(None, "").to_string();
-        assert!(text.starts_with("no PostgreSQL 14 to 18 was found; install it"), "{text}");
-        assert!(text.contains("`apt-get install postgresql`") && text.contains("--database-url"), "{text}");
+        assert!(
+            text.starts_with("no PostgreSQL 14 to 18 was found; install it"),
+            "{text}"
+        );
+        assert!(
+            text.contains("`apt-get install postgresql`") && text.contains("--database-url"),
+            "{text}"
+        );
         let text = not_found(Some(16), ", only 15.18 in /usr/lib/postgresql/15/bin").to_string();
         assert!(text.contains("was found, only 15.18 in /usr"), "{text}");
-        assert!(text.contains("`apt-get install postgresql-16`") && text.contains("postgresql@16"), "{text}");
+        assert!(
+            text.contains("`apt-get install postgresql-16`") && text.contains("postgresql@16"),
+            "{text}"
+        );
     }
 }

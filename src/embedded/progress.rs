@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressFinish};
 
-/// Draws a spinner with `message` on standard error; draws nothing when that is no terminal.
+/// Draws a spinner with `message` on standard error until it is dropped; draws nothing when
+/// that is no terminal, where the log line beside it says the same.
 pub(super) fn spinner(message: &str) -> ProgressBar {
     /// Looks smooth and costs nothing.
     const TICK: Duration = Duration::from_millis(100);
-    let spinner = ProgressBar::new_spinner();
+    let spinner = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     spinner.set_message(message.to_owned());
     spinner.enable_steady_tick(TICK);
     spinner

@@ -43,7 +43,8 @@ impl Message for Struct {
         if tag != ENTRIES || wire_type != WireType::LengthDelimited {
             return skip_field(wire_type, tag, buffer, context);
         }
-        let entry = take(buffer)?;
+        let length = take_length(buffer)?;
+        let entry = buffer.copy_to_bytes(length);
         let mut decoder = Decoder { fault: self.fault };
         decoder.entry(&mut self.fields, &entry, 1)?;
         self.fault = decoder.fault;
@@ -82,7 +83,7 @@ impl Decoder {
             match decode_key(&mut bytes)? {
                 (ENTRY_KEY, WireType::LengthDelimited) => key = self.text(&mut bytes)?,
                 (ENTRY_VALUE, WireType::LengthDelimited) => {
-                    value = self.value(&take(&mut bytes)?, depth)?;
+                    value = self.value(take(&mut bytes)?, depth)?;
                 }
                 (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
             }
@@ -104,10 +105,10 @@ impl Decoder {
                     take(&mut bytes).map(|_| Value::Null)?
                 }
                 (STRUCT_VALUE, WireType::LengthDelimited) => {
-                    self.object(&take(&mut bytes)?, depth + 1)?
+                    self.object(take(&mut bytes)?, depth + 1)?
                 }
                 (LIST_VALUE, WireType::LengthDelimited) => {
-                    self.array(&take(&mut bytes)?, depth + 1)?
+                    self.array(take(&mut bytes)?, depth + 1)?
                 }
                 (tag, wire_type) => {
                     skip(wire_type, tag, &mut bytes)?;
@@ -123,7 +124,7 @@ impl Decoder {
         while bytes.has_remaining() {
             match decode_key(&mut bytes)? {
                 (ENTRIES, WireType::LengthDelimited) => {
-                    self.entry(&mut fields, &take(&mut bytes)?, depth)?;
+                    self.entry(&mut fields, take(&mut bytes)?, depth)?;
                 }
                 (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
             }
@@ -136,7 +137,7 @@ impl Decoder {
         while bytes.has_remaining() {
             match decode_key(&mut bytes)? {
                 (ENTRIES, WireType::LengthDelimited) => {
-                    values.push(self.value(&take(&mut bytes)?, depth)?);
+                    values.push(self.value(take(&mut bytes)?, depth)?);
                 }
                 (tag, wire_type) => skip(wire_type, tag, &mut bytes)?,
             }
@@ -174,13 +175,20 @@ impl Decoder {
     }
 }
 
-/// Takes the bytes of a length-delimited field.
-fn take(buffer: &mut impl Buf) -> Result<prost::bytes::Bytes, DecodeError> {
-    let length = decode_varint(buffer)?;
-    match usize::try_from(length) {
-        Ok(length) if length <= buffer.remaining() => Ok(buffer.copy_to_bytes(length)),
+/// Takes the length of a length-delimited field, all of which has to be there.
+fn take_length(buffer: &mut impl Buf) -> Result<usize, DecodeError> {
+    match usize::try_from(decode_varint(buffer)?) {
+        Ok(length) if length <= buffer.remaining() => Ok(length),
         _ => Err(truncated()),
     }
+}
+
+/// Takes the bytes of a length-delimited field.
+fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let length = take_length(bytes)?;
+    let (field, rest) = bytes.split_at_checked(length).ok_or_else(truncated)?;
+    *bytes = rest;
+    Ok(field)
 }
 
 fn skip(wire_type: WireType, tag: u32, bytes: &mut &[u8]) -> Result<(), DecodeError> {

@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::{io::Write, net::SocketAddr};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{DatabaseSettings, DatabaseSource, Settings},
+    db::migrations,
+    embedded::{self, Embedded},
+    health, server,
+};
+
+/// The book of record for bridge nodes: workflows, state machines, aggregates
+/// and the node registry behind one gRPC API on PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "bridgebook", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the gRPC API.
+    Serve(Settings),
+    /// Look after the database's schema. With the private database, only while
+    /// no service runs on it.
+    Migrate {
+        #[command(subcommand)]
+        action: Migrate,
+        #[command(flatten)]
+        database: DatabaseSettings,
+    },
+    /// Ask a running service for its health; exits with 0 if it is SERVING.
+    Health {
+        /// The address of the service.
+        #[arg(env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
+        address: SocketAddr,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Migrate {
+    /// Apply the migrations that are pending.
+    Up,
+    /// Take the last migration back, with all data that it brought.
+    Down,
+    /// Show which migrations are applied and which are pending.
+    Status,
+    /// Take the last migration back and apply it again.
+    Redo,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The settings are not as they must be; all faults, a line each.
+    #[error("{}", .0.join("\n"))]
+    Usage(Vec<String>),
+    /// The service failed.
+    #[error("the service failed")]
+    Serve(#[from] server::ServeError),
+    /// The private PostgreSQL failed.
+    #[error("the private PostgreSQL failed")]
+    Embedded(#[from] embedded::EmbeddedError),
+    /// A migration failed.
+    #[error("the migration failed")]
+    Migrate(#[from] migrations::MigrationError),
+    /// The service is not healthy.
+    #[error("not healthy")]
+    Health(#[from] health::ProbeError),
+    /// The output could not be written.
+    #[error("cannot write the output")]
+    Output(#[from] std::io::Error),
+}
+
+impl From<Vec<String>> for CliError {
+    fn from(faults: Vec<String>) -> Self {
+        CliError::Usage(faults)
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// Every [`CliError`].
+    pub async fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Serve(settings) => Ok(server::serve(settings.check()?).await?),
+            Command::Migrate { action, database } => migrate(action, database.check()?).await,
+            Command::Health { address } => {
+                health::probe(address).await?;
+                Ok(writeln!(std::io::stdout(), "SERVING")?)
+            }
+        }
+    }
+}
+
+async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
+    match database {
+        DatabaseSource::Url(url) => run_migrate(action, &url).await,
+        DatabaseSource::Embedded(data_dir) => {
+            let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
+            let result = run_migrate(action, &embedded.database_url()).await;
+            embedded.stop().await?;
+            result
+        }
+    }
+}
+
+async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout();
+    match action {
+        Migrate::Up => {
+            let applied = migrations::up(url).await?;
+            for version in &applied {
+                writeln!(out, "applied {version}")?;
+            }
+            if applied.is_empty() {
+                writeln!(out, "nothing to apply, the schema is up to date")?;
+            }
+        }
+        Migrate::Down => writeln!(out, "took back {}", migrations::down(url).await?)?,
+        Migrate::Redo => writeln!(out, "took back and applied {}", migrations::redo(url).await?)?,
+        Migrate::Status => {
+            for migration in migrations::status(url).await? {
+                let state = if migration.is_applied { "applied" } else { "pending" };
+                writeln!(out, "{state}  {}", migration.name)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What can go wrong between us and PostgreSQL, and what to do about it.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::pooled_connection::PoolError;
+
+/// A failure of the database or of the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// No connection could be had in time.
+    #[error("no connection to the database could be had")]
+    NoConnection(#[source] Option<PoolError>),
+    /// The schema is not known to be current yet.
+    #[error("the schema of the database is not ready")]
+    NotOpen,
+    /// A statement failed.
+    #[error("a statement failed")]
+    Statement(#[source] DieselError),
+}
+
+impl From<DieselError> for DbError {
+    fn from(error: DieselError) -> Self {
+        DbError::Statement(error)
+    }
+}
+
+impl From<bb8::RunError<PoolError>> for DbError {
+    fn from(error: bb8::RunError<PoolError>) -> Self {
+        match error {
+            bb8::RunError::User(error) => DbError::NoConnection(Some(error)),
+            bb8::RunError::TimedOut => DbError::NoConnection(None),
+        }
+    }
+}
+
+impl DbError {
+    /// Whether the database could not be reached, could not be written to, or
+    /// was lost on the way.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            DbError::NoConnection(_) | DbError::NotOpen => true,
+            DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
+                kind,
+                DatabaseErrorKind::UnableToSendCommand
+                    | DatabaseErrorKind::ClosedConnection
+                    // A standby that is not, or is no longer, the primary.
+                    | DatabaseErrorKind::ReadOnlyTransaction
+            ),
+            DbError::Statement(_) => false,
+        }
+    }
+
+    /// Whether the same statements may well succeed if they are run again.
+    ///
+    /// diesel-async does not pass the SQLSTATE on, so a deadlock, a statement
+    /// timeout and a shutdown of the server all are `Unknown`, as are faults
+    /// of ours; retries are bounded, so these too come to an end.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            DbError::Statement(DieselError::DatabaseError(kind, _)) => {
+                matches!(
+                    kind,
+                    DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::Unknown
+                )
+            }
+            DbError::NoConnection(_) | DbError::NotOpen | DbError::Statement(_) => false,
+        }
+    }
+
+    /// The name of the constraint that was violated.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            DbError::Statement(DieselError::DatabaseError(_, information)) => {
+                information.constraint_name()
+            }
+            DbError::NoConnection(_) | DbError::NotOpen | DbError::Statement(_) => None,
+        }
+    }
+}

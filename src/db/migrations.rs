@@ -1,0 +1,151 @@
+//! The embedded migrations: applying them, taking them back, telling where the
+//! schema stands.
+
+use diesel::{
+    migration::{Migration, MigrationSource},
+    pg::Pg,
+    sql_types::{BigInt, Bool, Text},
+};
+use diesel_async::{
+    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl,
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The advisory lock that a process holds while it migrates, so that replicas
+/// that start at once do it one after the other. The number means nothing.
+const LOCK: i64 = 0x6272_6964_6765_626b;
+
+/// What can go wrong with migrations.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The database can't be reached.
+    #[error("cannot connect to the database")]
+    Connect(#[from] diesel::ConnectionError),
+    /// A statement around the migrations failed.
+    #[error("a statement failed")]
+    Statement(#[from] diesel::result::Error),
+    /// A migration failed; what came before it is applied.
+    #[error("a migration failed")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+type Result<T> = std::result::Result<T, MigrationError>;
+
+/// Where one migration stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its name: `001_create_workflow_executions`.
+    pub name: String,
+    /// Whether it is applied.
+    pub is_applied: bool,
+}
+
+/// Where every embedded migration stands, in their order.
+///
+/// # Errors
+/// [`MigrationError::Connect`] and [`MigrationError::Migration`].
+pub async fn status(url: &str) -> Result<Vec<Status>> {
+    let mut harness = AsyncMigrationHarness::new(AsyncPgConnection::establish(url).await?);
+    let applied = harness.applied_migrations().map_err(MigrationError::Migration)?;
+    let migrations = embedded()?.into_iter();
+    Ok(migrations
+        .map(|migration| Status {
+            name: migration.name().to_string(),
+            is_applied: applied.contains(&migration.name().version()),
+        })
+        .collect())
+}
+
+/// Applies all that are pending, and answers their versions.
+///
+/// # Errors
+/// Every [`MigrationError`].
+pub async fn up(url: &str) -> Result<Vec<String>> {
+    locked(url, |harness| {
+        let applied = harness.run_pending_migrations(MIGRATIONS)?;
+        Ok(applied.iter().map(ToString::to_string).collect())
+    })
+    .await
+}
+
+/// Takes back the last one, and answers its version.
+///
+/// # Errors
+/// Every [`MigrationError`].
+pub async fn down(url: &str) -> Result<String> {
+    locked(url, |harness| {
+        harness.revert_last_migration(MIGRATIONS).map(|version| version.to_string())
+    })
+    .await
+}
+
+/// Takes back the last one and applies it again, and answers its version.
+///
+/// # Errors
+/// Every [`MigrationError`].
+pub async fn redo(url: &str) -> Result<String> {
+    locked(url, |harness| {
+        harness.revert_last_migration(MIGRATIONS)?;
+        harness.run_next_migration(MIGRATIONS).map(|version| version.to_string())
+    })
+    .await
+}
+
+/// Runs `work` while no other process migrates.
+async fn locked<T>(
+    url: &str,
+    work: impl FnOnce(
+        &mut AsyncMigrationHarness<AsyncPgConnection>,
+    ) -> diesel::migration::Result<T>,
+) -> Result<T> {
+    let mut connection = AsyncPgConnection::establish(url).await?;
+    diesel::sql_query("SELECT pg_advisory_lock($1)")
+        .bind::<BigInt, _>(LOCK)
+        .execute(&mut connection)
+        .await?;
+    // The lock ends with the connection.
+    work(&mut AsyncMigrationHarness::new(connection)).map_err(MigrationError::Migration)
+}
+
+fn embedded() -> Result<Vec<Box<dyn Migration<Pg>>>> {
+    let mut migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS)
+        .map_err(MigrationError::Migration)?;
+    migrations.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
+    Ok(migrations)
+}
+
+/// The version of the newest embedded migration.
+///
+/// # Errors
+/// [`MigrationError::Migration`].
+pub fn newest() -> Result<String> {
+    let migrations = embedded()?;
+    let newest = migrations.last().map(|migration| migration.name().version().to_string());
+    Ok(newest.unwrap_or_default())
+}
+
+/// Whether the schema has the migration `newest` and can be written to: what
+/// health asks, again and again.
+///
+/// # Errors
+/// Whatever the query fails with, such as there being no migrations at all.
+pub async fn is_current(
+    connection: &mut AsyncPgConnection,
+    newest: &str,
+) -> diesel::QueryResult<bool> {
+    #[derive(diesel::QueryableByName)]
+    struct Current {
+        #[diesel(sql_type = Bool)]
+        is_current: bool,
+    }
+    let row: Current = diesel::sql_query(
+        "SELECT NOT pg_is_in_recovery() AND EXISTS (
+             SELECT FROM __diesel_schema_migrations WHERE version = $1) AS is_current",
+    )
+    .bind::<Text, _>(newest)
+    .get_result(connection)
+    .await?;
+    Ok(row.is_current)
+}

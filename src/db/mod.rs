@@ -1,0 +1,15 @@
+//! The door to PostgreSQL: the pool, the batch writer, retries, migrations.
+
+pub mod batch;
+mod error;
+pub mod migrations;
+mod pool;
+pub mod rounds;
+pub mod retry;
+#[rustfmt::skip]
+#[expect(missing_docs, reason = "generated; the comments are the database's own")]
+pub mod schema;
+pub mod statement;
+
+pub use error::DbError;
+pub use pool::{Connection, Database, Query};

@@ -1,0 +1,59 @@
+//! The one place that decides whether and when something is tried again.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use super::DbError;
+
+/// How often a failure that may pass at once, such as a deadlock, is tried again.
+const TRANSIENT_RETRIES: u32 = 4;
+/// For how long a database that is away is waited for: a restart takes a
+/// second or two. After that the caller is told, who has more patience.
+const AWAY_FOR: Duration = Duration::from_secs(5);
+/// The first pause; every next one is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Counts the retries of one piece of work.
+#[derive(Debug)]
+pub struct Retries {
+    since: Instant,
+    transient: u32,
+    pause: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Retries {
+            since: Instant::now(),
+            transient: 0,
+            pause: FIRST_PAUSE,
+        }
+    }
+}
+
+impl Retries {
+    /// After a failure: how long to wait before the next try, or `None` to give up.
+    pub fn pause_after(&mut self, error: &DbError) -> Option<Duration> {
+        let again = if error.is_unavailable() {
+            self.since.elapsed() < AWAY_FOR
+        } else {
+            self.transient += 1;
+            error.is_transient() && self.transient <= TRANSIENT_RETRIES
+        };
+        again.then(|| {
+            let pause = self.pause;
+            self.pause = (pause * 2).min(LONGEST_PAUSE);
+            jittered(pause)
+        })
+    }
+}
+
+/// Between half of `pause` and all of it, so that those who failed together do
+/// not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(()) % 1000;
+    pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1000
+}

@@ -1,0 +1,66 @@
+//! Statements that run over many items at once and are prepared once per connection.
+//!
+//! Diesel prepares `sql_query` and multi-row inserts anew at every call. A type
+//! with static SQL and arrays for binds is prepared once per connection, however
+//! many items it carries.
+
+use super::rounds::Placed;
+
+/// Declares a statement over items. Each column of the items is one array; in
+/// the SQL they are the table `item`, with `ordinality` counting from 1.
+macro_rules! batch_statement {
+    (
+        $(#[$doc:meta])*
+        struct $name:ident<'a> { $($column:ident: $rust:ty => $sql:ty,)+ }
+        returns $row:ty;
+        $body:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(super) struct $name<'a> {
+            $(pub(super) $column: Vec<$rust>,)+
+            pub(super) _items: std::marker::PhantomData<&'a ()>,
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                let mut separator = "WITH item AS (SELECT * FROM unnest(";
+                $(
+                    out.push_sql(separator);
+                    out.push_bind_param::<diesel::sql_types::Array<$sql>, _>(&self.$column)?;
+                    separator = ", ";
+                )+
+                let _ = separator;
+                out.push_sql(concat!(
+                    ") WITH ORDINALITY AS item (",
+                    $(stringify!($column), ", ",)+
+                    "ordinality))"
+                ));
+                out.push_sql($body);
+                Ok(())
+            }
+        }
+
+        impl diesel::query_builder::QueryId for $name<'_> {
+            type QueryId = $name<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::Query for $name<'_> {
+            type SqlType = $row;
+        }
+    };
+}
+
+pub(crate) use batch_statement;
+
+/// One column of a statement's items.
+pub fn column<'a, T, V>(
+    items: &[Placed<'a, T>],
+    value: impl Fn(&'a T) -> V,
+) -> Vec<V> {
+    items.iter().map(|(_, item)| value(item)).collect()
+}

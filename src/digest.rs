@@ -1,0 +1,54 @@
+//! Tells a retry from another request under the same id.
+
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    serialize::{self, Output, ToSql},
+    sql_types::Bytea,
+};
+use prost::Message;
+use sha2::{Digest as _, Sha256};
+
+/// Half of a SHA-256: short in every row, and still nobody finds two requests
+/// with the same one.
+const BYTES: usize = 16;
+
+/// The digest of a request's content.
+///
+/// It is taken of the message as prost encodes it: fields in the order of their
+/// numbers, unset ones left out, keys of JSON objects sorted. So it is the same
+/// for every retry, in every release that only adds fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Bytea)]
+pub struct RequestDigest([u8; BYTES]);
+
+impl RequestDigest {
+    /// Takes the digest of a message, from which the caller has removed what
+    /// does not belong to the content, such as the id itself.
+    #[must_use]
+    pub fn of(content: &impl Message) -> Self {
+        let hash = Sha256::digest(content.encode_to_vec());
+        let mut digest = [0; BYTES];
+        digest.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self(digest)
+    }
+
+    /// The digest as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl ToSql<Bytea, Pg> for RequestDigest {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        ToSql::<Bytea, Pg>::to_sql(self.0.as_slice(), out)
+    }
+}
+
+impl FromSql<Bytea, Pg> for RequestDigest {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(value.as_bytes().try_into()?))
+    }
+}

@@ -1,0 +1,246 @@
+//! A private PostgreSQL for `serve` without a database URL, and for the tests.
+//!
+//! It lives in one data directory: `cluster/` are PostgreSQL's files, `socket/` is where
+//! clients connect, `postgresql.log` is what it says, `lock` keeps a second service out, and
+//! `postgresql-<version>/` is the server itself where none was installed. It listens on a Unix
+//! socket only, in a directory that no other user can enter, and it ends with our process,
+//! even if that is killed.
+
+mod account;
+mod cluster;
+#[cfg(feature = "download-postgres")]
+mod download;
+mod error;
+mod find;
+mod log;
+mod postmaster;
+mod progress;
+mod server;
+mod socket;
+
+use std::env;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use self::error::EmbeddedError;
+
+use self::account::Account;
+use self::find::Installation;
+use self::postmaster::POLL;
+use self::server::{Plan, Server};
+
+/// How to run the private PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything is kept; created if missing.
+    pub data_dir: PathBuf,
+    /// Whether an acknowledged write survives a power cut. Only tests go without.
+    pub durable: bool,
+    /// Further parameters of the server, for example `max_connections`.
+    pub parameters: Vec<(String, String)>,
+    /// The directory of PostgreSQL's programs; searched for when none is given.
+    pub bin_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Makes the settings of production: durable, everything else by default.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            durable: true,
+            parameters: Vec::new(),
+            bin_dir: None,
+        }
+    }
+}
+
+/// Returns where the data goes when nobody says otherwise: `/var/lib/bridgebook` for root,
+/// else below the user's directory for application data.
+pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
+    if account::effective_uid()? == 0 {
+        return Ok(PathBuf::from("/var/lib/bridgebook"));
+    }
+    let xdg = env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let parent = match (xdg, env::home_dir()) {
+        (Some(xdg), _) => xdg,
+        (None, Some(home)) if cfg!(target_os = "macos") => home.join("Library/Application Support"),
+        (None, Some(home)) => home.join(".local/share"),
+        (None, None) => return Err(EmbeddedError::NoHome),
+    };
+    Ok(parent.join("bridgebook"))
+}
+
+/// A private PostgreSQL that runs. Dropping it stops the server a moment later; [`Embedded::stop`]
+/// waits for that.
+#[derive(Debug)]
+pub struct Embedded {
+    // Before the lock, as fields are dropped in order.
+    server: Server,
+    account: Account,
+    installation: Installation,
+    socket_dir: PathBuf,
+    _lock: File,
+}
+
+impl Embedded {
+    /// Starts PostgreSQL on the data directory, creating the cluster and the database the first
+    /// time; it accepts connections when this returns.
+    pub async fn start(settings: Settings) -> Result<Self, EmbeddedError> {
+        let begin = Instant::now();
+        let data_dir = create_data_dir(&settings.data_dir)?;
+        let lock = lock(&data_dir).await?;
+        let cluster = cluster::path(&data_dir);
+        let account = Account::choose(&cluster)?;
+        let installation = install(&settings, &data_dir, cluster::major(&cluster)?).await?;
+        account
+            .require_access(&data_dir, &installation.bin_dir)
+            .await?;
+        if cluster::major(&cluster)?.is_none() {
+            cluster::create(&data_dir, &installation, &account, settings.durable).await?;
+        }
+        let socket_dir = socket::prepare(&data_dir, &account)?;
+        postmaster::clear(&cluster, &socket_dir, &account).await?;
+        tracing::info!(
+            "starting PostgreSQL {} from {}",
+            installation.version,
+            installation.bin_dir.display()
+        );
+        let server = Server::start(&Plan {
+            cluster: &cluster,
+            socket_dir: &socket_dir,
+            log: data_dir.join("postgresql.log"),
+            installation: &installation,
+            account: &account,
+            durable: settings.durable,
+            parameters: &settings.parameters,
+        })
+        .await?;
+        tracing::info!("PostgreSQL is ready in {} ms", begin.elapsed().as_millis());
+        Ok(Self {
+            server,
+            account,
+            installation,
+            socket_dir,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the URL of the database, as tokio-postgres and libpq read it.
+    pub fn database_url(&self) -> String {
+        socket::url(&self.socket_dir)
+    }
+
+    /// Returns the directory of the programs that fit the server: `pg_dump`, `psql`, `pgbench`.
+    pub fn bin_dir(&self) -> &Path {
+        &self.installation.bin_dir
+    }
+
+    /// Returns the directory of the socket, for `-h` of those programs.
+    pub fn socket_dir(&self) -> &Path {
+        &self.socket_dir
+    }
+
+    /// Returns the port, for `-p`.
+    pub fn port(&self) -> u16 {
+        socket::PORT
+    }
+
+    /// Returns the role that owns the database, for `-U`.
+    pub fn user(&self) -> &'static str {
+        socket::USER
+    }
+
+    /// Returns the name of the database, for `-d`.
+    pub fn database(&self) -> &'static str {
+        socket::DATABASE
+    }
+
+    /// Returns the process id of the server's main process, the postmaster.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one,
+    /// which loses nothing but makes the next start replay the log. Fails with
+    /// [`EmbeddedError::Ended`] when the server had crashed or crashes now.
+    pub async fn stop(self) -> Result<(), EmbeddedError> {
+        self.server.stop(&self.account).await?;
+        tracing::info!("PostgreSQL is stopped");
+        Ok(())
+    }
+}
+
+/// Creates the directory where it is missing; answers its one true name.
+fn create_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    let failed = |error| EmbeddedError::io("create", data_dir)(error);
+    if !data_dir.try_exists().map_err(failed)? {
+        fs::create_dir_all(data_dir).map_err(failed)?;
+        // Who runs the server may be another user, who must get to the cluster through here;
+        // what is in here to be kept from others is closed itself.
+        fs::set_permissions(data_dir, Permissions::from_mode(0o711)).map_err(failed)?;
+    }
+    data_dir.canonicalize().map_err(failed)
+}
+
+/// Takes the data directory for us; the operating system releases it when we end.
+async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
+    /// A supervisor may start us while the killed service before us is still being taken apart.
+    const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+    let path = data_dir.join("lock");
+    let failed = |error| EmbeddedError::io("lock", &path)(error);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(POLL).await
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(EmbeddedError::InUse {
+                    data_dir: data_dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Finds PostgreSQL, or downloads it where there is none and nobody named one.
+async fn install(
+    settings: &Settings,
+    data_dir: &Path,
+    cluster_major: Option<u32>,
+) -> Result<Installation, EmbeddedError> {
+    match find::find(settings.bin_dir.as_deref(), data_dir, cluster_major) {
+        #[cfg(feature = "download-postgres")]
+        Err(EmbeddedError::NoInstallation {
+            wanted,
+            found,
+            apt,
+            brew,
+        }) if settings.bin_dir.is_none() => download::download(data_dir, cluster_major)
+            .await
+            .map_err(|reason| {
+                let found =
+                    format!("{found}, and downloading it from github.com failed ({reason})");
+                EmbeddedError::NoInstallation {
+                    wanted,
+                    found,
+                    apt,
+                    brew,
+                }
+            }),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,144 @@
+//! Where clients connect: a Unix socket in a directory that only we and the server can enter.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::account::Account;
+use super::error::EmbeddedError;
+
+/// The role that owns everything in the cluster.
+pub(super) const USER: &str = "bridgebook";
+
+/// The one database of the cluster.
+pub(super) const DATABASE: &str = "bridgebook";
+
+/// Only part of the socket's file name, as each cluster has a directory of its own;
+/// PostgreSQL's default keeps the command lines of its clients short.
+pub(super) const PORT: u16 = 5432;
+
+/// Where sockets go whose path would be too long. Not $TMPDIR: that can be long, too,
+/// and closed to the user whom the server runs as.
+const SHORT_PLACE: &str = "/tmp";
+
+/// What fits into `sockaddr_un` everywhere: macOS has 104 bytes, Linux 108, one ends the string.
+const LONGEST_PATH: usize = 103;
+
+/// Creates the socket's directory, or checks that the one that exists is ours.
+pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, EmbeddedError> {
+    let directory = choose(data_dir);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(EmbeddedError::io("create", &directory)(error));
+        }
+        _ => {}
+    }
+    // Anyone may have made this name in /tmp before us, also as a link to somewhere else.
+    let metadata =
+        fs::symlink_metadata(&directory).map_err(EmbeddedError::io("look at", &directory))?;
+    let refuse = |why| {
+        Err(EmbeddedError::SocketDir {
+            path: directory.clone(),
+            why,
+        })
+    };
+    if !metadata.is_dir() {
+        return refuse("it is not a directory");
+    }
+    if !account.trusts(metadata.uid()) {
+        return refuse("it belongs to another user");
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return refuse("other users may enter it");
+    }
+    account.give(&directory)?;
+    Ok(directory)
+}
+
+fn choose(data_dir: &Path) -> PathBuf {
+    let directory = data_dir.join("socket");
+    if socket(&directory).as_os_str().len() <= LONGEST_PATH {
+        return directory;
+    }
+    let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
+    // Eight bytes tell the data directories of one machine apart.
+    let name = digest
+        .iter()
+        .take(8)
+        .fold(String::from("bridgebook-"), |mut name, byte| {
+            let _ = write!(name, "{byte:02x}");
+            name
+        });
+    Path::new(SHORT_PLACE).join(name)
+}
+
+/// Returns the path of the socket that PostgreSQL makes in `directory`.
+pub(super) fn socket(directory: &Path) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{PORT}"))
+}
+
+/// Returns the path of the file that PostgreSQL keeps beside its socket, with its process id.
+pub(super) fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{PORT}.lock"))
+}
+
+/// Makes the URL of the database. The directory stands where a host name would, percent-encoded.
+pub(super) fn url(directory: &Path) -> String {
+    let mut host = String::new();
+    for byte in directory.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                host.push(char::from(*byte))
+            }
+            _ => {
+                let _ = write!(host, "%{byte:02X}");
+            }
+        }
+    }
+    format!("postgres://{USER}@{host}:{PORT}/{DATABASE}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_in_the_data_directory_where_it_fits() {
+        assert_eq!(
+            choose(Path::new("/var/lib/bridgebook")),
+            Path::new("/var/lib/bridgebook/socket")
+        );
+    }
+
+    #[test]
+    fn a_long_data_directory_gets_a_short_socket_of_its_own() {
+        let long = |last: char| PathBuf::from(format!("/{}{last}", "d".repeat(90)));
+        let directory = choose(&long('a'));
+        assert_eq!(directory.parent(), Some(Path::new("/tmp")));
+        assert_eq!(directory, choose(&long('a')));
+        assert_ne!(directory, choose(&long('b')));
+        assert!(socket(&directory).as_os_str().len() <= LONGEST_PATH);
+    }
+
+    #[test]
+    fn the_longest_path_that_fits_is_used() {
+        let overhead = "//socket/.s.PGSQL.5432".len();
+        let fits = PathBuf::from(format!("/{}", "d".repeat(LONGEST_PATH - overhead)));
+        assert_eq!(choose(&fits), fits.join("socket"));
+        let longer = PathBuf::from(format!("{}d", fits.display()));
+        assert!(choose(&longer).starts_with("/tmp"));
+    }
+
+    #[test]
+    fn the_url_encodes_the_directory() {
+        assert_eq!(
+            url(Path::new("/a b/c%é:@")),
+            "postgres://bridgebook@%2Fa%20b%2Fc%25%C3%A9%3A%40:5432/bridgebook"
+        );
+    }
+}

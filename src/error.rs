@@ -1,0 +1,293 @@
+//! Everything that a call can fail with, and the one table from there to a gRPC status.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    db::DbError,
+    request,
+    validate::{Violation, Violations},
+};
+
+/// The domain of every reason.
+const DOMAIN: &str = "bridgebook";
+
+/// When to come back if a queue is full: some batches later.
+const QUEUE_RETRY: Duration = Duration::from_millis(50);
+/// When to come back if the database is away: about the time of a restart or a failover.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+
+/// A kind of row that a call can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A row of workflow_executions.
+    Workflow,
+    /// A row of workflow_steps.
+    Step,
+    /// A row of metadata_stamps.
+    Stamp,
+    /// A row of fsm_transitions.
+    Transition,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Workflow => "workflow",
+            Resource::Step => "step",
+            Resource::Stamp => "stamp",
+            Resource::Transition => "transition",
+        })
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Fields are not as they must be.
+    #[error("{0}")]
+    InvalidRequest(Violations),
+    /// The bytes are no valid message.
+    #[error("the bytes of the request are no valid message")]
+    Malformed(#[source] prost::DecodeError),
+    /// There is no such row in the caller's namespace.
+    #[error("there is no {resource} with {field} {name} in this namespace")]
+    NotFound {
+        /// What was looked for.
+        resource: Resource,
+        /// The field that named it.
+        field: &'static str,
+        /// Its value.
+        name: String,
+    },
+    /// The id is taken by something with other content, whoever's it is.
+    #[error("{field} {name} is taken by another {resource}")]
+    IdConflict {
+        /// What was to be made.
+        resource: Resource,
+        /// The field that named it.
+        field: &'static str,
+        /// Its value.
+        name: String,
+    },
+    /// The lifecycle does not allow the move.
+    #[error("a workflow can not go from {current} to {to}; from {current} it can go to {}", list(allowed))]
+    MoveNotAllowed {
+        /// The workflow.
+        workflow_id: String,
+        /// Where it is.
+        current: &'static str,
+        /// Where it was to go.
+        to: &'static str,
+        /// Where it may go.
+        allowed: Vec<&'static str>,
+    },
+    /// The caller expected another state.
+    #[error("the workflow is {current}, not {expected}; read it again and decide again")]
+    StateChanged {
+        /// The workflow.
+        workflow_id: String,
+        /// Where the caller expected it to be.
+        expected: &'static str,
+        /// Where it is.
+        current: &'static str,
+    },
+    /// More writes are waiting than the server will hold.
+    #[error("too many writes are waiting; nothing was written")]
+    QueueFull,
+    /// The database can't be reached.
+    #[error("the database is away")]
+    DatabaseUnavailable(#[source] Arc<DbError>),
+    /// The caller's deadline, or the server's own, passed.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// Our own fault.
+    #[error("internal error")]
+    Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// The result of a call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Error::InvalidRequest(violations)
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        if error.is_unavailable() {
+            Error::DatabaseUnavailable(Arc::new(error))
+        } else {
+            Error::Internal(Arc::new(error))
+        }
+    }
+}
+
+fn list(states: &[&str]) -> String {
+    if states.is_empty() {
+        "nowhere".to_owned()
+    } else {
+        states.join(", ")
+    }
+}
+
+impl Error {
+    /// One field is not as it must be.
+    #[must_use]
+    pub fn invalid_field(field: &str, description: impl fmt::Display) -> Self {
+        Error::InvalidRequest(Violations::one(field, description))
+    }
+
+    /// The table: the code, and the reason within the domain.
+    fn classify(&self) -> (Code, &'static str) {
+        match self {
+            Error::InvalidRequest(_) => (Code::InvalidArgument, "INVALID_FIELD"),
+            Error::Malformed(_) => (Code::InvalidArgument, "MALFORMED_MESSAGE"),
+            Error::NotFound { resource, .. } => (Code::NotFound, not_found(*resource)),
+            Error::IdConflict { .. } => (Code::AlreadyExists, "ID_CONFLICT"),
+            Error::MoveNotAllowed { .. } => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
+            Error::StateChanged { .. } => (Code::Aborted, "STATE_CHANGED"),
+            Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+            Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+            Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Error::Internal(_) => (Code::Internal, "INTERNAL"),
+        }
+    }
+
+    /// What the ErrorInfo says beside the reason.
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Error::NotFound { field, name, .. } | Error::IdConflict { field, name, .. } => {
+                vec![(*field, name.clone())]
+            }
+            Error::MoveNotAllowed { workflow_id, current, to, allowed } => vec![
+                ("workflow_id", workflow_id.clone()),
+                ("current_state", (*current).to_owned()),
+                ("to_state", (*to).to_owned()),
+                ("allowed_states", allowed.join(",")),
+            ],
+            Error::StateChanged { workflow_id, expected, current } => vec![
+                ("workflow_id", workflow_id.clone()),
+                ("current_state", (*current).to_owned()),
+                ("expected_state", (*expected).to_owned()),
+            ],
+            Error::InvalidRequest(_)
+            | Error::Malformed(_)
+            | Error::QueueFull
+            | Error::DatabaseUnavailable(_)
+            | Error::DeadlineExceeded
+            | Error::Internal(_) => vec![("request_id", request::id().to_string())],
+        }
+    }
+
+    /// What else helps the caller.
+    fn add_help(&self, details: &mut ErrorDetails) {
+        match self {
+            Error::InvalidRequest(Violations(violations)) => {
+                for Violation { field, description } in violations.iter().take(MAX_VIOLATIONS) {
+                    details.add_bad_request_violation(field, description);
+                }
+            }
+            Error::NotFound { resource, name, .. } | Error::IdConflict { resource, name, .. } => {
+                details.set_resource_info(resource.to_string(), name, "", self.to_string());
+            }
+            Error::MoveNotAllowed { workflow_id, .. } => {
+                details.add_precondition_failure_violation(
+                    "STATE",
+                    format!("workflow/{workflow_id}"),
+                    self.to_string(),
+                );
+            }
+            Error::QueueFull => {
+                details.set_retry_info(Some(QUEUE_RETRY));
+            }
+            Error::DatabaseUnavailable(_) => {
+                details.set_retry_info(Some(DATABASE_RETRY));
+            }
+            Error::Malformed(_)
+            | Error::StateChanged { .. }
+            | Error::DeadlineExceeded
+            | Error::Internal(_) => {}
+        }
+    }
+
+    /// Logs what the caller is not told.
+    fn log(&self) {
+        match self {
+            Error::Internal(cause) => {
+                tracing::error!(request_id = %request::id(), cause = chain(cause), "internal error");
+            }
+            Error::DatabaseUnavailable(cause) => {
+                tracing::warn!(request_id = %request::id(), cause = chain(cause), "the database is away");
+            }
+            Error::InvalidRequest(_)
+            | Error::Malformed(_)
+            | Error::NotFound { .. }
+            | Error::IdConflict { .. }
+            | Error::MoveNotAllowed { .. }
+            | Error::StateChanged { .. }
+            | Error::QueueFull
+            | Error::DeadlineExceeded => {}
+        }
+    }
+}
+
+/// The most violations that an answer lists. Error details travel in a header,
+/// and clients take 8 KiB of headers.
+const MAX_VIOLATIONS: usize = 20;
+
+/// The longest message, in characters, for the same reason.
+const MAX_MESSAGE: usize = 1000;
+
+fn not_found(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Workflow => "WORKFLOW_NOT_FOUND",
+        Resource::Step => "STEP_NOT_FOUND",
+        Resource::Stamp => "STAMP_NOT_FOUND",
+        Resource::Transition => "TRANSITION_NOT_FOUND",
+    }
+}
+
+/// An error and all its sources.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        error.log();
+        let (code, reason) = error.classify();
+        let metadata = error.metadata().into_iter();
+        let metadata: HashMap<_, _> = metadata.map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        error.add_help(&mut details);
+        let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
+        Status::with_error_details(code, message, details)
+    }
+}
+
+/// The same as a message, for one item of a batch.
+impl From<Error> for tonic_types::Status {
+    fn from(error: Error) -> Self {
+        let status = Status::from(error);
+        let fallback = tonic_types::Status {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        };
+        // The details of a status are a google.rpc.Status, encoded.
+        prost::Message::decode(status.details()).unwrap_or(fallback)
+    }
+}

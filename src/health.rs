@@ -1,0 +1,118 @@
+//! Health: what the service says of itself (`grpc.health.v1`), and the probe
+//! that asks for it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use tokio::time::timeout;
+use tonic::transport::Endpoint;
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+    server::HealthReporter,
+};
+
+use crate::{db::migrations, proto::v1::workflow_service_server};
+
+/// How often the database is asked, and how long it has for an answer. Together
+/// they are the longest that a change goes unnoticed: less than 2 s.
+const INTERVAL: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_millis(1200);
+
+/// How long the probe waits for an answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The services that health is told of, beside the empty name for the whole.
+const SERVICES: &[&str] = &["", workflow_service_server::SERVICE_NAME];
+
+/// Sets the health of everything.
+pub async fn set(reporter: &HealthReporter, is_serving: bool) {
+    let status = match is_serving {
+        true => ServingStatus::Serving,
+        false => ServingStatus::NotServing,
+    };
+    for service in SERVICES {
+        reporter.set_service_status(*service, status).await;
+    }
+}
+
+/// Watches the database for ever, on a connection of its own, so that a busy
+/// pool is not taken for a dead database.
+pub async fn watch(reporter: HealthReporter, url: String, newest: String) {
+    let mut connection = None;
+    let mut was_serving = None;
+    loop {
+        let is_serving = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
+        let is_serving = is_serving.unwrap_or(false);
+        if !is_serving {
+            // Half an answer may be on its way: never to be used again.
+            connection = None;
+        }
+        if was_serving != Some(is_serving) {
+            set(&reporter, is_serving).await;
+            match is_serving {
+                true => tracing::info!("the database answers and its schema is current: SERVING"),
+                false => tracing::warn!(
+                    "the database does not answer, is read-only, or its schema is behind: NOT_SERVING"
+                ),
+            }
+            was_serving = Some(is_serving);
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+async fn check(connection: &mut Option<AsyncPgConnection>, url: &str, newest: &str) -> bool {
+    if connection.is_none() {
+        *connection = AsyncPgConnection::establish(url).await.ok();
+    }
+    match connection {
+        Some(connection) => migrations::is_current(connection, newest).await.unwrap_or(false),
+        None => false,
+    }
+}
+
+/// Why the probe failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// Nobody listens there.
+    #[error("cannot connect")]
+    Connect(#[from] tonic::transport::Error),
+    /// There was no answer in time.
+    #[error("no answer within {} s", PROBE_PATIENCE.as_secs())]
+    Timeout(#[from] tokio::time::error::Elapsed),
+    /// The answer is an error.
+    #[error("the service answered {}: {}", .0.code(), .0.message())]
+    Status(Box<tonic::Status>),
+    /// The answer is no.
+    #[error("the service is {0}")]
+    NotServing(&'static str),
+}
+
+/// Asks the service at `address` whether it is SERVING.
+///
+/// # Errors
+/// Every [`ProbeError`].
+pub async fn probe(address: SocketAddr) -> Result<(), ProbeError> {
+    timeout(PROBE_PATIENCE, ask(address)).await?
+}
+
+async fn ask(mut address: SocketAddr) -> Result<(), ProbeError> {
+    if address.ip().is_unspecified() {
+        // Where the service listens everywhere, it listens here.
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+    let mut client = HealthClient::new(channel);
+    let answer = client
+        .check(HealthCheckRequest::default())
+        .await
+        .map_err(|status| ProbeError::Status(Box::new(status)))?;
+    match answer.into_inner().status() {
+        tonic_health::pb::health_check_response::ServingStatus::Serving => Ok(()),
+        other => Err(ProbeError::NotServing(other.as_str_name())),
+    }
+}

@@ -1,0 +1,71 @@
+//! Ids. Every kind is a type of its own, so that none can stand for another.
+
+use std::fmt;
+
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    serialize::{self, Output, ToSql},
+    sql_types,
+};
+use uuid::Uuid;
+
+/// Declares a kind of id: a UUID in the database, lower-case hyphenated text in the API.
+macro_rules! id_type {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            AsExpression, FromSqlRow,
+        )]
+        #[diesel(sql_type = sql_types::Uuid)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// Makes a new id for a row that the server names: UUIDv7, so that
+            /// rows of one time lie together in their indexes.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl ToSql<sql_types::Uuid, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                ToSql::<sql_types::Uuid, Pg>::to_sql(&self.0, out)
+            }
+        }
+
+        impl FromSql<sql_types::Uuid, Pg> for $name {
+            fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+                Uuid::from_sql(value).map(Self)
+            }
+        }
+    )+};
+}
+
+id_type! {
+    /// Names a workflow (`workflow_executions.id`).
+    WorkflowId;
+    /// The caller's own name for a workflow (`workflow_executions.correlation_id`).
+    CorrelationId;
+    /// Names a step (`workflow_steps.id`).
+    StepId;
+    /// Names a stamp (`metadata_stamps.id`).
+    StampId;
+    /// Names a row of the journal (`fsm_transitions.id`).
+    TransitionId;
+}

@@ -1,0 +1,105 @@
+//! Who a request is for. The only place where a [`Namespace`] is made.
+
+use std::fmt;
+
+use diesel::{
+    expression::AsExpression,
+    pg::Pg,
+    serialize::{self, Output, ToSql},
+    sql_types::Text,
+};
+
+use crate::{
+    error::Error,
+    validate::{Checker, Violations},
+};
+
+/// The tenant that a request may act for. Every store function asks for one,
+/// and only [`admit`] makes it, so that no query can forget whose rows it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, AsExpression)]
+#[diesel(sql_type = Text)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// The namespace as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ToSql<Text, Pg> for Namespace {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        ToSql::<Text, Pg>::to_sql(self.0.as_str(), out)
+    }
+}
+
+/// A request of a tenant.
+pub trait TenantRequest {
+    /// The value of its field `namespace`.
+    fn namespace(&self) -> &str;
+}
+
+/// Declares requests that have a field `namespace`.
+#[macro_export]
+macro_rules! tenant_requests {
+    ($($request:ty),+ $(,)?) => {$(
+        impl $crate::namespace::TenantRequest for $request {
+            fn namespace(&self) -> &str {
+                &self.namespace
+            }
+        }
+    )+};
+}
+
+/// What a request asks for, and for whom.
+#[derive(Debug)]
+pub struct Scoped<T> {
+    /// For whom.
+    pub namespace: Namespace,
+    /// What.
+    pub content: T,
+}
+
+impl<T> Scoped<T> {
+    /// Something else for the same tenant.
+    pub fn with<U>(&self, content: U) -> Scoped<U> {
+        Scoped {
+            namespace: self.namespace.clone(),
+            content,
+        }
+    }
+}
+
+impl<T> std::ops::Deref for Scoped<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.content
+    }
+}
+
+/// Lets a request in: finds out for whom it is, and turns it into what it asks for.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] with everything that is wrong with it, the
+/// namespace included.
+pub fn admit<R, T>(request: tonic::Request<R>) -> Result<Scoped<T>, Error>
+where
+    R: TenantRequest,
+    T: TryFrom<R, Error = Violations>,
+{
+    let request = request.into_inner();
+    let mut check = Checker::default();
+    let namespace = Namespace(check.namespace("namespace", request.namespace().to_owned()));
+    match T::try_from(request) {
+        Ok(content) => Ok(check.finish(Scoped { namespace, content })?),
+        Err(violations) => Err(check.also(violations).into()),
+    }
+}

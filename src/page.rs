@@ -1,0 +1,141 @@
+//! Paging by keyset: a page token says after which row the next page begins.
+//!
+//! A token is bound to its query by a digest of the filters, so that it can't be
+//! used with others by mistake. It is no secret and no permission: whoever makes
+//! one up only begins their own list elsewhere.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use prost::Message;
+use uuid::Uuid;
+
+use crate::{digest::RequestDigest, validate::Checker};
+
+/// How many rows a page has if the request does not say.
+const DEFAULT_SIZE: i32 = 100;
+/// How many rows a page has at most; more is taken as this (AIP-158).
+const MAX_SIZE: i32 = 1000;
+
+/// How many bytes of rows a page has before it ends early. A gRPC client takes
+/// 4 MiB by default; the last row may be over this by a document of 1 MiB.
+pub const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Where in a list a row stands.
+pub trait Position: Sized + Copy {
+    /// Writes the position into a token.
+    fn to_key(self) -> Key;
+    /// Reads the position from a token.
+    fn from_key(key: &Key) -> Option<Self>;
+}
+
+/// The content of a page token.
+#[derive(Clone, PartialEq, Message)]
+pub struct Key {
+    /// Digest of the filters.
+    #[prost(bytes = "vec", tag = "1")]
+    filters: Vec<u8>,
+    /// The number that the rows are ordered by: microseconds since 1970, or an order.
+    #[prost(sint64, tag = "2")]
+    number: i64,
+    /// The id that orders rows of the same number.
+    #[prost(bytes = "vec", tag = "3")]
+    id: Vec<u8>,
+}
+
+impl Key {
+    fn new(number: i64, id: Uuid) -> Self {
+        Key {
+            filters: Vec::new(),
+            number,
+            id: id.as_bytes().to_vec(),
+        }
+    }
+}
+
+/// Rows that are ordered by a time.
+impl Position for (DateTime<Utc>, Uuid) {
+    fn to_key(self) -> Key {
+        Key::new(self.0.timestamp_micros(), self.1)
+    }
+
+    fn from_key(key: &Key) -> Option<Self> {
+        let time = DateTime::from_timestamp_micros(key.number)?;
+        Some((time, Uuid::from_slice(&key.id).ok()?))
+    }
+}
+
+/// Rows that are ordered by an order.
+impl Position for (i32, Uuid) {
+    fn to_key(self) -> Key {
+        Key::new(self.0.into(), self.1)
+    }
+
+    fn from_key(key: &Key) -> Option<Self> {
+        let order = i32::try_from(key.number).ok()?;
+        Some((order, Uuid::from_slice(&key.id).ok()?))
+    }
+}
+
+/// Which page of a list is asked for.
+#[derive(Debug, Clone)]
+pub struct PageRequest<P> {
+    /// How many rows it has at most.
+    pub size: i64,
+    /// The row after which it begins; the first page has none.
+    pub after: Option<P>,
+    filters: RequestDigest,
+}
+
+impl<P: Position> PageRequest<P> {
+    /// Reads `page_size` and `page_token`. `filters` is the request without
+    /// the two, but with its namespace.
+    pub fn read(check: &mut Checker, page_size: i32, page_token: &str, filters: &impl Message) -> Self {
+        let filters = RequestDigest::of(filters);
+        if page_size < 0 {
+            check.violation("page_size", "must not be negative");
+        }
+        let size = match page_size {
+            0 => DEFAULT_SIZE,
+            size => size.min(MAX_SIZE),
+        };
+        let after = (!page_token.is_empty())
+            .then(|| read_token(page_token, filters))
+            .and_then(|after| {
+                if after.is_none() {
+                    check.violation("page_token", "must be a next_page_token of this same query");
+                }
+                after
+            });
+        PageRequest { size: size.into(), after, filters }
+    }
+
+    /// Writes the token of the page that begins after `last`.
+    pub fn token_after(&self, last: P) -> String {
+        token(&self.filters, last)
+    }
+}
+
+/// Writes the token of the page that begins after `last` in the query with `filters`.
+pub fn token_for(filters: &impl Message, last: impl Position) -> String {
+    token(&RequestDigest::of(filters), last)
+}
+
+fn token(filters: &RequestDigest, last: impl Position) -> String {
+    let key = Key { filters: filters.as_bytes().to_vec(), ..last.to_key() };
+    URL_SAFE_NO_PAD.encode(key.encode_to_vec())
+}
+
+fn read_token<P: Position>(token: &str, filters: RequestDigest) -> Option<P> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let key = Key::decode(bytes.as_slice()).ok()?;
+    (key.filters == filters.as_bytes()).then(|| P::from_key(&key)).flatten()
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// Its rows.
+    pub rows: Vec<T>,
+    /// The token of the next page; empty at the end.
+    pub next_page_token: String,
+}

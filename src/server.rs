@@ -1,0 +1,211 @@
+//! The composition root: puts the service together, runs it, and takes it down.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    config::{Config, DatabaseSource},
+    db::{Database, migrations},
+    embedded::{self, Embedded},
+    health,
+    proto::{self, v1::workflow_service_server::WorkflowServiceServer},
+    request::CallLayer,
+    workflow::service::Workflows,
+};
+
+/// How often a database that is away is looked for at the start.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why the service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address can't be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals can't be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+    /// The private PostgreSQL failed.
+    #[error("the private PostgreSQL failed")]
+    Embedded(#[from] embedded::EmbeddedError),
+    /// The schema lacks migrations.
+    #[error(
+        "the schema of the database is behind, it lacks {}; run `bridgebook migrate up`, or start with --migrate",
+        .0.join(", ")
+    )]
+    SchemaBehind(Vec<String>),
+    /// The schema can't be read or brought up to date.
+    #[error("the schema of the database could not be made ready")]
+    Schema(#[from] migrations::MigrationError),
+    /// The reflection service could not be built.
+    #[error("the descriptors of the contract are not valid")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("the transport failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Every [`ServeError`].
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let stop = stop_signal()?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| ServeError::Listen {
+        address: config.listen,
+        source,
+    })?;
+    match &config.database {
+        DatabaseSource::Url(url) => run(&config, url, config.migrate, listener, stop).await,
+        DatabaseSource::Embedded(data_dir) => {
+            let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
+            let result = run(&config, &embedded.database_url(), true, listener, stop).await;
+            embedded.stop().await?;
+            result
+        }
+    }
+}
+
+/// Serves the database at `url` on `listener` until `stop` ends, then drains.
+///
+/// # Errors
+/// Every [`ServeError`].
+pub async fn run(
+    config: &Config,
+    url: &str,
+    migrate: bool,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    warn_if_exposed(&listener);
+    let database = Database::new(url, config.database_connections);
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    health::set(&reporter, false).await;
+
+    let (begin_drain, drain) = oneshot::channel::<()>();
+    let server = Server::builder()
+        // Clients that are gone without a word are noticed, and so are we.
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        // A request id and a deadline for every call.
+        .layer(CallLayer { longest: config.call_timeout })
+        .add_service(health_service)
+        .add_service(reflection()?.build_v1()?)
+        .add_service(reflection()?.build_v1alpha()?)
+        .add_service(WorkflowServiceServer::new(Workflows::new(database.clone())))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            // Dropped or sent: either way it is time.
+            async { drop(drain.await) },
+        );
+    let server = async { server.await.map_err(ServeError::from) };
+    let ready = async {
+        prepare(url, migrate).await?;
+        database.open();
+        health::watch(reporter.clone(), url.to_owned(), migrations::newest()?).await;
+        Ok(())
+    };
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => return result,
+        result = ready => return result,
+        () = stop => {}
+    }
+    drain_calls(&reporter, begin_drain, server, config.drain_timeout).await
+}
+
+fn warn_if_exposed(listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("listening on {address}");
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "there is no authentication yet: whoever reaches {address} can read and write everything"
+            );
+        }
+    }
+}
+
+fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        // So that grpcurl can show the details of errors.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
+}
+
+/// Waits for the database and makes sure of its schema.
+async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
+    loop {
+        let outcome = match migrate {
+            true => migrations::up(url).await.map(|applied| {
+                if !applied.is_empty() {
+                    tracing::info!("applied migrations {}", applied.join(", "));
+                }
+            }),
+            false => {
+                let status = migrations::status(url).await;
+                let pending = status.map(|migrations| {
+                    let pending = migrations.into_iter().filter(|migration| !migration.is_applied);
+                    pending.map(|migration| migration.name).collect::<Vec<_>>()
+                });
+                match pending {
+                    Ok(pending) if !pending.is_empty() => {
+                        return Err(ServeError::SchemaBehind(pending));
+                    }
+                    other => other.map(drop),
+                }
+            }
+        };
+        match outcome {
+            Err(migrations::MigrationError::Connect(error)) => {
+                tracing::warn!("waiting for the database: {error}");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// Tells everybody that we are about to go, takes no more calls, and lets those
+/// under way end, for so long.
+async fn drain_calls(
+    reporter: &HealthReporter,
+    begin_drain: oneshot::Sender<()>,
+    server: impl Future<Output = Result<(), ServeError>>,
+    patience: Duration,
+) -> Result<(), ServeError> {
+    tracing::info!("stopping: NOT_SERVING, letting the calls under way end");
+    health::set(reporter, false).await;
+    drop(begin_drain);
+    match tokio::time::timeout(patience, server).await {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::warn!("some calls did not end within {} s", patience.as_secs());
+            Ok(())
+        }
+    }
+}
+
+/// Ends at the first SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

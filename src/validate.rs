@@ -1,0 +1,303 @@
+//! Checks the fields of a request and collects every violation.
+//!
+//! A check answers the good value, or notes what is wrong and answers a
+//! placeholder; [`Checker::finish`] lets nothing out if anything was noted.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    json::{JsonObject, Struct},
+    time,
+};
+
+/// The longest namespace, in characters: VARCHAR(255).
+const NAMESPACE_CHARS: usize = 255;
+/// The longest type name, step name or event, in characters: VARCHAR(100).
+const NAME_CHARS: usize = 100;
+/// The longest file_hash, in characters: VARCHAR(128), the hexadecimal digits of 512 bits.
+const HASH_CHARS: usize = 128;
+/// The longest error_message, in characters: a long stack trace, but no log file.
+const MESSAGE_CHARS: usize = 65_536;
+/// The most items in a batch call: one fits the 4 MiB of a gRPC message with
+/// 4 KiB an item, and is one statement.
+pub const MAX_BATCH: usize = 1000;
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field: `steps[3].step_order`.
+    pub field: String,
+    /// What it must be.
+    pub description: String,
+}
+
+/// Everything that is wrong with a request; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violations(pub Vec<Violation>);
+
+impl Violations {
+    /// One violation.
+    #[must_use]
+    pub fn one(field: &str, description: impl fmt::Display) -> Self {
+        Violations(vec![Violation {
+            field: field.to_owned(),
+            description: description.to_string(),
+        }])
+    }
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Violation { field, description }) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{field} {description}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects violations.
+#[derive(Debug, Default)]
+pub struct Checker {
+    prefix: String,
+    violations: Vec<Violation>,
+}
+
+impl Checker {
+    /// A checker of the fields within another field, such as `steps[3]`.
+    #[must_use]
+    pub fn within(field: &str) -> Self {
+        Checker {
+            prefix: format!("{field}."),
+            violations: Vec::new(),
+        }
+    }
+
+    /// Notes that something is wrong with a field.
+    pub fn violation(&mut self, field: &str, description: impl Into<String>) {
+        self.violations.push(Violation {
+            field: format!("{}{field}", self.prefix),
+            description: description.into(),
+        });
+    }
+
+    /// Lets `value` out if nothing was noted.
+    ///
+    /// # Errors
+    /// Everything that was noted.
+    pub fn finish<T>(self, value: T) -> Result<T, Violations> {
+        if self.violations.is_empty() {
+            Ok(value)
+        } else {
+            Err(Violations(self.violations))
+        }
+    }
+
+    /// Ends with what was noted and what someone else had noted.
+    #[must_use]
+    pub fn also(mut self, others: Violations) -> Violations {
+        self.violations.extend(others.0);
+        Violations(self.violations)
+    }
+
+    /// Notes the error of a result, or answers its value.
+    pub fn noted<T: Default>(
+        &mut self,
+        field: &str,
+        result: Result<T, impl fmt::Display>,
+    ) -> T {
+        result.unwrap_or_else(|fault| {
+            self.violation(field, fault.to_string());
+            T::default()
+        })
+    }
+
+    /// A required id.
+    pub fn id<T: From<Uuid> + Default>(&mut self, field: &str, text: &str) -> T {
+        if text.is_empty() {
+            self.violation(field, "is required");
+            return T::default();
+        }
+        self.optional_id(field, text).unwrap_or_default()
+    }
+
+    /// An id that may be left out.
+    pub fn optional_id<T: From<Uuid>>(&mut self, field: &str, text: &str) -> Option<T> {
+        if text.is_empty() {
+            return None;
+        }
+        match parse_id(text) {
+            Some(id) if id.is_nil() => self.violation(field, "must not be the nil UUID"),
+            Some(id) => return Some(id.into()),
+            None => self.violation(
+                field,
+                "must be a UUID like 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11",
+            ),
+        }
+        None
+    }
+
+    /// A required namespace.
+    pub fn namespace(&mut self, field: &str, text: String) -> String {
+        let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        self.pattern(field, text, begins, ok, NAMESPACE_CHARS, "._:/- and begin with a letter or digit")
+    }
+
+    /// A required name of a type or an event.
+    pub fn name(&mut self, field: &str, text: String) -> String {
+        let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
+        self.pattern(field, text, begins, ok, NAME_CHARS, "._:/- and begin with a letter")
+    }
+
+    /// A name that may be left out.
+    pub fn optional_name(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.name(field, text))
+    }
+
+    /// A required hash of a file.
+    pub fn file_hash(&mut self, field: &str, text: String) -> String {
+        let ok = |c: char| c.is_ascii_alphanumeric() || "+/=._:-".contains(c);
+        self.pattern(field, text, true, ok, HASH_CHARS, "+/=._:-")
+    }
+
+    /// A hash that may be left out.
+    pub fn optional_file_hash(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.file_hash(field, text))
+    }
+
+    fn pattern(
+        &mut self,
+        field: &str,
+        text: String,
+        begins_well: bool,
+        is_allowed: impl Fn(char) -> bool,
+        max_chars: usize,
+        rule: &str,
+    ) -> String {
+        if text.is_empty() {
+            self.violation(field, "is required");
+        } else if !begins_well || !text.chars().all(is_allowed) {
+            self.violation(field, format!("must consist of A-Z a-z 0-9 {rule}"));
+        } else if text.len() > max_chars {
+            self.violation(field, format!("must not be longer than {max_chars} characters"));
+        }
+        text
+    }
+
+    /// A required line of text for people, such as the name of a step.
+    pub fn line(&mut self, field: &str, text: String) -> String {
+        if text.is_empty() {
+            self.violation(field, "is required");
+        } else if text.chars().any(char::is_control) {
+            self.violation(field, "must not contain a control character");
+        } else if text.chars().count() > NAME_CHARS {
+            self.violation(field, format!("must not be longer than {NAME_CHARS} characters"));
+        }
+        text
+    }
+
+    /// A message for people that may be left out but not empty.
+    pub fn optional_message(&mut self, field: &str, text: Option<String>) -> Option<String> {
+        if let Some(text) = &text {
+            if text.is_empty() {
+                self.violation(field, "must not be empty; leave it out instead");
+            } else if text.contains('\0') {
+                self.violation(field, "must not contain a NUL character");
+            } else if text.chars().count() > MESSAGE_CHARS {
+                self.violation(field, format!("must not be longer than {MESSAGE_CHARS} characters"));
+            }
+        }
+        text
+    }
+
+    /// A JSON document; one that is left out is empty.
+    pub fn json(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
+        self.noted(field, JsonObject::try_from(document.unwrap_or_default()))
+    }
+
+    /// A time that may be left out.
+    pub fn optional_time(&mut self, field: &str, time: Option<&Timestamp>) -> Option<DateTime<Utc>> {
+        time.map(|time| self.noted(field, time::from_proto(time)))
+    }
+
+    /// A duration or an order that may be left out but not negative.
+    pub fn optional_count<T: Default + PartialOrd>(&mut self, field: &str, count: Option<T>) -> Option<T> {
+        if count.as_ref().is_some_and(|count| *count < T::default()) {
+            self.violation(field, "must not be negative");
+        }
+        count
+    }
+
+    /// The number of items in a batch.
+    pub fn batch(&mut self, field: &str, items: usize) {
+        if items == 0 {
+            self.violation(field, "must have at least 1 item");
+        } else if items > MAX_BATCH {
+            self.violation(field, format!("must not have more than {MAX_BATCH} items"));
+        }
+    }
+}
+
+/// The length of a UUID in its hyphenated form, the only one that is taken.
+const HYPHENATED_LENGTH: usize = 36;
+
+fn parse_id(text: &str) -> Option<Uuid> {
+    (text.len() == HYPHENATED_LENGTH)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(check: impl FnOnce(&mut Checker)) -> Vec<String> {
+        let mut checker = Checker::default();
+        check(&mut checker);
+        let violations = checker.finish(()).err().map(|violations| violations.0);
+        let violations = violations.into_iter().flatten();
+        violations.map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn only_hyphenated_uuids_are_ids() {
+        for (text, good) in [
+            ("0192F0C1-7A5B-7CC3-98A1-52F3C0DE4A11", true),
+            ("0192f0c17a5b7cc398a152f3c0de4a11", false),
+            ("{0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11}", false),
+            ("00000000-0000-0000-0000-000000000000", false),
+            ("0192f0c1-7a5b-7cc3-98a1-52f3c0de4a1\0", false),
+            ("", false),
+        ] {
+            let found = faults(|check| drop(check.id::<Uuid>("id", text)));
+            assert_eq!(found.is_empty(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_counted_in_characters() {
+        for (chars, good) in [(NAME_CHARS, true), (NAME_CHARS + 1, false)] {
+            let found = faults(|check| drop(check.line("step_name", "ü".repeat(chars))));
+            assert_eq!(found.is_empty(), good);
+        }
+    }
+
+    #[test]
+    fn every_violation_is_collected() {
+        let found = faults(|check| {
+            check.namespace("namespace", "a*b".into());
+            check.name("workflow_type", "7".into());
+            check.file_hash("file_hash", "ab\0".into());
+            check.optional_count("execution_time_ms", Some(-1_i64));
+            check.batch("steps", MAX_BATCH + 1);
+        });
+        let fields = ["namespace", "workflow_type", "file_hash", "execution_time_ms", "steps"];
+        assert_eq!(found, fields);
+    }
+}

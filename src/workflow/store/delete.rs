@@ -1,0 +1,98 @@
+//! Deleting workflows.
+
+use std::collections::HashSet;
+
+use diesel::sql_types::{Text, Uuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::no_workflow;
+use crate::{
+    db::{
+        DbError,
+        batch::Operation,
+        rounds::{in_order, rounds},
+        statement::{batch_statement, column},
+    },
+    error::Result,
+    id::{TransitionId, WorkflowId},
+    namespace::Scoped,
+    workflow::model::{DELETE_EVENT, DELETED, Deletion, ENTITY_TYPE},
+};
+
+batch_statement! {
+    /// Deletes workflows, each with a last row of the journal. Steps go with
+    /// them and stamps lose them by the rules of the foreign keys.
+    struct Delete<'a> {
+        namespace: &'a str => Text,
+        id: WorkflowId => Uuid,
+        transition_id: TransitionId => Uuid,
+        entity_type: &'a str => Text,
+        to_state: &'a str => Text,
+        transition_event: &'a str => Text,
+    }
+    returns Uuid;
+    ", locked AS (
+        SELECT w.id, w.current_state, item.namespace, item.transition_id, item.entity_type,
+               item.to_state, item.transition_event
+          FROM item CROSS JOIN LATERAL (
+               SELECT w.id, w.current_state FROM workflow_executions w
+                WHERE w.id = item.id AND w.namespace = item.namespace
+                  FOR UPDATE) w
+    ), deleted AS (
+        DELETE FROM workflow_executions w USING locked
+         WHERE w.id = locked.id AND w.namespace = locked.namespace
+    )
+    INSERT INTO fsm_transitions
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+    SELECT transition_id, namespace, id, entity_type, current_state, to_state, transition_event
+      FROM locked
+    RETURNING entity_id"
+}
+
+/// Deletes workflows; answers whether there was something to delete.
+pub struct DeleteWorkflows;
+
+impl Operation for DeleteWorkflows {
+    type Item = Scoped<Deletion>;
+    type Answer = bool;
+    type Key = WorkflowId;
+
+    fn key(item: &Self::Item) -> WorkflowId {
+        item.workflow_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(items.len());
+            for mut round in rounds(items, |item| [item.workflow_id]) {
+                // Everybody locks in the same order, so nobody waits in a circle.
+                round.sort_unstable_by_key(|(_, item)| item.workflow_id);
+                let statement = Delete {
+                    namespace: column(&round, |item| item.namespace.as_str()),
+                    id: column(&round, |item| item.workflow_id),
+                    transition_id: column(&round, |_| TransitionId::generate()),
+                    entity_type: column(&round, |_| ENTITY_TYPE),
+                    to_state: column(&round, |_| DELETED),
+                    transition_event: column(&round, |_| DELETE_EVENT),
+                    ..Delete::default()
+                };
+                let deleted: Vec<WorkflowId> = statement.load(connection).await?;
+                let deleted: HashSet<_> = deleted.into_iter().collect();
+                let round = round.into_iter();
+                answers.extend(round.map(|(place, item)| (place, answer(item, &deleted))));
+            }
+            Ok(in_order(answers))
+        })
+    }
+}
+
+fn answer(item: &Deletion, deleted: &HashSet<WorkflowId>) -> Result<bool> {
+    match deleted.contains(&item.workflow_id) {
+        false if !item.allow_missing => Err(no_workflow(item.workflow_id)),
+        is_deleted => Ok(is_deleted),
+    }
+}

@@ -1,0 +1,244 @@
+//! Lists: "Common Query 2" and its kin. Pages are found by keyset.
+
+use diesel::{
+    dsl::{count_star, sql},
+    pg::data_types::PgInterval,
+    prelude::*,
+    sql_types::{Integer, Interval, Record, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::{Stream, TryStreamExt, pin_mut};
+
+use super::no_workflow;
+use crate::{
+    db::{
+        DbError, Query,
+        schema::{metadata_stamps, workflow_executions, workflow_steps},
+    },
+    error::Result,
+    namespace::Scoped,
+    page::{self, Page, PageRequest, Position},
+    workflow::model::{
+        Stamp, StampFilter, Step, StepFilter, StepPosition, TimePosition, Workflow,
+        WorkflowFilter, WorkflowSummary,
+    },
+};
+
+/// A row that can stand in a list.
+trait Listed {
+    /// By what rows are ordered.
+    type Position: Position;
+
+    /// Where it stands.
+    fn position(&self) -> Self::Position;
+
+    /// About how many bytes it takes in an answer.
+    fn size(&self) -> usize;
+}
+
+/// Lists workflows, newest first, each with the number of its steps.
+impl Query for Scoped<WorkflowFilter> {
+    type Answer = Page<WorkflowSummary>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        read_workflows(connection, self).await.map(Ok)
+    }
+}
+
+/// Lists the steps of a workflow in their order.
+impl Query for Scoped<StepFilter> {
+    type Answer = Page<Step>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let page = read_steps(connection, self).await?;
+        if page.rows.is_empty() && !has_workflow(connection, self).await? {
+            return Ok(Err(no_workflow(self.workflow_id)));
+        }
+        Ok(Ok(page))
+    }
+}
+
+/// Lists stamps, newest first.
+impl Query for Scoped<StampFilter> {
+    type Answer = Page<Stamp>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        read_stamps(connection, self).await.map(Ok)
+    }
+}
+
+async fn read_workflows(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<WorkflowFilter>,
+) -> Result<Page<WorkflowSummary>, DbError> {
+    let step_count = workflow_steps::table
+        .filter(workflow_steps::workflow_id.eq(workflow_executions::id))
+        .select(count_star())
+        .single_value();
+    let mut query = workflow_executions::table
+        .filter(workflow_executions::namespace.eq(&filter.namespace))
+        .select((Workflow::as_select(), step_count))
+        .order((workflow_executions::started_at.desc(), workflow_executions::id.desc()))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if !filter.states.is_empty() {
+        query = query.filter(workflow_executions::current_state.eq_any(&filter.states));
+    }
+    if let Some(workflow_type) = &filter.workflow_type {
+        query = query.filter(workflow_executions::workflow_type.eq(workflow_type));
+    }
+    if let Some(time) = filter.started_after {
+        query = query.filter(workflow_executions::started_at.gt(time));
+    }
+    if let Some(time) = filter.started_before {
+        query = query.filter(workflow_executions::started_at.lt(time));
+    }
+    if let Some(micros) = filter.started_within_micros {
+        let within = PgInterval::from_microseconds(micros);
+        let since = sql::<Timestamptz>("now() - ").bind::<Interval, _>(within);
+        query = query.filter(workflow_executions::started_at.gt(since));
+    }
+    if !filter.metadata.is_empty() {
+        query = query.filter(workflow_executions::metadata.contains(&filter.metadata));
+    }
+    if let Some((time, id)) = filter.page.after {
+        let row = (workflow_executions::started_at, workflow_executions::id);
+        query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
+    }
+    let rows = query.load_stream::<(Workflow, Option<i64>)>(connection).await?;
+    let rows = rows.map_ok(|(workflow, step_count)| WorkflowSummary {
+        workflow,
+        step_count: step_count.unwrap_or_default(),
+    });
+    collect(rows, &filter.page).await
+}
+
+async fn read_steps(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StepFilter>,
+) -> Result<Page<Step>, DbError> {
+    let mut query = workflow_steps::table
+        .filter(workflow_steps::workflow_id.eq(filter.workflow_id))
+        .filter(workflow_steps::namespace.eq(&filter.namespace))
+        .select(Step::as_select())
+        .order((workflow_steps::step_order, workflow_steps::id))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if let Some((order, id)) = filter.page.after {
+        let row = (workflow_steps::step_order, workflow_steps::id);
+        query = query.filter(row.into_sql::<Record<(Integer, Uuid)>>().gt((order, id)));
+    }
+    collect(query.load_stream(connection).await?, &filter.page).await
+}
+
+async fn has_workflow(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StepFilter>,
+) -> QueryResult<bool> {
+    let workflow = workflow_executions::table
+        .filter(workflow_executions::id.eq(filter.workflow_id))
+        .filter(workflow_executions::namespace.eq(&filter.namespace));
+    diesel::select(diesel::dsl::exists(workflow)).get_result(connection).await
+}
+
+async fn read_stamps(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StampFilter>,
+) -> Result<Page<Stamp>, DbError> {
+    let mut query = metadata_stamps::table
+        .filter(metadata_stamps::namespace.eq(&filter.namespace))
+        .select(Stamp::as_select())
+        .order((metadata_stamps::created_at.desc(), metadata_stamps::id.desc()))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if let Some(file_hash) = &filter.file_hash {
+        query = query.filter(metadata_stamps::file_hash.eq(file_hash));
+    }
+    if let Some(workflow_id) = filter.workflow_id {
+        query = query.filter(metadata_stamps::workflow_id.eq(workflow_id));
+    }
+    if let Some(time) = filter.created_after {
+        query = query.filter(metadata_stamps::created_at.gt(time));
+    }
+    if let Some(time) = filter.created_before {
+        query = query.filter(metadata_stamps::created_at.lt(time));
+    }
+    if let Some((time, id)) = filter.page.after {
+        let row = (metadata_stamps::created_at, metadata_stamps::id);
+        query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
+    }
+    collect(query.load_stream(connection).await?, &filter.page).await
+}
+
+/// Collects a page from one row more than it may have. Ends it early when it
+/// has become large; what PostgreSQL sends after that is dropped, row by row.
+async fn collect<T: Listed>(
+    rows: impl Stream<Item = QueryResult<T>>,
+    page: &PageRequest<T::Position>,
+) -> Result<Page<T>, DbError> {
+    pin_mut!(rows);
+    let mut result = Page { rows: Vec::new(), next_page_token: String::new() };
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        let is_full = result.rows.len() as i64 == page.size || bytes >= page::MAX_BYTES;
+        if let Some(last) = result.rows.last().filter(|_| is_full) {
+            result.next_page_token = page.token_after(T::position(last));
+            break;
+        }
+        bytes += row.size();
+        result.rows.push(row);
+    }
+    Ok(result)
+}
+
+/// What a row takes beside its documents and texts: ids and times.
+const ROW_BYTES: usize = 200;
+
+impl Listed for WorkflowSummary {
+    type Position = TimePosition;
+
+    fn position(&self) -> TimePosition {
+        (self.workflow.started_at, self.workflow.id.0)
+    }
+
+    fn size(&self) -> usize {
+        ROW_BYTES + self.workflow.metadata.text_len() + length(&self.workflow.error_message)
+    }
+}
+
+impl Listed for Step {
+    type Position = StepPosition;
+
+    fn position(&self) -> StepPosition {
+        Step::position(self)
+    }
+
+    fn size(&self) -> usize {
+        ROW_BYTES + self.step_data.text_len() + length(&self.error_message)
+    }
+}
+
+impl Listed for Stamp {
+    type Position = TimePosition;
+
+    fn position(&self) -> TimePosition {
+        Stamp::position(self)
+    }
+
+    fn size(&self) -> usize {
+        ROW_BYTES + self.stamp_data.text_len()
+    }
+}
+
+fn length(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
+}

@@ -1,0 +1,206 @@
+//! Starting workflows.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::{WorkflowSql, replay, workflow_columns};
+use crate::{
+    db::{
+        DbError,
+        batch::Operation,
+        rounds::{Placed, in_order, rounds},
+        statement::{batch_statement, column},
+    },
+    digest::RequestDigest,
+    error::{Error, Resource, Result},
+    id::{CorrelationId, TransitionId, WorkflowId},
+    json::JsonObject,
+    namespace::Scoped,
+    workflow::model::{ENTITY_TYPE, NewWorkflow, Recorded, START_EVENT, State, Workflow},
+};
+
+batch_statement! {
+    /// Inserts those workflows whose ids are free, each with its first row of the journal.
+    struct InsertWorkflows<'a> {
+        id: WorkflowId => Uuid,
+        correlation_id: CorrelationId => Uuid,
+        workflow_type: &'a str => Text,
+        current_state: State => Text,
+        namespace: &'a str => Text,
+        started_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        metadata: &'a JsonObject => Jsonb,
+        request_digest: RequestDigest => Bytea,
+        transition_id: TransitionId => Uuid,
+        entity_type: &'a str => Text,
+        transition_event: &'a str => Text,
+    }
+    returns (Uuid, Timestamptz, Timestamptz);
+    // In the order of the key, so that two replicas that insert the same keys
+    // wait for each other instead of dead-locking.
+    ", inserted AS (
+        INSERT INTO workflow_executions
+            (id, correlation_id, workflow_type, current_state, namespace, started_at, metadata,
+             request_digest)
+        SELECT id, correlation_id, workflow_type, current_state, namespace,
+               coalesce(started_at, now()), metadata, request_digest
+          FROM item
+         ORDER BY correlation_id
+            ON CONFLICT DO NOTHING
+        RETURNING id, started_at, created_at
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, entity_id, entity_type, to_state, transition_event, namespace)
+        SELECT item.transition_id, item.id, item.entity_type, item.current_state,
+               item.transition_event, item.namespace
+          FROM inserted JOIN item USING (id)
+    )
+    SELECT id, started_at, created_at FROM inserted"
+}
+
+batch_statement! {
+    /// Finds workflows by correlation_id.
+    struct FindWorkflows<'a> {
+        namespace: &'a str => Text,
+        correlation_id: CorrelationId => Uuid,
+    }
+    returns (WorkflowSql, Nullable<Bytea>);
+    concat!(
+        " SELECT ", workflow_columns!(), ", w.request_digest
+            FROM item CROSS JOIN LATERAL (
+                 SELECT * FROM workflow_executions w
+                  WHERE w.correlation_id = item.correlation_id AND w.namespace = item.namespace
+                  LIMIT 1) w"
+    )
+}
+
+/// Starts workflows: the same correlation_id with the same content once.
+pub struct StartWorkflows;
+
+impl Operation for StartWorkflows {
+    type Item = Scoped<NewWorkflow>;
+    type Answer = Recorded<Workflow>;
+    type Key = CorrelationId;
+
+    fn key(item: &Self::Item) -> CorrelationId {
+        item.correlation_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(items.len());
+            for round in rounds(items, |item| [item.correlation_id.0, item.id.0]) {
+                start(connection, &round, &mut answers).await?;
+            }
+            Ok(in_order(answers))
+        })
+    }
+}
+
+type Answers = Vec<(usize, Result<Recorded<Workflow>>)>;
+
+async fn start(
+    connection: &mut AsyncPgConnection,
+    round: &[Placed<'_, Scoped<NewWorkflow>>],
+    answers: &mut Answers,
+) -> Result<(), DbError> {
+    let inserted = insert(connection, round).await?;
+    let mut inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
+    let mut taken = Vec::new();
+    for (place, new) in round {
+        match inserted.remove(&new.id) {
+            Some((_, started_at, created_at)) => {
+                let row = stored(new, started_at, created_at);
+                answers.push((*place, Ok(Recorded { row, created: true })));
+            }
+            None => taken.push((*place, *new)),
+        }
+    }
+    if !taken.is_empty() {
+        answer_taken(connection, &taken, answers).await?;
+    }
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut AsyncPgConnection,
+    round: &[Placed<'_, Scoped<NewWorkflow>>],
+) -> diesel::QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
+    let statement = InsertWorkflows {
+        id: column(round, |new| new.id),
+        correlation_id: column(round, |new| new.correlation_id),
+        workflow_type: column(round, |new| new.workflow_type.as_str()),
+        current_state: column(round, |new| new.current_state),
+        namespace: column(round, |new| new.namespace.as_str()),
+        started_at: column(round, |new| new.started_at),
+        metadata: column(round, |new| &new.metadata),
+        request_digest: column(round, |new| new.request_digest),
+        transition_id: column(round, |_| TransitionId::generate()),
+        entity_type: column(round, |_| ENTITY_TYPE),
+        transition_event: column(round, |_| START_EVENT),
+        ..InsertWorkflows::default()
+    };
+    statement.load(connection).await
+}
+
+/// Answers those whose correlation_id or id was taken: by an earlier try of the
+/// same request, or by something else, be it of this tenant or of another.
+async fn answer_taken(
+    connection: &mut AsyncPgConnection,
+    taken: &[Placed<'_, Scoped<NewWorkflow>>],
+    answers: &mut Answers,
+) -> Result<(), DbError> {
+    let find = FindWorkflows {
+        namespace: column(taken, |new| new.namespace.as_str()),
+        correlation_id: column(taken, |new| new.correlation_id),
+        ..FindWorkflows::default()
+    };
+    let found: Vec<(Workflow, Option<RequestDigest>)> = find.load(connection).await?;
+    let found = found.into_iter().map(|row| (row.0.correlation_id, row));
+    let mut found: HashMap<_, _> = found.collect();
+    for (place, new) in taken {
+        let is_same = |(row, _): &(Workflow, _)| !new.is_id_chosen || row.id == new.id;
+        let stored = found.remove(&new.correlation_id).filter(is_same);
+        let answer = replay(stored, new.request_digest, || Error::IdConflict {
+            resource: Resource::Workflow,
+            field: "correlation_id",
+            name: new.correlation_id.to_string(),
+        });
+        answers.push((*place, answer.map(|recorded| made_here(recorded, new))));
+    }
+    Ok(())
+}
+
+/// Whether this very call stored the row, in a try whose answer was lost: its
+/// id is one that the server made for this call alone.
+fn made_here(recorded: Recorded<Workflow>, new: &NewWorkflow) -> Recorded<Workflow> {
+    let created = !new.is_id_chosen && recorded.row.id == new.id;
+    Recorded { created, ..recorded }
+}
+
+fn stored(
+    new: &Scoped<NewWorkflow>,
+    started_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+) -> Workflow {
+    Workflow {
+        id: new.id,
+        correlation_id: new.correlation_id,
+        workflow_type: new.workflow_type.clone(),
+        current_state: new.current_state,
+        namespace: new.namespace.to_string(),
+        started_at,
+        completed_at: None,
+        execution_time_ms: None,
+        error_message: None,
+        metadata: new.metadata.clone(),
+        created_at,
+        updated_at: created_at,
+    }
+}

@@ -164,6 +164,18 @@ impl Embedded {
         self.server.pid()
     }
 
+    /// Waits until the server has ended without having been told to, and says how.
+    pub async fn crashed(&mut self) -> EmbeddedError {
+        /// Rare enough to cost nothing, soon enough that few callers notice.
+        const LOOK: Duration = Duration::from_millis(200);
+        loop {
+            match self.server.crash() {
+                Ok(Some(crash)) | Err(crash) => return crash,
+                Ok(None) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
     /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one,
     /// which loses nothing but makes the next start replay the log. Fails with
     /// [`EmbeddedError::Ended`] when the server had crashed or crashes now.

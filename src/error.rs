@@ -49,6 +49,9 @@ pub enum Error {
     /// Fields are not as they must be.
     #[error("{0}")]
     InvalidRequest(Violations),
+    /// The message is longer than the server takes.
+    #[error("the message is too long; the server takes 4 MiB")]
+    MessageTooLarge,
     /// The bytes are no valid message.
     #[error("the bytes of the request are no valid message")]
     Malformed(#[source] prost::DecodeError),
@@ -63,7 +66,7 @@ pub enum Error {
         name: String,
     },
     /// The id is taken by something with other content, whoever's it is.
-    #[error("{field} {name} is taken by another {resource}")]
+    #[error("{field} {name} is taken by a {resource} with other content")]
     IdConflict {
         /// What was to be made.
         resource: Resource,
@@ -147,6 +150,7 @@ impl Error {
         match self {
             Error::InvalidRequest(_) => (Code::InvalidArgument, "INVALID_FIELD"),
             Error::Malformed(_) => (Code::InvalidArgument, "MALFORMED_MESSAGE"),
+            Error::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
             Error::NotFound { resource, .. } => (Code::NotFound, not_found(*resource)),
             Error::IdConflict { .. } => (Code::AlreadyExists, "ID_CONFLICT"),
             Error::MoveNotAllowed { .. } => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
@@ -177,6 +181,7 @@ impl Error {
             ],
             Error::InvalidRequest(_)
             | Error::Malformed(_)
+            | Error::MessageTooLarge
             | Error::QueueFull
             | Error::DatabaseUnavailable(_)
             | Error::DeadlineExceeded
@@ -202,16 +207,32 @@ impl Error {
                     self.to_string(),
                 );
             }
-            Error::QueueFull => {
-                details.set_retry_info(Some(QUEUE_RETRY));
-            }
-            Error::DatabaseUnavailable(_) => {
-                details.set_retry_info(Some(DATABASE_RETRY));
+            Error::QueueFull | Error::DatabaseUnavailable(_) => {
+                details.set_retry_info(self.retry_after());
             }
             Error::Malformed(_)
+            | Error::MessageTooLarge
             | Error::StateChanged { .. }
             | Error::DeadlineExceeded
             | Error::Internal(_) => {}
+        }
+    }
+
+    /// After which time the same call may well succeed.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::QueueFull => Some(QUEUE_RETRY),
+            Error::DatabaseUnavailable(_) => Some(DATABASE_RETRY),
+            Error::InvalidRequest(_)
+            | Error::Malformed(_)
+            | Error::MessageTooLarge
+            | Error::NotFound { .. }
+            | Error::IdConflict { .. }
+            | Error::MoveNotAllowed { .. }
+            | Error::StateChanged { .. }
+            | Error::DeadlineExceeded
+            | Error::Internal(_) => None,
         }
     }
 
@@ -226,6 +247,7 @@ impl Error {
             }
             Error::InvalidRequest(_)
             | Error::Malformed(_)
+            | Error::MessageTooLarge
             | Error::NotFound { .. }
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
@@ -274,7 +296,13 @@ impl From<Error> for Status {
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
         error.add_help(&mut details);
         let message: String = error.to_string().chars().take(MAX_MESSAGE).collect();
-        Status::with_error_details(code, message, details)
+        let mut status = Status::with_error_details(code, message, details);
+        if let Some(delay) = error.retry_after() {
+            // What the retry policies of gRPC libraries go by; they do not read RetryInfo.
+            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            status.metadata_mut().insert("grpc-retry-pushback-ms", millis.into());
+        }
+        status
     }
 }
 

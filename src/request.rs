@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
@@ -75,7 +75,7 @@ where
         let call = tokio::time::timeout(patience, self.inner.call(request));
         Box::pin(REQUEST_ID.scope(id, async move {
             let mut response = match call.await {
-                Ok(response) => response?,
+                Ok(response) => say_too_large(response?),
                 Err(_) => Status::from(Error::DeadlineExceeded).into_http(),
             };
             if let Ok(id) = HeaderValue::try_from(id.to_string()) {
@@ -83,6 +83,17 @@ where
             }
             Ok(response)
         }))
+    }
+}
+
+/// Answers a message over tonic's limit in our terms. We never say OUT_OF_RANGE
+/// ourselves; tonic does, for this and nothing else.
+fn say_too_large(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => {
+            Status::from(Error::MessageTooLarge).into_http()
+        }
+        _ => response,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     config::{Config, DatabaseSource},
     db::{Database, migrations},
     embedded::{self, Embedded},
+    error::chain,
     health,
     proto::{self, v1::workflow_service_server::WorkflowServiceServer},
     request::CallLayer,
@@ -71,10 +72,37 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     match &config.database {
         DatabaseSource::Url(url) => run(&config, url, config.migrate, listener, stop).await,
         DatabaseSource::Embedded(data_dir) => {
-            let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
-            let result = run(&config, &embedded.database_url(), true, listener, stop).await;
-            embedded.stop().await?;
+            let settings = embedded::Settings::new(data_dir);
+            let embedded = Embedded::start(settings.clone()).await?;
+            let url = embedded.database_url();
+            let mut embedded = Some(embedded);
+            let result = tokio::select! {
+                result = run(&config, &url, true, listener, stop) => result,
+                error = keep_running(&mut embedded, &settings) => Err(error.into()),
+            };
+            if let Some(embedded) = embedded {
+                embedded.stop().await?;
+            }
             result
+        }
+    }
+}
+
+/// Starts the private PostgreSQL again whenever it crashes, until that fails.
+async fn keep_running(
+    embedded: &mut Option<Embedded>,
+    settings: &embedded::Settings,
+) -> embedded::EmbeddedError {
+    loop {
+        if let Some(running) = embedded {
+            let crash = running.crashed().await;
+            tracing::error!("{}; starting it again", chain(&crash));
+        }
+        // What is left of it goes first, with the lock on the data directory.
+        *embedded = None;
+        match Embedded::start(settings.clone()).await {
+            Ok(running) => *embedded = Some(running),
+            Err(error) => return error,
         }
     }
 }

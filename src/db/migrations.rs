@@ -47,8 +47,8 @@ pub struct Status {
 /// # Errors
 /// [`MigrationError::Connect`] and [`MigrationError::Migration`].
 pub async fn status(url: &str) -> Result<Vec<Status>> {
-    let mut harness = AsyncMigrationHarness::new(AsyncPgConnection::establish(url).await?);
-    let applied = harness.applied_migrations().map_err(MigrationError::Migration)?;
+    let connection = AsyncPgConnection::establish(url).await?;
+    let applied = blocking(connection, |harness| harness.applied_migrations()).await?;
     let migrations = embedded()?.into_iter();
     Ok(migrations
         .map(|migration| Status {
@@ -94,11 +94,9 @@ pub async fn redo(url: &str) -> Result<String> {
 }
 
 /// Runs `work` while no other process migrates.
-async fn locked<T>(
+async fn locked<T: Send + 'static>(
     url: &str,
-    work: impl FnOnce(
-        &mut AsyncMigrationHarness<AsyncPgConnection>,
-    ) -> diesel::migration::Result<T>,
+    work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
 ) -> Result<T> {
     let mut connection = AsyncPgConnection::establish(url).await?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")
@@ -106,8 +104,22 @@ async fn locked<T>(
         .execute(&mut connection)
         .await?;
     // The lock ends with the connection.
-    work(&mut AsyncMigrationHarness::new(connection)).map_err(MigrationError::Migration)
+    blocking(connection, work).await
 }
+
+/// Runs Diesel's migrations, which block, where they block nobody.
+async fn blocking<T: Send + 'static>(
+    connection: AsyncPgConnection,
+    work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::task::spawn_blocking(move || {
+        work(&mut AsyncMigrationHarness::new(connection))
+    });
+    let result = task.await.unwrap_or_else(|panic| Err(panic.into()));
+    result.map_err(MigrationError::Migration)
+}
+
+type Harness = AsyncMigrationHarness<AsyncPgConnection>;
 
 fn embedded() -> Result<Vec<Box<dyn Migration<Pg>>>> {
     let mut migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS)

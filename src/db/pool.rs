@@ -18,7 +18,7 @@ use crate::error::Result;
 
 /// How long a connection may take to be made; a server that is there answers
 /// in milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection of the pool.
 pub type Connection<'a> = bb8::PooledConnection<'a, AsyncPgConnection>;
@@ -91,7 +91,7 @@ impl Database {
     /// Gets a connection.
     ///
     /// # Errors
-    /// [`DbError::NoConnection`] if there is none within 2 s, and
+    /// [`DbError::NoConnection`] if there is none within 1 s, and
     /// [`DbError::NotOpen`].
     pub async fn connection(&self) -> Result<Connection<'_>, DbError> {
         if !self.is_open.load(Ordering::Acquire) {

@@ -156,6 +156,11 @@ impl Server {
         Ok(())
     }
 
+    /// Answers how the server ended, if it has.
+    pub(super) fn crash(&mut self) -> Result<Option<EmbeddedError>, EmbeddedError> {
+        Ok(self.ended()?.map(|status| self.bury(status)))
+    }
+
     fn ended(&mut self) -> Result<Option<ExitStatus>, EmbeddedError> {
         self.postgres
             .try_wait()

@@ -107,7 +107,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::BatchRecordStepsRequest>,
     ) -> Result<Response<v1::BatchRecordStepsResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_good(&self.steps, items).await;
+        let results = submit_good(&self.steps, items).await?;
         Ok(Response::new(results.into()))
     }
 
@@ -134,7 +134,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::BatchRecordStampsRequest>,
     ) -> Result<Response<v1::BatchRecordStampsResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_good(&self.stamps, items).await;
+        let results = submit_good(&self.stamps, items).await?;
         Ok(Response::new(results.into()))
     }
 
@@ -148,31 +148,33 @@ impl WorkflowService for Workflows {
     }
 }
 
-/// Does the good items of a batch call, and answers each item in its place.
+/// Does the good items of a batch call, and answers each item in its place. If
+/// none could be done but all may be soon, the call fails as a whole, so that
+/// whatever retries calls retries it.
 async fn submit_good<T, O>(
     batcher: &Batcher<O>,
     items: Scoped<Vec<Result<T, Violations>>>,
-) -> Vec<Result<O::Answer, Error>>
+) -> Result<Vec<Result<O::Answer>>>
 where
     O: Operation<Item = Scoped<T>>,
 {
     let Scoped { namespace, content } = items;
     let mut good = Vec::with_capacity(content.len());
-    let places = content.into_iter().map(|item| match item {
-        Ok(content) => {
-            let namespace = namespace.clone();
-            good.push(Scoped { namespace, content });
-            Ok(())
-        }
-        Err(violations) => Err(Error::from(violations)),
+    let places = content.into_iter().map(|item| {
+        let namespace = namespace.clone();
+        good.push(Scoped { namespace, content: item? });
+        Ok(())
     });
     let places: Vec<Result<()>> = places.collect();
     let mut answers = batcher.submit_all(good).await.into_iter();
-    let places = places.into_iter();
-    places
-        .filter_map(|place| match place {
-            Ok(()) => answers.next(),
-            Err(error) => Some(Err(error)),
-        })
-        .collect()
+    let answers = places.into_iter().map(|place| match place {
+        Ok(()) => answers.next().unwrap_or(Err(Error::QueueFull)),
+        Err(error) => Err(error),
+    });
+    let answers: Vec<Result<O::Answer>> = answers.collect();
+    let mut delays = answers.iter().map(|answer| answer.as_ref().err()?.retry_after());
+    match answers.first() {
+        Some(Err(error)) if delays.all(|delay| delay.is_some()) => Err(error.clone()),
+        _ => Ok(answers),
+    }
 }

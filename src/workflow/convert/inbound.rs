@@ -33,6 +33,9 @@ tenant_requests!(
 
 /// The longest `started_within`, in seconds: the 10,000 years of a protobuf Duration.
 const MAX_WITHIN_SECONDS: i64 = 315_576_000_000;
+/// What is longer reaches back beyond the year 1, before which nothing starts:
+/// 4000 years, to which PostgreSQL can still count back.
+const ALL_TIME_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const NANOS_PER_MICRO: i64 = 1_000;
 
@@ -349,5 +352,6 @@ fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
     if !in_range || (seconds, nanos) == (0, 0) {
         return Err("must be more than 0 and at most 10000 years");
     }
-    Ok(seconds * MICROS_PER_SECOND + i64::from(nanos) / NANOS_PER_MICRO)
+    let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / NANOS_PER_MICRO;
+    Ok(micros.min(ALL_TIME_MICROS))
 }

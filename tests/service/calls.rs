@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use bridgebook::proto::v1::{StartWorkflowRequest, TransitionWorkflowRequest, WorkflowState};
+use diesel_async::SimpleAsyncConnection;
+use tonic::{Code, Request};
+
+use crate::support::{App, Failure, document, eventually, failure, new_id, raw_call};
+
+#[tokio::test]
+async fn a_deadline_that_passes_is_deadline_exceeded_and_the_write_still_completes() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    blocker.batch_execute("BEGIN; LOCK TABLE fsm_transitions").await.unwrap();
+    let wanted = TransitionWorkflowRequest {
+        transition_id: new_id(),
+        ..tenant.to(&workflow, WorkflowState::Processing)
+    };
+    let mut request = Request::new(wanted.clone());
+    request.set_timeout(Duration::from_millis(200));
+    let late = tenant.client.clone().transition_workflow(request).await;
+    assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
+    blocker.batch_execute("COMMIT").await.unwrap();
+    eventually("the move is made", || async {
+        let now = tenant.get(&workflow).await.workflow.unwrap();
+        (now.current_state() == WorkflowState::Processing).then_some(())
+    })
+    .await;
+    assert!(!tenant.transition(wanted).await.applied);
+}
+
+#[tokio::test]
+async fn the_servers_own_deadline_exceeded_has_its_reason() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut blocker = app.schema.connect().await;
+    blocker.batch_execute("BEGIN; LOCK TABLE fsm_transitions").await.unwrap();
+    // The header without the client's own clock, which would be first.
+    let request = tenant.new_workflow();
+    let mut raw = Request::new(request);
+    raw.metadata_mut().insert("grpc-timeout", "150m".parse().unwrap());
+    let late = tenant.client.clone().start_workflow(raw).await;
+    let expected = Failure::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_eq!(failure(late), expected);
+}
+
+#[tokio::test]
+async fn a_caller_who_is_gone_before_the_batch_costs_nothing() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    blocker.batch_execute("BEGIN; LOCK TABLE workflow_steps").await.unwrap();
+    let record = |order| {
+        let step = tenant.new_step(&workflow, order);
+        let request = bridgebook::proto::v1::RecordStepRequest {
+            namespace: tenant.namespace.clone(),
+            step: Some(step),
+        };
+        let mut client = tenant.client.clone();
+        tokio::spawn(async move { client.record_step(request).await })
+    };
+    // The first holds the worker of its workflow up, the second waits behind it.
+    let first = record(1);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'workflow_steps'::regclass";
+    eventually("the first is at the lock", || async {
+        (app.schema.count(waiting).await == 1).then_some(())
+    })
+    .await;
+    let gone = record(2);
+    // It is in the queue when a later call over the same channel was answered.
+    tenant.get(&workflow).await;
+    gone.abort();
+    let _ = gone.await;
+    tenant.get(&workflow).await;
+    let last = record(3);
+    blocker.batch_execute("COMMIT").await.unwrap();
+    first.await.unwrap().unwrap();
+    last.await.unwrap().unwrap();
+    let orders = tenant.get(&workflow).await.steps.into_iter().map(|step| step.step_order);
+    assert_eq!(orders.collect::<Vec<_>>(), [1, 3]);
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_with_a_reason() {
+    let (_app, tenant) = App::with_tenant().await;
+    let request = StartWorkflowRequest {
+        metadata: document(serde_json::json!({ "x": "y".repeat(5 * 1024 * 1024) })),
+        ..tenant.new_workflow()
+    };
+    let refused = tenant.client.clone().start_workflow(request).await;
+    let expected = Failure::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+    assert_eq!(failure(refused), expected);
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented() {
+    let app = App::start().await;
+    for method in ["bridgebook.v1.WorkflowService/Nothing", "nobody.Knows/It"] {
+        let answer = raw_call(&app.channel, method, Vec::new()).await;
+        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    }
+}

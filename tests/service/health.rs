@@ -1,0 +1,95 @@
+use bridgebook::embedded::{Embedded, Settings};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_client::HealthClient,
+    health_check_response::ServingStatus,
+};
+
+use crate::support::{App, Server, bridgebook, eventually, own_cluster, send_signal, temp_dir};
+
+const SERVICES: [&str; 2] = ["", "bridgebook.v1.WorkflowService"];
+
+async fn check(server: &Server, service: &str) -> Option<ServingStatus> {
+    let mut client = HealthClient::new(server.channel());
+    let request = HealthCheckRequest { service: service.into() };
+    client.check(request).await.ok().map(|answer| answer.into_inner().status())
+}
+
+async fn wait_for(server: &Server, wanted: ServingStatus) {
+    for service in SERVICES {
+        eventually(&format!("{service:?} is {wanted:?}"), || async {
+            (check(server, service).await? == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn is_not_serving_until_the_database_answers_and_follows_it_from_then_on() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    cluster.stop().await.unwrap();
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
+    wait_for(&server, ServingStatus::NotServing).await;
+    for _ in 0..2 {
+        let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+        wait_for(&server, ServingStatus::Serving).await;
+        cluster.stop().await.unwrap();
+        wait_for(&server, ServingStatus::NotServing).await;
+    }
+}
+
+#[tokio::test]
+async fn is_not_serving_while_the_database_is_frozen() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
+    server.serving().await;
+    let backends = std::process::Command::new("pgrep")
+        .args(["-P", &cluster.pid().to_string()])
+        .output()
+        .unwrap();
+    let backends = String::from_utf8(backends.stdout).unwrap();
+    let mut pids: Vec<u32> = backends.lines().map(|pid| pid.parse().unwrap()).collect();
+    pids.push(cluster.pid());
+    pids.iter().for_each(|pid| send_signal("STOP", *pid));
+    wait_for(&server, ServingStatus::NotServing).await;
+    pids.iter().for_each(|pid| send_signal("CONT", *pid));
+    wait_for(&server, ServingStatus::Serving).await;
+}
+
+#[tokio::test]
+async fn watch_tells_of_every_change() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
+    let channel = server.serving().await;
+    let watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await;
+    let mut changes = watch.unwrap().into_inner();
+    let mut next = async || -> Option<HealthCheckResponse> { changes.message().await.unwrap() };
+    assert_eq!(next().await.unwrap().status(), ServingStatus::Serving);
+    cluster.stop().await.unwrap();
+    assert_eq!(next().await.unwrap().status(), ServingStatus::NotServing);
+    let _cluster = own_cluster(&dir).await;
+    assert_eq!(next().await.unwrap().status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn an_unknown_service_is_not_found() {
+    let app = App::start().await;
+    let request = HealthCheckRequest { service: "nobody".into() };
+    let answer = HealthClient::new(app.channel.clone()).check(request).await;
+    assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probe_exits_with_0_only_if_the_service_is_serving() {
+    let app = App::start().await;
+    let probe = |address: String| bridgebook().args(["health", &address]).output().unwrap();
+    assert!(probe(app.address.to_string()).status.success());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(probe(nobody.to_string()).status.code(), Some(1));
+    let server = Server::spawn(&["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
+    wait_for(&server, ServingStatus::NotServing).await;
+    assert_eq!(probe(server.address.to_string()).status.code(), Some(1));
+}

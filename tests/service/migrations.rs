@@ -1,0 +1,138 @@
+use std::process::{Command, Output};
+
+use bridgebook::db::migrations;
+use futures_util::future::join_all;
+
+use crate::support::{Schema, bridgebook, own_cluster, temp_dir};
+
+fn migrate(url: &str, action: &str) -> Output {
+    let output = bridgebook().args(["migrate", action, "--database-url", url]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn stdout(output: Output) -> String {
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Undoes and redoes every migration, one by one, and compares dumps: whatever
+/// a down.sql forgot, or took too much of, shows.
+#[tokio::test]
+async fn every_down_undoes_its_up() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    let dump = || {
+        let output = Command::new(cluster.bin_dir().join("pg_dump"))
+            .args(["--schema-only", "--no-owner", "--restrict-key=x", "--dbname", &url])
+            .output()
+            .expect("pg_dump runs");
+        assert!(output.status.success(), "{output:?}");
+        stdout(output)
+    };
+    // Diesel's own table is there from here on.
+    migrations::status(&url).await.unwrap();
+    let mut dumps = vec![dump()];
+    let all = migrations::status(&url).await.unwrap();
+    migrations::up(&url).await.unwrap();
+    for _ in &all {
+        dumps.push(dump());
+        migrations::down(&url).await.unwrap();
+    }
+    assert_eq!(dump(), dumps[0], "all is undone");
+    migrations::up(&url).await.unwrap();
+    for (migration, expected) in all.iter().rev().zip(&dumps[1..]) {
+        assert_eq!(&dump(), expected, "down and up to {}", migration.name);
+        migrations::redo(&url).await.unwrap();
+        assert_eq!(&dump(), expected, "redo of {}", migration.name);
+        migrations::down(&url).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_commands_apply_take_back_and_tell() {
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let all = stdout(migrate(&url, "status"));
+    assert!(all.lines().all(|line| line.starts_with("pending")));
+    let count = all.lines().count();
+    assert_eq!(stdout(migrate(&url, "up")).lines().count(), count);
+    assert!(stdout(migrate(&url, "up")).contains("nothing to apply"));
+    migrate(&url, "redo");
+    assert!(stdout(migrate(&url, "status")).lines().all(|line| line.starts_with("applied")));
+    migrate(&url, "down");
+    let last = stdout(migrate(&url, "status"));
+    assert!(last.lines().last().unwrap().starts_with("pending"));
+}
+
+#[tokio::test]
+async fn replicas_that_migrate_at_once_do_not_collide() {
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let results = join_all((0..8).map(|_| migrations::up(&url))).await;
+    let applied: usize = results.into_iter().map(|result| result.unwrap().len()).sum();
+    assert_eq!(applied, migrations::status(&url).await.unwrap().len());
+}
+
+/// The user's own document, counted: tables, keys, indexes, comments.
+#[tokio::test]
+async fn the_schema_is_that_of_the_diagram() {
+    let schema = Schema::create().await;
+    let url = schema.url();
+    migrations::up(&url).await.unwrap();
+    let here = format!("'{}'::regnamespace", schema.name());
+    let foreign_keys = format!(
+        "SELECT count(*) FROM pg_constraint WHERE connamespace = {here} AND contype = 'f' AND
+         (conrelid::regclass::text, confdeltype) IN (('workflow_steps', 'c'), ('metadata_stamps', 'n'))"
+    );
+    assert_eq!(schema.count(&foreign_keys).await, 2);
+    let uncommented = format!(
+        "SELECT count(*) FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
+          WHERE t.relnamespace = {here} AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+            AND t.relname NOT LIKE '\\_\\_diesel%'
+            AND (col_description(t.oid, a.attnum) IS NULL OR obj_description(t.oid) IS NULL)"
+    );
+    assert_eq!(schema.count(&uncommented).await, 0);
+    let unindexed_keys = format!(
+        "SELECT count(*) FROM pg_constraint c WHERE connamespace = {here} AND contype = 'f' AND NOT EXISTS
+         (SELECT FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indkey[0] = c.conkey[1])"
+    );
+    assert_eq!(schema.count(&unindexed_keys).await, 0);
+    for (table, columns) in DIAGRAM_INDEXES {
+        let index = format!(
+            "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND tablename = '{table}'
+             AND indexdef LIKE '% USING btree ({columns})'",
+            schema.name()
+        );
+        assert_eq!(schema.count(&index).await, 1, "{table} ({columns})");
+    }
+}
+
+/// All 25 indexes of schema-diagram.md.
+const DIAGRAM_INDEXES: [(&str, &str); 25] = [
+    ("workflow_executions", "correlation_id"),
+    ("workflow_executions", "namespace"),
+    ("workflow_executions", "current_state"),
+    ("workflow_executions", "started_at DESC"),
+    ("workflow_steps", "workflow_id"),
+    ("workflow_steps", "status"),
+    ("workflow_steps", "created_at DESC"),
+    ("workflow_steps", "workflow_id, step_order"),
+    ("fsm_transitions", "entity_id, entity_type"),
+    ("fsm_transitions", "entity_type"),
+    ("fsm_transitions", "created_at DESC"),
+    ("fsm_transitions", "from_state, to_state"),
+    ("bridge_states", "namespace"),
+    ("bridge_states", "current_fsm_state"),
+    ("bridge_states", "last_aggregation_timestamp DESC"),
+    ("bridge_states", "namespace, current_fsm_state"),
+    ("node_registrations", "health_status"),
+    ("node_registrations", "node_type"),
+    ("node_registrations", "last_heartbeat DESC"),
+    ("node_registrations", "node_type, health_status"),
+    ("metadata_stamps", "workflow_id"),
+    ("metadata_stamps", "file_hash"),
+    ("metadata_stamps", "namespace"),
+    ("metadata_stamps", "created_at DESC"),
+    ("metadata_stamps", "namespace, created_at DESC"),
+];

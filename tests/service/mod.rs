@@ -1,0 +1,10 @@
+//! The service around the RPCs.
+
+mod calls;
+mod embedded;
+mod health;
+mod kill;
+mod migrations;
+mod orchestrator;
+mod reflection;
+mod settings;

@@ -1,0 +1,103 @@
+//! The Python bridge node, run against this repository's own tree.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use bridgebook::proto::v1::{
+    ListWorkflowsRequest, Workflow, WorkflowState, workflow_service_client::WorkflowServiceClient,
+};
+use serde_json::Value;
+
+use crate::support::{App, Tenant, temp_dir};
+
+/// Makes the example's environment, once; it needs python3 with venv and pip.
+fn set_up() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/setup.sh");
+    let output = Command::new(script).output().expect("setup.sh runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs the orchestrator over a directory and answers its summary. Root may read
+/// everything, so it runs without the capabilities that let root do so.
+fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let mut command = match is_root {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.arg("--bounding-set=-dac_override,-dac_read_search");
+            command.arg(example.join(".venv/bin/python"));
+            command
+        }
+        false => Command::new(example.join(".venv/bin/python")),
+    };
+    let Output { status, stdout, stderr } = command
+        .arg(example.join("orchestrator.py"))
+        .args(["--json", "--address", &app.address.to_string(), "--namespace", &tenant.namespace])
+        .arg(directory)
+        .output()
+        .expect("python runs");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    serde_json::from_slice(&stdout).expect("a summary")
+}
+
+/// Copies the files that git knows to a directory, and answers how many they are.
+fn copy_tree(to: &Path) -> usize {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let files = list.split_terminator('\0').filter(|file| root.join(file).is_file());
+    files
+        .map(|file| {
+            let copy = to.join(file);
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(root.join(file), copy).unwrap();
+        })
+        .count()
+}
+
+async fn list(tenant: &Tenant, state: WorkflowState) -> Vec<(Workflow, i64)> {
+    let mut client = WorkflowServiceClient::clone(&tenant.client);
+    let request = ListWorkflowsRequest {
+        namespace: tenant.namespace.clone(),
+        page_size: 1000,
+        states: vec![state.into()],
+        workflow_type: "metadata_stamping".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    let page = client.list_workflows(request).await.unwrap().into_inner();
+    assert!(page.next_page_token.is_empty());
+    let rows = page.workflows.into_iter();
+    rows.map(|row| (row.workflow.unwrap(), row.step_count)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_file_of_this_repository_is_stamped_once() {
+    set_up();
+    let (app, tenant) = App::with_tenant().await;
+    let directory = temp_dir();
+    let files = copy_tree(&directory.0);
+    let unreadable = directory.0.join("unreadable");
+    std::fs::write(&unreadable, "secret").unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0);
+    std::fs::set_permissions(&unreadable, closed).unwrap();
+
+    let first = stamp(&app, &tenant, &directory.0);
+    assert_eq!((&first["stamped"], &first["failed"]), (&files.into(), &1.into()), "{first}");
+    let again = stamp(&app, &tenant, &directory.0);
+    assert_eq!((&again["stamped"], &again["already_known"]), (&0.into(), &files.into()), "{again}");
+
+    let completed = list(&tenant, WorkflowState::Completed).await;
+    assert_eq!(completed.len(), files);
+    for (workflow, steps) in &completed {
+        assert_eq!(*steps, 3);
+        let stamps = tenant.get(workflow).await.stamps;
+        assert_eq!(stamps.len(), 1);
+        assert_eq!(stamps[0].file_hash.len(), 64, "a BLAKE3 in hexadecimal digits");
+    }
+    let failed = list(&tenant, WorkflowState::Failed).await;
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0].0.error_message.is_some());
+}

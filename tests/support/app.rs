@@ -1,0 +1,182 @@
+//! The service, in this process, on a schema of its own.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bridgebook::{
+    config::{Config, DatabaseSource},
+    proto::v1::{
+        self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
+        WorkflowState, workflow_service_client::WorkflowServiceClient,
+    },
+    server,
+};
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{Schema, eventually, new_id};
+
+/// The service and its schema. It is taken down when the value is dropped.
+pub struct App {
+    pub schema: Schema,
+    pub address: SocketAddr,
+    pub channel: Channel,
+    _stop: oneshot::Sender<()>,
+}
+
+impl App {
+    /// Starts the service, and waits until it is SERVING.
+    pub async fn start() -> App {
+        let schema = Schema::create().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let url = schema.url();
+        let config = Config {
+            listen: address,
+            database: DatabaseSource::Url(url.clone()),
+            migrate: true,
+            database_connections: 8,
+            call_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(1),
+        };
+        let service = tokio::spawn(async move {
+            let stop = async { drop(stopped.await) };
+            server::run(&config, &url, true, listener, stop).await
+        });
+        let channel = connect(address);
+        tokio::select! {
+            () = wait_until_serving(&channel) => {}
+            ended = service => panic!("the service ended: {ended:?}"),
+        }
+        App {
+            schema,
+            address,
+            channel,
+            _stop: stop,
+        }
+    }
+
+    /// A tenant of the service, with a namespace of its own.
+    pub fn tenant(&self) -> Tenant {
+        Tenant {
+            namespace: format!("tenant-{}", new_id()),
+            client: WorkflowServiceClient::new(self.channel.clone()),
+        }
+    }
+
+    /// The service with a tenant, which is what most tests need.
+    pub async fn with_tenant() -> (App, Tenant) {
+        let app = App::start().await;
+        let tenant = app.tenant();
+        (app, tenant)
+    }
+}
+
+pub fn connect(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+pub async fn wait_until_serving(channel: &Channel) {
+    eventually("the service is SERVING", || async {
+        let mut client = HealthClient::new(channel.clone());
+        let answer = client.check(HealthCheckRequest::default()).await.ok()?;
+        (answer.into_inner().status == 1).then_some(())
+    })
+    .await;
+}
+
+/// A caller with a namespace.
+#[derive(Clone)]
+pub struct Tenant {
+    pub namespace: String,
+    pub client: WorkflowServiceClient<Channel>,
+}
+
+impl Tenant {
+    /// A request to start a workflow.
+    pub fn new_workflow(&self) -> StartWorkflowRequest {
+        StartWorkflowRequest {
+            namespace: self.namespace.clone(),
+            correlation_id: new_id(),
+            workflow_type: "test".into(),
+            ..StartWorkflowRequest::default()
+        }
+    }
+
+    /// Starts a workflow.
+    pub async fn start(&self) -> Workflow {
+        self.start_as(self.new_workflow()).await
+    }
+
+    /// Starts a workflow in the state PROCESSING.
+    pub async fn start_processing(&self) -> Workflow {
+        let request = StartWorkflowRequest {
+            current_state: WorkflowState::Processing.into(),
+            ..self.new_workflow()
+        };
+        self.start_as(request).await
+    }
+
+    /// Starts the workflow of a request.
+    pub async fn start_as(&self, request: StartWorkflowRequest) -> Workflow {
+        let answer = self.client.clone().start_workflow(request).await.expect("it starts");
+        answer.into_inner().workflow.expect("a workflow")
+    }
+
+    /// A request to move a workflow.
+    pub fn to(&self, workflow: &Workflow, state: WorkflowState) -> TransitionWorkflowRequest {
+        TransitionWorkflowRequest {
+            namespace: self.namespace.clone(),
+            workflow_id: workflow.id.clone(),
+            to_state: state.into(),
+            ..TransitionWorkflowRequest::default()
+        }
+    }
+
+    /// Moves a workflow.
+    pub async fn transition(
+        &self,
+        request: TransitionWorkflowRequest,
+    ) -> v1::TransitionWorkflowResponse {
+        let answer = self.client.clone().transition_workflow(request).await;
+        answer.expect("it moves").into_inner()
+    }
+
+    /// Reads a workflow with all that belongs to it.
+    pub async fn get(&self, workflow: &Workflow) -> v1::GetWorkflowResponse {
+        let request = v1::GetWorkflowRequest {
+            namespace: self.namespace.clone(),
+            key: Some(v1::get_workflow_request::Key::Id(workflow.id.clone())),
+            include_stamps: true,
+        };
+        let answer = self.client.clone().get_workflow(request).await;
+        answer.expect("it is there").into_inner()
+    }
+
+    /// A step of a workflow.
+    pub fn new_step(&self, workflow: &Workflow, order: i32) -> NewStep {
+        NewStep {
+            workflow_id: workflow.id.clone(),
+            step_name: format!("step {order}"),
+            step_order: order,
+            status: StepStatus::Completed.into(),
+            ..NewStep::default()
+        }
+    }
+
+    /// Records steps, all of which are good.
+    pub async fn record_steps(&self, steps: Vec<NewStep>) {
+        let request = v1::BatchRecordStepsRequest {
+            namespace: self.namespace.clone(),
+            steps,
+        };
+        let answer = self.client.clone().batch_record_steps(request).await.expect("an answer");
+        for result in answer.into_inner().results {
+            match result.result {
+                Some(v1::record_step_result::Result::Response(_)) => {}
+                other => panic!("not recorded: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! PostgreSQL for tests: one cluster for all of them, a schema for each.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    path::PathBuf,
+    sync::{LazyLock, mpsc},
+};
+
+use bridgebook::embedded::{Embedded, Settings};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use uuid::Uuid;
+
+/// A directory for this test run, which is removed when the value is dropped.
+/// Not under target/: that may be where the user that PostgreSQL runs as must not go.
+pub struct TempDir(pub PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn temp_dir() -> TempDir {
+    let dir = std::env::temp_dir().join(format!("bridgebook-test-{}", Uuid::now_v7().simple()));
+    TempDir(dir)
+}
+
+/// A cluster of the test's own, for tests that stop it or kill it.
+pub async fn own_cluster(dir: &TempDir) -> Embedded {
+    Embedded::start(Settings::new(&dir.0)).await.expect("PostgreSQL starts")
+}
+
+/// The cluster that tests share. It lives in a thread of its own until the
+/// process ends, when its watchdog stops it. Its directory is kept between
+/// runs, so that only the first run has to create it.
+static SHARED: LazyLock<String> = LazyLock::new(|| {
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let cluster = start_shared().await;
+            send.send(cluster.database_url()).expect("somebody waits");
+            std::future::pending::<()>().await;
+        });
+    });
+    receive.recv().expect("PostgreSQL starts")
+});
+
+async fn start_shared() -> Embedded {
+    let checkout = BuildHasherDefault::<DefaultHasher>::default().hash_one(env!("CARGO_MANIFEST_DIR"));
+    let dir = std::env::temp_dir().join(format!("bridgebook-tests-{checkout:x}"));
+    let settings = Settings {
+        durable: false,
+        parameters: vec![("max_connections".into(), "500".into())],
+        ..Settings::new(dir)
+    };
+    let cluster = Embedded::start(settings).await.expect("PostgreSQL starts");
+    let mut connection = connect(&cluster.database_url()).await;
+    // What an earlier run left behind.
+    connection
+        .batch_execute(
+            "DO $$ DECLARE name TEXT; BEGIN
+                 FOR name IN SELECT nspname FROM pg_namespace WHERE nspname LIKE 'test\\_%' LOOP
+                     EXECUTE format('DROP SCHEMA %I CASCADE', name);
+                 END LOOP;
+             END $$",
+        )
+        .await
+        .expect("old schemas are dropped");
+    cluster
+}
+
+/// A schema of the shared cluster.
+pub struct Schema {
+    name: String,
+}
+
+impl Schema {
+    pub async fn create() -> Schema {
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        let mut connection = connect(&SHARED).await;
+        connection.batch_execute(&format!("CREATE SCHEMA {name}")).await.expect("a schema");
+        Schema { name }
+    }
+
+    /// The URL of the schema.
+    pub fn url(&self) -> String {
+        format!("{}?options=-csearch_path%3D{}", *SHARED, self.name)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub async fn connect(&self) -> AsyncPgConnection {
+        connect(&self.url()).await
+    }
+
+    /// Asks the database for one number.
+    pub async fn count(&self, sql: &str) -> i64 {
+        count(&mut self.connect().await, sql).await
+    }
+}
+
+pub async fn connect(url: &str) -> AsyncPgConnection {
+    AsyncPgConnection::establish(url).await.expect("PostgreSQL answers")
+}
+
+pub async fn count(connection: &mut AsyncPgConnection, sql: &str) -> i64 {
+    #[derive(diesel::QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let query = diesel::sql_query(format!("SELECT ({sql})::BIGINT AS count"));
+    let row: Count = query.get_result(connection).await.expect("a number");
+    row.count
+}

@@ -1,0 +1,59 @@
+//! What tests are made of.
+
+mod app;
+mod cluster;
+mod process;
+mod raw;
+mod status;
+
+pub use app::{App, Tenant};
+pub use cluster::{Schema, count, own_cluster, temp_dir};
+pub use cluster::connect as connect_database;
+pub use process::{Server, bridgebook, send_signal, stderr};
+pub use raw::raw_call;
+pub use status::{Failure, failure};
+
+use std::{future::Future, time::Duration};
+
+use bridgebook::json::Struct;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The longest that a test waits for a condition; far longer than it takes on
+/// the slowest machine, because only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` answers something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let attempts = async {
+        loop {
+            if let Some(answer) = condition().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, attempts).await;
+    answer.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+/// A new id, as a caller would choose it.
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// A JSON document for a request.
+pub fn document(value: Value) -> Option<Struct> {
+    match value {
+        Value::Object(fields) => Some(fields.into()),
+        other => panic!("{other} is no object"),
+    }
+}
+
+/// A JSON document of an answer.
+pub fn value(document: Option<Struct>) -> Value {
+    Value::Object(document.expect("a document").into())
+}

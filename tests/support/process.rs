@@ -1,0 +1,86 @@
+//! The service as a process of its own, for tests that kill it.
+
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, Output, Stdio},
+};
+
+use tonic::transport::Channel;
+
+use super::app::{connect, wait_until_serving};
+
+/// A command of the binary, without the settings of whoever runs the tests.
+pub fn bridgebook() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
+    for name in ["DATABASE_URL", "BRIDGEBOOK_LISTEN", "BRIDGEBOOK_DATA_DIR", "BRIDGEBOOK_MIGRATE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A running `bridgebook serve`. It is killed when the value is dropped.
+pub struct Server {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a service with these arguments, on a port that was free just now.
+    pub fn spawn(arguments: &[&str]) -> Server {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        Server::spawn_on(address, arguments)
+    }
+
+    pub fn spawn_on(address: SocketAddr, arguments: &[&str]) -> Server {
+        let child = bridgebook()
+            .args(["serve", "--listen", &address.to_string()])
+            .args(arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the service starts");
+        Server { address, child }
+    }
+
+    /// A channel to it, once it is SERVING.
+    pub async fn serving(&self) -> Channel {
+        let channel = self.channel();
+        wait_until_serving(&channel).await;
+        channel
+    }
+
+    pub fn channel(&self) -> Channel {
+        connect(self.address)
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        send_signal("TERM", self.child.id());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process.
+pub fn send_signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// What a process printed to its standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

@@ -1,0 +1,150 @@
+use bridgebook::proto::v1::{
+    GetWorkflowRequest, GetWorkflowResponse, ListStampsRequest, ListStepsRequest, NewStamp,
+    RecordStampRequest, get_workflow_request::Key,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use tonic::Status;
+
+use crate::support::{App, Failure, Tenant, document, failure, new_id};
+
+async fn get(tenant: &Tenant, key: Option<Key>) -> Result<GetWorkflowResponse, Status> {
+    let request = GetWorkflowRequest {
+        namespace: tenant.namespace.clone(),
+        key,
+        include_stamps: false,
+    };
+    tenant.client.clone().get_workflow(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn reads_by_either_id_with_the_steps_in_order() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let steps = [3, 1, 2].map(|order| tenant.new_step(&workflow, order));
+    tenant.record_steps(steps.to_vec()).await;
+    let by_id = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    let by_name = Key::CorrelationId(workflow.correlation_id.to_uppercase());
+    assert_eq!(by_id, get(&tenant, Some(by_name)).await.unwrap());
+    assert_eq!(by_id.workflow.unwrap(), workflow);
+    let orders: Vec<_> = by_id.steps.iter().map(|step| step.step_order).collect();
+    assert_eq!(orders, [1, 2, 3]);
+    assert!(by_id.stamps.is_empty() && by_id.next_steps_page_token.is_empty());
+}
+
+#[tokio::test]
+async fn stamps_come_only_if_asked_for_newest_first() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    for hash in ["a", "b", "c"] {
+        let stamp = NewStamp {
+            workflow_id: workflow.id.clone(),
+            file_hash: hash.into(),
+            ..NewStamp::default()
+        };
+        let request = RecordStampRequest {
+            namespace: tenant.namespace.clone(),
+            stamp: Some(stamp),
+        };
+        tenant.client.clone().record_stamp(request).await.unwrap();
+    }
+    let without = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    assert!(without.stamps.is_empty());
+    let with = tenant.get(&workflow).await;
+    let hashes: Vec<_> = with.stamps.iter().map(|stamp| stamp.file_hash.as_str()).collect();
+    assert_eq!(hashes, ["c", "b", "a"]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_ones_own_is_not_found() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let stranger = app.tenant();
+    for key in [
+        Key::Id(new_id()),
+        Key::CorrelationId(new_id()),
+        Key::Id(workflow.id.clone()),
+        Key::CorrelationId(workflow.correlation_id.clone()),
+    ] {
+        assert_eq!(failure(get(&stranger, Some(key)).await), Failure::no_workflow());
+    }
+}
+
+#[tokio::test]
+async fn concurrent_reads_each_get_their_own() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflows = join_all((0..100).map(|_| tenant.start())).await;
+    let reads = workflows.iter().map(|workflow| get(&tenant, Some(Key::Id(workflow.id.clone()))));
+    for (read, workflow) in join_all(reads).await.into_iter().zip(&workflows) {
+        assert_eq!(read.unwrap().workflow.as_ref(), Some(workflow));
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_read_on_with_the_list_calls() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let steps: Vec<_> = (0..1001).map(|order| tenant.new_step(&workflow, order)).collect();
+    let (most, last) = steps.split_at(1000);
+    tenant.record_steps(most.to_vec()).await;
+    let read = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    assert_eq!((read.steps.len(), read.next_steps_page_token.as_str()), (1000, ""));
+    tenant.record_steps(last.to_vec()).await;
+    let read = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    assert_eq!(read.steps.len(), 1000);
+    let request = ListStepsRequest {
+        namespace: tenant.namespace.clone(),
+        page_token: read.next_steps_page_token,
+        workflow_id: workflow.id.clone(),
+        ..ListStepsRequest::default()
+    };
+    let rest = tenant.client.clone().list_steps(request).await.unwrap().into_inner();
+    assert_eq!(rest.steps.iter().map(|step| step.step_order).collect::<Vec<_>>(), [1000]);
+    assert!(rest.next_page_token.is_empty());
+}
+
+#[tokio::test]
+async fn large_steps_and_stamps_do_not_make_the_answer_too_large_for_a_client() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let large = document(json!({ "x": "y".repeat(700 * 1024) }));
+    for order in 0..4 {
+        let mut step = tenant.new_step(&workflow, order);
+        step.step_data.clone_from(&large);
+        tenant.record_steps(vec![step]).await;
+        let stamp = NewStamp {
+            workflow_id: workflow.id.clone(),
+            file_hash: "a".into(),
+            stamp_data: large.clone(),
+            ..NewStamp::default()
+        };
+        let request = RecordStampRequest {
+            namespace: tenant.namespace.clone(),
+            stamp: Some(stamp),
+        };
+        tenant.client.clone().record_stamp(request).await.unwrap();
+    }
+    let read = tenant.get(&workflow).await;
+    assert_eq!((read.steps.len(), read.stamps.len()), (1, 1));
+    let request = ListStampsRequest {
+        namespace: tenant.namespace.clone(),
+        page_token: read.next_stamps_page_token,
+        workflow_id: workflow.id.to_uppercase(),
+        ..ListStampsRequest::default()
+    };
+    let rest = tenant.client.clone().list_stamps(request).await.unwrap().into_inner();
+    assert_eq!(rest.stamps.len(), 3);
+}
+
+#[tokio::test]
+async fn bad_fields_are_named() {
+    let (_app, tenant) = App::with_tenant().await;
+    for (field, key) in [
+        ("key", None),
+        ("id", Some(Key::Id(String::new()))),
+        ("id", Some(Key::Id("a\0".into()))),
+        ("correlation_id", Some(Key::CorrelationId("7".into()))),
+    ] {
+        assert_eq!(failure(get(&tenant, key).await), Failure::invalid(&[field]));
+    }
+}

@@ -1,0 +1,14 @@
+//! WorkflowService, a file per RPC.
+
+mod batch_record_stamps;
+mod batch_record_steps;
+mod completeness;
+mod delete_workflow;
+mod get_workflow;
+mod list_stamps;
+mod list_steps;
+mod list_workflows;
+mod record_stamp;
+mod record_step;
+mod start_workflow;
+mod transition_workflow;

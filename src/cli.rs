@@ -123,10 +123,18 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
             }
         }
         Migrate::Down => writeln!(out, "took back {}", migrations::down(url).await?)?,
-        Migrate::Redo => writeln!(out, "took back and applied {}", migrations::redo(url).await?)?,
+        Migrate::Redo => writeln!(
+            out,
+            "took back and applied {}",
+            migrations::redo(url).await?
+        )?,
         Migrate::Status => {
             for migration in migrations::status(url).await? {
-                let state = if migration.is_applied { "applied" } else { "pending" };
+                let state = if migration.is_applied {
+                    "applied"
+                } else {
+                    "pending"
+                };
                 writeln!(out, "{state}  {}", migration.name)?;
             }
         }

@@ -10,7 +10,12 @@ use clap::Args;
 pub struct Settings {
     /// Where to listen for gRPC. There is no authentication yet: whoever can
     /// connect can read and write everything.
-    #[arg(long, env = "BRIDGEBOOK_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:50051"
+    )]
     listen: String,
 
     #[command(flatten)]
@@ -21,15 +26,30 @@ pub struct Settings {
     migrate: bool,
 
     /// How many connections to the database to use at most.
-    #[arg(long, env = "BRIDGEBOOK_DATABASE_CONNECTIONS", value_name = "N", default_value = "16")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DATABASE_CONNECTIONS",
+        value_name = "N",
+        default_value = "16"
+    )]
     database_connections: String,
 
     /// How long a call may take at most, in seconds, whatever deadline it brings.
-    #[arg(long, env = "BRIDGEBOOK_CALL_TIMEOUT", value_name = "SECONDS", default_value = "30")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_CALL_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "30"
+    )]
     call_timeout: String,
 
     /// How long calls that are under way may take to end when the service stops, in seconds.
-    #[arg(long, env = "BRIDGEBOOK_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "10")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DRAIN_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "10"
+    )]
     drain_timeout: String,
 }
 
@@ -38,12 +58,18 @@ pub struct Settings {
 pub struct DatabaseSettings {
     /// The PostgreSQL to use, 14 or newer: postgres://user:password@host:5432/name.
     /// Without it, a private one is created and run in the data directory.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
     database_url: Option<String>,
 
     /// Where the private PostgreSQL lives. Default: /var/lib/bridgebook for
     /// root, else bridgebook in the user's data directory.
-    #[arg(long, env = "BRIDGEBOOK_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "BRIDGEBOOK_DATA_DIR", value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 
@@ -113,7 +139,11 @@ impl Settings {
                 DatabaseSource::Url(String::new())
             }),
         };
-        if faults.is_empty() { Ok(config) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(faults)
+        }
     }
 }
 
@@ -160,7 +190,9 @@ fn number(
         Ok(number) if range.contains(&number) => number,
         _ => {
             let (least, most) = range.into_inner();
-            faults.push(format!("{flag}: {text:?} is no number from {least} to {most}"));
+            faults.push(format!(
+                "{flag}: {text:?} is no number from {least} to {most}"
+            ));
             least
         }
     }

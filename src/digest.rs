@@ -30,7 +30,10 @@ impl RequestDigest {
     pub fn of(content: &impl Message) -> Self {
         let hash = Sha256::digest(content.encode_to_vec());
         let mut digest = [0; BYTES];
-        digest.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        digest
+            .iter_mut()
+            .zip(hash)
+            .for_each(|(to, from)| *to = from);
         Self(digest)
     }
 

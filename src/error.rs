@@ -1,5 +1,7 @@
 //! Everything that a call can fail with, and the one table from there to a gRPC status.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
@@ -76,7 +78,10 @@ pub enum Error {
         name: String,
     },
     /// The lifecycle does not allow the move.
-    #[error("a workflow can not go from {current} to {to}; from {current} it can go to {}", list(allowed))]
+    #[error(
+        "a workflow can not go from {current} to {to}; from {current} it can go to {}",
+        list(allowed)
+    )]
     MoveNotAllowed {
         /// The workflow.
         workflow_id: String,
@@ -130,11 +135,11 @@ impl From<DbError> for Error {
     }
 }
 
-fn list(states: &[&str]) -> String {
-    if states.is_empty() {
-        "nowhere".to_owned()
+fn ways_on(current: &str, allowed: &[&str]) -> String {
+    if allowed.is_empty() {
+        format!("{current} is final")
     } else {
-        states.join(", ")
+        format!("from {current} it can go to {}", allowed.join(", "))
     }
 }
 
@@ -168,13 +173,22 @@ impl Error {
             Error::NotFound { field, name, .. } | Error::IdConflict { field, name, .. } => {
                 vec![(*field, name.clone())]
             }
-            Error::MoveNotAllowed { workflow_id, current, to, allowed } => vec![
+            Error::MoveNotAllowed {
+                workflow_id,
+                current,
+                to,
+                allowed,
+            } => vec![
                 ("workflow_id", workflow_id.clone()),
                 ("current_state", (*current).to_owned()),
                 ("to_state", (*to).to_owned()),
                 ("allowed_states", allowed.join(",")),
             ],
-            Error::StateChanged { workflow_id, expected, current } => vec![
+            Error::StateChanged {
+                workflow_id,
+                expected,
+                current,
+            } => vec![
                 ("workflow_id", workflow_id.clone()),
                 ("current_state", (*current).to_owned()),
                 ("expected_state", (*expected).to_owned()),
@@ -300,7 +314,9 @@ impl From<Error> for Status {
         if let Some(delay) = error.retry_after() {
             // What the retry policies of gRPC libraries go by; they do not read RetryInfo.
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            status.metadata_mut().insert("grpc-retry-pushback-ms", millis.into());
+            status
+                .metadata_mut()
+                .insert("grpc-retry-pushback-ms", millis.into());
         }
         status
     }

@@ -67,7 +67,9 @@ async fn check(connection: &mut Option<AsyncPgConnection>, url: &str, newest: &s
         *connection = AsyncPgConnection::establish(url).await.ok();
     }
     match connection {
-        Some(connection) => migrations::is_current(connection, newest).await.unwrap_or(false),
+        Some(connection) => migrations::is_current(connection, newest)
+            .await
+            .unwrap_or(false),
         None => false,
     }
 }
@@ -105,7 +107,9 @@ async fn ask(mut address: SocketAddr) -> Result<(), ProbeError> {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?;
     let mut client = HealthClient::new(channel);
     let answer = client
         .check(HealthCheckRequest::default())

@@ -207,7 +207,10 @@ mod tests {
         let mut target = object(json!({"a": {"b": 1, "c": 2}, "d": [1, 2], "e": 5}));
         let patch = object(json!({"a": {"b": 9, "c": null}, "d": {"x": 1}, "e": null, "f": "new"}));
         target.merge(&patch).unwrap();
-        assert_eq!(target, object(json!({"a": {"b": 9}, "d": {"x": 1}, "f": "new"})));
+        assert_eq!(
+            target,
+            object(json!({"a": {"b": 9}, "d": {"x": 1}, "f": "new"}))
+        );
     }
 
     #[test]

@@ -89,7 +89,12 @@ pub struct PageRequest<P> {
 impl<P: Position> PageRequest<P> {
     /// Reads `page_size` and `page_token`. `filters` is the request without
     /// the two, but with its namespace.
-    pub fn read(check: &mut Checker, page_size: i32, page_token: &str, filters: &impl Message) -> Self {
+    pub fn read(
+        check: &mut Checker,
+        page_size: i32,
+        page_token: &str,
+        filters: &impl Message,
+    ) -> Self {
         let filters = RequestDigest::of(filters);
         if page_size < 0 {
             check.violation("page_size", "must not be negative");
@@ -106,7 +111,11 @@ impl<P: Position> PageRequest<P> {
                 }
                 after
             });
-        PageRequest { size: size.into(), after, filters }
+        PageRequest {
+            size: size.into(),
+            after,
+            filters,
+        }
     }
 
     /// Writes the token of the page that begins after `last`.
@@ -121,14 +130,19 @@ pub fn token_for(filters: &impl Message, last: impl Position) -> String {
 }
 
 fn token(filters: &RequestDigest, last: impl Position) -> String {
-    let key = Key { filters: filters.as_bytes().to_vec(), ..last.to_key() };
+    let key = Key {
+        filters: filters.as_bytes().to_vec(),
+        ..last.to_key()
+    };
     URL_SAFE_NO_PAD.encode(key.encode_to_vec())
 }
 
 fn read_token<P: Position>(token: &str, filters: RequestDigest) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let key = Key::decode(bytes.as_slice()).ok()?;
-    (key.filters == filters.as_bytes()).then(|| P::from_key(&key)).flatten()
+    (key.filters == filters.as_bytes())
+        .then(|| P::from_key(&key))
+        .flatten()
 }
 
 /// One page of a list.

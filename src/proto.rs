@@ -1,10 +1,7 @@
 //! The contract of `proto/`, compiled by `build.rs`.
 
 /// Package `bridgebook.v1`.
-#[expect(
-    clippy::all,
-    reason = "generated; the documentation is in proto/"
-)]
+#[expect(clippy::all, reason = "generated; the documentation is in proto/")]
 pub mod v1 {
     tonic::include_proto!("bridgebook.v1");
 }

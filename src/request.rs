@@ -23,7 +23,9 @@ tokio::task_local! {
 /// The id of the call that is being served. Outside of one it is a new id.
 #[must_use]
 pub fn id() -> Uuid {
-    REQUEST_ID.try_with(|id| *id).unwrap_or_else(|_| Uuid::now_v7())
+    REQUEST_ID
+        .try_with(|id| *id)
+        .unwrap_or_else(|_| Uuid::now_v7())
 }
 
 /// Gives every call a request id and holds it to a deadline: the caller's, from

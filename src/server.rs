@@ -65,10 +65,12 @@ pub enum ServeError {
 /// Every [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let stop = stop_signal()?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|source| ServeError::Listen {
-        address: config.listen,
-        source,
-    })?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address: config.listen,
+            source,
+        })?;
     match &config.database {
         DatabaseSource::Url(url) => run(&config, url, config.migrate, listener, stop).await,
         DatabaseSource::Embedded(data_dir) => {
@@ -128,7 +130,9 @@ pub async fn run(
         // Clients that are gone without a word are noticed, and so are we.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         // A request id and a deadline for every call.
-        .layer(CallLayer { longest: config.call_timeout })
+        .layer(CallLayer {
+            longest: config.call_timeout,
+        })
         .add_service(health_service)
         .add_service(reflection()?.build_v1()?)
         .add_service(reflection()?.build_v1alpha()?)
@@ -185,7 +189,9 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
             false => {
                 let status = migrations::status(url).await;
                 let pending = status.map(|migrations| {
-                    let pending = migrations.into_iter().filter(|migration| !migration.is_applied);
+                    let pending = migrations
+                        .into_iter()
+                        .filter(|migration| !migration.is_applied);
                     pending.map(|migration| migration.name).collect::<Vec<_>>()
                 });
                 match pending {

@@ -105,11 +105,7 @@ impl Checker {
     }
 
     /// Notes the error of a result, or answers its value.
-    pub fn noted<T: Default>(
-        &mut self,
-        field: &str,
-        result: Result<T, impl fmt::Display>,
-    ) -> T {
+    pub fn noted<T: Default>(&mut self, field: &str, result: Result<T, impl fmt::Display>) -> T {
         result.unwrap_or_else(|fault| {
             self.violation(field, fault.to_string());
             T::default()
@@ -145,14 +141,28 @@ impl Checker {
     pub fn namespace(&mut self, field: &str, text: String) -> String {
         let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
         let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        self.pattern(field, text, begins, ok, NAMESPACE_CHARS, "._:/- and begin with a letter or digit")
+        self.pattern(
+            field,
+            text,
+            begins,
+            ok,
+            NAMESPACE_CHARS,
+            "._:/- and begin with a letter or digit",
+        )
     }
 
     /// A required name of a type or an event.
     pub fn name(&mut self, field: &str, text: String) -> String {
         let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
         let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
-        self.pattern(field, text, begins, ok, NAME_CHARS, "._:/- and begin with a letter")
+        self.pattern(
+            field,
+            text,
+            begins,
+            ok,
+            NAME_CHARS,
+            "._:/- and begin with a letter",
+        )
     }
 
     /// A name that may be left out.
@@ -185,7 +195,10 @@ impl Checker {
         } else if !begins_well || !text.chars().all(is_allowed) {
             self.violation(field, format!("must consist of A-Z a-z 0-9 {rule}"));
         } else if text.len() > max_chars {
-            self.violation(field, format!("must not be longer than {max_chars} characters"));
+            self.violation(
+                field,
+                format!("must not be longer than {max_chars} characters"),
+            );
         }
         text
     }
@@ -197,7 +210,10 @@ impl Checker {
         } else if text.chars().any(char::is_control) {
             self.violation(field, "must not contain a control character");
         } else if text.chars().count() > NAME_CHARS {
-            self.violation(field, format!("must not be longer than {NAME_CHARS} characters"));
+            self.violation(
+                field,
+                format!("must not be longer than {NAME_CHARS} characters"),
+            );
         }
         text
     }
@@ -210,7 +226,10 @@ impl Checker {
             } else if text.contains('\0') {
                 self.violation(field, "must not contain a NUL character");
             } else if text.chars().count() > MESSAGE_CHARS {
-                self.violation(field, format!("must not be longer than {MESSAGE_CHARS} characters"));
+                self.violation(
+                    field,
+                    format!("must not be longer than {MESSAGE_CHARS} characters"),
+                );
             }
         }
         text
@@ -222,12 +241,20 @@ impl Checker {
     }
 
     /// A time that may be left out.
-    pub fn optional_time(&mut self, field: &str, time: Option<&Timestamp>) -> Option<DateTime<Utc>> {
+    pub fn optional_time(
+        &mut self,
+        field: &str,
+        time: Option<&Timestamp>,
+    ) -> Option<DateTime<Utc>> {
         time.map(|time| self.noted(field, time::from_proto(time)))
     }
 
     /// A duration or an order that may be left out but not negative.
-    pub fn optional_count<T: Default + PartialOrd>(&mut self, field: &str, count: Option<T>) -> Option<T> {
+    pub fn optional_count<T: Default + PartialOrd>(
+        &mut self,
+        field: &str,
+        count: Option<T>,
+    ) -> Option<T> {
         if count.as_ref().is_some_and(|count| *count < T::default()) {
             self.violation(field, "must not be negative");
         }
@@ -301,7 +328,13 @@ mod tests {
             check.optional_count("execution_time_ms", Some(-1_i64));
             check.batch("steps", MAX_BATCH + 1);
         });
-        let fields = ["namespace", "workflow_type", "file_hash", "execution_time_ms", "steps"];
+        let fields = [
+            "namespace",
+            "workflow_type",
+            "file_hash",
+            "execution_time_ms",
+            "steps",
+        ];
         assert_eq!(found, fields);
     }
 }

@@ -6,9 +6,7 @@ use diesel::{
     pg::Pg,
     sql_types::{BigInt, Bool, Text},
 };
-use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl,
-};
+use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -76,7 +74,9 @@ pub async fn up(url: &str) -> Result<Vec<String>> {
 /// Every [`MigrationError`].
 pub async fn down(url: &str) -> Result<String> {
     locked(url, |harness| {
-        harness.revert_last_migration(MIGRATIONS).map(|version| version.to_string())
+        harness
+            .revert_last_migration(MIGRATIONS)
+            .map(|version| version.to_string())
     })
     .await
 }
@@ -88,7 +88,9 @@ pub async fn down(url: &str) -> Result<String> {
 pub async fn redo(url: &str) -> Result<String> {
     locked(url, |harness| {
         harness.revert_last_migration(MIGRATIONS)?;
-        harness.run_next_migration(MIGRATIONS).map(|version| version.to_string())
+        harness
+            .run_next_migration(MIGRATIONS)
+            .map(|version| version.to_string())
     })
     .await
 }
@@ -112,9 +114,8 @@ async fn blocking<T: Send + 'static>(
     connection: AsyncPgConnection,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let task = tokio::task::spawn_blocking(move || {
-        work(&mut AsyncMigrationHarness::new(connection))
-    });
+    let task =
+        tokio::task::spawn_blocking(move || work(&mut AsyncMigrationHarness::new(connection)));
     let result = task.await.unwrap_or_else(|panic| Err(panic.into()));
     result.map_err(MigrationError::Migration)
 }
@@ -122,8 +123,8 @@ async fn blocking<T: Send + 'static>(
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;
 
 fn embedded() -> Result<Vec<Box<dyn Migration<Pg>>>> {
-    let mut migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS)
-        .map_err(MigrationError::Migration)?;
+    let mut migrations =
+        MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(MigrationError::Migration)?;
     migrations.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
     Ok(migrations)
 }
@@ -134,7 +135,9 @@ fn embedded() -> Result<Vec<Box<dyn Migration<Pg>>>> {
 /// [`MigrationError::Migration`].
 pub fn newest() -> Result<String> {
     let migrations = embedded()?;
-    let newest = migrations.last().map(|migration| migration.name().version().to_string());
+    let newest = migrations
+        .last()
+        .map(|migration| migration.name().version().to_string());
     Ok(newest.unwrap_or_default())
 }
 

@@ -4,8 +4,8 @@ pub mod batch;
 mod error;
 pub mod migrations;
 mod pool;
-pub mod rounds;
 pub mod retry;
+pub mod rounds;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;

@@ -58,9 +58,6 @@ macro_rules! batch_statement {
 pub(crate) use batch_statement;
 
 /// One column of a statement's items.
-pub fn column<'a, T, V>(
-    items: &[Placed<'a, T>],
-    value: impl Fn(&'a T) -> V,
-) -> Vec<V> {
+pub fn column<'a, T, V>(items: &[Placed<'a, T>], value: impl Fn(&'a T) -> V) -> Vec<V> {
     items.iter().map(|(_, item)| value(item)).collect()
 }

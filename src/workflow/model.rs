@@ -126,7 +126,10 @@ pub struct NewWorkflow {
 /// A row of workflow_executions.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = workflow_executions)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Workflow {
     pub id: WorkflowId,
     pub correlation_id: CorrelationId,
@@ -168,7 +171,10 @@ pub struct Move {
 /// A row of the journal.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = fsm_transitions)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Transition {
     pub id: TransitionId,
     pub entity_id: uuid::Uuid,
@@ -205,7 +211,10 @@ impl Workflow {
             entity_type: ENTITY_TYPE.to_owned(),
             from_state: Some(self.current_state.as_str().to_owned()),
             to_state: wanted.to_state.as_str().to_owned(),
-            transition_event: wanted.transition_event.clone().unwrap_or_else(|| event.to_owned()),
+            transition_event: wanted
+                .transition_event
+                .clone()
+                .unwrap_or_else(|| event.to_owned()),
             transition_data: wanted.transition_data.clone(),
             created_at: now,
             namespace: self.namespace.clone(),
@@ -221,19 +230,24 @@ impl Workflow {
 
     fn check_move(&self, wanted: &Move) -> Result<&'static str> {
         let current = self.current_state;
-        if let Some(expected) = wanted.expected_state.filter(|expected| *expected != current) {
+        if let Some(expected) = wanted
+            .expected_state
+            .filter(|expected| *expected != current)
+        {
             return Err(Error::StateChanged {
                 workflow_id: self.id.to_string(),
                 expected: expected.as_str(),
                 current: current.as_str(),
             });
         }
-        current.event_to(wanted.to_state).ok_or_else(|| Error::MoveNotAllowed {
-            workflow_id: self.id.to_string(),
-            current: current.as_str(),
-            to: wanted.to_state.as_str(),
-            allowed: current.allowed(),
-        })
+        current
+            .event_to(wanted.to_state)
+            .ok_or_else(|| Error::MoveNotAllowed {
+                workflow_id: self.id.to_string(),
+                current: current.as_str(),
+                to: wanted.to_state.as_str(),
+                allowed: current.allowed(),
+            })
     }
 }
 
@@ -378,7 +392,10 @@ pub struct NewStep {
 /// A row of workflow_steps.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = workflow_steps)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Step {
     pub id: StepId,
     pub namespace: String,
@@ -444,7 +461,10 @@ pub struct NewStamp {
 /// A row of metadata_stamps.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = metadata_stamps)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Stamp {
     pub id: StampId,
     pub namespace: String,
@@ -497,8 +517,14 @@ mod tests {
     #[test]
     fn the_lifecycle_allows_just_what_the_design_says() {
         let allowed = |from: State| from.allowed();
-        assert_eq!(allowed(State::Pending), ["PROCESSING", "FAILED", "CANCELLED"]);
-        assert_eq!(allowed(State::Processing), ["COMPLETED", "FAILED", "CANCELLED"]);
+        assert_eq!(
+            allowed(State::Pending),
+            ["PROCESSING", "FAILED", "CANCELLED"]
+        );
+        assert_eq!(
+            allowed(State::Processing),
+            ["COMPLETED", "FAILED", "CANCELLED"]
+        );
         assert_eq!(allowed(State::Failed), ["PROCESSING"]);
         assert!(allowed(State::Completed).is_empty());
         assert!(allowed(State::Cancelled).is_empty());

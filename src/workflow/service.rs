@@ -162,7 +162,10 @@ where
     let mut good = Vec::with_capacity(content.len());
     let places = content.into_iter().map(|item| {
         let namespace = namespace.clone();
-        good.push(Scoped { namespace, content: item? });
+        good.push(Scoped {
+            namespace,
+            content: item?,
+        });
         Ok(())
     });
     let places: Vec<Result<()>> = places.collect();
@@ -172,7 +175,9 @@ where
         Err(error) => Err(error),
     });
     let answers: Vec<Result<O::Answer>> = answers.collect();
-    let mut delays = answers.iter().map(|answer| answer.as_ref().err()?.retry_after());
+    let mut delays = answers
+        .iter()
+        .map(|answer| answer.as_ref().err()?.retry_after());
     match answers.first() {
         Some(Err(error)) if delays.all(|delay| delay.is_some()) => Err(error.clone()),
         _ => Ok(answers),

@@ -70,7 +70,10 @@ fn replay<T>(
     conflict: impl FnOnce() -> Error,
 ) -> Result<Recorded<T>> {
     match stored {
-        Some((row, stored)) if stored == Some(digest) => Ok(Recorded { row, created: false }),
+        Some((row, stored)) if stored == Some(digest) => Ok(Recorded {
+            row,
+            created: false,
+        }),
         _ => Err(conflict()),
     }
 }

@@ -13,14 +13,19 @@ async fn start_workflow(server: &Server) -> bool {
     };
     let mut request = tonic::Request::new(request);
     request.set_timeout(Duration::from_secs(10));
-    WorkflowServiceClient::new(server.channel()).start_workflow(request).await.is_ok()
+    WorkflowServiceClient::new(server.channel())
+        .start_workflow(request)
+        .await
+        .is_ok()
 }
 
 /// The process id of the cluster's postmaster, as long as it lives.
 fn postmaster(dir: &std::path::Path) -> Option<u32> {
     let text = std::fs::read_to_string(dir.join("cluster/postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.parse().ok()?;
-    std::fs::exists(format!("/proc/{pid}")).unwrap().then_some(pid)
+    std::fs::exists(format!("/proc/{pid}"))
+        .unwrap()
+        .then_some(pid)
 }
 
 #[tokio::test]
@@ -66,8 +71,10 @@ async fn a_server_that_is_killed_is_started_again() {
         postmaster(&dir.0).filter(|pid| *pid != killed)
     })
     .await;
-    eventually("calls succeed again", || async { start_workflow(&server).await.then_some(()) })
-        .await;
+    eventually("calls succeed again", || async {
+        start_workflow(&server).await.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

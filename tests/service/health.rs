@@ -1,7 +1,7 @@
 use bridgebook::embedded::{Embedded, Settings};
 use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_client::HealthClient,
-    health_check_response::ServingStatus,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 
 use crate::support::{App, Server, bridgebook, eventually, own_cluster, send_signal, temp_dir};
@@ -10,8 +10,14 @@ const SERVICES: [&str; 2] = ["", "bridgebook.v1.WorkflowService"];
 
 async fn check(server: &Server, service: &str) -> Option<ServingStatus> {
     let mut client = HealthClient::new(server.channel());
-    let request = HealthCheckRequest { service: service.into() };
-    client.check(request).await.ok().map(|answer| answer.into_inner().status())
+    let request = HealthCheckRequest {
+        service: service.into(),
+    };
+    client
+        .check(request)
+        .await
+        .ok()
+        .map(|answer| answer.into_inner().status())
 }
 
 async fn wait_for(server: &Server, wanted: ServingStatus) {
@@ -64,7 +70,9 @@ async fn watch_tells_of_every_change() {
     let cluster = own_cluster(&dir).await;
     let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
     let channel = server.serving().await;
-    let watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await;
+    let watch = HealthClient::new(channel)
+        .watch(HealthCheckRequest::default())
+        .await;
     let mut changes = watch.unwrap().into_inner();
     let mut next = async || -> Option<HealthCheckResponse> { changes.message().await.unwrap() };
     assert_eq!(next().await.unwrap().status(), ServingStatus::Serving);
@@ -77,7 +85,9 @@ async fn watch_tells_of_every_change() {
 #[tokio::test]
 async fn an_unknown_service_is_not_found() {
     let app = App::start().await;
-    let request = HealthCheckRequest { service: "nobody".into() };
+    let request = HealthCheckRequest {
+        service: "nobody".into(),
+    };
     let answer = HealthClient::new(app.channel.clone()).check(request).await;
     assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
 }
@@ -87,7 +97,10 @@ async fn the_probe_exits_with_0_only_if_the_service_is_serving() {
     let app = App::start().await;
     let probe = |address: String| bridgebook().args(["health", &address]).output().unwrap();
     assert!(probe(app.address.to_string()).status.success());
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     assert_eq!(probe(nobody.to_string()).status.code(), Some(1));
     let server = Server::spawn(&["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
     wait_for(&server, ServingStatus::NotServing).await;

@@ -52,7 +52,11 @@ async fn write(channel: Channel, acknowledged: Arc<Acknowledged>, stop: Arc<Atom
                 return;
             }
         }
-        acknowledged.workflows.lock().unwrap().insert(start.id.clone());
+        acknowledged
+            .workflows
+            .lock()
+            .unwrap()
+            .insert(start.id.clone());
         let transition = TransitionWorkflowRequest {
             namespace: "kill".into(),
             workflow_id: start.id,
@@ -60,12 +64,20 @@ async fn write(channel: Channel, acknowledged: Arc<Acknowledged>, stop: Arc<Atom
             transition_id: new_id(),
             ..TransitionWorkflowRequest::default()
         };
-        while client.transition_workflow(limited(transition.clone())).await.is_err() {
+        while client
+            .transition_workflow(limited(transition.clone()))
+            .await
+            .is_err()
+        {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
         }
-        acknowledged.moves.lock().unwrap().insert(transition.transition_id);
+        acknowledged
+            .moves
+            .lock()
+            .unwrap()
+            .insert(transition.transition_id);
     }
 }
 
@@ -91,13 +103,30 @@ async fn compare(url: &str, acknowledged: &Acknowledged) {
         ("workflow_executions", &acknowledged.workflows),
         ("fsm_transitions", &acknowledged.moves),
     ] {
-        let ids: Vec<_> = ids.lock().unwrap().iter().map(|id| format!("'{id}'")).collect();
-        let stored = format!("SELECT count(*) FROM {table} WHERE id IN ({})", ids.join(","));
-        assert_eq!(count(&mut database, &stored).await, ids.len() as i64, "lost from {table}");
+        let ids: Vec<_> = ids
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|id| format!("'{id}'"))
+            .collect();
+        let stored = format!(
+            "SELECT count(*) FROM {table} WHERE id IN ({})",
+            ids.join(",")
+        );
+        assert_eq!(
+            count(&mut database, &stored).await,
+            ids.len() as i64,
+            "lost from {table}"
+        );
     }
-    let disagreeing = "SELECT count(*) FROM workflow_executions w WHERE current_state IS DISTINCT FROM
+    let disagreeing =
+        "SELECT count(*) FROM workflow_executions w WHERE current_state IS DISTINCT FROM
         (SELECT to_state FROM fsm_transitions WHERE entity_id = w.id ORDER BY seq DESC LIMIT 1)";
-    assert_eq!(count(&mut database, disagreeing).await, 0, "state and journal disagree");
+    assert_eq!(
+        count(&mut database, disagreeing).await,
+        0,
+        "state and journal disagree"
+    );
     let doubled = "SELECT count(*) FROM (SELECT FROM fsm_transitions
         GROUP BY entity_id, to_state HAVING count(*) > 1) doubled";
     assert_eq!(count(&mut database, doubled).await, 0, "moves made twice");

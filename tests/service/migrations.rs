@@ -6,7 +6,10 @@ use futures_util::future::join_all;
 use crate::support::{Schema, bridgebook, own_cluster, temp_dir};
 
 fn migrate(url: &str, action: &str) -> Output {
-    let output = bridgebook().args(["migrate", action, "--database-url", url]).output().unwrap();
+    let output = bridgebook()
+        .args(["migrate", action, "--database-url", url])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     output
 }
@@ -24,7 +27,13 @@ async fn every_down_undoes_its_up() {
     let url = cluster.database_url();
     let dump = || {
         let output = Command::new(cluster.bin_dir().join("pg_dump"))
-            .args(["--schema-only", "--no-owner", "--restrict-key=x", "--dbname", &url])
+            .args([
+                "--schema-only",
+                "--no-owner",
+                "--restrict-key=x",
+                "--dbname",
+                &url,
+            ])
             .output()
             .expect("pg_dump runs");
         assert!(output.status.success(), "{output:?}");
@@ -59,7 +68,11 @@ async fn the_commands_apply_take_back_and_tell() {
     assert_eq!(stdout(migrate(&url, "up")).lines().count(), count);
     assert!(stdout(migrate(&url, "up")).contains("nothing to apply"));
     migrate(&url, "redo");
-    assert!(stdout(migrate(&url, "status")).lines().all(|line| line.starts_with("applied")));
+    assert!(
+        stdout(migrate(&url, "status"))
+            .lines()
+            .all(|line| line.starts_with("applied"))
+    );
     migrate(&url, "down");
     let last = stdout(migrate(&url, "status"));
     assert!(last.lines().last().unwrap().starts_with("pending"));
@@ -70,7 +83,10 @@ async fn replicas_that_migrate_at_once_do_not_collide() {
     let schema = Schema::create().await;
     let url = schema.url();
     let results = join_all((0..8).map(|_| migrations::up(&url))).await;
-    let applied: usize = results.into_iter().map(|result| result.unwrap().len()).sum();
+    let applied: usize = results
+        .into_iter()
+        .map(|result| result.unwrap().len())
+        .sum();
     assert_eq!(applied, migrations::status(&url).await.unwrap().len());
 }
 

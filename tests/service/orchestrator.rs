@@ -16,7 +16,11 @@ use crate::support::{App, Tenant, temp_dir};
 fn set_up() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/setup.sh");
     let output = Command::new(script).output().expect("setup.sh runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Runs the orchestrator over a directory and answers its summary. Root may read
@@ -33,9 +37,19 @@ fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
         }
         false => Command::new(example.join(".venv/bin/python")),
     };
-    let Output { status, stdout, stderr } = command
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
         .arg(example.join("orchestrator.py"))
-        .args(["--json", "--address", &app.address.to_string(), "--namespace", &tenant.namespace])
+        .args([
+            "--json",
+            "--address",
+            &app.address.to_string(),
+            "--namespace",
+            &tenant.namespace,
+        ])
         .arg(directory)
         .output()
         .expect("python runs");
@@ -46,9 +60,15 @@ fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
 /// Copies the files that git knows to a directory, and answers how many they are.
 fn copy_tree(to: &Path) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let list = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output().unwrap();
+    let list = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root)
+        .output()
+        .unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
-    let files = list.split_terminator('\0').filter(|file| root.join(file).is_file());
+    let files = list
+        .split_terminator('\0')
+        .filter(|file| root.join(file).is_file());
     files
         .map(|file| {
             let copy = to.join(file);
@@ -70,7 +90,8 @@ async fn list(tenant: &Tenant, state: WorkflowState) -> Vec<(Workflow, i64)> {
     let page = client.list_workflows(request).await.unwrap().into_inner();
     assert!(page.next_page_token.is_empty());
     let rows = page.workflows.into_iter();
-    rows.map(|row| (row.workflow.unwrap(), row.step_count)).collect()
+    rows.map(|row| (row.workflow.unwrap(), row.step_count))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,13 +102,21 @@ async fn every_file_of_this_repository_is_stamped_once() {
     let files = copy_tree(&directory.0);
     let unreadable = directory.0.join("unreadable");
     std::fs::write(&unreadable, "secret").unwrap();
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o000);
     std::fs::set_permissions(&unreadable, closed).unwrap();
 
     let first = stamp(&app, &tenant, &directory.0);
-    assert_eq!((&first["stamped"], &first["failed"]), (&files.into(), &1.into()), "{first}");
+    assert_eq!(
+        (&first["stamped"], &first["failed"]),
+        (&files.into(), &1.into()),
+        "{first}"
+    );
     let again = stamp(&app, &tenant, &directory.0);
-    assert_eq!((&again["stamped"], &again["already_known"]), (&0.into(), &files.into()), "{again}");
+    assert_eq!(
+        (&again["stamped"], &again["already_known"]),
+        (&0.into(), &files.into()),
+        "{again}"
+    );
 
     let completed = list(&tenant, WorkflowState::Completed).await;
     assert_eq!(completed.len(), files);
@@ -95,7 +124,11 @@ async fn every_file_of_this_repository_is_stamped_once() {
         assert_eq!(*steps, 3);
         let stamps = tenant.get(workflow).await.stamps;
         assert_eq!(stamps.len(), 1);
-        assert_eq!(stamps[0].file_hash.len(), 64, "a BLAKE3 in hexadecimal digits");
+        assert_eq!(
+            stamps[0].file_hash.len(),
+            64,
+            "a BLAKE3 in hexadecimal digits"
+        );
     }
     let failed = list(&tenant, WorkflowState::Failed).await;
     assert_eq!(failed.len(), 1);

@@ -15,12 +15,16 @@ macro_rules! listed {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let mut client = ServerReflectionClient::new($app.channel.clone());
-        let answers = client.server_reflection_info(futures_util::stream::iter([request])).await;
+        let answers = client
+            .server_reflection_info(futures_util::stream::iter([request]))
+            .await;
         let answer = answers.unwrap().into_inner().next().await.unwrap().unwrap();
         match answer.message_response {
-            Some(MessageResponse::ListServicesResponse(list)) => {
-                list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
-            }
+            Some(MessageResponse::ListServicesResponse(list)) => list
+                .service
+                .into_iter()
+                .map(|service| service.name)
+                .collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         }
     }};
@@ -31,7 +35,10 @@ async fn both_versions_list_all_services() {
     let app = App::start().await;
     for services in [listed!(app, v1), listed!(app, v1alpha)] {
         for name in ["bridgebook.v1.WorkflowService", "grpc.health.v1.Health"] {
-            assert!(services.iter().any(|service| service == name), "{services:?}");
+            assert!(
+                services.iter().any(|service| service == name),
+                "{services:?}"
+            );
         }
     }
 }

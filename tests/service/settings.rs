@@ -3,14 +3,31 @@ use crate::support::{Schema, bridgebook, stderr};
 #[test]
 fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
     let output = bridgebook()
-        .args(["serve", "--listen", "nowhere", "--database-connections", "0"])
-        .args(["--call-timeout", "soon", "--drain-timeout=-1", "--database-url", "mysql://x:secret@y"])
+        .args([
+            "serve",
+            "--listen",
+            "nowhere",
+            "--database-connections",
+            "0",
+        ])
+        .args([
+            "--call-timeout",
+            "soon",
+            "--drain-timeout=-1",
+            "--database-url",
+            "mysql://x:secret@y",
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(64));
     let text = stderr(&output);
-    let flags =
-        ["--listen", "--database-connections", "--call-timeout", "--drain-timeout", "--database-url"];
+    let flags = [
+        "--listen",
+        "--database-connections",
+        "--call-timeout",
+        "--drain-timeout",
+        "--database-url",
+    ];
     for flag in flags {
         assert!(text.contains(flag), "{flag} in {text}");
     }
@@ -20,7 +37,13 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
 #[test]
 fn two_databases_are_one_too_many() {
     let output = bridgebook()
-        .args(["serve", "--database-url", "postgres://a@b/c", "--data-dir", "/tmp/x"])
+        .args([
+            "serve",
+            "--database-url",
+            "postgres://a@b/c",
+            "--data-dir",
+            "/tmp/x",
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(64));
@@ -28,15 +51,32 @@ fn two_databases_are_one_too_many() {
 
 #[test]
 fn an_unknown_flag_has_exit_status_64_and_help_has_0() {
-    assert_eq!(bridgebook().args(["serve", "--wat"]).output().unwrap().status.code(), Some(64));
-    assert_eq!(bridgebook().arg("--help").output().unwrap().status.code(), Some(0));
+    assert_eq!(
+        bridgebook()
+            .args(["serve", "--wat"])
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(64)
+    );
+    assert_eq!(
+        bridgebook().arg("--help").output().unwrap().status.code(),
+        Some(0)
+    );
 }
 
 #[tokio::test]
 async fn a_schema_that_is_behind_is_refused_and_the_error_says_what_to_do() {
     let schema = Schema::create().await;
     let output = bridgebook()
-        .args(["serve", "--listen", "127.0.0.1:0", "--database-url", &schema.url()])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--database-url",
+            &schema.url(),
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -51,7 +91,13 @@ async fn an_address_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let schema = Schema::create().await;
     let output = bridgebook()
-        .args(["serve", "--listen", &address, "--database-url", &schema.url()])
+        .args([
+            "serve",
+            "--listen",
+            &address,
+            "--database-url",
+            &schema.url(),
+        ])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

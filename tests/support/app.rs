@@ -74,7 +74,9 @@ impl App {
 }
 
 pub fn connect(address: SocketAddr) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+    Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_lazy()
 }
 
 pub async fn wait_until_serving(channel: &Channel) {
@@ -120,7 +122,12 @@ impl Tenant {
 
     /// Starts the workflow of a request.
     pub async fn start_as(&self, request: StartWorkflowRequest) -> Workflow {
-        let answer = self.client.clone().start_workflow(request).await.expect("it starts");
+        let answer = self
+            .client
+            .clone()
+            .start_workflow(request)
+            .await
+            .expect("it starts");
         answer.into_inner().workflow.expect("a workflow")
     }
 
@@ -171,7 +178,12 @@ impl Tenant {
             namespace: self.namespace.clone(),
             steps,
         };
-        let answer = self.client.clone().batch_record_steps(request).await.expect("an answer");
+        let answer = self
+            .client
+            .clone()
+            .batch_record_steps(request)
+            .await
+            .expect("an answer");
         for result in answer.into_inner().results {
             match result.result {
                 Some(v1::record_step_result::Result::Response(_)) => {}

@@ -27,7 +27,9 @@ pub fn temp_dir() -> TempDir {
 
 /// A cluster of the test's own, for tests that stop it or kill it.
 pub async fn own_cluster(dir: &TempDir) -> Embedded {
-    Embedded::start(Settings::new(&dir.0)).await.expect("PostgreSQL starts")
+    Embedded::start(Settings::new(&dir.0))
+        .await
+        .expect("PostgreSQL starts")
 }
 
 /// The cluster that tests share. It lives in a thread of its own until the
@@ -47,7 +49,8 @@ static SHARED: LazyLock<String> = LazyLock::new(|| {
 });
 
 async fn start_shared() -> Embedded {
-    let checkout = BuildHasherDefault::<DefaultHasher>::default().hash_one(env!("CARGO_MANIFEST_DIR"));
+    let checkout =
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(env!("CARGO_MANIFEST_DIR"));
     let dir = std::env::temp_dir().join(format!("bridgebook-tests-{checkout:x}"));
     let settings = Settings {
         durable: false,
@@ -79,7 +82,10 @@ impl Schema {
     pub async fn create() -> Schema {
         let name = format!("test_{}", Uuid::now_v7().simple());
         let mut connection = connect(&SHARED).await;
-        connection.batch_execute(&format!("CREATE SCHEMA {name}")).await.expect("a schema");
+        connection
+            .batch_execute(&format!("CREATE SCHEMA {name}"))
+            .await
+            .expect("a schema");
         Schema { name }
     }
 
@@ -103,7 +109,9 @@ impl Schema {
 }
 
 pub async fn connect(url: &str) -> AsyncPgConnection {
-    AsyncPgConnection::establish(url).await.expect("PostgreSQL answers")
+    AsyncPgConnection::establish(url)
+        .await
+        .expect("PostgreSQL answers")
 }
 
 pub async fn count(connection: &mut AsyncPgConnection, sql: &str) -> i64 {

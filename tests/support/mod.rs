@@ -7,10 +7,10 @@ mod raw;
 mod status;
 
 pub use app::{App, Tenant};
-pub use cluster::{Schema, count, own_cluster, temp_dir};
 pub use cluster::connect as connect_database;
+pub use cluster::{Schema, count, own_cluster, temp_dir};
 pub use process::{Server, bridgebook, send_signal, stderr};
-pub use raw::raw_call;
+pub use raw::{call_with_timeout, raw_call};
 pub use status::{Failure, failure};
 
 use std::{future::Future, time::Duration};

@@ -12,7 +12,12 @@ use super::app::{connect, wait_until_serving};
 /// A command of the binary, without the settings of whoever runs the tests.
 pub fn bridgebook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
-    for name in ["DATABASE_URL", "BRIDGEBOOK_LISTEN", "BRIDGEBOOK_DATA_DIR", "BRIDGEBOOK_MIGRATE"] {
+    for name in [
+        "DATABASE_URL",
+        "BRIDGEBOOK_LISTEN",
+        "BRIDGEBOOK_DATA_DIR",
+        "BRIDGEBOOK_MIGRATE",
+    ] {
         command.env_remove(name);
     }
     command
@@ -76,7 +81,9 @@ impl Drop for Server {
 
 /// Sends a signal to a process.
 pub fn send_signal(name: &str, pid: u32) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
     assert!(status.expect("kill runs").success());
 }
 

@@ -1,6 +1,11 @@
 //! Calls with bytes of the test's own making.
 
-use prost::bytes::{Buf, BufMut};
+use std::net::SocketAddr;
+
+use prost::{
+    Message,
+    bytes::{Buf, BufMut},
+};
 use tonic::{
     Request, Status,
     client::Grpc,
@@ -9,12 +14,54 @@ use tonic::{
 };
 
 /// Calls a method, `package.Service/Method`, with a message of these bytes.
-pub async fn raw_call(channel: &Channel, method: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+pub async fn raw_call(
+    channel: &Channel,
+    method: &str,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.expect("the service is there");
     let path = format!("/{method}").parse().expect("a path");
     let answer = client.unary(Request::new(message), path, Bytes).await?;
     Ok(answer.into_inner())
+}
+
+/// Calls a method with a `grpc-timeout` that only the server goes by; tonic's
+/// client would hold itself to it and not wait for the server's answer.
+pub async fn call_with_timeout(
+    address: SocketAddr,
+    method: &str,
+    message: &impl Message,
+    timeout: &str,
+) -> Result<(), Status> {
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("it listens");
+    let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(())
+        .expect("a request");
+    let (answer, mut body) = client.send_request(request, false).expect("it is sent");
+    let message = message.encode_to_vec();
+    // Not compressed, and so long.
+    let mut frame = vec![0];
+    frame.extend(
+        u32::try_from(message.len())
+            .expect("a short message")
+            .to_be_bytes(),
+    );
+    frame.extend(message);
+    body.send_data(frame.into(), true).expect("it is sent");
+    let answer = answer.await.expect("an answer");
+    connection.abort();
+    match Status::from_header_map(answer.headers()) {
+        Some(status) => Err(status),
+        None => Ok(()),
+    }
 }
 
 #[derive(Clone, Copy, Default)]

@@ -16,14 +16,20 @@ pub struct Failure {
 pub fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Failure {
     let status = result.expect_err("the call fails");
     let details = status.get_error_details();
-    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
     assert_eq!(info.domain, "bridgebook");
     let violations = details.bad_request().into_iter();
     Failure {
         code: status.code(),
         reason: info.reason.clone(),
         fields: violations
-            .flat_map(|bad| bad.field_violations.iter().map(|violation| violation.field.clone()))
+            .flat_map(|bad| {
+                bad.field_violations
+                    .iter()
+                    .map(|violation| violation.field.clone())
+            })
             .collect(),
     }
 }

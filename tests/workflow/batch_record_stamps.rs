@@ -12,7 +12,9 @@ async fn record(tenant: &Tenant, stamps: Vec<NewStamp>) -> Result<Vec<Outcome>, 
     };
     let answer = tenant.client.clone().batch_record_stamps(request).await?;
     let results = answer.into_inner().results.into_iter();
-    Ok(results.map(|result| result.result.expect("a result")).collect())
+    Ok(results
+        .map(|result| result.result.expect("a result"))
+        .collect())
 }
 
 fn stamp(hash: &str) -> NewStamp {
@@ -25,7 +27,9 @@ fn stamp(hash: &str) -> NewStamp {
 #[tokio::test]
 async fn bad_items_are_answered_and_the_good_ones_are_stored() {
     let (app, tenant) = App::with_tenant().await;
-    let mut stamps: Vec<_> = (0..1000).map(|number| stamp(&format!("h{number}"))).collect();
+    let mut stamps: Vec<_> = (0..1000)
+        .map(|number| stamp(&format!("h{number}")))
+        .collect();
     stamps[500].file_hash = "not a hash".into();
     stamps[700].workflow_id = new_id();
     let results = record(&tenant, stamps).await.unwrap();
@@ -39,7 +43,12 @@ async fn bad_items_are_answered_and_the_good_ones_are_stored() {
             (_, Outcome::Error(error)) => panic!("{error:?}"),
         }
     }
-    assert_eq!(app.schema.count("SELECT count(*) FROM metadata_stamps").await, 998);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM metadata_stamps")
+            .await,
+        998
+    );
 }
 
 #[tokio::test]

@@ -21,7 +21,11 @@ async fn record(tenant: &Tenant, steps: Vec<NewStep>) -> Result<Results, Status>
             Outcome::Response(response) => Ok(response),
             Outcome::Error(error) => {
                 let details = prost::Message::encode_to_vec(&error);
-                Err(Status::with_details(Code::from(error.code), error.message, details.into()))
+                Err(Status::with_details(
+                    Code::from(error.code),
+                    error.message,
+                    details.into(),
+                ))
             }
         })
         .collect())
@@ -47,19 +51,38 @@ async fn bad_items_are_answered_and_the_good_ones_are_stored() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let good = |order| tenant.new_step(&workflow, order);
-    let taken = NewStep { id: new_id(), ..good(0) };
+    let taken = NewStep {
+        id: new_id(),
+        ..good(0)
+    };
     record(&tenant, vec![taken.clone()]).await.unwrap();
     let items = vec![
         good(1),
-        NewStep { step_order: -1, step_name: "\0".into(), ..good(2) },
-        NewStep { workflow_id: new_id(), ..good(3) },
-        NewStep { step_order: 9, ..taken.clone() },
+        NewStep {
+            step_order: -1,
+            step_name: "\0".into(),
+            ..good(2)
+        },
+        NewStep {
+            workflow_id: new_id(),
+            ..good(3)
+        },
+        NewStep {
+            step_order: 9,
+            ..taken.clone()
+        },
         taken,
         good(4),
     ];
     let results = record(&tenant, items).await.unwrap();
-    let created: Vec<_> = results.iter().map(|r| r.as_ref().ok().map(|r| r.created)).collect();
-    assert_eq!(created, [Some(true), None, None, None, Some(false), Some(true)]);
+    let created: Vec<_> = results
+        .iter()
+        .map(|r| r.as_ref().ok().map(|r| r.created))
+        .collect();
+    assert_eq!(
+        created,
+        [Some(true), None, None, None, Some(false), Some(true)]
+    );
     let failures = results.into_iter().filter(Result::is_err).map(failure);
     let expected = [
         Failure::invalid(&["steps[1].step_name", "steps[1].step_order"]),
@@ -71,7 +94,12 @@ async fn bad_items_are_answered_and_the_good_ones_are_stored() {
         failure
     };
     assert_eq!(failures.map(sorted).collect::<Vec<_>>(), expected);
-    let orders = tenant.get(&workflow).await.steps.into_iter().map(|step| step.step_order);
+    let orders = tenant
+        .get(&workflow)
+        .await
+        .steps
+        .into_iter()
+        .map(|step| step.step_order);
     assert_eq!(orders.collect::<Vec<_>>(), [0, 1, 4]);
 }
 
@@ -79,10 +107,21 @@ async fn bad_items_are_answered_and_the_good_ones_are_stored() {
 async fn one_id_twice_in_a_batch_is_stored_once() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    let step = NewStep { id: new_id(), ..tenant.new_step(&workflow, 1) };
-    let other = NewStep { step_order: 2, ..step.clone() };
-    let results = record(&tenant, vec![step.clone(), step, other]).await.unwrap();
-    let created: Vec<_> = results.iter().map(|r| r.as_ref().ok().map(|r| r.created)).collect();
+    let step = NewStep {
+        id: new_id(),
+        ..tenant.new_step(&workflow, 1)
+    };
+    let other = NewStep {
+        step_order: 2,
+        ..step.clone()
+    };
+    let results = record(&tenant, vec![step.clone(), step, other])
+        .await
+        .unwrap();
+    let created: Vec<_> = results
+        .iter()
+        .map(|r| r.as_ref().ok().map(|r| r.created))
+        .collect();
     assert_eq!(created, [Some(true), Some(false), None]);
     assert_eq!(tenant.get(&workflow).await.steps.len(), 1);
 }
@@ -96,5 +135,10 @@ async fn a_batch_has_1_to_1000_items() {
         let failed = failure(record(&tenant, steps.collect()).await);
         assert_eq!(failed, Failure::invalid(&["steps"]));
     }
-    assert_eq!(app.schema.count("SELECT count(*) FROM workflow_steps").await, 0);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM workflow_steps")
+            .await,
+        0
+    );
 }

@@ -17,7 +17,12 @@ async fn delete(
         workflow_id: workflow_id.into(),
         allow_missing,
     };
-    tenant.client.clone().delete_workflow(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .delete_workflow(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 /// A workflow with two steps and a stamp.
@@ -43,12 +48,24 @@ async fn steps_go_with_the_workflow_and_stamps_stay_without_it() {
     let (app, tenant) = App::with_tenant().await;
     let (gone, kept) = (full_workflow(&tenant).await, full_workflow(&tenant).await);
     assert!(delete(&tenant, &gone.id, false).await.unwrap().deleted);
-    assert_eq!(app.schema.count("SELECT count(*) FROM workflow_steps").await, 2);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM workflow_steps")
+            .await,
+        2
+    );
     let request = ListStampsRequest {
         namespace: tenant.namespace.clone(),
         ..ListStampsRequest::default()
     };
-    let stamps = tenant.client.clone().list_stamps(request).await.unwrap().into_inner().stamps;
+    let stamps = tenant
+        .client
+        .clone()
+        .list_stamps(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .stamps;
     let owners: Vec<_> = stamps.into_iter().map(|stamp| stamp.workflow_id).collect();
     assert_eq!(owners, [Some(kept.id), None]);
 }
@@ -57,7 +74,9 @@ async fn steps_go_with_the_workflow_and_stamps_stay_without_it() {
 async fn the_journal_stays_and_tells_of_the_deletion() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    tenant.transition(tenant.to(&workflow, WorkflowState::Processing)).await;
+    tenant
+        .transition(tenant.to(&workflow, WorkflowState::Processing))
+        .await;
     delete(&tenant, &workflow.id, false).await.unwrap();
     let rows = format!(
         "SELECT count(*) FROM fsm_transitions WHERE entity_id = '{}' AND
@@ -73,12 +92,21 @@ async fn what_is_not_there_is_not_found_unless_that_is_fine() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let stranger = app.tenant();
-    assert_eq!(failure(delete(&stranger, &workflow.id, false).await), Failure::no_workflow());
+    assert_eq!(
+        failure(delete(&stranger, &workflow.id, false).await),
+        Failure::no_workflow()
+    );
     assert!(!delete(&stranger, &workflow.id, true).await.unwrap().deleted);
     assert!(delete(&tenant, &workflow.id, true).await.unwrap().deleted);
     assert!(!delete(&tenant, &workflow.id, true).await.unwrap().deleted);
-    assert_eq!(failure(delete(&tenant, &workflow.id, false).await), Failure::no_workflow());
-    assert_eq!(failure(delete(&tenant, "x", true).await), Failure::invalid(&["workflow_id"]));
+    assert_eq!(
+        failure(delete(&tenant, &workflow.id, false).await),
+        Failure::no_workflow()
+    );
+    assert_eq!(
+        failure(delete(&tenant, "x", true).await),
+        Failure::invalid(&["workflow_id"])
+    );
 }
 
 #[tokio::test]
@@ -86,7 +114,9 @@ async fn of_many_concurrent_deletions_one_deletes() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = full_workflow(&tenant).await;
     let calls = join_all((0..30).map(|_| delete(&tenant, &workflow.id, true))).await;
-    let deleted = calls.into_iter().filter(|answer| answer.as_ref().unwrap().deleted);
+    let deleted = calls
+        .into_iter()
+        .filter(|answer| answer.as_ref().unwrap().deleted);
     assert_eq!(deleted.count(), 1);
     let rows = "SELECT count(*) FROM fsm_transitions WHERE to_state = 'DELETED'";
     assert_eq!(app.schema.count(rows).await, 1);

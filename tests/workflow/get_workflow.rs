@@ -14,7 +14,12 @@ async fn get(tenant: &Tenant, key: Option<Key>) -> Result<GetWorkflowResponse, S
         key,
         include_stamps: false,
     };
-    tenant.client.clone().get_workflow(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .get_workflow(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 #[tokio::test]
@@ -23,7 +28,9 @@ async fn reads_by_either_id_with_the_steps_in_order() {
     let workflow = tenant.start().await;
     let steps = [3, 1, 2].map(|order| tenant.new_step(&workflow, order));
     tenant.record_steps(steps.to_vec()).await;
-    let by_id = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    let by_id = get(&tenant, Some(Key::Id(workflow.id.clone())))
+        .await
+        .unwrap();
     let by_name = Key::CorrelationId(workflow.correlation_id.to_uppercase());
     assert_eq!(by_id, get(&tenant, Some(by_name)).await.unwrap());
     assert_eq!(by_id.workflow.unwrap(), workflow);
@@ -48,10 +55,16 @@ async fn stamps_come_only_if_asked_for_newest_first() {
         };
         tenant.client.clone().record_stamp(request).await.unwrap();
     }
-    let without = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    let without = get(&tenant, Some(Key::Id(workflow.id.clone())))
+        .await
+        .unwrap();
     assert!(without.stamps.is_empty());
     let with = tenant.get(&workflow).await;
-    let hashes: Vec<_> = with.stamps.iter().map(|stamp| stamp.file_hash.as_str()).collect();
+    let hashes: Vec<_> = with
+        .stamps
+        .iter()
+        .map(|stamp| stamp.file_hash.as_str())
+        .collect();
     assert_eq!(hashes, ["c", "b", "a"]);
 }
 
@@ -66,7 +79,10 @@ async fn what_is_not_there_or_not_ones_own_is_not_found() {
         Key::Id(workflow.id.clone()),
         Key::CorrelationId(workflow.correlation_id.clone()),
     ] {
-        assert_eq!(failure(get(&stranger, Some(key)).await), Failure::no_workflow());
+        assert_eq!(
+            failure(get(&stranger, Some(key)).await),
+            Failure::no_workflow()
+        );
     }
 }
 
@@ -74,7 +90,9 @@ async fn what_is_not_there_or_not_ones_own_is_not_found() {
 async fn concurrent_reads_each_get_their_own() {
     let (_app, tenant) = App::with_tenant().await;
     let workflows = join_all((0..100).map(|_| tenant.start())).await;
-    let reads = workflows.iter().map(|workflow| get(&tenant, Some(Key::Id(workflow.id.clone()))));
+    let reads = workflows
+        .iter()
+        .map(|workflow| get(&tenant, Some(Key::Id(workflow.id.clone()))));
     for (read, workflow) in join_all(reads).await.into_iter().zip(&workflows) {
         assert_eq!(read.unwrap().workflow.as_ref(), Some(workflow));
     }
@@ -84,13 +102,22 @@ async fn concurrent_reads_each_get_their_own() {
 async fn what_does_not_fit_is_read_on_with_the_list_calls() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    let steps: Vec<_> = (0..1001).map(|order| tenant.new_step(&workflow, order)).collect();
+    let steps: Vec<_> = (0..1001)
+        .map(|order| tenant.new_step(&workflow, order))
+        .collect();
     let (most, last) = steps.split_at(1000);
     tenant.record_steps(most.to_vec()).await;
-    let read = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
-    assert_eq!((read.steps.len(), read.next_steps_page_token.as_str()), (1000, ""));
+    let read = get(&tenant, Some(Key::Id(workflow.id.clone())))
+        .await
+        .unwrap();
+    assert_eq!(
+        (read.steps.len(), read.next_steps_page_token.as_str()),
+        (1000, "")
+    );
     tenant.record_steps(last.to_vec()).await;
-    let read = get(&tenant, Some(Key::Id(workflow.id.clone()))).await.unwrap();
+    let read = get(&tenant, Some(Key::Id(workflow.id.clone())))
+        .await
+        .unwrap();
     assert_eq!(read.steps.len(), 1000);
     let request = ListStepsRequest {
         namespace: tenant.namespace.clone(),
@@ -98,8 +125,20 @@ async fn what_does_not_fit_is_read_on_with_the_list_calls() {
         workflow_id: workflow.id.clone(),
         ..ListStepsRequest::default()
     };
-    let rest = tenant.client.clone().list_steps(request).await.unwrap().into_inner();
-    assert_eq!(rest.steps.iter().map(|step| step.step_order).collect::<Vec<_>>(), [1000]);
+    let rest = tenant
+        .client
+        .clone()
+        .list_steps(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        rest.steps
+            .iter()
+            .map(|step| step.step_order)
+            .collect::<Vec<_>>(),
+        [1000]
+    );
     assert!(rest.next_page_token.is_empty());
 }
 
@@ -132,7 +171,13 @@ async fn large_steps_and_stamps_do_not_make_the_answer_too_large_for_a_client() 
         workflow_id: workflow.id.to_uppercase(),
         ..ListStampsRequest::default()
     };
-    let rest = tenant.client.clone().list_stamps(request).await.unwrap().into_inner();
+    let rest = tenant
+        .client
+        .clone()
+        .list_stamps(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(rest.stamps.len(), 3);
 }
 

@@ -10,7 +10,12 @@ async fn list(tenant: &Tenant, request: ListStampsRequest) -> Result<ListStampsR
         namespace: tenant.namespace.clone(),
         ..request
     };
-    tenant.client.clone().list_stamps(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .list_stamps(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn record(tenant: &Tenant, file_hash: &str, workflow_id: &str) -> MetadataStamp {
@@ -38,11 +43,41 @@ async fn every_filter_narrows_the_list() {
     let time = second.created_at;
     let cases = [
         (ListStampsRequest::default(), vec![&third, &second, &first]),
-        (ListStampsRequest { file_hash: "a".into(), ..Default::default() }, vec![&third, &first]),
-        (ListStampsRequest { workflow_id: workflow.id, ..Default::default() }, vec![&third, &second]),
-        (ListStampsRequest { created_after: time, ..Default::default() }, vec![&third]),
-        (ListStampsRequest { created_before: time, ..Default::default() }, vec![&first]),
-        (ListStampsRequest { file_hash: "zz".into(), ..Default::default() }, vec![]),
+        (
+            ListStampsRequest {
+                file_hash: "a".into(),
+                ..Default::default()
+            },
+            vec![&third, &first],
+        ),
+        (
+            ListStampsRequest {
+                workflow_id: workflow.id,
+                ..Default::default()
+            },
+            vec![&third, &second],
+        ),
+        (
+            ListStampsRequest {
+                created_after: time,
+                ..Default::default()
+            },
+            vec![&third],
+        ),
+        (
+            ListStampsRequest {
+                created_before: time,
+                ..Default::default()
+            },
+            vec![&first],
+        ),
+        (
+            ListStampsRequest {
+                file_hash: "zz".into(),
+                ..Default::default()
+            },
+            vec![],
+        ),
     ];
     for (number, (request, expected)) in cases.into_iter().enumerate() {
         let stamps = list(&tenant, request).await.unwrap().stamps;
@@ -56,8 +91,14 @@ async fn pages_cover_everything_once() {
     for _ in 0..7 {
         record(&tenant, "a", "").await;
     }
-    let everything = list(&tenant, ListStampsRequest::default()).await.unwrap().stamps;
-    let mut request = ListStampsRequest { page_size: 2, ..Default::default() };
+    let everything = list(&tenant, ListStampsRequest::default())
+        .await
+        .unwrap()
+        .stamps;
+    let mut request = ListStampsRequest {
+        page_size: 2,
+        ..Default::default()
+    };
     let mut listed = Vec::new();
     loop {
         let page = list(&tenant, request.clone()).await.unwrap();
@@ -75,19 +116,49 @@ async fn pages_cover_everything_once() {
 async fn bad_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
-        ("page_size", ListStampsRequest { page_size: -1, ..Default::default() }),
-        ("page_token", ListStampsRequest { page_token: "AAAA".into(), ..Default::default() }),
-        ("file_hash", ListStampsRequest { file_hash: "\0".into(), ..Default::default() }),
-        ("workflow_id", ListStampsRequest { workflow_id: "x".into(), ..Default::default() }),
+        (
+            "page_size",
+            ListStampsRequest {
+                page_size: -1,
+                ..Default::default()
+            },
+        ),
+        (
+            "page_token",
+            ListStampsRequest {
+                page_token: "AAAA".into(),
+                ..Default::default()
+            },
+        ),
+        (
+            "file_hash",
+            ListStampsRequest {
+                file_hash: "\0".into(),
+                ..Default::default()
+            },
+        ),
+        (
+            "workflow_id",
+            ListStampsRequest {
+                workflow_id: "x".into(),
+                ..Default::default()
+            },
+        ),
         (
             "created_after",
             ListStampsRequest {
-                created_after: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
+                created_after: Some(prost_types::Timestamp {
+                    seconds: i64::MAX,
+                    nanos: 0,
+                }),
                 ..Default::default()
             },
         ),
     ];
     for (field, request) in bad {
-        assert_eq!(failure(list(&tenant, request).await), Failure::invalid(&[field]));
+        assert_eq!(
+            failure(list(&tenant, request).await),
+            Failure::invalid(&[field])
+        );
     }
 }

@@ -8,7 +8,12 @@ async fn list(tenant: &Tenant, request: ListStepsRequest) -> Result<ListStepsRes
         namespace: tenant.namespace.clone(),
         ..request
     };
-    tenant.client.clone().list_steps(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .list_steps(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 fn of(workflow_id: &str) -> ListStepsRequest {
@@ -22,9 +27,14 @@ fn of(workflow_id: &str) -> ListStepsRequest {
 async fn pages_through_the_steps_in_their_order() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    let steps = (0..10).rev().map(|order| tenant.new_step(&workflow, order / 4));
+    let steps = (0..10)
+        .rev()
+        .map(|order| tenant.new_step(&workflow, order / 4));
     tenant.record_steps(steps.collect()).await;
-    let mut request = ListStepsRequest { page_size: 3, ..of(&workflow.id) };
+    let mut request = ListStepsRequest {
+        page_size: 3,
+        ..of(&workflow.id)
+    };
     let mut listed = Vec::new();
     loop {
         let page = list(&tenant, request.clone()).await.unwrap();
@@ -44,10 +54,24 @@ async fn pages_through_the_steps_in_their_order() {
 async fn a_workflow_without_steps_has_none_and_one_that_is_not_ones_own_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    assert!(list(&tenant, of(&workflow.id)).await.unwrap().steps.is_empty());
-    tenant.record_steps(vec![tenant.new_step(&workflow, 1)]).await;
-    assert_eq!(failure(list(&app.tenant(), of(&workflow.id)).await), Failure::no_workflow());
-    assert_eq!(failure(list(&tenant, of(&new_id())).await), Failure::no_workflow());
+    assert!(
+        list(&tenant, of(&workflow.id))
+            .await
+            .unwrap()
+            .steps
+            .is_empty()
+    );
+    tenant
+        .record_steps(vec![tenant.new_step(&workflow, 1)])
+        .await;
+    assert_eq!(
+        failure(list(&app.tenant(), of(&workflow.id)).await),
+        Failure::no_workflow()
+    );
+    assert_eq!(
+        failure(list(&tenant, of(&new_id())).await),
+        Failure::no_workflow()
+    );
 }
 
 #[tokio::test]
@@ -56,10 +80,25 @@ async fn bad_fields_are_named() {
     let workflow = tenant.start().await;
     let bad = [
         ("workflow_id", of("")),
-        ("page_size", ListStepsRequest { page_size: i32::MIN, ..of(&workflow.id) }),
-        ("page_token", ListStepsRequest { page_token: "x".into(), ..of(&workflow.id) }),
+        (
+            "page_size",
+            ListStepsRequest {
+                page_size: i32::MIN,
+                ..of(&workflow.id)
+            },
+        ),
+        (
+            "page_token",
+            ListStepsRequest {
+                page_token: "x".into(),
+                ..of(&workflow.id)
+            },
+        ),
     ];
     for (field, request) in bad {
-        assert_eq!(failure(list(&tenant, request).await), Failure::invalid(&[field]));
+        assert_eq!(
+            failure(list(&tenant, request).await),
+            Failure::invalid(&[field])
+        );
     }
 }

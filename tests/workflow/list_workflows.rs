@@ -15,7 +15,12 @@ async fn list(
         namespace: tenant.namespace.clone(),
         ..request
     };
-    tenant.client.clone().list_workflows(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .list_workflows(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 /// The ids of all pages.
@@ -23,7 +28,10 @@ async fn all(tenant: &Tenant, mut request: ListWorkflowsRequest) -> Vec<String> 
     let mut ids = Vec::new();
     loop {
         let page = list(tenant, request.clone()).await.unwrap();
-        let workflows = page.workflows.into_iter().filter_map(|summary| summary.workflow);
+        let workflows = page
+            .workflows
+            .into_iter()
+            .filter_map(|summary| summary.workflow);
         ids.extend(workflows.map(|workflow| workflow.id));
         if page.next_page_token.is_empty() {
             return ids;
@@ -41,7 +49,10 @@ async fn start_at(tenant: &Tenant, seconds: i64) -> Workflow {
 }
 
 fn ids(workflows: &[&Workflow]) -> Vec<String> {
-    workflows.iter().map(|workflow| workflow.id.clone()).collect()
+    workflows
+        .iter()
+        .map(|workflow| workflow.id.clone())
+        .collect()
 }
 
 #[tokio::test]
@@ -52,9 +63,13 @@ async fn lists_the_newest_first_with_the_number_of_their_steps() {
     app.tenant().start().await;
     let steps = (0..3).map(|order| tenant.new_step(&old, order));
     tenant.record_steps(steps.collect()).await;
-    let page = list(&tenant, ListWorkflowsRequest::default()).await.unwrap();
+    let page = list(&tenant, ListWorkflowsRequest::default())
+        .await
+        .unwrap();
     let rows = page.workflows.into_iter();
-    let rows: Vec<_> = rows.map(|row| (row.workflow.unwrap(), row.step_count)).collect();
+    let rows: Vec<_> = rows
+        .map(|row| (row.workflow.unwrap(), row.step_count))
+        .collect();
     assert_eq!(rows, [(new, 0), (old, 3)]);
     assert!(page.next_page_token.is_empty());
 }
@@ -73,33 +88,85 @@ async fn every_filter_narrows_the_list() {
         })
         .await;
     let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
-    let metadata = |value| ListWorkflowsRequest { metadata: document(value), ..Default::default() };
+    let metadata = |value| ListWorkflowsRequest {
+        metadata: document(value),
+        ..Default::default()
+    };
     let cases = [
-        (ListWorkflowsRequest { states: vec![1], ..Default::default() }, vec![&new, &old]),
-        (ListWorkflowsRequest { states: vec![2, 3, 2], ..Default::default() }, vec![&now]),
-        (ListWorkflowsRequest { states: vec![1, 2], ..Default::default() }, vec![&now, &new, &old]),
-        (ListWorkflowsRequest { workflow_type: "other".into(), ..Default::default() }, vec![&now]),
-        (ListWorkflowsRequest { started_after: at(1_000), ..Default::default() }, vec![&now, &new]),
-        (ListWorkflowsRequest { started_before: at(2_000), ..Default::default() }, vec![&old]),
         (
             ListWorkflowsRequest {
-                started_within: Some(Duration { seconds: 3600, nanos: 0 }),
+                states: vec![1],
+                ..Default::default()
+            },
+            vec![&new, &old],
+        ),
+        (
+            ListWorkflowsRequest {
+                states: vec![2, 3, 2],
                 ..Default::default()
             },
             vec![&now],
         ),
         (
             ListWorkflowsRequest {
-                started_within: Some(Duration { seconds: 315_576_000_000, nanos: 0 }),
+                states: vec![1, 2],
+                ..Default::default()
+            },
+            vec![&now, &new, &old],
+        ),
+        (
+            ListWorkflowsRequest {
+                workflow_type: "other".into(),
+                ..Default::default()
+            },
+            vec![&now],
+        ),
+        (
+            ListWorkflowsRequest {
+                started_after: at(1_000),
+                ..Default::default()
+            },
+            vec![&now, &new],
+        ),
+        (
+            ListWorkflowsRequest {
+                started_before: at(2_000),
+                ..Default::default()
+            },
+            vec![&old],
+        ),
+        (
+            ListWorkflowsRequest {
+                started_within: Some(Duration {
+                    seconds: 3600,
+                    nanos: 0,
+                }),
+                ..Default::default()
+            },
+            vec![&now],
+        ),
+        (
+            ListWorkflowsRequest {
+                started_within: Some(Duration {
+                    seconds: 315_576_000_000,
+                    nanos: 0,
+                }),
                 ..Default::default()
             },
             vec![&now, &new, &old],
         ),
         (metadata(json!({"team": "red"})), vec![&now]),
-        (metadata(json!({"deep": {"b": 2.0}, "list": [2]})), vec![&now]),
+        (
+            metadata(json!({"deep": {"b": 2.0}, "list": [2]})),
+            vec![&now],
+        ),
         (metadata(json!({"team": "blue"})), vec![]),
         (
-            ListWorkflowsRequest { states: vec![2], started_before: at(2_000), ..Default::default() },
+            ListWorkflowsRequest {
+                states: vec![2],
+                started_before: at(2_000),
+                ..Default::default()
+            },
             vec![],
         ),
     ];
@@ -115,7 +182,10 @@ async fn pages_cover_everything_once_even_where_times_are_equal() {
     for number in 0..23 {
         expected.push(start_at(&tenant, 1_000 + number / 5).await.id);
     }
-    let request = ListWorkflowsRequest { page_size: 4, ..Default::default() };
+    let request = ListWorkflowsRequest {
+        page_size: 4,
+        ..Default::default()
+    };
     let listed = all(&tenant, request.clone()).await;
     let everything = all(&tenant, ListWorkflowsRequest::default()).await;
     assert_eq!(listed, everything);
@@ -133,11 +203,17 @@ async fn rows_that_arrive_between_pages_do_not_shift_them() {
     let (_app, tenant) = App::with_tenant().await;
     let old = start_at(&tenant, 1_000).await;
     let new = start_at(&tenant, 2_000).await;
-    let request = ListWorkflowsRequest { page_size: 1, ..Default::default() };
+    let request = ListWorkflowsRequest {
+        page_size: 1,
+        ..Default::default()
+    };
     let first = list(&tenant, request.clone()).await.unwrap();
     assert_eq!(first.workflows[0].workflow.as_ref(), Some(&new));
     start_at(&tenant, 3_000).await;
-    let request = ListWorkflowsRequest { page_token: first.next_page_token, ..request };
+    let request = ListWorkflowsRequest {
+        page_token: first.next_page_token,
+        ..request
+    };
     let second = list(&tenant, request).await.unwrap();
     assert_eq!(second.workflows[0].workflow.as_ref(), Some(&old));
 }
@@ -152,7 +228,9 @@ async fn a_page_of_large_rows_ends_early_and_fits_into_a_message() {
         };
         tenant.start_as(request).await;
     }
-    let first = list(&tenant, ListWorkflowsRequest::default()).await.unwrap();
+    let first = list(&tenant, ListWorkflowsRequest::default())
+        .await
+        .unwrap();
     assert!(first.workflows.len() < 8);
     assert_eq!(all(&tenant, ListWorkflowsRequest::default()).await.len(), 8);
 }
@@ -163,17 +241,43 @@ async fn a_page_token_serves_only_the_query_that_it_came_from() {
     for _ in 0..3 {
         tenant.start().await;
     }
-    let request = ListWorkflowsRequest { page_size: 1, ..Default::default() };
-    let page_token = list(&tenant, request.clone()).await.unwrap().next_page_token;
-    let again = ListWorkflowsRequest { page_token: page_token.clone(), page_size: 2, ..request };
-    assert_eq!(list(&tenant, again.clone()).await.unwrap().workflows.len(), 2);
+    let request = ListWorkflowsRequest {
+        page_size: 1,
+        ..Default::default()
+    };
+    let page_token = list(&tenant, request.clone())
+        .await
+        .unwrap()
+        .next_page_token;
+    let again = ListWorkflowsRequest {
+        page_token: page_token.clone(),
+        page_size: 2,
+        ..request
+    };
+    assert_eq!(
+        list(&tenant, again.clone()).await.unwrap().workflows.len(),
+        2
+    );
     let invalid = Failure::invalid(&["page_token"]);
     assert_eq!(failure(list(&app.tenant(), again.clone()).await), invalid);
-    let other = ListWorkflowsRequest { states: vec![1], ..again.clone() };
+    let other = ListWorkflowsRequest {
+        states: vec![1],
+        ..again.clone()
+    };
     assert_eq!(failure(list(&tenant, other).await), invalid);
     let cut = page_token[..page_token.len() - 4].to_owned();
-    for made_up in ["x", "AAAA", "not base64!", "a\0b", cut.as_str(), &"A".repeat(10_000)] {
-        let request = ListWorkflowsRequest { page_token: made_up.into(), ..again.clone() };
+    for made_up in [
+        "x",
+        "AAAA",
+        "not base64!",
+        "a\0b",
+        cut.as_str(),
+        &"A".repeat(10_000),
+    ] {
+        let request = ListWorkflowsRequest {
+            page_token: made_up.into(),
+            ..again.clone()
+        };
         assert_eq!(failure(list(&tenant, request).await), invalid, "{made_up}");
     }
 }
@@ -186,20 +290,56 @@ async fn bad_fields_are_named() {
         ..Default::default()
     };
     let bad = [
-        ("page_size", ListWorkflowsRequest { page_size: -1, ..Default::default() }),
-        ("states[1]", ListWorkflowsRequest { states: vec![1, 77], ..Default::default() }),
-        ("states[0]", ListWorkflowsRequest { states: vec![0], ..Default::default() }),
-        ("workflow_type", ListWorkflowsRequest { workflow_type: "\0".into(), ..Default::default() }),
+        (
+            "page_size",
+            ListWorkflowsRequest {
+                page_size: -1,
+                ..Default::default()
+            },
+        ),
+        (
+            "states[1]",
+            ListWorkflowsRequest {
+                states: vec![1, 77],
+                ..Default::default()
+            },
+        ),
+        (
+            "states[0]",
+            ListWorkflowsRequest {
+                states: vec![0],
+                ..Default::default()
+            },
+        ),
+        (
+            "workflow_type",
+            ListWorkflowsRequest {
+                workflow_type: "\0".into(),
+                ..Default::default()
+            },
+        ),
         ("started_within", within(0, 0)),
         ("started_within", within(-1, 0)),
         ("started_within", within(0, -1)),
         ("started_within", within(i64::MAX, 0)),
         ("started_within", within(1, i32::MAX)),
-        ("metadata", ListWorkflowsRequest { metadata: document(json!({"a": "\0"})), ..Default::default() }),
+        (
+            "metadata",
+            ListWorkflowsRequest {
+                metadata: document(json!({"a": "\0"})),
+                ..Default::default()
+            },
+        ),
     ];
     for (field, request) in bad {
-        assert_eq!(failure(list(&tenant, request).await), Failure::invalid(&[field]));
+        assert_eq!(
+            failure(list(&tenant, request).await),
+            Failure::invalid(&[field])
+        );
     }
-    let largest = ListWorkflowsRequest { page_size: i32::MAX, ..Default::default() };
+    let largest = ListWorkflowsRequest {
+        page_size: i32::MAX,
+        ..Default::default()
+    };
     assert!(list(&tenant, largest).await.unwrap().workflows.is_empty());
 }

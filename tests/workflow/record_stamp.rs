@@ -9,7 +9,12 @@ async fn record(tenant: &Tenant, stamp: Option<NewStamp>) -> Result<RecordStampR
         namespace: tenant.namespace.clone(),
         stamp,
     };
-    tenant.client.clone().record_stamp(request).await.map(tonic::Response::into_inner)
+    tenant
+        .client
+        .clone()
+        .record_stamp(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 fn new_stamp(workflow: &Workflow) -> NewStamp {
@@ -33,9 +38,15 @@ async fn stores_what_was_asked_for_and_answers_the_row() {
     let answer = record(&tenant, Some(stamp.clone())).await.unwrap();
     let stored = answer.stamp.unwrap();
     assert!(answer.created);
-    assert_eq!((&stored.id, &stored.file_hash), (&stamp.id, &stamp.file_hash));
+    assert_eq!(
+        (&stored.id, &stored.file_hash),
+        (&stamp.id, &stamp.file_hash)
+    );
     assert_eq!(stored.workflow_id, Some(workflow.id.clone()));
-    assert_eq!(value(stored.stamp_data.clone()), json!({"path": "a/b", "bytes": 17}));
+    assert_eq!(
+        value(stored.stamp_data.clone()),
+        json!({"path": "a/b", "bytes": 17})
+    );
     assert_eq!(tenant.get(&workflow).await.stamps, [stored]);
 }
 
@@ -62,22 +73,53 @@ async fn the_same_id_with_the_same_content_is_stored_once() {
     let again = record(&tenant, Some(stamp.clone())).await.unwrap();
     assert!(first.created && !again.created);
     assert_eq!(first.stamp, again.stamp);
-    let other = NewStamp { file_hash: "b".into(), ..stamp.clone() };
-    assert_eq!(failure(record(&tenant, Some(other)).await), Failure::id_conflict());
-    let foreign = NewStamp { workflow_id: String::new(), ..stamp };
-    assert_eq!(failure(record(&app.tenant(), Some(foreign)).await), Failure::id_conflict());
-    assert_eq!(app.schema.count("SELECT count(*) FROM metadata_stamps").await, 1);
+    let other = NewStamp {
+        file_hash: "b".into(),
+        ..stamp.clone()
+    };
+    assert_eq!(
+        failure(record(&tenant, Some(other)).await),
+        Failure::id_conflict()
+    );
+    let foreign = NewStamp {
+        workflow_id: String::new(),
+        ..stamp
+    };
+    assert_eq!(
+        failure(record(&app.tenant(), Some(foreign)).await),
+        Failure::id_conflict()
+    );
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM metadata_stamps")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_workflow_that_is_not_there_or_not_ones_own_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
-    let missing = NewStamp { workflow_id: new_id(), ..new_stamp(&workflow) };
-    assert_eq!(failure(record(&tenant, Some(missing)).await), Failure::no_workflow());
+    let missing = NewStamp {
+        workflow_id: new_id(),
+        ..new_stamp(&workflow)
+    };
+    assert_eq!(
+        failure(record(&tenant, Some(missing)).await),
+        Failure::no_workflow()
+    );
     let foreign = Some(new_stamp(&workflow));
-    assert_eq!(failure(record(&app.tenant(), foreign).await), Failure::no_workflow());
-    assert_eq!(app.schema.count("SELECT count(*) FROM metadata_stamps").await, 0);
+    assert_eq!(
+        failure(record(&app.tenant(), foreign).await),
+        Failure::no_workflow()
+    );
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM metadata_stamps")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -85,18 +127,45 @@ async fn bad_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let good = new_stamp(&workflow);
-    let hashed = |hash: &str| NewStamp { file_hash: hash.into(), ..good.clone() };
+    let hashed = |hash: &str| NewStamp {
+        file_hash: hash.into(),
+        ..good.clone()
+    };
     let bad = [
-        ("stamp.id", NewStamp { id: "1".into(), ..good.clone() }),
-        ("stamp.workflow_id", NewStamp { workflow_id: "x".into(), ..good.clone() }),
+        (
+            "stamp.id",
+            NewStamp {
+                id: "1".into(),
+                ..good.clone()
+            },
+        ),
+        (
+            "stamp.workflow_id",
+            NewStamp {
+                workflow_id: "x".into(),
+                ..good.clone()
+            },
+        ),
         ("stamp.file_hash", hashed("")),
         ("stamp.file_hash", hashed("a\0b")),
         ("stamp.file_hash", hashed("a b")),
         ("stamp.file_hash", hashed(&"f".repeat(129))),
-        ("stamp.stamp_data", NewStamp { stamp_data: document(json!({"a": "\0"})), ..good.clone() }),
+        (
+            "stamp.stamp_data",
+            NewStamp {
+                stamp_data: document(json!({"a": "\0"})),
+                ..good.clone()
+            },
+        ),
     ];
     for (field, stamp) in bad {
-        assert_eq!(failure(record(&tenant, Some(stamp)).await), Failure::invalid(&[field]));
+        assert_eq!(
+            failure(record(&tenant, Some(stamp)).await),
+            Failure::invalid(&[field])
+        );
     }
-    assert_eq!(failure(record(&tenant, None).await), Failure::invalid(&["stamp"]));
+    assert_eq!(
+        failure(record(&tenant, None).await),
+        Failure::invalid(&["stamp"])
+    );
 }

@@ -21,7 +21,10 @@ async fn stores_what_was_asked_for_and_answers_the_row() {
     let request = StartWorkflowRequest {
         id: new_id(),
         current_state: WorkflowState::Processing.into(),
-        started_at: Some(Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 }),
+        started_at: Some(Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 123_456_789,
+        }),
         metadata: document(metadata.clone()),
         ..tenant.new_workflow()
     };
@@ -33,7 +36,10 @@ async fn stores_what_was_asked_for_and_answers_the_row() {
     assert_eq!(workflow.namespace, tenant.namespace);
     assert_eq!(workflow.workflow_type, "test");
     assert_eq!(workflow.current_state(), WorkflowState::Processing);
-    let microseconds = Timestamp { seconds: 1_700_000_000, nanos: 123_456_000 };
+    let microseconds = Timestamp {
+        seconds: 1_700_000_000,
+        nanos: 123_456_000,
+    };
     assert_eq!(workflow.started_at, Some(microseconds));
     assert_eq!(workflow.completed_at, None);
     assert_eq!(workflow.execution_time_ms, None);
@@ -58,14 +64,25 @@ async fn journals_the_first_move() {
 async fn a_retry_answers_the_stored_workflow_even_after_it_moved() {
     let (app, tenant) = App::with_tenant().await;
     let request = tenant.new_workflow();
-    let first = start(&tenant, request.clone()).await.unwrap().workflow.unwrap();
-    tenant.transition(tenant.to(&first, WorkflowState::Processing)).await;
+    let first = start(&tenant, request.clone())
+        .await
+        .unwrap()
+        .workflow
+        .unwrap();
+    tenant
+        .transition(tenant.to(&first, WorkflowState::Processing))
+        .await;
     let again = start(&tenant, request).await.unwrap();
     assert!(!again.created);
     let workflow = again.workflow.unwrap();
     assert_eq!(workflow.id, first.id);
     assert_eq!(workflow.current_state(), WorkflowState::Processing);
-    assert_eq!(app.schema.count("SELECT count(*) FROM workflow_executions").await, 1);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM workflow_executions")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -77,12 +94,30 @@ async fn the_same_correlation_id_with_other_content_is_refused() {
     };
     start(&tenant, request.clone()).await.unwrap();
     let others = [
-        StartWorkflowRequest { workflow_type: "other".into(), ..request.clone() },
-        StartWorkflowRequest { current_state: 2, ..request.clone() },
-        StartWorkflowRequest { metadata: document(json!({"a": 1})), ..request.clone() },
-        StartWorkflowRequest { started_at: Some(Timestamp::default()), ..request.clone() },
-        StartWorkflowRequest { id: new_id(), ..request.clone() },
-        StartWorkflowRequest { correlation_id: new_id(), ..request.clone() },
+        StartWorkflowRequest {
+            workflow_type: "other".into(),
+            ..request.clone()
+        },
+        StartWorkflowRequest {
+            current_state: 2,
+            ..request.clone()
+        },
+        StartWorkflowRequest {
+            metadata: document(json!({"a": 1})),
+            ..request.clone()
+        },
+        StartWorkflowRequest {
+            started_at: Some(Timestamp::default()),
+            ..request.clone()
+        },
+        StartWorkflowRequest {
+            id: new_id(),
+            ..request.clone()
+        },
+        StartWorkflowRequest {
+            correlation_id: new_id(),
+            ..request.clone()
+        },
     ];
     for other in others {
         assert_eq!(failure(start(&tenant, other).await), Failure::id_conflict());
@@ -97,9 +132,15 @@ async fn another_tenants_ids_conflict_in_the_same_words_as_ones_own() {
         ..tenant.new_workflow()
     };
     start(&tenant, request.clone()).await.unwrap();
-    let own = StartWorkflowRequest { workflow_type: "other".into(), ..request.clone() };
+    let own = StartWorkflowRequest {
+        workflow_type: "other".into(),
+        ..request.clone()
+    };
     let own = start(&tenant, own).await.unwrap_err();
-    let other = StartWorkflowRequest { namespace: app.tenant().namespace, ..request };
+    let other = StartWorkflowRequest {
+        namespace: app.tenant().namespace,
+        ..request
+    };
     let other = start(&tenant, other).await.unwrap_err();
     assert_eq!(own.code(), other.code());
     assert_eq!(own.message(), other.message());
@@ -117,7 +158,12 @@ async fn of_many_concurrent_starts_one_creates_and_all_get_the_same_row() {
     for answer in &answers {
         assert_eq!(answer.workflow.as_ref(), Some(&first));
     }
-    assert_eq!(app.schema.count("SELECT count(*) FROM fsm_transitions").await, 1);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM fsm_transitions")
+            .await,
+        1
+    );
 }
 
 #[tokio::test]
@@ -125,7 +171,10 @@ async fn a_conflict_does_not_fail_the_calls_that_share_its_batch() {
     let (_app, tenant) = App::with_tenant().await;
     let taken = tenant.new_workflow();
     start(&tenant, taken.clone()).await.unwrap();
-    let bad = StartWorkflowRequest { workflow_type: "other".into(), ..taken };
+    let bad = StartWorkflowRequest {
+        workflow_type: "other".into(),
+        ..taken
+    };
     let calls = (0..200).map(|number| match number % 2 {
         0 => start(&tenant, bad.clone()),
         _ => start(&tenant, tenant.new_workflow()),
@@ -147,14 +196,25 @@ async fn every_violation_is_named_at_once() {
         workflow_type: String::new(),
         id: "x".into(),
         current_state: 3,
-        started_at: Some(Timestamp { seconds: i64::MAX, nanos: 0 }),
+        started_at: Some(Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        }),
         metadata: document(json!({"a": "\0"})),
     };
     let fields = [
-        "namespace", "id", "correlation_id", "current_state", "workflow_type", "started_at",
+        "namespace",
+        "id",
+        "correlation_id",
+        "current_state",
+        "workflow_type",
+        "started_at",
         "metadata",
     ];
-    assert_eq!(failure(start(&tenant, request).await), Failure::invalid(&fields));
+    assert_eq!(
+        failure(start(&tenant, request).await),
+        Failure::invalid(&fields)
+    );
 }
 
 /// Requests of which one field is bad, with the name of the field.
@@ -190,10 +250,31 @@ fn bad_requests(good: &StartWorkflowRequest) -> Vec<(&'static str, StartWorkflow
         ("workflow_type", named(&"t".repeat(101))),
         ("correlation_id", correlated("")),
         ("correlation_id", correlated("not-a-uuid")),
-        ("correlation_id", correlated("00000000-0000-0000-0000-000000000000")),
-        ("current_state", StartWorkflowRequest { current_state: 99, ..good.clone() }),
-        ("current_state", StartWorkflowRequest { current_state: -1, ..good.clone() }),
-        ("current_state", StartWorkflowRequest { current_state: 4, ..good.clone() }),
+        (
+            "correlation_id",
+            correlated("00000000-0000-0000-0000-000000000000"),
+        ),
+        (
+            "current_state",
+            StartWorkflowRequest {
+                current_state: 99,
+                ..good.clone()
+            },
+        ),
+        (
+            "current_state",
+            StartWorkflowRequest {
+                current_state: -1,
+                ..good.clone()
+            },
+        ),
+        (
+            "current_state",
+            StartWorkflowRequest {
+                current_state: 4,
+                ..good.clone()
+            },
+        ),
         ("started_at", at(253_402_300_800, 0)),
         ("started_at", at(-62_135_596_801, 0)),
         ("started_at", at(i64::MIN, 0)),
@@ -202,20 +283,26 @@ fn bad_requests(good: &StartWorkflowRequest) -> Vec<(&'static str, StartWorkflow
         ("metadata", with_metadata(json!({"a\0": 1}))),
         ("metadata", with_metadata(json!({"a": {"b": ["x\0y"]}}))),
         ("metadata", with_metadata(json!({ "a": deep }))),
-        ("metadata", with_metadata(json!({ "a": "x".repeat(1024 * 1024) }))),
+        (
+            "metadata",
+            with_metadata(json!({ "a": "x".repeat(1024 * 1024) })),
+        ),
     ]
 }
 
 #[tokio::test]
 async fn bad_fields_are_named_and_nothing_is_stored() {
     let (app, tenant) = App::with_tenant().await;
-    for (number, (field, request)) in
-        bad_requests(&tenant.new_workflow()).into_iter().enumerate()
-    {
+    for (number, (field, request)) in bad_requests(&tenant.new_workflow()).into_iter().enumerate() {
         let failure = failure(start(&tenant, request).await);
         assert_eq!(failure, Failure::invalid(&[field]), "request {number}");
     }
-    assert_eq!(app.schema.count("SELECT count(*) FROM workflow_executions").await, 0);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM workflow_executions")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -231,12 +318,18 @@ async fn extremes_within_the_limits_are_stored() {
         let request = StartWorkflowRequest {
             namespace: format!("N{}", "x".repeat(254)),
             workflow_type: "t".repeat(100),
-            started_at: Some(Timestamp { seconds: -62_135_596_800, nanos: 0 }),
+            started_at: Some(Timestamp {
+                seconds: -62_135_596_800,
+                nanos: 0,
+            }),
             metadata: document(metadata.clone()),
             ..tenant.new_workflow()
         };
         let stored = start(&tenant, request).await.unwrap().workflow.unwrap();
-        let tenant = Tenant { namespace: stored.namespace.clone(), ..tenant.clone() };
+        let tenant = Tenant {
+            namespace: stored.namespace.clone(),
+            ..tenant.clone()
+        };
         let read = tenant.get(&stored).await.workflow.unwrap();
         assert_eq!(value(read.metadata), metadata);
     }

@@ -29,7 +29,11 @@ async fn workflow_in(tenant: &Tenant, state: WorkflowState) -> Workflow {
     if state == Processing {
         return workflow;
     }
-    tenant.transition(tenant.to(&workflow, state)).await.workflow.unwrap()
+    tenant
+        .transition(tenant.to(&workflow, state))
+        .await
+        .workflow
+        .unwrap()
 }
 
 #[tokio::test]
@@ -70,7 +74,9 @@ async fn the_lifecycle_decides_over_every_pair_of_states() {
 async fn a_refused_move_says_where_the_workflow_is_and_where_it_can_go() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = workflow_in(&tenant, Pending).await;
-    let refused = transition(&tenant, tenant.to(&workflow, Completed)).await.unwrap_err();
+    let refused = transition(&tenant, tenant.to(&workflow, Completed))
+        .await
+        .unwrap_err();
     let details = refused.get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
     assert_eq!(metadata["current_state"], "PENDING");
@@ -88,10 +94,15 @@ async fn a_terminal_state_sets_the_outcome_and_a_retry_clears_it() {
     };
     let failed = tenant.transition(failed).await.workflow.unwrap();
     let (start, end) = (failed.started_at.unwrap(), failed.completed_at.unwrap());
-    let micros = (end.seconds - start.seconds) * 1_000_000 + i64::from(end.nanos - start.nanos) / 1000;
+    let micros =
+        (end.seconds - start.seconds) * 1_000_000 + i64::from(end.nanos - start.nanos) / 1000;
     assert_eq!(failed.execution_time_ms, Some(micros / 1000));
     assert_eq!(failed.error_message.as_deref(), Some("disk full"));
-    let retried = tenant.transition(tenant.to(&workflow, Processing)).await.workflow.unwrap();
+    let retried = tenant
+        .transition(tenant.to(&workflow, Processing))
+        .await
+        .workflow
+        .unwrap();
     assert_eq!(retried.completed_at, None);
     assert_eq!(retried.execution_time_ms, None);
     assert_eq!(retried.error_message, None);
@@ -103,11 +114,18 @@ async fn a_start_in_the_future_gives_no_negative_time() {
     let (_app, tenant) = App::with_tenant().await;
     let request = bridgebook::proto::v1::StartWorkflowRequest {
         current_state: Processing.into(),
-        started_at: Some(prost_types::Timestamp { seconds: 253_402_300_799, nanos: 0 }),
+        started_at: Some(prost_types::Timestamp {
+            seconds: 253_402_300_799,
+            nanos: 0,
+        }),
         ..tenant.new_workflow()
     };
     let workflow = tenant.start_as(request).await;
-    let done = tenant.transition(tenant.to(&workflow, Completed)).await.workflow.unwrap();
+    let done = tenant
+        .transition(tenant.to(&workflow, Completed))
+        .await
+        .workflow
+        .unwrap();
     assert_eq!(done.execution_time_ms, Some(0));
 }
 
@@ -133,7 +151,12 @@ async fn a_retry_with_the_same_transition_id_is_applied_once() {
     assert_eq!(transition.from_state.as_deref(), Some("PENDING"));
     assert_eq!(transition.transition_event, "picked_up");
     assert_eq!(value(transition.transition_data), json!({"by": "node-7"}));
-    assert_eq!(app.schema.count("SELECT count(*) FROM fsm_transitions").await, 3);
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM fsm_transitions")
+            .await,
+        3
+    );
 }
 
 #[tokio::test]
@@ -145,7 +168,10 @@ async fn a_transition_id_that_was_used_for_another_move_is_refused() {
         ..tenant.to(&workflow, Processing)
     };
     transition(&tenant, request.clone()).await.unwrap();
-    let own = TransitionWorkflowRequest { to_state: Completed.into(), ..request.clone() };
+    let own = TransitionWorkflowRequest {
+        to_state: Completed.into(),
+        ..request.clone()
+    };
     let own = transition(&tenant, own).await;
     let stranger = app.tenant();
     let theirs = stranger.start().await;
@@ -155,9 +181,20 @@ async fn a_transition_id_that_was_used_for_another_move_is_refused() {
     };
     let foreign = transition(&stranger, foreign).await;
     let (own, foreign) = (own.unwrap_err(), foreign.unwrap_err());
-    assert_eq!((own.message(), own.details()), (foreign.message(), foreign.details()));
+    assert_eq!(
+        (own.message(), own.details()),
+        (foreign.message(), foreign.details())
+    );
     assert_eq!(failure::<()>(Err(own)), Failure::id_conflict());
-    assert_eq!(stranger.get(&theirs).await.workflow.unwrap().current_state(), Pending);
+    assert_eq!(
+        stranger
+            .get(&theirs)
+            .await
+            .workflow
+            .unwrap()
+            .current_state(),
+        Pending
+    );
 }
 
 #[tokio::test]
@@ -187,7 +224,10 @@ async fn of_many_callers_racing_from_one_state_exactly_one_wins() {
     let answers = join_all(calls).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     for answer in answers.into_iter().filter(Result::is_err) {
-        assert_eq!(failure(answer), Failure::new(Code::Aborted, "STATE_CHANGED"));
+        assert_eq!(
+            failure(answer),
+            Failure::new(Code::Aborted, "STATE_CHANGED")
+        );
     }
     let moves = "SELECT count(*) FROM fsm_transitions WHERE from_state = 'PENDING'";
     assert_eq!(app.schema.count(moves).await, 1);
@@ -201,8 +241,14 @@ async fn state_and_journal_agree_after_many_concurrent_moves() {
         let to = if number % 3 == 0 { Processing } else { Failed };
         transition(&tenant, tenant.to(&workflows[number % 4], to))
     });
-    let applied = join_all(calls).await.into_iter().filter(Result::is_ok).count();
-    let moves = app.schema.count("SELECT count(*) FROM fsm_transitions WHERE from_state IS NOT NULL");
+    let applied = join_all(calls)
+        .await
+        .into_iter()
+        .filter(Result::is_ok)
+        .count();
+    let moves = app
+        .schema
+        .count("SELECT count(*) FROM fsm_transitions WHERE from_state IS NOT NULL");
     assert_eq!(moves.await, applied as i64);
     let broken = "SELECT count(*) FROM (
         SELECT from_state, lag(to_state) OVER (PARTITION BY entity_id ORDER BY seq) AS before
@@ -262,22 +308,85 @@ async fn bad_fields_are_named() {
         ..good.clone()
     };
     let bad = [
-        ("workflow_id", TransitionWorkflowRequest { workflow_id: "7".into(), ..good.clone() }),
-        ("to_state", TransitionWorkflowRequest { to_state: 0, ..good.clone() }),
-        ("to_state", TransitionWorkflowRequest { to_state: 6, ..good.clone() }),
-        ("expected_state", TransitionWorkflowRequest { expected_state: -5, ..good.clone() }),
-        ("transition_id", TransitionWorkflowRequest { transition_id: "x".into(), ..good.clone() }),
-        ("transition_event", TransitionWorkflowRequest { transition_event: "a b".into(), ..good.clone() }),
-        ("transition_event", TransitionWorkflowRequest { transition_event: "e".repeat(101), ..good.clone() }),
-        ("transition_data", TransitionWorkflowRequest { transition_data: document(json!({"a": "\0"})), ..good.clone() }),
+        (
+            "workflow_id",
+            TransitionWorkflowRequest {
+                workflow_id: "7".into(),
+                ..good.clone()
+            },
+        ),
+        (
+            "to_state",
+            TransitionWorkflowRequest {
+                to_state: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            "to_state",
+            TransitionWorkflowRequest {
+                to_state: 6,
+                ..good.clone()
+            },
+        ),
+        (
+            "expected_state",
+            TransitionWorkflowRequest {
+                expected_state: -5,
+                ..good.clone()
+            },
+        ),
+        (
+            "transition_id",
+            TransitionWorkflowRequest {
+                transition_id: "x".into(),
+                ..good.clone()
+            },
+        ),
+        (
+            "transition_event",
+            TransitionWorkflowRequest {
+                transition_event: "a b".into(),
+                ..good.clone()
+            },
+        ),
+        (
+            "transition_event",
+            TransitionWorkflowRequest {
+                transition_event: "e".repeat(101),
+                ..good.clone()
+            },
+        ),
+        (
+            "transition_data",
+            TransitionWorkflowRequest {
+                transition_data: document(json!({"a": "\0"})),
+                ..good.clone()
+            },
+        ),
         ("error_message", message("")),
         ("error_message", message("a\0b")),
         ("error_message", message(&"ü".repeat(65_537))),
-        ("error_message", TransitionWorkflowRequest { to_state: Completed.into(), ..message("no") }),
-        ("metadata", TransitionWorkflowRequest { metadata: document(json!({"\0": 1})), ..good.clone() }),
+        (
+            "error_message",
+            TransitionWorkflowRequest {
+                to_state: Completed.into(),
+                ..message("no")
+            },
+        ),
+        (
+            "metadata",
+            TransitionWorkflowRequest {
+                metadata: document(json!({"\0": 1})),
+                ..good.clone()
+            },
+        ),
     ];
     for (field, request) in bad {
-        assert_eq!(failure(transition(&tenant, request).await), Failure::invalid(&[field]));
+        assert_eq!(
+            failure(transition(&tenant, request).await),
+            Failure::invalid(&[field])
+        );
     }
     let longest = message(&"ü".repeat(65_536));
     assert!(transition(&tenant, longest).await.unwrap().applied);

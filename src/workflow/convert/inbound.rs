@@ -71,8 +71,7 @@ impl TryFrom<v1::TransitionWorkflowRequest> for Move {
 
     fn try_from(mut request: v1::TransitionWorkflowRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
-        let chosen_id =
-            check.optional_id("transition_id", &mem::take(&mut request.transition_id));
+        let chosen_id = check.optional_id("transition_id", &mem::take(&mut request.transition_id));
         let request_digest = RequestDigest::of(&request);
         let to_state = optional_state(&mut check, "to_state", request.to_state);
         if request.to_state == 0 {
@@ -115,7 +114,10 @@ impl TryFrom<v1::GetWorkflowRequest> for WorkflowQuery {
             }
         };
         let include_stamps = request.include_stamps;
-        check.finish(WorkflowQuery { key, include_stamps })
+        check.finish(WorkflowQuery {
+            key,
+            include_stamps,
+        })
     }
 }
 
@@ -348,7 +350,8 @@ fn step_status(check: &mut Checker, field: &str, number: i32) -> StepStatus {
 
 fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
     let Duration { seconds, nanos } = *duration;
-    let in_range = (0..=MAX_WITHIN_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+    let in_range =
+        (0..=MAX_WITHIN_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
     if !in_range || (seconds, nanos) == (0, 0) {
         return Err("must be more than 0 and at most 10000 years");
     }

@@ -105,7 +105,8 @@ impl Operation for GetWorkflows {
             for row in rows {
                 let place = usize::try_from(row.0 - 1).ok();
                 if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
-                    *answer = Ok(details(row).map_err(diesel::result::Error::DeserializationError)?);
+                    *answer =
+                        Ok(details(row).map_err(diesel::result::Error::DeserializationError)?);
                 }
             }
             Ok(answers)
@@ -118,7 +119,10 @@ fn read<'a>(items: &[&'a Scoped<WorkflowQuery>]) -> ReadWorkflows<'a> {
     ReadWorkflows {
         namespace: items.clone().map(|item| item.namespace.as_str()).collect(),
         id: items.clone().map(|item| item.key.id()).collect(),
-        correlation_id: items.clone().map(|item| item.key.correlation_id()).collect(),
+        correlation_id: items
+            .clone()
+            .map(|item| item.key.correlation_id())
+            .collect(),
         include_stamps: items.map(|item| item.include_stamps).collect(),
         ..ReadWorkflows::default()
     }

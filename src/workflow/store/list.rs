@@ -19,8 +19,8 @@ use crate::{
     namespace::Scoped,
     page::{self, Page, PageRequest, Position},
     workflow::model::{
-        Stamp, StampFilter, Step, StepFilter, StepPosition, TimePosition, Workflow,
-        WorkflowFilter, WorkflowSummary,
+        Stamp, StampFilter, Step, StepFilter, StepPosition, TimePosition, Workflow, WorkflowFilter,
+        WorkflowSummary,
     },
 };
 
@@ -87,7 +87,10 @@ async fn read_workflows(
     let mut query = workflow_executions::table
         .filter(workflow_executions::namespace.eq(&filter.namespace))
         .select((Workflow::as_select(), step_count))
-        .order((workflow_executions::started_at.desc(), workflow_executions::id.desc()))
+        .order((
+            workflow_executions::started_at.desc(),
+            workflow_executions::id.desc(),
+        ))
         .limit(filter.page.size + 1)
         .into_boxed();
     if !filter.states.is_empty() {
@@ -114,7 +117,9 @@ async fn read_workflows(
         let row = (workflow_executions::started_at, workflow_executions::id);
         query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
     }
-    let rows = query.load_stream::<(Workflow, Option<i64>)>(connection).await?;
+    let rows = query
+        .load_stream::<(Workflow, Option<i64>)>(connection)
+        .await?;
     let rows = rows.map_ok(|(workflow, step_count)| WorkflowSummary {
         workflow,
         step_count: step_count.unwrap_or_default(),
@@ -147,7 +152,9 @@ async fn has_workflow(
     let workflow = workflow_executions::table
         .filter(workflow_executions::id.eq(filter.workflow_id))
         .filter(workflow_executions::namespace.eq(&filter.namespace));
-    diesel::select(diesel::dsl::exists(workflow)).get_result(connection).await
+    diesel::select(diesel::dsl::exists(workflow))
+        .get_result(connection)
+        .await
 }
 
 async fn read_stamps(
@@ -157,7 +164,10 @@ async fn read_stamps(
     let mut query = metadata_stamps::table
         .filter(metadata_stamps::namespace.eq(&filter.namespace))
         .select(Stamp::as_select())
-        .order((metadata_stamps::created_at.desc(), metadata_stamps::id.desc()))
+        .order((
+            metadata_stamps::created_at.desc(),
+            metadata_stamps::id.desc(),
+        ))
         .limit(filter.page.size + 1)
         .into_boxed();
     if let Some(file_hash) = &filter.file_hash {
@@ -186,7 +196,10 @@ async fn collect<T: Listed>(
     page: &PageRequest<T::Position>,
 ) -> Result<Page<T>, DbError> {
     pin_mut!(rows);
-    let mut result = Page { rows: Vec::new(), next_page_token: String::new() };
+    let mut result = Page {
+        rows: Vec::new(),
+        next_page_token: String::new(),
+    };
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         let is_full = result.rows.len() as i64 == page.size || bytes >= page::MAX_BYTES;

@@ -95,7 +95,9 @@ impl Operation for RecordStamps {
     /// The workflow was deleted between our looking and our writing.
     fn refusal(item: &Self::Item, error: DbError) -> Error {
         match error.constraint() {
-            Some("metadata_stamps_workflow_id_fkey") => no_workflow(item.workflow_id.unwrap_or_default()),
+            Some("metadata_stamps_workflow_id_fkey") => {
+                no_workflow(item.workflow_id.unwrap_or_default())
+            }
             _ => error.into(),
         }
     }
@@ -157,7 +159,9 @@ async fn answer_others(
         ..FindStamps::default()
     };
     let found: Vec<(StampId, bool, Option<StoredStamp>)> = find.load(connection).await?;
-    let found = found.into_iter().map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
+    let found = found
+        .into_iter()
+        .map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
     let mut found: HashMap<_, _> = found.collect();
     for (place, new) in others {
         let answer = match found.remove(&new.id) {

@@ -181,7 +181,10 @@ async fn answer_taken(
 /// id is one that the server made for this call alone.
 fn made_here(recorded: Recorded<Workflow>, new: &NewWorkflow) -> Recorded<Workflow> {
     let created = !new.is_id_chosen && recorded.row.id == new.id;
-    Recorded { created, ..recorded }
+    Recorded {
+        created,
+        ..recorded
+    }
 }
 
 fn stored(

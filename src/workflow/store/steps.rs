@@ -165,7 +165,9 @@ async fn answer_others(
         ..FindSteps::default()
     };
     let found: Vec<(StepId, bool, Option<StoredStep>)> = find.load(connection).await?;
-    let found = found.into_iter().map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
+    let found = found
+        .into_iter()
+        .map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
     let mut found: HashMap<_, _> = found.collect();
     for (place, new) in others {
         let answer = match found.remove(&new.id) {

@@ -16,9 +16,7 @@ use futures_util::future::BoxFuture;
 
 use super::{WorkflowSql, no_workflow, workflow_columns};
 use crate::{
-    db::{
-        DbError, batch::Operation, schema::fsm_transitions, statement::batch_statement,
-    },
+    db::{DbError, batch::Operation, schema::fsm_transitions, statement::batch_statement},
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{TransitionId, WorkflowId},
@@ -236,8 +234,11 @@ impl Plan {
     }
 
     fn update(&self) -> UpdateWorkflows<'_> {
-        let rows: Vec<&Workflow> =
-            self.moved.iter().filter_map(|id| self.workflows.get(id)).collect();
+        let rows: Vec<&Workflow> = self
+            .moved
+            .iter()
+            .filter_map(|id| self.workflows.get(id))
+            .collect();
         let rows = rows.as_slice();
         UpdateWorkflows {
             namespace: rows.iter().map(|row| row.namespace.as_str()).collect(),
@@ -245,10 +246,17 @@ impl Plan {
             current_state: rows.iter().map(|row| row.current_state).collect(),
             completed_at: rows.iter().map(|row| row.completed_at).collect(),
             execution_time_ms: rows.iter().map(|row| row.execution_time_ms).collect(),
-            error_message: rows.iter().map(|row| row.error_message.as_deref()).collect(),
+            error_message: rows
+                .iter()
+                .map(|row| row.error_message.as_deref())
+                .collect(),
             metadata: rows
                 .iter()
-                .map(|row| self.has_new_metadata.contains(&row.id).then_some(&row.metadata))
+                .map(|row| {
+                    self.has_new_metadata
+                        .contains(&row.id)
+                        .then_some(&row.metadata)
+                })
                 .collect(),
             ..UpdateWorkflows::default()
         }
@@ -263,7 +271,10 @@ impl Plan {
             entity_type: rows.iter().map(|row| row.entity_type.as_str()).collect(),
             from_state: rows.iter().map(|row| row.from_state.as_deref()).collect(),
             to_state: rows.iter().map(|row| row.to_state.as_str()).collect(),
-            transition_event: rows.iter().map(|row| row.transition_event.as_str()).collect(),
+            transition_event: rows
+                .iter()
+                .map(|row| row.transition_event.as_str())
+                .collect(),
             transition_data: rows.iter().map(|row| &row.transition_data).collect(),
             request_digest: rows.iter().map(|row| row.request_digest).collect(),
             ..InsertTransitions::default()

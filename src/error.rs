@@ -79,8 +79,8 @@ pub enum Error {
     },
     /// The lifecycle does not allow the move.
     #[error(
-        "a workflow can not go from {current} to {to}; from {current} it can go to {}",
-        list(allowed)
+        "a workflow can not go from {current} to {to}; {}",
+        ways_on(current, allowed)
     )]
     MoveNotAllowed {
         /// The workflow.
@@ -139,7 +139,7 @@ fn ways_on(current: &str, allowed: &[&str]) -> String {
     if allowed.is_empty() {
         format!("{current} is final")
     } else {
-        format!("from {current} it can go to {}", allowed.join(", "))
+        format!("{}", allowed.join(", "))
     }
 }
 

@@ -139,7 +139,7 @@ fn ways_on(current: &str, allowed: &[&str]) -> String {
     if allowed.is_empty() {
         format!("{current} is final")
     } else {
-        format!("{}", allowed.join(", "))
+        format!("from {current} it can go to {}", allowed.join(", "))
     }
 }
 

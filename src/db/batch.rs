@@ -217,7 +217,7 @@ async fn run_whole<O: Operation>(
 ) -> Result<Vec<Result<O::Answer>>, DbError> {
     let mut retries = Retries::default();
     loop {
-        let attempt = async { O::run(&mut *database.connection().await?, items).await };
+        let attempt = async { O::run(&mut *database.for_batch().await?, items).await };
         let error = match attempt.await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use diesel_async::{
-    AsyncPgConnection,
+    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, bb8},
 };
 
@@ -20,7 +20,15 @@ use crate::error::Result;
 /// in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection of the pool.
+/// Of so many connections one is for queries, the others are for batches.
+const QUERIES_SHARE: u32 = 4;
+
+/// PostgreSQL can't know how many items an array is going to have, takes that
+/// for a reason to plan such statements anew every time, and spends more on the
+/// plan than on the work. They are written so that any plan is the right one.
+const GENERIC_PLANS: &str = "SET plan_cache_mode = force_generic_plan";
+
+/// A connection of a pool.
 pub type Connection<'a> = bb8::PooledConnection<'a, AsyncPgConnection>;
 
 /// Something that is read with a connection of its own.
@@ -38,28 +46,26 @@ pub trait Query: Sync {
 /// The database, as everyone who reads or writes gets it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
-    pool: bb8::Pool<AsyncPgConnection>,
+    /// For batches, so that slow lists do not keep writes waiting.
+    batches: Pool,
+    /// For queries of a single caller.
+    queries: Pool,
     /// Whether the schema is known to be what this version needs.
     is_open: Arc<AtomicBool>,
 }
 
+type Pool = bb8::Pool<AsyncPgConnection>;
+
 impl Database {
-    /// Makes a pool of at most `max_connections`; connects when it has to.
+    /// Makes pools of at most `max_connections` together, and at least one
+    /// each; connects when it has to.
     #[must_use]
     pub fn new(url: &str, max_connections: u32) -> Self {
-        let mut config = ManagerConfig::default();
-        // A test query per checkout would cost every read a round trip, and
-        // would prove nothing about the moment after. A connection that is
-        // known to be closed is not handed out; one that dies is retried.
-        config.recycling_method = RecyclingMethod::Fast;
-        let manager = AsyncDieselConnectionManager::new_with_config(url, config);
-        let pool = bb8::Pool::builder()
-            .max_size(max_connections)
-            .connection_timeout(CONNECT_TIMEOUT)
-            .test_on_check_out(false)
-            .build_unchecked(manager);
+        let queries = (max_connections / QUERIES_SHARE).max(1);
+        let batches = max_connections.saturating_sub(queries).max(1);
         Database {
-            pool,
+            batches: pool(url, batches, Some(GENERIC_PLANS)),
+            queries: pool(url, queries, None),
             is_open: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -77,7 +83,7 @@ impl Database {
     pub async fn read<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
         let mut retries = Retries::default();
         loop {
-            let attempt = async { query.run(&mut *self.connection().await?).await };
+            let attempt = async { query.run(&mut *self.connection(&self.queries).await?).await };
             match attempt.await {
                 Ok(answer) => return answer,
                 Err(error) => match retries.pause_after(&error) {
@@ -88,15 +94,42 @@ impl Database {
         }
     }
 
-    /// Gets a connection.
+    /// Gets a connection for a batch.
     ///
     /// # Errors
     /// [`DbError::NoConnection`] if there is none within 1 s, and
     /// [`DbError::NotOpen`].
-    pub async fn connection(&self) -> Result<Connection<'_>, DbError> {
+    pub async fn for_batch(&self) -> Result<Connection<'_>, DbError> {
+        self.connection(&self.batches).await
+    }
+
+    async fn connection<'a>(&self, pool: &'a Pool) -> Result<Connection<'a>, DbError> {
         if !self.is_open.load(Ordering::Acquire) {
             return Err(DbError::NotOpen);
         }
-        Ok(self.pool.get().await?)
+        Ok(pool.get().await?)
     }
+}
+
+fn pool(url: &str, max_size: u32, setup: Option<&'static str>) -> Pool {
+    let mut config = ManagerConfig::default();
+    // A test query per checkout would cost every read a round trip, and would
+    // prove nothing about the moment after. A connection that is known to be
+    // closed is not handed out; one that dies is retried.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |url| Box::pin(connect(url, setup)));
+    bb8::Pool::builder()
+        .max_size(max_size)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .test_on_check_out(false)
+        .build_unchecked(AsyncDieselConnectionManager::new_with_config(url, config))
+}
+
+async fn connect(url: &str, setup: Option<&str>) -> diesel::ConnectionResult<AsyncPgConnection> {
+    let mut connection = AsyncPgConnection::establish(url).await?;
+    if let Some(setup) = setup {
+        let done = connection.batch_execute(setup).await;
+        done.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+    }
+    Ok(connection)
 }

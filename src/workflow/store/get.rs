@@ -30,7 +30,7 @@ batch_statement! {
         BigInt,
         WorkflowSql,
         BigInt, Nullable<Array<Record<StepSql>>>,
-        Nullable<BigInt>, Nullable<Array<Record<StampSql>>>,
+        BigInt, Nullable<Array<Record<StampSql>>>,
     );
     concat!(
         " SELECT item.ordinality, ", workflow_columns!(), ",
@@ -55,7 +55,7 @@ batch_statement! {
                           WHERE s.workflow_id = w.id AND s.namespace = w.namespace
                          WINDOW ordered AS (ORDER BY s.step_order, s.id)
                           LIMIT 1001) s) steps
-            LEFT JOIN LATERAL (
+            CROSS JOIN LATERAL (
                  SELECT count(*) AS total,
                         array_agg(ROW(", stamp_columns!(), ") ORDER BY m.created_at DESC, m.id DESC)
                             FILTER (WHERE m.place = 1 OR m.bytes <= 1048576 AND m.place <= 1000) AS rows
@@ -63,9 +63,10 @@ batch_statement! {
                                 row_number() OVER ordered AS place,
                                 sum(octet_length(m.stamp_data::text)) OVER ordered AS bytes
                            FROM metadata_stamps m
-                          WHERE m.workflow_id = w.id AND m.namespace = w.namespace
+                          WHERE item.include_stamps
+                            AND m.workflow_id = w.id AND m.namespace = w.namespace
                          WINDOW ordered AS (ORDER BY m.created_at DESC, m.id DESC)
-                          LIMIT 1001) m) stamps ON item.include_stamps"
+                          LIMIT 1001) m) stamps"
     )
 }
 
@@ -76,7 +77,7 @@ type Row = (
     Workflow,
     i64,
     Option<Vec<<Step as Queryable<StepSql, Pg>>::Row>>,
-    Option<i64>,
+    i64,
     Option<Vec<<Stamp as Queryable<StampSql, Pg>>::Row>>,
 );
 
@@ -136,7 +137,7 @@ fn details(row: Row) -> deserialize::Result<WorkflowDetails> {
     let stamps = stamps.collect::<deserialize::Result<Vec<_>>>()?;
     Ok(WorkflowDetails {
         has_more_steps: (steps.len() as i64) < step_total,
-        has_more_stamps: (stamps.len() as i64) < stamp_total.unwrap_or_default(),
+        has_more_stamps: (stamps.len() as i64) < stamp_total,
         workflow,
         steps,
         stamps,

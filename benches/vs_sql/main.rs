@@ -1,0 +1,141 @@
+//! bridgebook over gRPC against direct SQL, side by side in one run.
+//!
+//! `cargo bench --bench vs_sql` starts a PostgreSQL of its own, with the settings
+//! of production, and measures in turns bridgebook's RPCs on loopback and
+//! pgbench, which writes or reads the same rows with the best single statement
+//! per transaction over the Unix socket. Progress goes to standard error, the
+//! tables to standard output. It takes less than ten minutes; for a first look:
+//!
+//! ```text
+//! cargo bench --bench vs_sql -- --seconds 1 --rounds 1 --only start,boot
+//! ```
+//!
+//! Both sides are treated alike: databases with the same tables, indexes and
+//! rows; the same warm-up that does not count; a checkpoint before every
+//! measurement. bridgebook is the real program in a process of its own. The load
+//! generator, the server and PostgreSQL share the machine. pgbench is tried with
+//! 1 to 64 connections and counts with its best.
+//!
+//! The database is on the disk of the directory for temporary files, see TMPDIR;
+//! where that is in memory, commits cost less than they do in production.
+
+mod load;
+mod measured;
+mod options;
+mod pgbench;
+mod report;
+mod scenario;
+mod scenarios;
+mod service;
+mod stage;
+
+use std::{ffi::OsStr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use options::{Options, Subject};
+use pgbench::Pgbench;
+use report::Report;
+use scenario::{Comparison, Sides, compare};
+use scenarios::{Get, Start, Steps, Transition};
+use service::Service;
+use stage::{SERVED, Stage};
+
+/// Whatever goes wrong ends the benchmark.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+// Two threads, however many cores there are: callers need little, and what they
+// take is taken from the server and PostgreSQL.
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options).await {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("vs_sql: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, and cleans up whatever comes of it.
+async fn run(options: &Options) -> Result<String> {
+    let stage = Stage::open().await?;
+    let outcome = tokio::select! {
+        outcome = measure(&stage, options) => outcome,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    stage.close().await?;
+    Ok(outcome?.write(options)?)
+}
+
+async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
+    let pgbench = Pgbench::find(stage).await?;
+    eprintln!("preparing the databases");
+    stage.prepare().await?;
+    let starts = match options.wants(Subject::Boot) {
+        true => measure_starts(stage, options).await?,
+        false => Vec::new(),
+    };
+    let url = stage.url(SERVED);
+    let service = Service::start(&["--database-url".as_ref(), OsStr::new(&url)]).await?;
+    let address = service.address;
+    let comparisons = measure_calls(
+        &Sides {
+            stage,
+            address,
+            pgbench,
+        },
+        options,
+    )
+    .await?;
+    let report = Report {
+        version: stage.version().await?,
+        // Nothing to be proud of if nothing was asked of it.
+        peak_memory: service.peak_memory().filter(|_| !comparisons.is_empty()),
+        comparisons,
+        starts,
+    };
+    service.stop().await?;
+    Ok(report)
+}
+
+async fn measure_calls(sides: &Sides<'_>, options: &Options) -> Result<Vec<Comparison>> {
+    let mut comparisons = Vec::new();
+    if options.wants(Subject::Start) {
+        comparisons.push(compare(Start::new(), sides, options).await?);
+    }
+    if options.wants(Subject::Get) {
+        comparisons.push(compare(Get::default(), sides, options).await?);
+    }
+    if options.wants(Subject::Transition) {
+        comparisons.push(compare(Transition::new(options), sides, options).await?);
+    }
+    // Last, because it throws away the steps that GetWorkflow reads.
+    if options.wants(Subject::Steps) {
+        comparisons.push(compare(Steps::new(), sides, options).await?);
+    }
+    Ok(comparisons)
+}
+
+/// How long `bridgebook serve` takes on a private cluster that exists already.
+async fn measure_starts(stage: &Stage, options: &Options) -> Result<Vec<Duration>> {
+    let directory = stage.path("private");
+    let arguments = ["--data-dir".as_ref(), directory.as_os_str()];
+    service::migrate(&arguments).await?;
+    let mut starts = Vec::new();
+    for round in 1..=options.rounds {
+        let service = Service::start(&arguments).await?;
+        eprintln!(
+            "start {round} of {}: {} ms",
+            options.rounds,
+            service.took.as_millis()
+        );
+        starts.push(service.took);
+        service.stop().await?;
+    }
+    Ok(starts)
+}

@@ -1,0 +1,68 @@
+//! What can be said on the command line, after `--`.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Compares bridgebook with pgbench on a PostgreSQL of its own.
+#[derive(Debug, Parser)]
+#[command(name = "vs_sql")]
+pub struct Options {
+    /// For how many seconds each measurement counts.
+    #[arg(long, env = "VS_SQL_SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+
+    /// How many rounds of measurements there are; the medians are shown.
+    #[arg(long, env = "VS_SQL_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+
+    /// What to measure. Default: everything.
+    #[arg(long, env = "VS_SQL_ONLY", value_delimiter = ',')]
+    only: Vec<Subject>,
+
+    /// Cargo passes it to every benchmark.
+    #[arg(long = "bench", hide = true)]
+    _bench: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// StartWorkflow.
+    Start,
+    /// GetWorkflow with five steps.
+    Get,
+    /// TransitionWorkflow.
+    Transition,
+    /// BatchRecordSteps.
+    Steps,
+    /// How long `bridgebook serve` takes until it serves an existing cluster.
+    Boot,
+}
+
+impl Options {
+    /// Whether to measure `subject`.
+    pub fn wants(&self, subject: Subject) -> bool {
+        self.only.is_empty() || self.only.contains(&subject)
+    }
+
+    /// When to count.
+    pub fn window(&self) -> Window {
+        /// Long enough for 64 sessions of PostgreSQL to fill their caches and
+        /// to prepare their statement.
+        const WARM_UP: Duration = Duration::from_secs(1);
+        Window {
+            warm_up: WARM_UP,
+            counted: Duration::from_secs(self.seconds),
+        }
+    }
+}
+
+/// The part of a measurement that counts, the same for both sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// What goes before it.
+    pub warm_up: Duration,
+    /// How long it is.
+    pub counted: Duration,
+}

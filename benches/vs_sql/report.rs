@@ -1,0 +1,142 @@
+//! The tables, in Markdown.
+
+use std::{fmt::Write, thread::available_parallelism, time::Duration};
+
+use crate::{
+    measured::{Measured, median, median_of},
+    options::Options,
+    pgbench::CONNECTIONS,
+    scenario::Comparison,
+};
+
+/// All that was found out.
+pub struct Report {
+    /// The version of PostgreSQL.
+    pub version: String,
+    /// The scenarios that were measured.
+    pub comparisons: Vec<Comparison>,
+    /// The most memory that the server ever had, in KiB.
+    pub peak_memory: Option<u64>,
+    /// How long each start on an existing cluster took.
+    pub starts: Vec<Duration>,
+}
+
+impl Report {
+    /// Puts it all down.
+    pub fn write(&self, options: &Options) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        let cores = available_parallelism().map_or(0, usize::from);
+        writeln!(
+            out,
+            "{cores} cores shared by PostgreSQL {}, server and load; {} rounds of {} s in turns, \
+             medians.\n",
+            self.version,
+            options.rounds,
+            options.window().counted.as_secs()
+        )?;
+        if !self.comparisons.is_empty() {
+            self.write_ratios(&mut out)?;
+            self.write_peer(&mut out)?;
+        }
+        if let Some(kib) = self.peak_memory {
+            writeln!(
+                out,
+                "Peak memory of the server: {:.1} MiB",
+                kib as f64 / 1024.0
+            )?;
+        }
+        if let Some(median) = median(self.starts.iter().copied(), Ord::cmp) {
+            writeln!(
+                out,
+                "Start on an existing cluster, from the start of the process to SERVING: {:.0} ms",
+                median.as_secs_f64() * 1e3
+            )?;
+        }
+        Ok(out)
+    }
+
+    fn write_ratios(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "| | callers | bridgebook | p50 | p99 | pgbench | p50 | p99 | ratio of rates (rounds) | ratio of p50 |"
+        )?;
+        writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        for comparison in &self.comparisons {
+            for (callers, service) in comparison.service.medians() {
+                write_ratio(out, comparison, callers, service)?;
+            }
+        }
+        writeln!(out)
+    }
+
+    /// How pgbench did with each number of connections.
+    fn write_peer(&self, out: &mut String) -> std::fmt::Result {
+        write!(out, "| pgbench, by connections |")?;
+        for connections in CONNECTIONS {
+            write!(out, " {connections} |")?;
+        }
+        writeln!(out, "\n|---|{}", "--:|".repeat(CONNECTIONS.len()))?;
+        for comparison in &self.comparisons {
+            write!(out, "| {}, {}/s |", comparison.title, comparison.unit)?;
+            for (_, measured) in comparison.direct.medians() {
+                write!(out, " {:.0} |", measured.per_second)?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(out)
+    }
+}
+
+/// Up to so many callers may have a connection of their own, so pgbench has just
+/// as many. More callers than that share connections in any service, so pgbench
+/// has whatever number it does best with.
+const CONNECTION_EACH: usize = 16;
+
+/// With how many connections pgbench stands against so many callers.
+fn peer_of(comparison: &Comparison, callers: usize) -> Option<usize> {
+    match callers <= CONNECTION_EACH && CONNECTIONS.contains(&callers) {
+        true => Some(callers),
+        false => comparison.direct.best(),
+    }
+}
+
+fn write_ratio(
+    out: &mut String,
+    comparison: &Comparison,
+    callers: usize,
+    service: Measured,
+) -> std::fmt::Result {
+    let connections = peer_of(comparison, callers).unwrap_or(callers);
+    let peer_rounds = comparison.direct.with(connections);
+    let Some(peer) = median_of(peer_rounds) else {
+        return Ok(());
+    };
+    let rounds = comparison.service.with(callers).iter().zip(peer_rounds);
+    let ratios = rounds.map(|(service, peer)| service.per_second / peer.per_second);
+    let (low, high) = ratios.fold((f64::MAX, f64::MIN), |(low, high), ratio| {
+        (low.min(ratio), high.max(ratio))
+    });
+    write!(out, "| {} | {callers} |", comparison.title)?;
+    write!(out, " {:.0} {}/s |", service.per_second, comparison.unit)?;
+    write!(out, " {} | {} |", millis(service.p50), millis(service.p99))?;
+    write!(out, " {:.0} at {connections} |", peer.per_second)?;
+    write!(out, " {} | {} |", millis(peer.p50), millis(peer.p99))?;
+    write!(
+        out,
+        " **{:.2}** ({low:.2}–{high:.2}) |",
+        service.per_second / peer.per_second
+    )?;
+    match connections == callers {
+        true => {
+            let ratio = service.p50.as_secs_f64() / peer.p50.as_secs_f64();
+            writeln!(out, " {ratio:.2} |")
+        }
+        // With fewer connections than callers, a caller of pgbench's would have
+        // to wait for a connection first, which its latency leaves out.
+        false => writeln!(out, " |"),
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1e3)
+}

@@ -6,7 +6,7 @@ use prost_types::Duration;
 
 use crate::{
     digest::RequestDigest,
-    id::{StampId, StepId, WorkflowId},
+    id::{StampId, StepId, TransitionId, WorkflowId},
     page::PageRequest,
     proto::v1::{self, get_workflow_request::Key},
     tenant_requests,
@@ -87,7 +87,8 @@ impl TryFrom<v1::TransitionWorkflowRequest> for Move {
             workflow_id: check.id("workflow_id", &request.workflow_id),
             to_state: to_state.unwrap_or(State::Pending),
             expected_state: optional_state(&mut check, "expected_state", request.expected_state),
-            chosen_id,
+            is_id_chosen: chosen_id.is_some(),
+            id: chosen_id.unwrap_or_else(TransitionId::generate),
             transition_event: check.optional_name("transition_event", request.transition_event),
             transition_data: check.json("transition_data", request.transition_data),
             error_message: check.optional_message("error_message", request.error_message),
@@ -150,6 +151,7 @@ impl TryFrom<v1::DeleteWorkflowRequest> for Deletion {
     fn try_from(request: v1::DeleteWorkflowRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
         let deletion = Deletion {
+            id: TransitionId::generate(),
             workflow_id: check.id("workflow_id", &request.workflow_id),
             allow_missing: request.allow_missing,
         };

@@ -21,8 +21,10 @@ pub struct Move {
     pub to_state: State,
     /// From where, if that matters.
     pub expected_state: Option<State>,
-    /// The id that the caller chose for it, if any.
-    pub chosen_id: Option<TransitionId>,
+    /// The id that the caller chose for it, or a new one.
+    pub id: TransitionId,
+    /// Whether the caller chose it.
+    pub is_id_chosen: bool,
     /// Why; the lifecycle's own word if not given.
     pub transition_event: Option<String>,
     /// What is kept with it in the journal.
@@ -73,7 +75,7 @@ impl Workflow {
         }
         let ended = wanted.to_state.is_terminal().then_some(now);
         let transition = Transition {
-            id: wanted.chosen_id.unwrap_or_else(TransitionId::generate),
+            id: wanted.id,
             entity_id: self.id.0,
             entity_type: ENTITY_TYPE.to_owned(),
             from_state: Some(self.current_state.as_str().to_owned()),

@@ -7,7 +7,7 @@ use super::{Stamp, State, Step, TimePosition};
 use crate::{
     db::schema::workflow_executions,
     digest::RequestDigest,
-    id::{CorrelationId, WorkflowId},
+    id::{CorrelationId, TransitionId, WorkflowId},
     json::JsonObject,
     page::PageRequest,
 };
@@ -139,6 +139,8 @@ pub struct WorkflowFilter {
 /// A workflow to delete.
 #[derive(Debug)]
 pub struct Deletion {
+    /// The id of its row in the journal.
+    pub id: TransitionId,
     /// Which.
     pub workflow_id: WorkflowId,
     /// Whether it is fine if it is not there.

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use diesel::sql_types::{Text, Uuid};
+use diesel::{
+    prelude::*,
+    sql_types::{Text, Uuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
@@ -11,7 +14,8 @@ use crate::{
     db::{
         DbError,
         batch::Operation,
-        rounds::{in_order, rounds},
+        rounds::{Placed, in_order, rounds},
+        schema::fsm_transitions,
         statement::{batch_statement, column},
     },
     error::Result,
@@ -47,7 +51,7 @@ batch_statement! {
         (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
     SELECT transition_id, namespace, id, entity_type, current_state, to_state, transition_event
       FROM locked
-    RETURNING entity_id"
+    RETURNING id"
 }
 
 /// Deletes workflows; answers whether there was something to delete.
@@ -74,14 +78,17 @@ impl Operation for DeleteWorkflows {
                 let statement = Delete {
                     namespace: column(&round, |item| item.namespace.as_str()),
                     id: column(&round, |item| item.workflow_id),
-                    transition_id: column(&round, |_| TransitionId::generate()),
+                    transition_id: column(&round, |item| item.id),
                     entity_type: column(&round, |_| ENTITY_TYPE),
                     to_state: column(&round, |_| DELETED),
                     transition_event: column(&round, |_| DELETE_EVENT),
                     ..Delete::default()
                 };
-                let deleted: Vec<WorkflowId> = statement.load(connection).await?;
-                let deleted: HashSet<_> = deleted.into_iter().collect();
+                let deleted: Vec<TransitionId> = statement.load(connection).await?;
+                let mut deleted: HashSet<_> = deleted.into_iter().collect();
+                if deleted.len() < round.len() {
+                    deleted.extend(deleted_before(connection, &round).await?);
+                }
                 let round = round.into_iter();
                 answers.extend(round.map(|(place, item)| (place, answer(item, &deleted))));
             }
@@ -90,8 +97,21 @@ impl Operation for DeleteWorkflows {
     }
 }
 
-fn answer(item: &Deletion, deleted: &HashSet<WorkflowId>) -> Result<bool> {
-    match deleted.contains(&item.workflow_id) {
+/// The deletions that an earlier try of these very calls made, whose answer was
+/// lost with its connection. The ids are ours, so they are of no other tenant.
+async fn deleted_before(
+    connection: &mut AsyncPgConnection,
+    round: &[Placed<'_, Scoped<Deletion>>],
+) -> QueryResult<Vec<TransitionId>> {
+    fsm_transitions::table
+        .filter(fsm_transitions::id.eq_any(column(round, |item| item.id)))
+        .select(fsm_transitions::id)
+        .load(connection)
+        .await
+}
+
+fn answer(item: &Deletion, deleted: &HashSet<TransitionId>) -> Result<bool> {
+    match deleted.contains(&item.id) {
         false if !item.allow_missing => Err(no_workflow(item.workflow_id)),
         is_deleted => Ok(is_deleted),
     }

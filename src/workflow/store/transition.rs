@@ -1,17 +1,20 @@
 //! Moving workflows.
 //!
-//! A batch is one transaction: lock the rows, decide in Rust by the rules of
-//! `model`, write rows and journal. So the rules are in one place, and several
-//! moves of one workflow in one batch apply in their order.
+//! A batch is read, decided in Rust by the rules of `model`, and written by one
+//! statement that moves only what has not changed since it was read. So the
+//! rules are in one place, several moves of one workflow in one batch apply in
+//! their order, and no lock is held while we think. Within a process nobody
+//! else moves the same workflow meanwhile; where another replica does, whoever
+//! is overtaken reads and decides again.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
     prelude::*,
-    sql_types::{BigInt, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+    sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
 use super::{WorkflowSql, no_workflow, workflow_columns};
@@ -22,67 +25,74 @@ use crate::{
     id::{TransitionId, WorkflowId},
     json::JsonObject,
     namespace::Scoped,
-    workflow::model::{Move, Moved, State, Transition, Workflow},
+    workflow::model::{ENTITY_TYPE, Move, Moved, Transition, Workflow},
 };
 
 batch_statement! {
-    /// Locks and reads workflows, in the order of the items. The lock is the
-    /// one of an UPDATE that leaves keys alone, so steps can still be added.
-    struct LockWorkflows<'a> {
+    /// Reads workflows, each with the version of its row, at the database's present.
+    struct ReadWorkflows<'a> {
         namespace: &'a str => Text,
         id: WorkflowId => Uuid,
     }
-    returns (Timestamptz, WorkflowSql);
+    returns (Timestamptz, BigInt, WorkflowSql);
     concat!(
-        " SELECT now(), ", workflow_columns!(), "
+        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), "
             FROM item CROSS JOIN LATERAL (
-                 SELECT * FROM workflow_executions w
+                 SELECT w.xmin, w.* FROM workflow_executions w
                   WHERE w.id = item.id AND w.namespace = item.namespace
-                    FOR NO KEY UPDATE) w"
+                  LIMIT 1) w"
     )
 }
 
 batch_statement! {
-    /// Writes workflows that moved. Metadata that did not change is NULL.
-    struct UpdateWorkflows<'a> {
-        namespace: &'a str => Text,
-        id: WorkflowId => Uuid,
-        current_state: State => Text,
-        completed_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
-        execution_time_ms: Option<i64> => Nullable<BigInt>,
-        error_message: Option<&'a str> => Nullable<Text>,
-        metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
-    }
-    returns ();
-    " UPDATE workflow_executions w
-         SET current_state = item.current_state, completed_at = item.completed_at,
-             execution_time_ms = item.execution_time_ms, error_message = item.error_message,
-             metadata = coalesce(item.metadata, w.metadata), updated_at = now()
-        FROM item
-       WHERE w.id = item.id AND w.namespace = item.namespace"
-}
-
-batch_statement! {
-    /// Appends rows to the journal.
-    struct InsertTransitions<'a> {
+    /// Appends moves to the journal and moves their workflows, but none whose
+    /// row is not the version that was read. An item is one move; the last one
+    /// of a workflow carries what becomes of the row. Metadata that does not
+    /// change is NULL.
+    struct WriteMoves<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
-        entity_id: uuid::Uuid => Uuid,
+        workflow_id: WorkflowId => Uuid,
         entity_type: &'a str => Text,
         from_state: Option<&'a str> => Nullable<Text>,
         to_state: &'a str => Text,
         transition_event: &'a str => Text,
         transition_data: &'a JsonObject => Jsonb,
         request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        moved_at: DateTime<Utc> => Timestamptz,
+        version: i64 => BigInt,
+        is_last: bool => Bool,
+        completed_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        execution_time_ms: Option<i64> => Nullable<BigInt>,
+        error_message: Option<&'a str> => Nullable<Text>,
+        metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
     }
-    returns ();
-    " INSERT INTO fsm_transitions
-          (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-           transition_data, request_digest)
-      SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data, request_digest
-        FROM item ORDER BY ordinality"
+    returns Uuid;
+    ", moved AS (
+        UPDATE workflow_executions w
+           SET current_state = item.to_state, completed_at = item.completed_at,
+               execution_time_ms = item.execution_time_ms, error_message = item.error_message,
+               metadata = coalesce(item.metadata, w.metadata), updated_at = item.moved_at
+          FROM item
+         WHERE w.id = item.workflow_id AND w.namespace = item.namespace AND item.is_last
+           AND w.xmin = item.version::text::xid
+        RETURNING w.id
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data, request_digest, created_at)
+        SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
+               item.to_state, item.transition_event, item.transition_data, item.request_digest,
+               item.moved_at
+          FROM moved JOIN item ON item.workflow_id = moved.id
+         ORDER BY item.ordinality DESC
+    )
+    SELECT id FROM moved"
 }
+
+/// How often a batch whose workflows others keep moving is decided again. Each
+/// time somebody else got on, so this is far beyond what happens.
+const MAX_ATTEMPTS: usize = 50;
 
 /// Moves workflows by the lifecycle: the same transition_id with the same content once.
 pub struct MoveWorkflows;
@@ -101,9 +111,28 @@ impl Operation for MoveWorkflows {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
         Box::pin(async move {
-            connection
-                .transaction(async |connection| move_all(connection, items).await)
-                .await
+            let mut answers: Vec<Result<Moved>> =
+                items.iter().map(|_| Err(Error::QueueFull)).collect();
+            let mut open: Vec<usize> = (0..items.len()).collect();
+            for _ in 0..MAX_ATTEMPTS {
+                let batch: Vec<_> = open
+                    .iter()
+                    .filter_map(|place| items.get(*place).copied())
+                    .collect();
+                let decided = attempt(connection, &batch).await?;
+                let mut overtaken = Vec::new();
+                for (place, answer) in open.into_iter().zip(decided) {
+                    match (answer, answers.get_mut(place)) {
+                        (Some(answer), Some(slot)) => *slot = answer,
+                        _ => overtaken.push(place),
+                    }
+                }
+                open = overtaken;
+                if open.is_empty() {
+                    break;
+                }
+            }
+            Ok(answers)
         })
     }
 
@@ -120,92 +149,69 @@ fn id_conflict(item: &Move) -> Error {
     Error::IdConflict {
         resource: Resource::Transition,
         field: "transition_id",
-        name: item.chosen_id.unwrap_or_default().to_string(),
+        name: item.id.to_string(),
     }
 }
 
-async fn move_all(
+/// Reads, decides, writes. Answers `None` for those who were overtaken.
+async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<Move>],
-) -> Result<Vec<Result<Moved>>, DbError> {
-    let mut plan = Plan {
-        known: known_transitions(connection, items).await?,
-        ..Plan::default()
-    };
-    for (now, workflow) in lock(connection, items).await? {
-        plan.now = now;
-        plan.workflows.insert(workflow.id, workflow);
-    }
-    let answers = items.iter().map(|item| plan.decide(item)).collect();
-    plan.write(connection).await?;
-    Ok(answers)
-}
-
-async fn lock(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Move>],
-) -> QueryResult<Vec<(DateTime<Utc>, Workflow)>> {
-    let mut rows: Vec<_> = items
+) -> Result<Vec<Option<Result<Moved>>>, DbError> {
+    let mut plan = Plan::read(connection, items).await?;
+    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
+    let moved = plan.write(connection).await?;
+    let planned: HashSet<_> = plan
+        .journal
         .iter()
-        .map(|item| (item.workflow_id, item.namespace.as_str()))
+        .map(|row| WorkflowId(row.entity_id))
         .collect();
-    // Everybody locks in the same order, so nobody waits in a circle.
-    rows.sort_unstable();
-    rows.dedup();
-    let (id, namespace) = rows.into_iter().unzip();
-    let statement = LockWorkflows {
-        id,
-        namespace,
-        ..LockWorkflows::default()
-    };
-    statement.load(connection).await
+    // Whatever was decided about a workflow that was to move and did not.
+    let is_overtaken = |id: &WorkflowId| planned.contains(id) && !moved.contains(id);
+    let answers = items.iter().zip(answers);
+    let answers =
+        answers.map(|(item, answer)| (!is_overtaken(&item.workflow_id)).then_some(answer));
+    Ok(answers.collect())
 }
 
-/// The rows of the journal that already have one of the ids that callers chose.
-/// It alone looks beyond the namespace, because the key does; what it finds of
-/// other tenants is never answered, and [`Plan::replay`] tells it from nothing.
-async fn known_transitions(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Move>],
-) -> QueryResult<HashMap<TransitionId, Transition>> {
-    let chosen: Vec<_> = items.iter().filter_map(|item| item.chosen_id).collect();
-    if chosen.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let found: Vec<Transition> = fsm_transitions::table
-        .filter(fsm_transitions::id.eq_any(chosen))
-        .select(Transition::as_select())
-        .load(connection)
-        .await?;
-    Ok(found.into_iter().map(|row| (row.id, row)).collect())
-}
-
-/// What a batch is going to write.
+/// What a batch found, and what it is going to write.
 #[derive(Default)]
 struct Plan {
     now: DateTime<Utc>,
-    /// As they are after the moves so far.
-    workflows: HashMap<WorkflowId, Workflow>,
+    /// The workflows as they are after the moves so far, with the versions of their rows.
+    workflows: HashMap<WorkflowId, (Workflow, i64)>,
     /// The journal as far as it matters, with the moves so far.
     known: HashMap<TransitionId, Transition>,
-    moved: HashSet<WorkflowId>,
     has_new_metadata: HashSet<WorkflowId>,
     journal: Vec<Transition>,
 }
 
 impl Plan {
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&Scoped<Move>],
+    ) -> QueryResult<Plan> {
+        let mut plan = Plan::default();
+        // First the workflows, then the journal: whatever has moved a workflow
+        // by the time we see it, we also find in the journal.
+        for (now, version, workflow) in read_workflows(connection, items).await? {
+            plan.now = now;
+            plan.workflows.insert(workflow.id, (workflow, version));
+        }
+        plan.known = known_transitions(connection, items).await?;
+        Ok(plan)
+    }
+
     fn decide(&mut self, item: &Scoped<Move>) -> Result<Moved> {
-        let workflow = self
+        let (workflow, _) = self
             .workflows
             .get_mut(&item.workflow_id)
-            .filter(|workflow| workflow.namespace == item.namespace.as_str())
+            .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(item.workflow_id))?;
-        let chosen = item.chosen_id.as_ref();
-        if let Some(stored) = chosen.and_then(|id| self.known.get(id)) {
+        if let Some(stored) = self.known.get(&item.id) {
             return replay(item, stored, workflow);
         }
         let transition = workflow.apply(item, self.now)?;
-        self.moved.insert(workflow.id);
         if !item.metadata_patch.is_empty() {
             self.has_new_metadata.insert(workflow.id);
         }
@@ -218,68 +224,83 @@ impl Plan {
         })
     }
 
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<()> {
+    /// Writes what was decided, and answers which workflows moved.
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {
         if self.journal.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
-        let connection = &*connection;
-        let (update, insert) = (self.update(), self.insert());
-        // Both are on their way before the first is answered.
-        futures_util::future::try_join(
-            update.execute(&mut &*connection),
-            insert.execute(&mut &*connection),
-        )
+        let moved: Vec<WorkflowId> = self.statement().load(connection).await?;
+        Ok(moved.into_iter().collect())
+    }
+
+    fn statement(&self) -> WriteMoves<'_> {
+        let mut write = WriteMoves::default();
+        let mut seen = HashSet::new();
+        // From the last to the first, so that the first that is seen of a workflow is
+        // its last; the statement turns them round again.
+        for row in self.journal.iter().rev() {
+            let id = WorkflowId(row.entity_id);
+            let Some((workflow, version)) = self.workflows.get(&id) else {
+                continue;
+            };
+            write.id.push(row.id);
+            write.namespace.push(&row.namespace);
+            write.workflow_id.push(id);
+            write.entity_type.push(ENTITY_TYPE);
+            write.from_state.push(row.from_state.as_deref());
+            write.to_state.push(&row.to_state);
+            write.transition_event.push(&row.transition_event);
+            write.transition_data.push(&row.transition_data);
+            write.request_digest.push(row.request_digest);
+            write.moved_at.push(row.created_at);
+            write.version.push(*version);
+            write.is_last.push(seen.insert(id));
+            write.completed_at.push(workflow.completed_at);
+            write.execution_time_ms.push(workflow.execution_time_ms);
+            write.error_message.push(workflow.error_message.as_deref());
+            let has_new_metadata = self.has_new_metadata.contains(&id);
+            write
+                .metadata
+                .push(has_new_metadata.then_some(&workflow.metadata));
+        }
+        write
+    }
+}
+
+async fn read_workflows(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<Move>],
+) -> QueryResult<Vec<(DateTime<Utc>, i64, Workflow)>> {
+    let mut wanted: Vec<_> = items
+        .iter()
+        .map(|item| (item.workflow_id, item.namespace.as_str()))
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let (id, namespace) = wanted.into_iter().unzip();
+    let statement = ReadWorkflows {
+        id,
+        namespace,
+        ..ReadWorkflows::default()
+    };
+    statement.load(connection).await
+}
+
+/// The rows of the journal that already have one of the ids: those of earlier
+/// tries of the same calls, be they the caller's or, after a lost connection, ours.
+/// It alone looks beyond the namespace, because the key does; what it finds of
+/// other tenants is never answered, and [`replay`] tells it from one's own.
+async fn known_transitions(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<Move>],
+) -> QueryResult<HashMap<TransitionId, Transition>> {
+    let ids: Vec<_> = items.iter().map(|item| item.id).collect();
+    let found: Vec<Transition> = fsm_transitions::table
+        .filter(fsm_transitions::id.eq_any(ids))
+        .select(Transition::as_select())
+        .load(connection)
         .await?;
-        Ok(())
-    }
-
-    fn update(&self) -> UpdateWorkflows<'_> {
-        let rows: Vec<&Workflow> = self
-            .moved
-            .iter()
-            .filter_map(|id| self.workflows.get(id))
-            .collect();
-        let rows = rows.as_slice();
-        UpdateWorkflows {
-            namespace: rows.iter().map(|row| row.namespace.as_str()).collect(),
-            id: rows.iter().map(|row| row.id).collect(),
-            current_state: rows.iter().map(|row| row.current_state).collect(),
-            completed_at: rows.iter().map(|row| row.completed_at).collect(),
-            execution_time_ms: rows.iter().map(|row| row.execution_time_ms).collect(),
-            error_message: rows
-                .iter()
-                .map(|row| row.error_message.as_deref())
-                .collect(),
-            metadata: rows
-                .iter()
-                .map(|row| {
-                    self.has_new_metadata
-                        .contains(&row.id)
-                        .then_some(&row.metadata)
-                })
-                .collect(),
-            ..UpdateWorkflows::default()
-        }
-    }
-
-    fn insert(&self) -> InsertTransitions<'_> {
-        let rows = self.journal.as_slice();
-        InsertTransitions {
-            id: rows.iter().map(|row| row.id).collect(),
-            namespace: rows.iter().map(|row| row.namespace.as_str()).collect(),
-            entity_id: rows.iter().map(|row| row.entity_id).collect(),
-            entity_type: rows.iter().map(|row| row.entity_type.as_str()).collect(),
-            from_state: rows.iter().map(|row| row.from_state.as_deref()).collect(),
-            to_state: rows.iter().map(|row| row.to_state.as_str()).collect(),
-            transition_event: rows
-                .iter()
-                .map(|row| row.transition_event.as_str())
-                .collect(),
-            transition_data: rows.iter().map(|row| &row.transition_data).collect(),
-            request_digest: rows.iter().map(|row| row.request_digest).collect(),
-            ..InsertTransitions::default()
-        }
-    }
+    Ok(found.into_iter().map(|row| (row.id, row)).collect())
 }
 
 fn replay(item: &Scoped<Move>, stored: &Transition, workflow: &Workflow) -> Result<Moved> {
@@ -291,6 +312,7 @@ fn replay(item: &Scoped<Move>, stored: &Transition, workflow: &Workflow) -> Resu
     Ok(Moved {
         workflow: workflow.clone(),
         transition: stored.clone(),
-        applied: false,
+        // Made by an earlier try of this very call if the id is one that we made for it.
+        applied: !item.is_id_chosen,
     })
 }

@@ -24,6 +24,12 @@ use crate::{
 /// How often a database that is away is looked for at the start.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// What a call, and what a connection, may send before it has to wait until
+/// something of it was read, in bytes: a usual batch, and some of them. It bounds
+/// the memory that a client takes which sends without end.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -129,6 +135,9 @@ pub async fn run(
     let server = Server::builder()
         // Clients that are gone without a word are noticed, and so are we.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        // A large batch arrives without waiting to be let on.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         // A request id and a deadline for every call.
         .layer(CallLayer {
             longest: config.call_timeout,

@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tonic::Status;
+use prost::Message;
 
 use crate::{
-    Result,
-    load::{self, Client},
+    Result, load,
     measured::{Measured, Rounds},
     options::Options,
     pgbench::{CONNECTIONS, Pgbench},
@@ -15,6 +14,12 @@ use crate::{
 
 /// One thing that bridgebook does, and the SQL that does the same.
 pub trait Scenario: Send + Sync + 'static {
+    /// What is sent.
+    type Request: Message;
+    /// What comes back.
+    type Answer: Message + Default;
+    /// The RPC.
+    const METHOD: &'static str;
     /// What the table calls it.
     const TITLE: &'static str;
     /// The script of pgbench, a file beside this one.
@@ -43,8 +48,11 @@ pub trait Scenario: Send + Sync + 'static {
         1
     }
 
-    /// Makes one call, and checks that its answer is what it should be.
-    fn call(&self, client: &mut Client) -> impl Future<Output = Result<(), Status>> + Send;
+    /// The next request.
+    fn request(&self) -> Self::Request;
+
+    /// Checks that an answer is what it should be.
+    fn check(&self, answer: Self::Answer) -> Result<()>;
 }
 
 /// The measurements of one scenario.

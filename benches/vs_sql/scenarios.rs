@@ -10,17 +10,17 @@ use std::{
 use bridgebook::{
     json::Struct,
     proto::v1::{
-        BatchRecordStepsRequest, GetWorkflowRequest, NewStep, StartWorkflowRequest, StepStatus,
-        TransitionWorkflowRequest, WorkflowState, get_workflow_request::Key, record_step_result,
+        BatchRecordStepsRequest, BatchRecordStepsResponse, GetWorkflowRequest, GetWorkflowResponse,
+        NewStep, StartWorkflowRequest, StartWorkflowResponse, StepStatus,
+        TransitionWorkflowRequest, TransitionWorkflowResponse, WorkflowState,
+        get_workflow_request::Key, record_step_result,
     },
 };
 use serde_json::{Value, json};
-use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
     Result,
-    load::Client,
     options::Options,
     scenario::Scenario,
     stage::{READABLE, Stage},
@@ -68,8 +68,12 @@ fn document(value: Value) -> Option<Struct> {
     }
 }
 
-fn unexpected(what: &str) -> Status {
-    Status::internal(format!("unexpected answer: {what}"))
+/// Fails unless the answer is as it should be.
+fn expect(is_right: bool, what: &str) -> Result<()> {
+    match is_right {
+        true => Ok(()),
+        false => Err(format!("unexpected answer: {what}").into()),
+    }
 }
 
 /// StartWorkflow, each call a new workflow with a small document.
@@ -95,20 +99,23 @@ impl Start {
 }
 
 impl Scenario for Start {
+    type Request = StartWorkflowRequest;
+    type Answer = StartWorkflowResponse;
+    const METHOD: &'static str = "StartWorkflow";
     const TITLE: &'static str = "StartWorkflow";
     const SCRIPT: &'static str = "start.sql";
     const CALLERS: &'static [usize] = &[1, 16, 64, 256];
     const UNIT: &'static str = "calls";
 
-    async fn call(&self, client: &mut Client) -> Result<(), Status> {
-        let request = StartWorkflowRequest {
+    fn request(&self) -> StartWorkflowRequest {
+        StartWorkflowRequest {
             correlation_id: self.random.id(),
             ..self.template.clone()
-        };
-        match client.start_workflow(request).await?.into_inner().created {
-            true => Ok(()),
-            false => Err(unexpected("the workflow was there before")),
         }
+    }
+
+    fn check(&self, answer: StartWorkflowResponse) -> Result<()> {
+        expect(answer.created, "the workflow was there before")
     }
 }
 
@@ -119,21 +126,24 @@ pub struct Get {
 }
 
 impl Scenario for Get {
+    type Request = GetWorkflowRequest;
+    type Answer = GetWorkflowResponse;
+    const METHOD: &'static str = "GetWorkflow";
     const TITLE: &'static str = "GetWorkflow, 5 steps";
     const SCRIPT: &'static str = "get.sql";
     const CALLERS: &'static [usize] = &[1, 16, 64, 256];
     const UNIT: &'static str = "calls";
 
-    async fn call(&self, client: &mut Client) -> Result<(), Status> {
-        let request = GetWorkflowRequest {
+    fn request(&self) -> GetWorkflowRequest {
+        GetWorkflowRequest {
             namespace: NAMESPACE.to_owned(),
             key: Some(Key::CorrelationId(workflow_id(self.random.workflow(0)))),
             include_stamps: false,
-        };
-        match client.get_workflow(request).await?.into_inner().steps.len() {
-            5 => Ok(()),
-            other => Err(unexpected(&format!("{other} steps"))),
         }
+    }
+
+    fn check(&self, answer: GetWorkflowResponse) -> Result<()> {
+        expect(answer.steps.len() == 5, "not five steps")
     }
 }
 
@@ -180,6 +190,9 @@ impl Transition {
 }
 
 impl Scenario for Transition {
+    type Request = TransitionWorkflowRequest;
+    type Answer = TransitionWorkflowResponse;
+    const METHOD: &'static str = "TransitionWorkflow";
     const TITLE: &'static str = "TransitionWorkflow";
     const SCRIPT: &'static str = "transition.sql";
     const CALLERS: &'static [usize] = &[64];
@@ -214,23 +227,18 @@ impl Scenario for Transition {
         self.next.load(Ordering::Relaxed)
     }
 
-    async fn call(&self, client: &mut Client) -> Result<(), Status> {
-        let request = TransitionWorkflowRequest {
+    fn request(&self) -> TransitionWorkflowRequest {
+        TransitionWorkflowRequest {
             namespace: NAMESPACE.to_owned(),
             workflow_id: workflow_id(self.next.fetch_add(1, Ordering::Relaxed)),
             to_state: WorkflowState::Processing.into(),
             transition_id: self.random.id(),
             ..TransitionWorkflowRequest::default()
-        };
-        match client
-            .transition_workflow(request)
-            .await?
-            .into_inner()
-            .applied
-        {
-            true => Ok(()),
-            false => Err(unexpected("the move was made before")),
         }
+    }
+
+    fn check(&self, answer: TransitionWorkflowResponse) -> Result<()> {
+        expect(answer.applied, "the move was made before")
     }
 }
 
@@ -257,6 +265,9 @@ impl Steps {
 }
 
 impl Scenario for Steps {
+    type Request = BatchRecordStepsRequest;
+    type Answer = BatchRecordStepsResponse;
+    const METHOD: &'static str = "BatchRecordSteps";
     const TITLE: &'static str = "BatchRecordSteps, 1000 a call";
     const SCRIPT: &'static str = "steps.sql";
     const CALLERS: &'static [usize] = &[2];
@@ -270,27 +281,26 @@ impl Scenario for Steps {
         stage.execute(database, "TRUNCATE workflow_steps").await
     }
 
-    async fn call(&self, client: &mut Client) -> Result<(), Status> {
+    fn request(&self) -> BatchRecordStepsRequest {
         let first = self.random.workflow(200);
         let step = |place| NewStep {
             workflow_id: workflow_id(first + u64::from(place / 5)),
             step_order: i32::from(place % 5),
             ..self.template.clone()
         };
-        let request = BatchRecordStepsRequest {
+        BatchRecordStepsRequest {
             namespace: NAMESPACE.to_owned(),
             steps: (0_u16..1000).map(|place: u16| step(place)).collect(),
-        };
-        let answer = client.batch_record_steps(request).await?.into_inner();
-        let is_stored = |result: &Option<_>| matches!(result, Some(record_step_result::Result::Response(step)) if step.created);
-        match answer
-            .results
-            .iter()
-            .filter(|item| is_stored(&item.result))
-            .count()
-        {
-            1000 => Ok(()),
-            other => Err(unexpected(&format!("{other} steps stored"))),
         }
+    }
+
+    fn check(&self, answer: BatchRecordStepsResponse) -> Result<()> {
+        use record_step_result::Result::Response;
+        let mut results = answer.results.iter();
+        let is_stored = |result: &Option<_>| matches!(result, Some(Response(step)) if step.created);
+        expect(
+            answer.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
+            "not 1000 steps stored",
+        )
     }
 }

@@ -17,9 +17,27 @@ use crate::{
     workflow::model::{Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery},
 };
 
+/// The bytes of a document, roughly, without unpacking small ones: PostgreSQL
+/// compresses nothing that is below 2 kB.
+macro_rules! size_of {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN pg_column_size(",
+            $column,
+            ") < 2000 THEN pg_column_size(",
+            $column,
+            ")
+                  ELSE octet_length(",
+            $column,
+            "::text) END"
+        )
+    };
+}
+
 batch_statement! {
-    /// Reads workflows, each with its first steps and stamps: one more than
-    /// 1000, and no more than about 1 MiB of JSON, but always the first.
+    /// Reads workflows, each with its first 1000 steps and stamps, or only with
+    /// the first one where all together are more than 1 MiB. Counts them up to
+    /// 1001, to tell whether there are more.
     struct ReadWorkflows<'a> {
         namespace: &'a str => Text,
         id: Option<WorkflowId> => Nullable<Uuid>,
@@ -29,44 +47,48 @@ batch_statement! {
     returns (
         BigInt,
         WorkflowSql,
-        BigInt, Nullable<Array<Record<StepSql>>>,
-        BigInt, Nullable<Array<Record<StampSql>>>,
+        BigInt,
+        Nullable<Array<Record<StepSql>>>,
+        BigInt,
+        Nullable<Array<Record<StampSql>>>,
     );
     concat!(
         " SELECT item.ordinality, ", workflow_columns!(), ",
-                 steps.total, steps.rows, stamps.total, stamps.rows
+                 steps.total, first_steps.rows, stamps.total, first_stamps.rows
             FROM item
             CROSS JOIN LATERAL (
                  SELECT * FROM workflow_executions w
                   WHERE w.id = coalesce(item.id,
                             (SELECT k.id FROM workflow_executions k
-                              WHERE k.correlation_id = item.correlation_id))
+                              WHERE k.correlation_id = item.correlation_id
+                                AND k.namespace = item.namespace))
                     AND w.namespace = item.namespace
                   LIMIT 1) w
             CROSS JOIN LATERAL (
                  SELECT count(*) AS total,
-                        array_agg(ROW(", step_columns!(), ") ORDER BY s.step_order, s.id)
-                            FILTER (WHERE s.place = 1 OR s.bytes <= 1048576 AND s.place <= 1000) AS rows
-                   FROM (SELECT s.*,
-                                row_number() OVER ordered AS place,
-                                sum(octet_length(s.step_data::text)
-                                    + coalesce(octet_length(s.error_message), 0)) OVER ordered AS bytes
-                           FROM workflow_steps s
+                        sum(", size_of!("s.step_data"), " + coalesce(octet_length(s.error_message), 0)) AS bytes
+                   FROM (SELECT s.step_data, s.error_message FROM workflow_steps s
                           WHERE s.workflow_id = w.id AND s.namespace = w.namespace
-                         WINDOW ordered AS (ORDER BY s.step_order, s.id)
-                          LIMIT 1001) s) steps
+                          ORDER BY s.step_order, s.id LIMIT 1001) s) steps
             CROSS JOIN LATERAL (
-                 SELECT count(*) AS total,
-                        array_agg(ROW(", stamp_columns!(), ") ORDER BY m.created_at DESC, m.id DESC)
-                            FILTER (WHERE m.place = 1 OR m.bytes <= 1048576 AND m.place <= 1000) AS rows
-                   FROM (SELECT m.*,
-                                row_number() OVER ordered AS place,
-                                sum(octet_length(m.stamp_data::text)) OVER ordered AS bytes
-                           FROM metadata_stamps m
+                 SELECT array_agg(ROW(", step_columns!(), ")) AS rows
+                   FROM (SELECT * FROM workflow_steps s
+                          WHERE s.workflow_id = w.id AND s.namespace = w.namespace
+                          ORDER BY s.step_order, s.id
+                          LIMIT CASE WHEN steps.bytes > 1048576 THEN 1 ELSE 1000 END) s) first_steps
+            CROSS JOIN LATERAL (
+                 SELECT count(*) AS total, sum(", size_of!("m.stamp_data"), ") AS bytes
+                   FROM (SELECT m.stamp_data FROM metadata_stamps m
                           WHERE item.include_stamps
                             AND m.workflow_id = w.id AND m.namespace = w.namespace
-                         WINDOW ordered AS (ORDER BY m.created_at DESC, m.id DESC)
-                          LIMIT 1001) m) stamps"
+                          ORDER BY m.created_at DESC, m.id DESC LIMIT 1001) m) stamps
+            CROSS JOIN LATERAL (
+                 SELECT array_agg(ROW(", stamp_columns!(), ")) AS rows
+                   FROM (SELECT * FROM metadata_stamps m
+                          WHERE item.include_stamps
+                            AND m.workflow_id = w.id AND m.namespace = w.namespace
+                          ORDER BY m.created_at DESC, m.id DESC
+                          LIMIT CASE WHEN stamps.bytes > 1048576 THEN 1 ELSE 1000 END) m) first_stamps"
     )
 }
 

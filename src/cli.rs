@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{io::Write, net::SocketAddr};
+use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
@@ -36,7 +36,7 @@ enum Command {
     Health {
         /// The address of the service.
         #[arg(env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
-        address: SocketAddr,
+        address: String,
     },
 }
 
@@ -91,7 +91,7 @@ impl Cli {
             Command::Serve(settings) => Ok(server::serve(settings.check()?).await?),
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
             Command::Health { address } => {
-                health::probe(address).await?;
+                health::probe(&address).await?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 
 /// The settings as they are given: text, so that everything that is wrong with
 /// them can be said at once.
@@ -22,7 +22,14 @@ pub struct Settings {
     database: DatabaseSettings,
 
     /// Bring the schema up to date first. The embedded database always is.
-    #[arg(long, env = "BRIDGEBOOK_MIGRATE")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MIGRATE",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false"
+    )]
     migrate: bool,
 
     /// How many connections to the database to use at most.
@@ -99,8 +106,7 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
-/// The fewest connections with which every batch writer can make progress
-/// while lists are read.
+/// The fewest connections: one for batches, one for queries.
 const MIN_CONNECTIONS: u32 = 2;
 /// The most: beyond a few per core of the database they only get in each other's way.
 const MAX_CONNECTIONS: u32 = 1000;
@@ -116,13 +122,18 @@ impl Settings {
         let mut faults = Vec::new();
         let connections = MIN_CONNECTIONS.into()..=MAX_CONNECTIONS.into();
         let config = Config {
-            listen: self.listen.parse().unwrap_or_else(|_| {
-                faults.push(format!(
-                    "--listen: {:?} is no address with a port, like 127.0.0.1:50051",
-                    self.listen
-                ));
-                SocketAddr::from(([127, 0, 0, 1], 0))
-            }),
+            // The README says localhost too.
+            listen: self
+                .listen
+                .replace("localhost:", "127.0.0.1:")
+                .parse()
+                .unwrap_or_else(|_| {
+                    faults.push(format!(
+                        "--listen: {:?} is no address with a port, like 127.0.0.1:50051",
+                        self.listen
+                    ));
+                    SocketAddr::from(([127, 0, 0, 1], 0))
+                }),
             migrate: self.migrate,
             database_connections: number(
                 &mut faults,
@@ -153,7 +164,9 @@ impl DatabaseSettings {
     /// # Errors
     /// What is wrong with them.
     pub fn check(self) -> Result<DatabaseSource, Vec<String>> {
-        match (self.database_url, self.data_dir) {
+        // Set but empty is how some files say "not set".
+        let database_url = self.database_url.filter(|url| !url.is_empty());
+        match (database_url, self.data_dir) {
             (Some(url), None) if is_database_url(&url) => Ok(DatabaseSource::Url(url)),
             // Not shown: it may hold a password.
             (Some(_), None) => Err(vec![

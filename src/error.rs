@@ -102,6 +102,9 @@ pub enum Error {
         /// Where it is.
         current: &'static str,
     },
+    /// Others changed the row again and again while this call was being decided.
+    #[error("others keep changing it; read it again and decide again")]
+    Overtaken,
     /// More writes are waiting than the server will hold.
     #[error("too many writes are waiting; nothing was written")]
     QueueFull,
@@ -160,6 +163,7 @@ impl Error {
             Error::IdConflict { .. } => (Code::AlreadyExists, "ID_CONFLICT"),
             Error::MoveNotAllowed { .. } => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
             Error::StateChanged { .. } => (Code::Aborted, "STATE_CHANGED"),
+            Error::Overtaken => (Code::Aborted, "STATE_CHANGED"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -196,6 +200,7 @@ impl Error {
             Error::InvalidRequest(_)
             | Error::Malformed(_)
             | Error::MessageTooLarge
+            | Error::Overtaken
             | Error::QueueFull
             | Error::DatabaseUnavailable(_)
             | Error::DeadlineExceeded
@@ -227,6 +232,7 @@ impl Error {
             Error::Malformed(_)
             | Error::MessageTooLarge
             | Error::StateChanged { .. }
+            | Error::Overtaken
             | Error::DeadlineExceeded
             | Error::Internal(_) => {}
         }
@@ -245,6 +251,7 @@ impl Error {
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
             | Error::StateChanged { .. }
+            | Error::Overtaken
             | Error::DeadlineExceeded
             | Error::Internal(_) => None,
         }
@@ -266,6 +273,7 @@ impl Error {
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
             | Error::StateChanged { .. }
+            | Error::Overtaken
             | Error::QueueFull
             | Error::DeadlineExceeded => {}
         }

@@ -1,10 +1,10 @@
 //! Health: what the service says of itself (`grpc.health.v1`), and the probe
 //! that asks for it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use tokio::time::timeout;
+use tokio::{net::lookup_host, time::timeout};
 use tonic::transport::Endpoint;
 use tonic_health::{
     ServingStatus,
@@ -33,6 +33,13 @@ pub async fn set(reporter: &HealthReporter, is_serving: bool) {
     };
     for service in SERVICES {
         reporter.set_service_status(*service, status).await;
+    }
+}
+
+/// Ends the watches of everybody who watches.
+pub async fn clear(reporter: &HealthReporter) {
+    for service in SERVICES {
+        reporter.clone().clear_service_status(service).await;
     }
 }
 
@@ -77,6 +84,15 @@ async fn check(connection: &mut Option<AsyncPgConnection>, url: &str, newest: &s
 /// Why the probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The address says nothing.
+    #[error("{address} is no address with a port, like localhost:50051")]
+    Address {
+        /// The address.
+        address: String,
+        /// Why it could not be looked up.
+        #[source]
+        source: io::Error,
+    },
     /// Nobody listens there.
     #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
@@ -91,15 +107,28 @@ pub enum ProbeError {
     NotServing(&'static str),
 }
 
-/// Asks the service at `address` whether it is SERVING.
+/// Asks the service at `address`, a host and a port, whether it is SERVING.
 ///
 /// # Errors
 /// Every [`ProbeError`].
-pub async fn probe(address: SocketAddr) -> Result<(), ProbeError> {
+pub async fn probe(address: &str) -> Result<(), ProbeError> {
     timeout(PROBE_PATIENCE, ask(address)).await?
 }
 
-async fn ask(mut address: SocketAddr) -> Result<(), ProbeError> {
+async fn ask(address: &str) -> Result<(), ProbeError> {
+    let unknown = |source| ProbeError::Address {
+        address: address.to_owned(),
+        source,
+    };
+    let mut addresses = lookup_host(address).await.map_err(unknown)?;
+    // Ours are IPv4 unless somebody said otherwise.
+    let first = addresses
+        .next()
+        .ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
+    let mut address = addresses
+        .chain([first])
+        .find(SocketAddr::is_ipv4)
+        .unwrap_or(first);
     if address.ip().is_unspecified() {
         // Where the service listens everywhere, it listens here.
         address.set_ip(match address {

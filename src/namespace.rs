@@ -67,16 +67,6 @@ pub struct Scoped<T> {
     pub content: T,
 }
 
-impl<T> Scoped<T> {
-    /// Something else for the same tenant.
-    pub fn with<U>(&self, content: U) -> Scoped<U> {
-        Scoped {
-            namespace: self.namespace.clone(),
-            content,
-        }
-    }
-}
-
 impl<T> std::ops::Deref for Scoped<T> {
     type Target = T;
 

@@ -9,15 +9,15 @@ use chrono::{DateTime, Utc};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::{digest::RequestDigest, validate::Checker};
+use crate::{digest::RequestDigest, time, validate::Checker};
 
 /// How many rows a page has if the request does not say.
 const DEFAULT_SIZE: i32 = 100;
 /// How many rows a page has at most; more is taken as this (AIP-158).
 const MAX_SIZE: i32 = 1000;
 
-/// How many bytes of rows a page has before it ends early. A gRPC client takes
-/// 4 MiB by default; the last row may be over this by a document of 1 MiB.
+/// How many bytes of rows a page has, as protobuf, before it ends early. A gRPC
+/// client takes 4 MiB by default; a row that is larger than this stands alone.
 pub const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// Where in a list a row stands.
@@ -59,7 +59,8 @@ impl Position for (DateTime<Utc>, Uuid) {
     }
 
     fn from_key(key: &Key) -> Option<Self> {
-        let time = DateTime::from_timestamp_micros(key.number)?;
+        let time =
+            DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
         Some((time, Uuid::from_slice(&key.id).ok()?))
     }
 }
@@ -152,4 +153,6 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// The token of the next page; empty at the end.
     pub next_page_token: String,
+    /// Whether it ended early because its rows are large.
+    pub is_cut: bool,
 }

@@ -81,19 +81,35 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         DatabaseSource::Url(url) => run(&config, url, config.migrate, listener, stop).await,
         DatabaseSource::Embedded(data_dir) => {
             let settings = embedded::Settings::new(data_dir);
-            let embedded = Embedded::start(settings.clone()).await?;
-            let url = embedded.database_url();
-            let mut embedded = Some(embedded);
-            let result = tokio::select! {
-                result = run(&config, &url, true, listener, stop) => result,
-                error = keep_running(&mut embedded, &settings) => Err(error.into()),
-            };
-            if let Some(embedded) = embedded {
-                embedded.stop().await?;
-            }
-            result
+            serve_embedded(&config, settings, listener, stop).await
         }
     }
+}
+
+/// Serves a private PostgreSQL, from its start to its stop.
+async fn serve_embedded(
+    config: &Config,
+    settings: embedded::Settings,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    tokio::pin!(stop);
+    let embedded = tokio::select! {
+        embedded = Embedded::start(settings.clone()) => embedded?,
+        // Dropped in the middle, the start leaves nothing behind that runs.
+        () = &mut stop => return Ok(()),
+    };
+    let url = embedded.database_url();
+    let mut embedded = Some(embedded);
+    let result = tokio::select! {
+        result = run(config, &url, true, listener, stop) => result,
+        error = keep_running(&mut embedded, &settings) => Err(error.into()),
+    };
+    let stopped = match embedded {
+        Some(embedded) => embedded.stop().await.map_err(ServeError::from),
+        None => Ok(()),
+    };
+    result.and(stopped)
 }
 
 /// Starts the private PostgreSQL again whenever it crashes, until that fails.
@@ -116,6 +132,8 @@ async fn keep_running(
 }
 
 /// Serves the database at `url` on `listener` until `stop` ends, then drains.
+/// Address and database are given beside the settings, because by now they are
+/// known: the port that was free, the cluster that was started.
 ///
 /// # Errors
 /// Every [`ServeError`].
@@ -126,7 +144,7 @@ pub async fn run(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    warn_if_exposed(&listener);
+    announce(&listener);
     let database = Database::new(url, config.database_connections);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::set(&reporter, false).await;
@@ -167,7 +185,8 @@ pub async fn run(
     drain_calls(&reporter, begin_drain, server, config.drain_timeout).await
 }
 
-fn warn_if_exposed(listener: &TcpListener) {
+/// Says where we listen, and what that means.
+fn announce(listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!("listening on {address}");
         if !address.ip().is_loopback() {
@@ -231,6 +250,8 @@ async fn drain_calls(
 ) -> Result<(), ServeError> {
     tracing::info!("stopping: NOT_SERVING, letting the calls under way end");
     health::set(reporter, false).await;
+    // Whoever watches is told, and let go: a watch would last for ever.
+    health::clear(reporter).await;
     drop(begin_drain);
     match tokio::time::timeout(patience, server).await {
         Ok(result) => result,

@@ -26,6 +26,12 @@ pub fn from_proto(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
         .ok_or("nanos must be from 0 to 999999999")
 }
 
+/// Whether PostgreSQL can store a time, which [`from_proto`] makes sure of.
+#[must_use]
+pub fn is_storable(time: DateTime<Utc>) -> bool {
+    SECONDS.contains(&time.timestamp())
+}
+
 /// Writes a time.
 #[must_use]
 pub fn to_proto(time: DateTime<Utc>) -> Timestamp {

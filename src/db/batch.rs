@@ -10,11 +10,15 @@
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
 use diesel_async::AsyncPgConnection;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Database, DbError, retry::Retries};
@@ -25,8 +29,8 @@ use crate::error::{Error, Result};
 /// more make the batches smaller.
 const WORKERS: usize = 2;
 
-/// How many items a batch has at most. Statements get no faster per item beyond
-/// a few hundred, and the answer to the first waits for the last.
+/// From how many items on a batch takes no more calls. Statements get no faster
+/// per item beyond a few hundred, and the answer to the first waits for the last.
 const MAX_ITEMS: usize = 512;
 
 /// How many items may wait for a worker before callers are turned away: a
@@ -151,7 +155,7 @@ impl<O: Operation> Batcher<O> {
 }
 
 /// Why a worker gave no answer: it panicked, or the server is being torn down.
-fn gone() -> Error {
+pub(crate) fn gone() -> Error {
     Error::Internal(Arc::new(std::io::Error::other("a batch worker is gone")))
 }
 
@@ -167,11 +171,10 @@ async fn work<O: Operation>(database: Database, mut incoming: mpsc::UnboundedRec
         }
         // A caller who went away before its items were taken costs nothing.
         jobs.retain(|job| !job.reply.is_closed());
-        let mut answers = {
-            let items: Vec<&O::Item> = jobs.iter().flat_map(|job| &job.items).collect();
-            let is_wanted = || jobs.iter().any(|job| !job.reply.is_closed());
-            run::<O>(&database, &items, &is_wanted).await.into_iter()
-        };
+        let batch = AssertUnwindSafe(run_jobs(&database, &jobs)).catch_unwind();
+        // A panic is the end of this batch, but not of the worker.
+        let Ok(answers) = batch.await else { continue };
+        let mut answers = answers.into_iter();
         for job in jobs {
             let share = answers.by_ref().take(job.items.len()).collect();
             // A caller who went away meanwhile does not hear of it.
@@ -180,20 +183,29 @@ async fn work<O: Operation>(database: Database, mut incoming: mpsc::UnboundedRec
     }
 }
 
+async fn run_jobs<O: Operation>(database: &Database, jobs: &[Job<O>]) -> Vec<Result<O::Answer>> {
+    let items: Vec<&O::Item> = jobs.iter().flat_map(|job| &job.items).collect();
+    let is_wanted = || jobs.iter().any(|job| !job.reply.is_closed());
+    run::<O>(database, &items, Retries::default(), &is_wanted).await
+}
+
 /// Does items, trying again what may succeed, and taking apart a batch that
 /// fails as a whole until the item that it fails for is alone.
 fn run<'a, O: Operation>(
     database: &'a Database,
     items: &'a [&'a O::Item],
+    retries: Retries,
     is_wanted: &'a (dyn Fn() -> bool + Sync),
 ) -> BoxFuture<'a, Vec<Result<O::Answer>>> {
     Box::pin(async move {
-        let error = match run_whole::<O>(database, items, is_wanted).await {
+        if items.is_empty() {
+            return Vec::new();
+        }
+        let error = match run_whole::<O>(database, items, retries, is_wanted).await {
             Ok(answers) => return answers,
             Err(error) => error,
         };
         match items {
-            [] => Vec::new(),
             [item] => vec![Err(O::refusal(item, error))],
             _ if error.is_unavailable() => {
                 let error = Error::from(error);
@@ -201,8 +213,8 @@ fn run<'a, O: Operation>(
             }
             _ => {
                 let (left, right) = items.split_at(items.len() / 2);
-                let mut answers = run::<O>(database, left, is_wanted).await;
-                answers.extend(run::<O>(database, right, is_wanted).await);
+                let mut answers = run::<O>(database, left, Retries::spent(), is_wanted).await;
+                answers.extend(run::<O>(database, right, Retries::spent(), is_wanted).await);
                 answers
             }
         }
@@ -213,11 +225,11 @@ fn run<'a, O: Operation>(
 async fn run_whole<O: Operation>(
     database: &Database,
     items: &[&O::Item],
+    mut retries: Retries,
     is_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Result<O::Answer>>, DbError> {
-    let mut retries = Retries::default();
     loop {
-        let attempt = async { O::run(&mut *database.for_batch().await?, items).await };
+        let attempt = database.try_batch(async |connection| O::run(connection, items).await);
         let error = match attempt.await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,

@@ -1,17 +1,22 @@
 //! What can go wrong between us and PostgreSQL, and what to do about it.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::pooled_connection::PoolError;
+use diesel::{
+    ConnectionError,
+    result::{DatabaseErrorKind, Error as DieselError},
+};
 
 /// A failure of the database or of the way to it.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// No connection could be had in time.
     #[error("no connection to the database could be had")]
-    NoConnection(#[source] Option<PoolError>),
+    NoConnection(#[source] Option<ConnectionError>),
     /// The schema is not known to be current yet.
     #[error("the schema of the database is not ready")]
     NotOpen,
+    /// There was no answer in time; what was asked may have been done.
+    #[error("the database did not answer in time")]
+    TimedOut,
     /// A statement failed.
     #[error("a statement failed")]
     Statement(#[source] DieselError),
@@ -23,8 +28,8 @@ impl From<DieselError> for DbError {
     }
 }
 
-impl From<bb8::RunError<PoolError>> for DbError {
-    fn from(error: bb8::RunError<PoolError>) -> Self {
+impl From<bb8::RunError<ConnectionError>> for DbError {
+    fn from(error: bb8::RunError<ConnectionError>) -> Self {
         match error {
             bb8::RunError::User(error) => DbError::NoConnection(Some(error)),
             bb8::RunError::TimedOut => DbError::NoConnection(None),
@@ -38,7 +43,7 @@ impl DbError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            DbError::NoConnection(_) | DbError::NotOpen => true,
+            DbError::NoConnection(_) | DbError::NotOpen | DbError::TimedOut => true,
             DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
                 kind,
                 DatabaseErrorKind::UnableToSendCommand
@@ -64,7 +69,10 @@ impl DbError {
                     DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::Unknown
                 )
             }
-            DbError::NoConnection(_) | DbError::NotOpen | DbError::Statement(_) => false,
+            DbError::NoConnection(_)
+            | DbError::NotOpen
+            | DbError::TimedOut
+            | DbError::Statement(_) => false,
         }
     }
 
@@ -75,7 +83,10 @@ impl DbError {
             DbError::Statement(DieselError::DatabaseError(_, information)) => {
                 information.constraint_name()
             }
-            DbError::NoConnection(_) | DbError::NotOpen | DbError::Statement(_) => None,
+            DbError::NoConnection(_)
+            | DbError::NotOpen
+            | DbError::TimedOut
+            | DbError::Statement(_) => None,
         }
     }
 }

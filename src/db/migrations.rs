@@ -45,15 +45,33 @@ pub struct Status {
 /// # Errors
 /// [`MigrationError::Connect`] and [`MigrationError::Migration`].
 pub async fn status(url: &str) -> Result<Vec<Status>> {
-    let connection = AsyncPgConnection::establish(url).await?;
-    let applied = blocking(connection, |harness| harness.applied_migrations()).await?;
+    let applied = applied(&mut AsyncPgConnection::establish(url).await?).await?;
     let migrations = embedded()?.into_iter();
     Ok(migrations
         .map(|migration| Status {
             name: migration.name().to_string(),
-            is_applied: applied.contains(&migration.name().version()),
+            is_applied: applied.contains(&migration.name().version().to_string()),
         })
         .collect())
+}
+
+/// The versions that are applied. It only reads, so that it can be asked of a
+/// standby, where Diesel would create its table first.
+async fn applied(connection: &mut AsyncPgConnection) -> Result<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Version {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let table = "SELECT c.relname::text AS version FROM pg_class c
+                  WHERE c.oid = to_regclass('__diesel_schema_migrations')";
+    let tables: Vec<Version> = diesel::sql_query(table).load(connection).await?;
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let versions = "SELECT version::text AS version FROM __diesel_schema_migrations";
+    let versions: Vec<Version> = diesel::sql_query(versions).load(connection).await?;
+    Ok(versions.into_iter().map(|row| row.version).collect())
 }
 
 /// Applies all that are pending, and answers their versions.
@@ -156,7 +174,7 @@ pub async fn is_current(
         is_current: bool,
     }
     let row: Current = diesel::sql_query(
-        "SELECT NOT pg_is_in_recovery() AND EXISTS (
+        "SELECT current_setting('transaction_read_only') = 'off' AND EXISTS (
              SELECT FROM __diesel_schema_migrations WHERE version = $1) AS is_current",
     )
     .bind::<Text, _>(newest)

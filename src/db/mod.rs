@@ -12,4 +12,4 @@ pub mod schema;
 pub mod statement;
 
 pub use error::DbError;
-pub use pool::{Connection, Database, Query};
+pub use pool::{Database, Query};

@@ -1,6 +1,7 @@
 //! The connections to PostgreSQL.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,28 +9,40 @@ use std::{
     time::Duration,
 };
 
+use diesel::ConnectionError;
 use diesel_async::{
     AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
-    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, bb8},
+    pooled_connection::PoolableConnection,
 };
+use tokio::time::timeout;
 
 use super::{DbError, retry::Retries};
 use crate::error::Result;
 
-/// How long a connection may take to be made; a server that is there answers
-/// in milliseconds.
+/// How long a connection may take to be made, and how long a caller waits for
+/// one; a server that is there answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long one try of a batch may take. The largest takes a second or two; what
+/// takes longer waits for a link that is dead without saying so.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When to give up on a link over which nothing is acknowledged, in seconds, and
+/// after how long a silence to ask whether it is still there. The operating
+/// system's own answer is two hours.
+const LINK_SETTINGS: [&str; 2] = ["tcp_user_timeout=10", "keepalives_idle=30"];
 
 /// Of so many connections one is for queries, the others are for batches.
 const QUERIES_SHARE: u32 = 4;
 
-/// PostgreSQL can't know how many items an array is going to have, takes that
-/// for a reason to plan such statements anew every time, and spends more on the
-/// plan than on the work. They are written so that any plan is the right one.
-const GENERIC_PLANS: &str = "SET plan_cache_mode = force_generic_plan";
-
-/// A connection of a pool.
-pub type Connection<'a> = bb8::PooledConnection<'a, AsyncPgConnection>;
+/// How PostgreSQL is to plan batches, all of which look rows up by key.
+///
+/// It can't know how many items an array is going to have, takes that for a
+/// reason to plan such statements anew every time, and spends more on the plan
+/// than on the work. A plan that it keeps, on the other hand, may have been made
+/// while the table was small, and read all of it; so only indexes are allowed.
+const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
+     SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// Something that is read with a connection of its own.
 pub trait Query: Sync {
@@ -41,6 +54,11 @@ pub trait Query: Sync {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
+
+    /// Whether rows were left unread, so that the connection is of no more use.
+    fn leaves_rows(_answer: &Self::Answer) -> bool {
+        false
+    }
 }
 
 /// The database, as everyone who reads or writes gets it. Cheap to clone.
@@ -54,7 +72,7 @@ pub struct Database {
     is_open: Arc<AtomicBool>,
 }
 
-type Pool = bb8::Pool<AsyncPgConnection>;
+type Pool = bb8::Pool<Manager>;
 
 impl Database {
     /// Makes pools of at most `max_connections` together, and at least one
@@ -64,7 +82,7 @@ impl Database {
         let queries = (max_connections / QUERIES_SHARE).max(1);
         let batches = max_connections.saturating_sub(queries).max(1);
         Database {
-            batches: pool(url, batches, Some(GENERIC_PLANS)),
+            batches: pool(url, batches, Some(BATCH_PLANS)),
             queries: pool(url, queries, None),
             is_open: Arc::new(AtomicBool::new(false)),
         }
@@ -83,8 +101,7 @@ impl Database {
     pub async fn read<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
         let mut retries = Retries::default();
         loop {
-            let attempt = async { query.run(&mut *self.connection(&self.queries).await?).await };
-            match attempt.await {
+            match self.try_read(query).await {
                 Ok(answer) => return answer,
                 Err(error) => match retries.pause_after(&error) {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -94,16 +111,38 @@ impl Database {
         }
     }
 
-    /// Gets a connection for a batch.
-    ///
-    /// # Errors
-    /// [`DbError::NoConnection`] if there is none within 1 s, and
-    /// [`DbError::NotOpen`].
-    pub async fn for_batch(&self) -> Result<Connection<'_>, DbError> {
-        self.connection(&self.batches).await
+    async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
+        let mut lease = self.lease(&self.queries).await?;
+        lease.is_busy = true;
+        let result = query.run(&mut lease.connection).await;
+        lease.is_busy = match &result {
+            Ok(Ok(answer)) => Q::leaves_rows(answer),
+            Ok(Err(_)) => false,
+            Err(error) => error.is_unavailable(),
+        };
+        result
     }
 
-    async fn connection<'a>(&self, pool: &'a Pool) -> Result<Connection<'a>, DbError> {
+    /// Runs one try of a batch.
+    ///
+    /// # Errors
+    /// What it fails with; [`DbError::TimedOut`] after 10 s.
+    pub(super) async fn try_batch<T>(
+        &self,
+        batch: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DbError>,
+    ) -> Result<T, DbError> {
+        let mut lease = self.lease(&self.batches).await?;
+        lease.is_busy = true;
+        let result = timeout(BATCH_TIMEOUT, batch(&mut lease.connection)).await;
+        let result = result.unwrap_or(Err(DbError::TimedOut));
+        lease.is_busy = result.as_ref().is_err_and(DbError::is_unavailable);
+        result
+    }
+
+    async fn lease<'a>(
+        &self,
+        pool: &'a Pool,
+    ) -> Result<bb8::PooledConnection<'a, Manager>, DbError> {
         if !self.is_open.load(Ordering::Acquire) {
             return Err(DbError::NotOpen);
         }
@@ -111,25 +150,97 @@ impl Database {
     }
 }
 
+/// A connection, and whether something may still be under way on it.
+struct Link {
+    connection: AsyncPgConnection,
+    /// Set before work and cleared after: where the work was dropped in the
+    /// middle, or left something unread, the connection is not used again.
+    is_busy: bool,
+}
+
+struct Manager {
+    url: String,
+    setup: Option<&'static str>,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Link;
+    type Error = ConnectionError;
+
+    async fn connect(&self) -> Result<Link, ConnectionError> {
+        let connection = timeout(CONNECT_TIMEOUT, connect(&self.url, self.setup)).await;
+        let connection = connection.unwrap_or_else(|_| {
+            Err(ConnectionError::BadConnection(
+                "no answer in time".to_owned(),
+            ))
+        })?;
+        Ok(Link {
+            connection,
+            is_busy: false,
+        })
+    }
+
+    /// Costs no round trip, which would prove nothing about the moment after: a
+    /// connection that is known to be closed is not handed out, and one that
+    /// dies later is retried.
+    async fn is_valid(&self, link: &mut Link) -> Result<(), ConnectionError> {
+        match self.has_broken(link) {
+            true => Err(ConnectionError::BadConnection("it is closed".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    fn has_broken(&self, link: &mut Link) -> bool {
+        link.is_busy || link.connection.is_broken()
+    }
+}
+
 fn pool(url: &str, max_size: u32, setup: Option<&'static str>) -> Pool {
-    let mut config = ManagerConfig::default();
-    // A test query per checkout would cost every read a round trip, and would
-    // prove nothing about the moment after. A connection that is known to be
-    // closed is not handed out; one that dies is retried.
-    config.recycling_method = RecyclingMethod::Fast;
-    config.custom_setup = Box::new(move |url| Box::pin(connect(url, setup)));
+    let manager = Manager {
+        url: with_link_settings(url),
+        setup,
+    };
     bb8::Pool::builder()
         .max_size(max_size)
         .connection_timeout(CONNECT_TIMEOUT)
-        .test_on_check_out(false)
-        .build_unchecked(AsyncDieselConnectionManager::new_with_config(url, config))
+        .build_unchecked(manager)
 }
 
 async fn connect(url: &str, setup: Option<&str>) -> diesel::ConnectionResult<AsyncPgConnection> {
     let mut connection = AsyncPgConnection::establish(url).await?;
     if let Some(setup) = setup {
         let done = connection.batch_execute(setup).await;
-        done.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+        done.map_err(ConnectionError::CouldntSetupConfiguration)?;
     }
     Ok(connection)
+}
+
+/// Adds our settings to a URL that does not have its own.
+fn with_link_settings(url: &str) -> String {
+    let mut url = url.to_owned();
+    for setting in LINK_SETTINGS {
+        let name = setting.split('=').next().unwrap_or_default();
+        if !url.contains(name) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(setting);
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_keeps_its_own_link_settings() {
+        assert_eq!(
+            with_link_settings("postgres://a@b/c"),
+            "postgres://a@b/c?tcp_user_timeout=10&keepalives_idle=30"
+        );
+        assert_eq!(
+            with_link_settings("postgres://a@b/c?keepalives_idle=5"),
+            "postgres://a@b/c?keepalives_idle=5&tcp_user_timeout=10"
+        );
+    }
 }

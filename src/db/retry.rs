@@ -19,7 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Counts the retries of one piece of work.
 #[derive(Debug)]
 pub struct Retries {
-    since: Instant,
+    /// When it first failed because the database was away.
+    away_since: Option<Instant>,
     transient: u32,
     pause: Duration,
 }
@@ -27,7 +28,7 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         Retries {
-            since: Instant::now(),
+            away_since: None,
             transient: 0,
             pause: FIRST_PAUSE,
         }
@@ -35,10 +36,20 @@ impl Default for Retries {
 }
 
 impl Retries {
+    /// For work that has been retried already as a part of more: waits for a
+    /// database that is away, and no more than that.
+    #[must_use]
+    pub fn spent() -> Self {
+        Retries {
+            transient: TRANSIENT_RETRIES,
+            ..Retries::default()
+        }
+    }
+
     /// After a failure: how long to wait before the next try, or `None` to give up.
     pub fn pause_after(&mut self, error: &DbError) -> Option<Duration> {
         let again = if error.is_unavailable() {
-            self.since.elapsed() < AWAY_FOR
+            self.away_since.get_or_insert_with(Instant::now).elapsed() < AWAY_FOR
         } else {
             self.transient += 1;
             error.is_transient() && self.transient <= TRANSIENT_RETRIES

@@ -264,7 +264,7 @@ fn entry_len(key: &str, value: &Value) -> usize {
     delimited_len(ENTRY_KEY, key.len()) + delimited_len(ENTRY_VALUE, value_len(value))
 }
 
-fn fields_len(fields: &Map<String, Value>) -> usize {
+pub(super) fn fields_len(fields: &Map<String, Value>) -> usize {
     let entries = fields.iter();
     entries
         .map(|(key, value)| delimited_len(ENTRIES, entry_len(key, value)))

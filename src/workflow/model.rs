@@ -1,12 +1,14 @@
 //! What workflows, steps and stamps are, and by which rules a workflow moves.
 
 mod lifecycle;
+mod listed;
 mod stamp;
 mod step;
 mod transition;
 mod workflow;
 
 pub use lifecycle::{DELETE_EVENT, DELETED, ENTITY_TYPE, LIFECYCLE, START_EVENT, State};
+pub use listed::{Listed, trim};
 pub use stamp::{NewStamp, Stamp, StampFilter};
 pub use step::{NewStep, Step, StepFilter, StepPosition, StepStatus};
 pub use transition::{Move, Moved, Transition};

@@ -11,9 +11,9 @@ use super::{
 use crate::{
     db::{
         Database,
-        batch::{Batcher, Operation},
+        batch::{self, Batcher, Operation},
     },
-    error::{Error, Result},
+    error::Result,
     namespace::{Scoped, admit},
     proto::v1::{self, workflow_service_server::WorkflowService},
     validate::Violations,
@@ -171,7 +171,7 @@ where
     let places: Vec<Result<()>> = places.collect();
     let mut answers = batcher.submit_all(good).await.into_iter();
     let answers = places.into_iter().map(|place| match place {
-        Ok(()) => answers.next().unwrap_or(Err(Error::QueueFull)),
+        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::gone())),
         Err(error) => Err(error),
     });
     let answers: Vec<Result<O::Answer>> = answers.collect();

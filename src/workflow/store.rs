@@ -63,16 +63,18 @@ fn no_workflow(id: WorkflowId) -> Error {
 }
 
 /// What an append answers whose row was not inserted: the row that was there
-/// before, if the same request stored it.
+/// before, if the same request stored it. Under an id that we made for this very
+/// call it was this very call, in a try whose answer was lost.
 fn replay<T>(
     stored: Option<(T, Option<RequestDigest>)>,
     digest: RequestDigest,
+    is_id_chosen: bool,
     conflict: impl FnOnce() -> Error,
 ) -> Result<Recorded<T>> {
     match stored {
         Some((row, stored)) if stored == Some(digest) => Ok(Recorded {
             row,
-            created: false,
+            created: !is_id_chosen,
         }),
         _ => Err(conflict()),
     }

@@ -6,5 +6,6 @@ mod health;
 mod kill;
 mod migrations;
 mod orchestrator;
+mod outage;
 mod reflection;
 mod settings;

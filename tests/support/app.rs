@@ -59,10 +59,7 @@ impl App {
 
     /// A tenant of the service, with a namespace of its own.
     pub fn tenant(&self) -> Tenant {
-        Tenant {
-            namespace: format!("tenant-{}", new_id()),
-            client: WorkflowServiceClient::new(self.channel.clone()),
-        }
+        tenant_on(self.channel.clone())
     }
 
     /// The service with a tenant, which is what most tests need.
@@ -86,6 +83,14 @@ pub async fn wait_until_serving(channel: &Channel) {
         (answer.into_inner().status == 1).then_some(())
     })
     .await;
+}
+
+/// A tenant of the service at the other end of a channel.
+pub fn tenant_on(channel: Channel) -> Tenant {
+    Tenant {
+        namespace: format!("tenant-{}", new_id()),
+        client: WorkflowServiceClient::new(channel),
+    }
 }
 
 /// A caller with a namespace.

@@ -6,7 +6,7 @@ mod process;
 mod raw;
 mod status;
 
-pub use app::{App, Tenant};
+pub use app::{App, Tenant, tenant_on};
 pub use cluster::connect as connect_database;
 pub use cluster::{Schema, count, own_cluster, temp_dir};
 pub use process::{Server, bridgebook, send_signal, stderr};

@@ -223,6 +223,41 @@ async fn another_tenants_rows_can_neither_be_seen_nor_changed() {
     assert_eq!(tenant.get(&workflow).await, before);
 }
 
+/// A request to start a workflow whose metadata JSON cannot say.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OddStart {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    correlation_id: String,
+    #[prost(string, tag = "3")]
+    workflow_type: String,
+    #[prost(message, optional, tag = "7")]
+    metadata: Option<prost_types::Struct>,
+}
+
+#[tokio::test]
+async fn numbers_that_json_cannot_say_are_refused() {
+    let (app, tenant) = App::with_tenant().await;
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let kind = Some(prost_types::value::Kind::NumberValue(number));
+        let list = prost_types::ListValue {
+            values: vec![prost_types::Value { kind }],
+        };
+        let kind = Some(prost_types::value::Kind::ListValue(list));
+        let fields = [("a".to_owned(), prost_types::Value { kind })].into();
+        let request = OddStart {
+            namespace: tenant.namespace.clone(),
+            correlation_id: crate::support::new_id(),
+            workflow_type: "test".into(),
+            metadata: Some(prost_types::Struct { fields }),
+        };
+        let method = "bridgebook.v1.WorkflowService/StartWorkflow";
+        let answer = raw_call(&app.channel, method, request.encode_to_vec()).await;
+        assert_eq!(failure(answer), Failure::invalid(&["metadata"]));
+    }
+}
+
 #[tokio::test]
 async fn every_answer_carries_a_request_id() {
     let (_app, tenant) = App::with_tenant().await;

@@ -165,20 +165,25 @@ async fn large_steps_and_stamps_do_not_make_the_answer_too_large_for_a_client() 
     }
     let read = tenant.get(&workflow).await;
     assert_eq!((read.steps.len(), read.stamps.len()), (1, 1));
-    let request = ListStampsRequest {
+    let mut request = ListStampsRequest {
         namespace: tenant.namespace.clone(),
         page_token: read.next_stamps_page_token,
         workflow_id: workflow.id.to_uppercase(),
         ..ListStampsRequest::default()
     };
-    let rest = tenant
-        .client
-        .clone()
-        .list_stamps(request)
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(rest.stamps.len(), 3);
+    let mut rest = 0;
+    while !request.page_token.is_empty() {
+        let page = tenant
+            .client
+            .clone()
+            .list_stamps(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        rest += page.stamps.len();
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(rest, 3);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bridgebook::proto::v1::{
     ListWorkflowsRequest, ListWorkflowsResponse, StartWorkflowRequest, Workflow, WorkflowState,
 };
+use prost::Message;
 use prost_types::{Duration, Timestamp};
 use serde_json::json;
 use tonic::Status;
@@ -279,6 +281,54 @@ async fn a_page_token_serves_only_the_query_that_it_came_from() {
             ..again.clone()
         };
         assert_eq!(failure(list(&tenant, request).await), invalid, "{made_up}");
+    }
+}
+
+/// The field `number` of a page token, by its place in the protobuf message.
+fn with_number(page_token: &str, number: i64) -> String {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Token {
+        #[prost(bytes = "vec", tag = "1")]
+        filters: Vec<u8>,
+        #[prost(sint64, tag = "2")]
+        number: i64,
+        #[prost(bytes = "vec", tag = "3")]
+        id: Vec<u8>,
+    }
+    let mut token = Token::decode(URL_SAFE_NO_PAD.decode(page_token).unwrap().as_slice()).unwrap();
+    token.number = number;
+    URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+}
+
+#[tokio::test]
+async fn a_page_token_with_a_time_that_cannot_be_is_refused() {
+    let (_app, tenant) = App::with_tenant().await;
+    for _ in 0..2 {
+        tenant.start().await;
+    }
+    let request = ListWorkflowsRequest {
+        page_size: 1,
+        ..Default::default()
+    };
+    let page_token = list(&tenant, request.clone())
+        .await
+        .unwrap()
+        .next_page_token;
+    for number in [
+        i64::MIN,
+        -8_000_000_000_000_000_000,
+        300_000_000_000_000_000,
+        i64::MAX,
+    ] {
+        let page_token = with_number(&page_token, number);
+        let request = ListWorkflowsRequest {
+            page_token,
+            ..request.clone()
+        };
+        assert_eq!(
+            failure(list(&tenant, request).await),
+            Failure::invalid(&["page_token"])
+        );
     }
 }
 

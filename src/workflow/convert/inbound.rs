@@ -277,6 +277,7 @@ fn new_step(field: &str, mut step: v1::NewStep) -> Result<NewStep, Violations> {
         check.violation("step_order", "must not be negative");
     }
     let new = NewStep {
+        is_id_chosen: chosen_id.is_some(),
         id: chosen_id.unwrap_or_else(StepId::generate),
         workflow_id: check.id("workflow_id", &step.workflow_id),
         step_name: check.line("step_name", step.step_name),
@@ -295,6 +296,7 @@ fn new_stamp(field: &str, mut stamp: v1::NewStamp) -> Result<NewStamp, Violation
     let chosen_id = check.optional_id("id", &mem::take(&mut stamp.id));
     let request_digest = RequestDigest::of(&stamp);
     let new = NewStamp {
+        is_id_chosen: chosen_id.is_some(),
         id: chosen_id.unwrap_or_else(StampId::generate),
         workflow_id: check.optional_id("workflow_id", &stamp.workflow_id),
         file_hash: check.file_hash("file_hash", stamp.file_hash),

@@ -7,8 +7,8 @@ use crate::{
     proto::v1::{self, record_stamp_result, record_step_result},
     time,
     workflow::model::{
-        Moved, Recorded, Stamp, State, Step, StepStatus, Transition, Workflow, WorkflowDetails,
-        WorkflowSummary,
+        Listed, Moved, Recorded, Stamp, State, Step, StepStatus, Transition, Workflow,
+        WorkflowDetails, WorkflowSummary,
     },
 };
 

@@ -18,6 +18,8 @@ use crate::{
 pub struct NewStamp {
     /// The id that the caller chose, or a new one.
     pub id: StampId,
+    /// Whether the caller chose it.
+    pub is_id_chosen: bool,
     /// The workflow that made it, if any.
     pub workflow_id: Option<WorkflowId>,
     /// The hash of the file.
@@ -56,12 +58,6 @@ impl Stamp {
             stamp_data: new.stamp_data.clone(),
             created_at,
         }
-    }
-
-    /// Where it stands among stamps.
-    #[must_use]
-    pub fn position(&self) -> TimePosition {
-        (self.created_at, self.id.0)
     }
 }
 

@@ -39,6 +39,8 @@ pub type StepPosition = (i32, uuid::Uuid);
 pub struct NewStep {
     /// The id that the caller chose, or a new one.
     pub id: StepId,
+    /// Whether the caller chose it.
+    pub is_id_chosen: bool,
     /// The workflow that it belongs to.
     pub workflow_id: WorkflowId,
     /// What was done.
@@ -93,12 +95,6 @@ impl Step {
             error_message: new.error_message.clone(),
             created_at,
         }
-    }
-
-    /// Where it stands among the steps of its workflow.
-    #[must_use]
-    pub fn position(&self) -> StepPosition {
-        (self.step_order, self.id.0)
     }
 }
 

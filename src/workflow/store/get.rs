@@ -14,25 +14,9 @@ use crate::{
     error::{Error, Resource, Result},
     id::{CorrelationId, WorkflowId},
     namespace::Scoped,
-    workflow::model::{Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery},
+    page,
+    workflow::model::{Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery, trim},
 };
-
-/// The bytes of a document, roughly, without unpacking small ones: PostgreSQL
-/// compresses nothing that is below 2 kB.
-macro_rules! size_of {
-    ($column:literal) => {
-        concat!(
-            "CASE WHEN pg_column_size(",
-            $column,
-            ") < 2000 THEN pg_column_size(",
-            $column,
-            ")
-                  ELSE octet_length(",
-            $column,
-            "::text) END"
-        )
-    };
-}
 
 batch_statement! {
     /// Reads workflows, each with its first 1000 steps and stamps, or only with
@@ -66,7 +50,7 @@ batch_statement! {
                   LIMIT 1) w
             CROSS JOIN LATERAL (
                  SELECT count(*) AS total,
-                        sum(", size_of!("s.step_data"), " + coalesce(octet_length(s.error_message), 0)) AS bytes
+                        sum(octet_length(s.step_data::text) + coalesce(octet_length(s.error_message), 0)) AS bytes
                    FROM (SELECT s.step_data, s.error_message FROM workflow_steps s
                           WHERE s.workflow_id = w.id AND s.namespace = w.namespace
                           ORDER BY s.step_order, s.id LIMIT 1001) s) steps
@@ -77,7 +61,7 @@ batch_statement! {
                           ORDER BY s.step_order, s.id
                           LIMIT CASE WHEN steps.bytes > 1048576 THEN 1 ELSE 1000 END) s) first_steps
             CROSS JOIN LATERAL (
-                 SELECT count(*) AS total, sum(", size_of!("m.stamp_data"), ") AS bytes
+                 SELECT count(*) AS total, sum(octet_length(m.stamp_data::text)) AS bytes
                    FROM (SELECT m.stamp_data FROM metadata_stamps m
                           WHERE item.include_stamps
                             AND m.workflow_id = w.id AND m.namespace = w.namespace
@@ -154,9 +138,11 @@ fn read<'a>(items: &[&'a Scoped<WorkflowQuery>]) -> ReadWorkflows<'a> {
 fn details(row: Row) -> deserialize::Result<WorkflowDetails> {
     let (_, workflow, step_total, steps, stamp_total, stamps) = row;
     let steps = steps.into_iter().flatten().map(build::<StepSql, Step>);
-    let steps = steps.collect::<deserialize::Result<Vec<_>>>()?;
+    let mut steps = steps.collect::<deserialize::Result<Vec<_>>>()?;
     let stamps = stamps.into_iter().flatten().map(build::<StampSql, Stamp>);
-    let stamps = stamps.collect::<deserialize::Result<Vec<_>>>()?;
+    let mut stamps = stamps.collect::<deserialize::Result<Vec<_>>>()?;
+    let room = trim(&mut steps, page::MAX_BYTES);
+    trim(&mut stamps, room);
     Ok(WorkflowDetails {
         has_more_steps: (steps.len() as i64) < step_total,
         has_more_stamps: (stamps.len() as i64) < stamp_total,

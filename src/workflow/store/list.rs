@@ -17,24 +17,11 @@ use crate::{
     },
     error::Result,
     namespace::Scoped,
-    page::{self, Page, PageRequest, Position},
+    page::{self, Page, PageRequest},
     workflow::model::{
-        Stamp, StampFilter, Step, StepFilter, StepPosition, TimePosition, Workflow, WorkflowFilter,
-        WorkflowSummary,
+        Listed, Stamp, StampFilter, Step, StepFilter, Workflow, WorkflowFilter, WorkflowSummary,
     },
 };
-
-/// A row that can stand in a list.
-trait Listed {
-    /// By what rows are ordered.
-    type Position: Position;
-
-    /// Where it stands.
-    fn position(&self) -> Self::Position;
-
-    /// About how many bytes it takes in an answer.
-    fn size(&self) -> usize;
-}
 
 /// Lists workflows, newest first, each with the number of its steps.
 impl Query for Scoped<WorkflowFilter> {
@@ -45,6 +32,10 @@ impl Query for Scoped<WorkflowFilter> {
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
         read_workflows(connection, self).await.map(Ok)
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
     }
 }
 
@@ -62,6 +53,10 @@ impl Query for Scoped<StepFilter> {
         }
         Ok(Ok(page))
     }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
 }
 
 /// Lists stamps, newest first.
@@ -74,6 +69,10 @@ impl Query for Scoped<StampFilter> {
     ) -> Result<Result<Self::Answer>, DbError> {
         read_stamps(connection, self).await.map(Ok)
     }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
 }
 
 async fn read_workflows(
@@ -82,6 +81,7 @@ async fn read_workflows(
 ) -> Result<Page<WorkflowSummary>, DbError> {
     let step_count = workflow_steps::table
         .filter(workflow_steps::workflow_id.eq(workflow_executions::id))
+        .filter(workflow_steps::namespace.eq(workflow_executions::namespace))
         .select(count_star())
         .single_value();
     let mut query = workflow_executions::table
@@ -93,8 +93,11 @@ async fn read_workflows(
         ))
         .limit(filter.page.size + 1)
         .into_boxed();
-    if !filter.states.is_empty() {
-        query = query.filter(workflow_executions::current_state.eq_any(&filter.states));
+    match filter.states.as_slice() {
+        [] => {}
+        // With "=", not "= ANY", the index on state and time gives the order too.
+        [state] => query = query.filter(workflow_executions::current_state.eq(state)),
+        states => query = query.filter(workflow_executions::current_state.eq_any(states)),
     }
     if let Some(workflow_type) = &filter.workflow_type {
         query = query.filter(workflow_executions::workflow_type.eq(workflow_type));
@@ -196,62 +199,25 @@ async fn collect<T: Listed>(
     page: &PageRequest<T::Position>,
 ) -> Result<Page<T>, DbError> {
     pin_mut!(rows);
-    let mut result = Page {
-        rows: Vec::new(),
-        next_page_token: String::new(),
-    };
+    let mut taken: Vec<T> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
-        let is_full = result.rows.len() as i64 == page.size || bytes >= page::MAX_BYTES;
-        if let Some(last) = result.rows.last().filter(|_| is_full) {
-            result.next_page_token = page.token_after(T::position(last));
-            break;
-        }
         bytes += row.size();
-        result.rows.push(row);
+        let is_cut = bytes > page::MAX_BYTES;
+        let is_full = taken.len() as i64 == page.size || is_cut;
+        if let Some(last) = taken.last().filter(|_| is_full) {
+            let next_page_token = page.token_after(last.position());
+            return Ok(Page {
+                rows: taken,
+                next_page_token,
+                is_cut,
+            });
+        }
+        taken.push(row);
     }
-    Ok(result)
-}
-
-/// What a row takes beside its documents and texts: ids and times.
-const ROW_BYTES: usize = 200;
-
-impl Listed for WorkflowSummary {
-    type Position = TimePosition;
-
-    fn position(&self) -> TimePosition {
-        (self.workflow.started_at, self.workflow.id.0)
-    }
-
-    fn size(&self) -> usize {
-        ROW_BYTES + self.workflow.metadata.text_len() + length(&self.workflow.error_message)
-    }
-}
-
-impl Listed for Step {
-    type Position = StepPosition;
-
-    fn position(&self) -> StepPosition {
-        Step::position(self)
-    }
-
-    fn size(&self) -> usize {
-        ROW_BYTES + self.step_data.text_len() + length(&self.error_message)
-    }
-}
-
-impl Listed for Stamp {
-    type Position = TimePosition;
-
-    fn position(&self) -> TimePosition {
-        Stamp::position(self)
-    }
-
-    fn size(&self) -> usize {
-        ROW_BYTES + self.stamp_data.text_len()
-    }
-}
-
-fn length(text: &Option<String>) -> usize {
-    text.as_ref().map_or(0, String::len)
+    Ok(Page {
+        rows: taken,
+        next_page_token: String::new(),
+        is_cut: false,
+    })
 }

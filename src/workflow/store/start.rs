@@ -56,7 +56,9 @@ batch_statement! {
             (id, entity_id, entity_type, to_state, transition_event, namespace)
         SELECT item.transition_id, item.id, item.entity_type, item.current_state,
                item.transition_event, item.namespace
-          FROM inserted JOIN item USING (id)
+          FROM item
+         -- IS TRUE: looked up in a hash table, not joined.
+         WHERE (item.id IN (SELECT id FROM inserted)) IS TRUE
     )
     SELECT id, started_at, created_at FROM inserted"
 }
@@ -167,24 +169,16 @@ async fn answer_taken(
     for (place, new) in taken {
         let is_same = |(row, _): &(Workflow, _)| !new.is_id_chosen || row.id == new.id;
         let stored = found.remove(&new.correlation_id).filter(is_same);
-        let answer = replay(stored, new.request_digest, || Error::IdConflict {
+        // The id is one that we made for this very call, so that call it was.
+        let is_ours = stored.as_ref().is_some_and(|(row, _)| row.id == new.id) && !new.is_id_chosen;
+        let answer = replay(stored, new.request_digest, !is_ours, || Error::IdConflict {
             resource: Resource::Workflow,
             field: "correlation_id",
             name: new.correlation_id.to_string(),
         });
-        answers.push((*place, answer.map(|recorded| made_here(recorded, new))));
+        answers.push((*place, answer));
     }
     Ok(())
-}
-
-/// Whether this very call stored the row, in a try whose answer was lost: its
-/// id is one that the server made for this call alone.
-fn made_here(recorded: Recorded<Workflow>, new: &NewWorkflow) -> Recorded<Workflow> {
-    let created = !new.is_id_chosen && recorded.row.id == new.id;
-    Recorded {
-        created,
-        ..recorded
-    }
 }
 
 fn stored(

@@ -171,7 +171,9 @@ async fn answer_others(
     let mut found: HashMap<_, _> = found.collect();
     for (place, new) in others {
         let answer = match found.remove(&new.id) {
-            Some((true, stored)) => replay(stored, new.request_digest, || id_conflict(new.id)),
+            Some((true, stored)) => replay(stored, new.request_digest, new.is_id_chosen, || {
+                id_conflict(new.id)
+            }),
             _ => Err(no_workflow(new.workflow_id)),
         };
         answers.push((*place, answer));

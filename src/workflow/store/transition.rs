@@ -84,7 +84,9 @@ batch_statement! {
         SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
                item.to_state, item.transition_event, item.transition_data, item.request_digest,
                item.moved_at
-          FROM moved JOIN item ON item.workflow_id = moved.id
+          FROM item
+         -- IS TRUE: looked up in a hash table, not joined.
+         WHERE (item.workflow_id IN (SELECT id FROM moved)) IS TRUE
          ORDER BY item.ordinality DESC
     )
     SELECT id FROM moved"
@@ -112,7 +114,7 @@ impl Operation for MoveWorkflows {
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
         Box::pin(async move {
             let mut answers: Vec<Result<Moved>> =
-                items.iter().map(|_| Err(Error::QueueFull)).collect();
+                items.iter().map(|_| Err(Error::Overtaken)).collect();
             let mut open: Vec<usize> = (0..items.len()).collect();
             for _ in 0..MAX_ATTEMPTS {
                 let batch: Vec<_> = open
@@ -236,9 +238,12 @@ impl Plan {
     fn statement(&self) -> WriteMoves<'_> {
         let mut write = WriteMoves::default();
         let mut seen = HashSet::new();
-        // From the last to the first, so that the first that is seen of a workflow is
+        // By workflow, because everybody has to lock rows in the same order. From
+        // the last to the first, so that the first that is seen of a workflow is
         // its last; the statement turns them round again.
-        for row in self.journal.iter().rev() {
+        let mut rows: Vec<&Transition> = self.journal.iter().collect();
+        rows.sort_by_key(|row| row.entity_id);
+        for row in rows.into_iter().rev() {
             let id = WorkflowId(row.entity_id);
             let Some((workflow, version)) = self.workflows.get(&id) else {
                 continue;

@@ -1,0 +1,181 @@
+//! A database that is there but not as it should be.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bridgebook::{
+    embedded::{Embedded, Settings},
+    proto::v1::{ListStampsRequest, StartWorkflowRequest},
+};
+use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::{Code, Request, Status};
+
+use crate::support::{
+    App, Failure, Server, Tenant, connect_database, eventually, failure, temp_dir, tenant_on,
+};
+
+async fn start(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
+    let mut request = Request::new(tenant.new_workflow());
+    request.set_timeout(patience);
+    tenant
+        .client
+        .clone()
+        .start_workflow(request)
+        .await
+        .map(drop)
+}
+
+async fn starts_again(tenant: &Tenant) {
+    eventually("workflows start again", || async {
+        start(tenant, Duration::from_secs(20)).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_away_until_it_can_be_written_again() {
+    let dir = temp_dir();
+    let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+    let url = cluster.database_url();
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
+    let tenant = tenant_on(server.serving().await);
+    start(&tenant, Duration::from_secs(20)).await.unwrap();
+    let mut admin = connect_database(&url).await;
+    admin
+        .batch_execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        .await
+        .unwrap();
+    admin
+        .batch_execute("SELECT pg_reload_conf()")
+        .await
+        .unwrap();
+    let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    eventually("writes are refused", || async {
+        let refused = start(&tenant, Duration::from_secs(20)).await;
+        refused.is_err().then(|| assert_eq!(failure(refused), away))
+    })
+    .await;
+    admin
+        .batch_execute("ALTER SYSTEM RESET default_transaction_read_only")
+        .await
+        .unwrap();
+    admin
+        .batch_execute("SELECT pg_reload_conf()")
+        .await
+        .unwrap();
+    starts_again(&tenant).await;
+}
+
+/// Passes bytes to the cluster's socket, until it is told that the links of this
+/// far are to fall silent without a word, as when a host dies.
+async fn proxy(cluster: &Embedded, silence: watch::Receiver<usize>) -> SocketAddr {
+    let socket = cluster
+        .socket_dir()
+        .join(format!(".s.PGSQL.{}", cluster.port()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let socket = socket.clone();
+            let mut silence = silence.clone();
+            silence.mark_unchanged();
+            tokio::spawn(async move { link(client, &socket, &mut silence).await });
+        }
+    });
+    address
+}
+
+async fn link(
+    mut client: TcpStream,
+    socket: &std::path::Path,
+    silence: &mut watch::Receiver<usize>,
+) {
+    let mut server = tokio::net::UnixStream::connect(socket).await.unwrap();
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        _ = silence.changed() => {
+            // Both ends stay open, and nobody reads.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn links_that_die_without_a_word_are_given_up_and_made_anew() {
+    let dir = temp_dir();
+    let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+    let (silence, listen) = watch::channel(0);
+    let address = proxy(&cluster, listen).await;
+    // The cluster trusts whoever reaches its socket.
+    let url = format!(
+        "postgres://{}@{address}/{}",
+        cluster.user(),
+        cluster.database()
+    );
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
+    let tenant = tenant_on(server.serving().await);
+    start(&tenant, Duration::from_secs(20)).await.unwrap();
+    silence.send(1).unwrap();
+    starts_again(&tenant).await;
+}
+
+#[tokio::test]
+async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut blocker = app.schema.connect().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE metadata_stamps")
+        .await
+        .unwrap();
+    let stuck = (0..40).map(|_| {
+        let mut request = Request::new(ListStampsRequest {
+            namespace: tenant.namespace.clone(),
+            ..ListStampsRequest::default()
+        });
+        request.set_timeout(Duration::from_millis(200));
+        let mut client = tenant.client.clone();
+        async move { client.list_stamps(request).await }
+    });
+    assert!(join_all(stuck).await.iter().all(Result::is_err));
+    let list = bridgebook::proto::v1::ListWorkflowsRequest {
+        namespace: tenant.namespace.clone(),
+        ..Default::default()
+    };
+    tenant.client.clone().list_workflows(list).await.unwrap();
+}
+
+#[tokio::test]
+async fn plans_that_were_made_while_tables_were_small_still_use_the_indexes() {
+    let (app, tenant) = App::with_tenant().await;
+    let starts = (0..60).map(|_| StartWorkflowRequest {
+        current_state: 2,
+        ..tenant.new_workflow()
+    });
+    let workflows = join_all(starts.map(|request| tenant.start_as(request))).await;
+    let mut admin = app.schema.connect().await;
+    admin.batch_execute("ANALYZE").await.unwrap();
+    let scans = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables
+        WHERE schemaname = current_schema() AND relname IN ('workflow_executions', 'workflow_steps')";
+    admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
+    for workflow in &workflows {
+        tenant
+            .record_steps(vec![tenant.new_step(workflow, 1)])
+            .await;
+        tenant.get(workflow).await;
+        tenant
+            .transition(tenant.to(workflow, bridgebook::proto::v1::WorkflowState::Failed))
+            .await;
+    }
+    let used = "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_tables
+        WHERE schemaname = current_schema() AND relname = 'workflow_executions'";
+    eventually("the scans are counted", || async {
+        (app.schema.count(used).await > 100).then_some(())
+    })
+    .await;
+    assert_eq!(app.schema.count(scans).await, 0);
+}

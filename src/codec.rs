@@ -50,6 +50,6 @@ impl<U: Message + Default> Decoder for MessageDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         U::decode(buffer)
             .map(Some)
-            .map_err(|fault| Error::Malformed(fault).into())
+            .map_err(|fault| Error::Malformed(Some(fault)).into())
     }
 }

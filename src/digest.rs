@@ -28,13 +28,26 @@ impl RequestDigest {
     /// does not belong to the content, such as the id itself.
     #[must_use]
     pub fn of(content: &impl Message) -> Self {
-        let hash = Sha256::digest(content.encode_to_vec());
+        Self::of_bytes(&content.encode_to_vec())
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        let hash = Sha256::digest(bytes);
         let mut digest = [0; BYTES];
         digest
             .iter_mut()
             .zip(hash)
             .for_each(|(to, from)| *to = from);
         Self(digest)
+    }
+
+    /// Takes the digest of the filters of a query, which is no other query's.
+    #[must_use]
+    pub fn of_query(rpc: &str, filters: &impl Message) -> Self {
+        let mut bytes = rpc.as_bytes().to_vec();
+        bytes.push(0);
+        bytes.extend(filters.encode_to_vec());
+        Self::of_bytes(&bytes)
     }
 
     /// The digest as bytes.

@@ -56,7 +56,7 @@ pub enum Error {
     MessageTooLarge,
     /// The bytes are no valid message.
     #[error("the bytes of the request are no valid message")]
-    Malformed(#[source] prost::DecodeError),
+    Malformed(#[source] Option<prost::DecodeError>),
     /// There is no such row in the caller's namespace.
     #[error("there is no {resource} with {field} {name} in this namespace")]
     NotFound {
@@ -105,8 +105,8 @@ pub enum Error {
     /// Others changed the row again and again while this call was being decided.
     #[error("others keep changing it; read it again and decide again")]
     Overtaken,
-    /// More writes are waiting than the server will hold.
-    #[error("too many writes are waiting; nothing was written")]
+    /// More calls are waiting than the server will hold.
+    #[error("too many calls are waiting; nothing was done")]
     QueueFull,
     /// The database can't be reached.
     #[error("the database is away")]
@@ -130,7 +130,9 @@ impl From<Violations> for Error {
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
-        if error.is_unavailable() {
+        if matches!(error, DbError::Busy) {
+            Error::QueueFull
+        } else if error.is_unavailable() {
             Error::DatabaseUnavailable(Arc::new(error))
         } else {
             Error::Internal(Arc::new(error))

@@ -51,10 +51,26 @@ impl fmt::Display for Fault {
 }
 
 /// `google.protobuf.Struct` as it came, or as it is about to go, over the wire.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Struct {
     fields: Map<String, Value>,
     fault: Option<Fault>,
+    /// How many bytes of JSON text the fields take at least, while they are decoded.
+    spent: usize,
+}
+
+impl Struct {
+    /// Whether there is nothing in it, not even a fault.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.fault.is_none()
+    }
+}
+
+impl PartialEq for Struct {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.fields, self.fault) == (&other.fields, other.fault)
+    }
 }
 
 /// A JSON object that the database can store and every client can read.
@@ -155,7 +171,7 @@ impl From<JsonObject> for Struct {
     fn from(object: JsonObject) -> Self {
         Struct {
             fields: object.0,
-            fault: None,
+            ..Struct::default()
         }
     }
 }
@@ -164,7 +180,7 @@ impl From<Map<String, Value>> for Struct {
     fn from(fields: Map<String, Value>) -> Self {
         Struct {
             fields,
-            fault: None,
+            ..Struct::default()
         }
     }
 }

@@ -94,9 +94,10 @@ impl<P: Position> PageRequest<P> {
         check: &mut Checker,
         page_size: i32,
         page_token: &str,
+        rpc: &str,
         filters: &impl Message,
     ) -> Self {
-        let filters = RequestDigest::of(filters);
+        let filters = RequestDigest::of_query(rpc, filters);
         if page_size < 0 {
             check.violation("page_size", "must not be negative");
         }
@@ -126,8 +127,8 @@ impl<P: Position> PageRequest<P> {
 }
 
 /// Writes the token of the page that begins after `last` in the query with `filters`.
-pub fn token_for(filters: &impl Message, last: impl Position) -> String {
-    token(&RequestDigest::of(filters), last)
+pub fn token_for(rpc: &str, filters: &impl Message, last: impl Position) -> String {
+    token(&RequestDigest::of_query(rpc, filters), last)
 }
 
 fn token(filters: &RequestDigest, last: impl Position) -> String {

@@ -77,7 +77,7 @@ where
         let call = tokio::time::timeout(patience, self.inner.call(request));
         Box::pin(REQUEST_ID.scope(id, async move {
             let mut response = match call.await {
-                Ok(response) => say_too_large(response?),
+                Ok(response) => in_our_terms(response?),
                 Err(_) => Status::from(Error::DeadlineExceeded).into_http(),
             };
             if let Ok(id) = HeaderValue::try_from(id.to_string()) {
@@ -88,12 +88,16 @@ where
     }
 }
 
-/// Answers a message over tonic's limit in our terms. We never say OUT_OF_RANGE
-/// ourselves; tonic does, for this and nothing else.
-fn say_too_large(response: http::Response<Body>) -> http::Response<Body> {
+/// Puts into our terms what tonic itself answers to a message that is over its
+/// limit, which is its only OUT_OF_RANGE, or that is not framed as it must be,
+/// which is INTERNAL without the details that every INTERNAL of ours has.
+fn in_our_terms(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() == Code::OutOfRange => {
             Status::from(Error::MessageTooLarge).into_http()
+        }
+        Some(status) if status.code() == Code::Internal && status.details().is_empty() => {
+            Status::from(Error::Malformed(None)).into_http()
         }
         _ => response,
     }

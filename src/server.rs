@@ -30,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// How many calls a connection may have under way; clients let more wait.
+const MAX_STREAMS: u32 = 256;
+
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -156,6 +159,7 @@ pub async fn run(
         // A large batch arrives without waiting to be let on.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
         // A request id and a deadline for every call.
         .layer(CallLayer {
             longest: config.call_timeout,

@@ -14,6 +14,9 @@ pub enum DbError {
     /// The schema is not known to be current yet.
     #[error("the schema of the database is not ready")]
     NotOpen,
+    /// All connections are in use, and none became free in time.
+    #[error("all connections to the database are in use")]
+    Busy,
     /// There was no answer in time; what was asked may have been done.
     #[error("the database did not answer in time")]
     TimedOut,
@@ -51,7 +54,7 @@ impl DbError {
                     // A standby that is not, or is no longer, the primary.
                     | DatabaseErrorKind::ReadOnlyTransaction
             ),
-            DbError::Statement(_) => false,
+            DbError::Busy | DbError::Statement(_) => false,
         }
     }
 
@@ -71,6 +74,7 @@ impl DbError {
             }
             DbError::NoConnection(_)
             | DbError::NotOpen
+            | DbError::Busy
             | DbError::TimedOut
             | DbError::Statement(_) => false,
         }
@@ -85,6 +89,7 @@ impl DbError {
             }
             DbError::NoConnection(_)
             | DbError::NotOpen
+            | DbError::Busy
             | DbError::TimedOut
             | DbError::Statement(_) => None,
         }

@@ -146,8 +146,17 @@ impl Database {
         if !self.is_open.load(Ordering::Acquire) {
             return Err(DbError::NotOpen);
         }
-        Ok(pool.get().await?)
+        match pool.get().await {
+            Err(bb8::RunError::TimedOut) if is_exhausted(pool) => Err(DbError::Busy),
+            lease => Ok(lease?),
+        }
     }
+}
+
+/// Whether as many connections are there as may be, and all at work.
+fn is_exhausted(pool: &Pool) -> bool {
+    let state = pool.state();
+    state.idle_connections == 0 && state.connections > 0
 }
 
 /// A connection, and whether something may still be under way on it.

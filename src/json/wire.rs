@@ -11,7 +11,7 @@ use prost::{
 };
 use serde_json::{Map, Number, Value};
 
-use super::{Fault, MAX_DEPTH, Struct};
+use super::{Fault, MAX_BYTES, MAX_DEPTH, Struct};
 
 /// `Struct.fields`, a map, and `ListValue.values`.
 const ENTRIES: u32 = 1;
@@ -45,9 +45,13 @@ impl Message for Struct {
         }
         let length = take_length(buffer)?;
         let entry = buffer.copy_to_bytes(length);
-        let mut decoder = Decoder { fault: self.fault };
+        let mut decoder = Decoder {
+            fault: self.fault,
+            spent: self.spent,
+        };
         decoder.entry(&mut self.fields, &entry, 1)?;
         self.fault = decoder.fault;
+        self.spent = decoder.spent;
         Ok(())
     }
 
@@ -60,15 +64,29 @@ impl Message for Struct {
     }
 }
 
-/// Reads values; remembers the first thing that is wrong with them. After
-/// [`Fault::TooDeep`] it does not go further down, so its stack is bounded.
+/// Reads values; remembers the first thing that is wrong with them, and reads no
+/// further then: neither its stack nor the memory and the time that a document
+/// takes grow beyond what a good one needs.
 struct Decoder {
     fault: Option<Fault>,
+    /// How many bytes of JSON text the values so far take at least.
+    spent: usize,
 }
+
+/// What a value takes at least as JSON text: a character and a separator.
+const LEAST: usize = 2;
 
 impl Decoder {
     fn note(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.spent += bytes;
+        // The last value has no separator.
+        if self.spent > MAX_BYTES + LEAST {
+            self.note(Fault::TooLarge);
+        }
     }
 
     fn entry(
@@ -79,7 +97,7 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         let mut key = String::new();
         let mut value = Value::Null;
-        while bytes.has_remaining() {
+        while bytes.has_remaining() && self.fault.is_none() {
             match decode_key(&mut bytes)? {
                 (ENTRY_KEY, WireType::LengthDelimited) => key = self.text(&mut bytes)?,
                 (ENTRY_VALUE, WireType::LengthDelimited) => {
@@ -94,7 +112,8 @@ impl Decoder {
 
     fn value(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
         let mut value = Value::Null;
-        while bytes.has_remaining() {
+        self.spend(LEAST);
+        while bytes.has_remaining() && self.fault.is_none() {
             value = match decode_key(&mut bytes)? {
                 (NULL_VALUE, WireType::Varint) => decode_varint(&mut bytes).map(|_| Value::Null)?,
                 (BOOL_VALUE, WireType::Varint) => Value::Bool(decode_varint(&mut bytes)? != 0),
@@ -121,7 +140,7 @@ impl Decoder {
 
     fn object(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
         let mut fields = Map::new();
-        while bytes.has_remaining() {
+        while bytes.has_remaining() && self.fault.is_none() {
             match decode_key(&mut bytes)? {
                 (ENTRIES, WireType::LengthDelimited) => {
                     self.entry(&mut fields, take(&mut bytes)?, depth)?;
@@ -134,7 +153,7 @@ impl Decoder {
 
     fn array(&mut self, mut bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
         let mut values = Vec::new();
-        while bytes.has_remaining() {
+        while bytes.has_remaining() && self.fault.is_none() {
             match decode_key(&mut bytes)? {
                 (ENTRIES, WireType::LengthDelimited) => {
                     values.push(self.value(take(&mut bytes)?, depth)?);
@@ -168,6 +187,7 @@ impl Decoder {
             bytes,
             DecodeContext::default(),
         )?;
+        self.spend(text.len());
         if text.contains('\0') {
             self.note(Fault::Nul);
         }

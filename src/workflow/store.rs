@@ -18,7 +18,7 @@ pub use start::StartWorkflows;
 pub use steps::RecordSteps;
 pub use transition::MoveWorkflows;
 
-use super::model::{Recorded, Stamp, Step, Workflow};
+use super::model::{Recorded, Stamp, Step, Transition, Workflow};
 use crate::{
     digest::RequestDigest,
     error::{Error, Resource, Result},
@@ -30,6 +30,14 @@ macro_rules! workflow_columns {
     () => {
         "w.id, w.correlation_id, w.workflow_type, w.current_state, w.namespace, w.started_at, \
          w.completed_at, w.execution_time_ms, w.error_message, w.metadata, w.created_at, w.updated_at"
+    };
+}
+
+/// The columns of [`Transition`], in its order, of the table alias `t`.
+macro_rules! transition_columns {
+    () => {
+        "t.id, t.entity_id, t.entity_type, t.from_state, t.to_state, t.transition_event, \
+         t.transition_data, t.created_at, t.namespace, t.request_digest"
     };
 }
 
@@ -48,9 +56,10 @@ macro_rules! stamp_columns {
     };
 }
 
-use {stamp_columns, step_columns, workflow_columns};
+use {stamp_columns, step_columns, transition_columns, workflow_columns};
 
 type WorkflowSql = SqlTypeOf<<Workflow as Selectable<Pg>>::SelectExpression>;
+type TransitionSql = SqlTypeOf<<Transition as Selectable<Pg>>::SelectExpression>;
 type StepSql = SqlTypeOf<<Step as Selectable<Pg>>::SelectExpression>;
 type StampSql = SqlTypeOf<<Stamp as Selectable<Pg>>::SelectExpression>;
 

@@ -267,6 +267,15 @@ async fn a_page_token_serves_only_the_query_that_it_came_from() {
         ..again.clone()
     };
     assert_eq!(failure(list(&tenant, other).await), invalid);
+    let stamps = bridgebook::proto::v1::ListStampsRequest {
+        namespace: tenant.namespace.clone(),
+        page_token: page_token.clone(),
+        ..Default::default()
+    };
+    assert_eq!(
+        failure(tenant.client.clone().list_stamps(stamps).await),
+        invalid
+    );
     let cut = page_token[..page_token.len() - 4].to_owned();
     for made_up in [
         "x",

@@ -148,6 +148,64 @@ async fn another_tenants_ids_conflict_in_the_same_words_as_ones_own() {
 }
 
 #[tokio::test]
+async fn a_retry_may_spell_the_same_content_differently() {
+    let (_app, tenant) = App::with_tenant().await;
+    let request = StartWorkflowRequest {
+        started_at: Some(Timestamp {
+            seconds: 5,
+            nanos: 1_001,
+        }),
+        ..tenant.new_workflow()
+    };
+    start(&tenant, request.clone()).await.unwrap();
+    let again = StartWorkflowRequest {
+        correlation_id: request.correlation_id.to_uppercase(),
+        current_state: WorkflowState::Pending.into(),
+        started_at: Some(Timestamp {
+            seconds: 5,
+            nanos: 1_999,
+        }),
+        metadata: document(json!({})),
+        ..request
+    };
+    assert!(!start(&tenant, again).await.unwrap().created);
+}
+
+#[tokio::test]
+async fn every_double_comes_back_as_it_was() {
+    let (_app, tenant) = App::with_tenant().await;
+    // A multiplicative generator: all over the bit patterns, the same every time.
+    let bits = std::iter::successors(Some(0x9e37_79b9_7f4a_7c15_u64), |bits| {
+        Some(bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
+    });
+    let doubles = bits
+        .map(f64::from_bits)
+        .filter(|double| double.is_finite())
+        .take(2_000);
+    let doubles = doubles.chain([
+        f64::MAX,
+        f64::MIN,
+        f64::MIN_POSITIVE,
+        0.424_519_189_142_513_96,
+    ]);
+    let doubles: Vec<f64> = doubles.collect();
+    let request = StartWorkflowRequest {
+        metadata: document(json!({ "doubles": doubles })),
+        ..tenant.new_workflow()
+    };
+    let stored = start(&tenant, request).await.unwrap().workflow.unwrap();
+    let read = value(tenant.get(&stored).await.workflow.unwrap().metadata);
+    let read = read["doubles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|double| double.as_f64().unwrap());
+    for (read, sent) in read.zip(doubles) {
+        assert_eq!(read, sent);
+    }
+}
+
+#[tokio::test]
 async fn of_many_concurrent_starts_one_creates_and_all_get_the_same_row() {
     let (app, tenant) = App::with_tenant().await;
     let request = tenant.new_workflow();

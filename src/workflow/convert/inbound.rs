@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use prost_types::Duration;
+use prost_types::{Duration, Timestamp};
 
 use crate::{
     digest::RequestDigest,
@@ -31,6 +31,11 @@ tenant_requests!(
     v1::ListStampsRequest,
 );
 
+/// The names that page tokens are bound to, beside their filters; GetWorkflow
+/// makes tokens for these two.
+pub(super) const LIST_STEPS: &str = "ListSteps";
+pub(super) const LIST_STAMPS: &str = "ListStamps";
+
 /// The longest `started_within`, in seconds: the 10,000 years of a protobuf Duration.
 const MAX_WITHIN_SECONDS: i64 = 315_576_000_000;
 /// What is longer reaches back beyond the year 1, before which nothing starts:
@@ -46,6 +51,11 @@ impl TryFrom<v1::StartWorkflowRequest> for NewWorkflow {
         let mut check = Checker::default();
         let chosen_id = check.optional_id("id", &mem::take(&mut request.id));
         let correlation_id = check.id("correlation_id", &mem::take(&mut request.correlation_id));
+        if request.current_state == 0 {
+            request.current_state = v1::WorkflowState::Pending.into();
+        }
+        request.started_at = request.started_at.map(in_micros);
+        request.metadata = request.metadata.filter(|document| !document.is_empty());
         let request_digest = RequestDigest::of(&request);
         let current_state = optional_state(&mut check, "current_state", request.current_state)
             .unwrap_or(State::Pending);
@@ -72,6 +82,11 @@ impl TryFrom<v1::TransitionWorkflowRequest> for Move {
     fn try_from(mut request: v1::TransitionWorkflowRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
         let chosen_id = check.optional_id("transition_id", &mem::take(&mut request.transition_id));
+        request.workflow_id.make_ascii_lowercase();
+        request.transition_data = request
+            .transition_data
+            .filter(|document| !document.is_empty());
+        request.metadata = request.metadata.filter(|document| !document.is_empty());
         let request_digest = RequestDigest::of(&request);
         let to_state = optional_state(&mut check, "to_state", request.to_state);
         if request.to_state == 0 {
@@ -129,7 +144,7 @@ impl TryFrom<v1::ListWorkflowsRequest> for WorkflowFilter {
         let mut check = Checker::default();
         let size = mem::take(&mut request.page_size);
         let token = mem::take(&mut request.page_token);
-        let page = PageRequest::read(&mut check, size, &token, &request);
+        let page = PageRequest::read(&mut check, size, &token, "ListWorkflows", &request);
         let filter = WorkflowFilter {
             states: states(&mut check, &request.states),
             workflow_type: check.optional_name("workflow_type", request.workflow_type),
@@ -182,7 +197,13 @@ impl TryFrom<v1::ListStepsRequest> for StepFilter {
         let mut check = Checker::default();
         let workflow_id = check.id("workflow_id", &request.workflow_id);
         let filters = steps_of(&request.namespace, workflow_id);
-        let page = PageRequest::read(&mut check, request.page_size, &request.page_token, &filters);
+        let page = PageRequest::read(
+            &mut check,
+            request.page_size,
+            &request.page_token,
+            LIST_STEPS,
+            &filters,
+        );
         check.finish(StepFilter { workflow_id, page })
     }
 }
@@ -213,7 +234,7 @@ impl TryFrom<v1::ListStampsRequest> for StampFilter {
         let size = mem::take(&mut request.page_size);
         let token = mem::take(&mut request.page_token);
         request.workflow_id = workflow_id.map(|id| id.to_string()).unwrap_or_default();
-        let page = PageRequest::read(&mut check, size, &token, &request);
+        let page = PageRequest::read(&mut check, size, &token, LIST_STAMPS, &request);
         let filter = StampFilter {
             file_hash: check.optional_file_hash("file_hash", request.file_hash),
             workflow_id,
@@ -272,6 +293,8 @@ fn batch<R, T>(
 fn new_step(field: &str, mut step: v1::NewStep) -> Result<NewStep, Violations> {
     let mut check = Checker::within(field);
     let chosen_id = check.optional_id("id", &mem::take(&mut step.id));
+    step.workflow_id.make_ascii_lowercase();
+    step.step_data = step.step_data.filter(|document| !document.is_empty());
     let request_digest = RequestDigest::of(&step);
     if step.step_order < 0 {
         check.violation("step_order", "must not be negative");
@@ -294,6 +317,8 @@ fn new_step(field: &str, mut step: v1::NewStep) -> Result<NewStep, Violations> {
 fn new_stamp(field: &str, mut stamp: v1::NewStamp) -> Result<NewStamp, Violations> {
     let mut check = Checker::within(field);
     let chosen_id = check.optional_id("id", &mem::take(&mut stamp.id));
+    stamp.workflow_id.make_ascii_lowercase();
+    stamp.stamp_data = stamp.stamp_data.filter(|document| !document.is_empty());
     let request_digest = RequestDigest::of(&stamp);
     let new = NewStamp {
         is_id_chosen: chosen_id.is_some(),
@@ -350,6 +375,12 @@ fn step_status(check: &mut Checker, field: &str, number: i32) -> StepStatus {
         Err(_) => check.violation(field, format!("must be a StepStatus, not {number}")),
     }
     StepStatus::default()
+}
+
+/// The time as it is going to be stored. What is finer is no other content.
+fn in_micros(mut time: Timestamp) -> Timestamp {
+    time.nanos -= time.nanos.rem_euclid(1_000);
+    time
 }
 
 fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {

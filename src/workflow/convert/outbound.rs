@@ -1,6 +1,6 @@
 //! Answers. Nothing here can fail.
 
-use super::inbound::{stamps_of, steps_of};
+use super::inbound::{LIST_STAMPS, LIST_STEPS, stamps_of, steps_of};
 use crate::{
     error::{Error, Result},
     page::{Page, token_for},
@@ -127,10 +127,10 @@ impl From<WorkflowDetails> for v1::GetWorkflowResponse {
         let last_stamp = details.stamps.last().filter(|_| details.has_more_stamps);
         v1::GetWorkflowResponse {
             next_steps_page_token: last_step
-                .map(|step| token_for(&steps_of(namespace, *id), step.position()))
+                .map(|step| token_for(LIST_STEPS, &steps_of(namespace, *id), step.position()))
                 .unwrap_or_default(),
             next_stamps_page_token: last_stamp
-                .map(|stamp| token_for(&stamps_of(namespace, *id), stamp.position()))
+                .map(|stamp| token_for(LIST_STAMPS, &stamps_of(namespace, *id), stamp.position()))
                 .unwrap_or_default(),
             workflow: Some(details.workflow.into()),
             steps: details.steps.into_iter().map(Into::into).collect(),

@@ -17,9 +17,9 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
-use super::{WorkflowSql, no_workflow, workflow_columns};
+use super::{TransitionSql, WorkflowSql, no_workflow, transition_columns, workflow_columns};
 use crate::{
-    db::{DbError, batch::Operation, schema::fsm_transitions, statement::batch_statement},
+    db::{DbError, batch::Operation, statement::batch_statement},
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{TransitionId, WorkflowId},
@@ -29,18 +29,29 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads workflows, each with the version of its row, at the database's present.
+    /// Reads workflows, each with the version of its row, at the database's
+    /// present, and the row of the journal that already has the item's id: that
+    /// of an earlier try of the same call, be it the caller's or, after a lost
+    /// connection, ours. One snapshot shows a move and its row, or neither.
+    ///
+    /// The journal is looked into beyond the namespace, because its key reaches
+    /// beyond it; [`replay`] tells what is found of other tenants from one's
+    /// own, and it is never answered.
     struct ReadWorkflows<'a> {
+        id: TransitionId => Uuid,
         namespace: &'a str => Text,
-        id: WorkflowId => Uuid,
+        workflow_id: WorkflowId => Uuid,
     }
-    returns (Timestamptz, BigInt, WorkflowSql);
+    returns (Timestamptz, BigInt, WorkflowSql, Nullable<TransitionSql>);
     concat!(
-        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), "
-            FROM item CROSS JOIN LATERAL (
+        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", ", transition_columns!(), "
+            FROM item
+            CROSS JOIN LATERAL (
                  SELECT w.xmin, w.* FROM workflow_executions w
-                  WHERE w.id = item.id AND w.namespace = item.namespace
-                  LIMIT 1) w"
+                  WHERE w.id = item.workflow_id AND w.namespace = item.namespace
+                  LIMIT 1) w
+            LEFT JOIN LATERAL (
+                 SELECT * FROM fsm_transitions t WHERE t.id = item.id LIMIT 1) t ON true"
     )
 }
 
@@ -193,14 +204,20 @@ impl Plan {
         connection: &mut AsyncPgConnection,
         items: &[&Scoped<Move>],
     ) -> QueryResult<Plan> {
+        let read = ReadWorkflows {
+            id: items.iter().map(|item| item.id).collect(),
+            namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
+            workflow_id: items.iter().map(|item| item.workflow_id).collect(),
+            ..ReadWorkflows::default()
+        };
+        let rows: Vec<(DateTime<Utc>, i64, Workflow, Option<Transition>)> =
+            read.load(connection).await?;
         let mut plan = Plan::default();
-        // First the workflows, then the journal: whatever has moved a workflow
-        // by the time we see it, we also find in the journal.
-        for (now, version, workflow) in read_workflows(connection, items).await? {
+        for (now, version, workflow, known) in rows {
             plan.now = now;
+            plan.known.extend(known.map(|row| (row.id, row)));
             plan.workflows.insert(workflow.id, (workflow, version));
         }
-        plan.known = known_transitions(connection, items).await?;
         Ok(plan)
     }
 
@@ -270,42 +287,6 @@ impl Plan {
         }
         write
     }
-}
-
-async fn read_workflows(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Move>],
-) -> QueryResult<Vec<(DateTime<Utc>, i64, Workflow)>> {
-    let mut wanted: Vec<_> = items
-        .iter()
-        .map(|item| (item.workflow_id, item.namespace.as_str()))
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let (id, namespace) = wanted.into_iter().unzip();
-    let statement = ReadWorkflows {
-        id,
-        namespace,
-        ..ReadWorkflows::default()
-    };
-    statement.load(connection).await
-}
-
-/// The rows of the journal that already have one of the ids: those of earlier
-/// tries of the same calls, be they the caller's or, after a lost connection, ours.
-/// It alone looks beyond the namespace, because the key does; what it finds of
-/// other tenants is never answered, and [`replay`] tells it from one's own.
-async fn known_transitions(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Move>],
-) -> QueryResult<HashMap<TransitionId, Transition>> {
-    let ids: Vec<_> = items.iter().map(|item| item.id).collect();
-    let found: Vec<Transition> = fsm_transitions::table
-        .filter(fsm_transitions::id.eq_any(ids))
-        .select(Transition::as_select())
-        .load(connection)
-        .await?;
-    Ok(found.into_iter().map(|row| (row.id, row)).collect())
 }
 
 fn replay(item: &Scoped<Move>, stored: &Transition, workflow: &Workflow) -> Result<Moved> {

@@ -7,9 +7,6 @@ use bridgebook::cli::{Cli, CliError};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const EX_USAGE: u8 = 64;
 
 #[tokio::main]

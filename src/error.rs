@@ -32,6 +32,16 @@ pub enum Resource {
     Stamp,
     /// A row of fsm_transitions.
     Transition,
+    /// A machine (fsm_machines).
+    Machine,
+    /// A row of fsm_entities.
+    Entity,
+    /// A row of bridge_states.
+    Bridge,
+    /// A row of bridge_batches.
+    Batch,
+    /// A row of node_registrations.
+    Node,
 }
 
 impl fmt::Display for Resource {
@@ -41,6 +51,11 @@ impl fmt::Display for Resource {
             Resource::Step => "step",
             Resource::Stamp => "stamp",
             Resource::Transition => "transition",
+            Resource::Machine => "machine",
+            Resource::Entity => "entity",
+            Resource::Bridge => "bridge",
+            Resource::Batch => "batch",
+            Resource::Node => "node",
         })
     }
 }
@@ -92,16 +107,54 @@ pub enum Error {
         /// Where it may go.
         allowed: Vec<&'static str>,
     },
+    /// The machine has no such move.
+    #[error("{0}")]
+    NoSuchMove(Box<RefusedMove>),
     /// The caller expected another state.
-    #[error("the workflow is {current}, not {expected}; read it again and decide again")]
+    #[error(
+        "the {resource} is {}, not {}; read it again and decide again",
+        state_or_nothing(current),
+        state_or_nothing(expected)
+    )]
     StateChanged {
-        /// The workflow.
-        workflow_id: String,
+        /// What kind of row it is.
+        resource: Resource,
+        /// Which one.
+        id: String,
         /// Where the caller expected it to be.
-        expected: &'static str,
+        expected: String,
         /// Where it is.
-        current: &'static str,
+        current: String,
     },
+    /// The caller expected another revision of a row, or version of a machine.
+    #[error("the {resource} is at {current}, not at {expected}; read it again and decide again")]
+    RevisionChanged {
+        /// What kind of row it is.
+        resource: Resource,
+        /// Which one.
+        id: String,
+        /// What the caller expected; 0 for none.
+        expected: i64,
+        /// What it is; 0 for none.
+        current: i64,
+    },
+    /// Entities are in states that a machine would no longer have.
+    #[error(
+        "{count} entities of type {entity_type} are in states that the machine does not have: {}; \
+         move them first, keep the states, or allow it with allow_stranded",
+        counted(states)
+    )]
+    EntitiesStranded {
+        /// What kind of entities they are.
+        entity_type: String,
+        /// How many.
+        count: i64,
+        /// Where, and how many there.
+        states: Vec<(String, i64)>,
+    },
+    /// The node belongs to another namespace.
+    #[error("node_id {0} is registered by another namespace; choose another name")]
+    NodeOwned(String),
     /// Others changed the row again and again while this call was being decided.
     #[error("others keep changing it; read it again and decide again")]
     Overtaken,
@@ -117,6 +170,40 @@ pub enum Error {
     /// Our own fault.
     #[error("internal error")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// A move that a machine does not have.
+#[derive(Debug, Clone, Default)]
+pub struct RefusedMove {
+    /// What kind of entity it is.
+    pub entity_type: String,
+    /// The entity.
+    pub entity_id: String,
+    /// Where it is; empty if it is nowhere yet.
+    pub current: String,
+    /// The event; empty if that was left to the machine.
+    pub event: String,
+    /// Where it was to go; empty if that was left to the machine.
+    pub to: String,
+    /// The moves that there are, as `event:state`.
+    pub allowed: Vec<String>,
+}
+
+impl fmt::Display for RefusedMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} can not go", self.entity_type)?;
+        write!(f, " from {}", state_or_nothing(&self.current))?;
+        if !self.to.is_empty() {
+            write!(f, " to {}", self.to)?;
+        }
+        if !self.event.is_empty() {
+            write!(f, " by {}", self.event)?;
+        }
+        match some_of(&self.allowed) {
+            [] => f.write_str("; no move is allowed from there"),
+            allowed => write!(f, "; allowed from there is {}", allowed.join(", ")),
+        }
+    }
 }
 
 /// The result of a call.
@@ -148,6 +235,24 @@ fn ways_on(current: &str, allowed: &[&str]) -> String {
     }
 }
 
+fn state_or_nothing(state: &str) -> &str {
+    if state.is_empty() { "nothing" } else { state }
+}
+
+/// The most states or moves that an error names: it travels in a header, of which
+/// clients take 8 KiB, in three places.
+const MAX_NAMED: usize = 10;
+
+fn some_of<T>(all: &[T]) -> &[T] {
+    all.get(..MAX_NAMED).unwrap_or(all)
+}
+
+fn counted(states: &[(String, i64)]) -> String {
+    let states = some_of(states).iter();
+    let states = states.map(|(state, count)| format!("{state}={count}"));
+    states.collect::<Vec<_>>().join(",")
+}
+
 impl Error {
     /// One field is not as it must be.
     #[must_use]
@@ -164,7 +269,15 @@ impl Error {
             Error::NotFound { resource, .. } => (Code::NotFound, not_found(*resource)),
             Error::IdConflict { .. } => (Code::AlreadyExists, "ID_CONFLICT"),
             Error::MoveNotAllowed { .. } => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
+            Error::NoSuchMove(_) => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
             Error::StateChanged { .. } => (Code::Aborted, "STATE_CHANGED"),
+            Error::RevisionChanged {
+                resource: Resource::Machine,
+                ..
+            } => (Code::Aborted, "VERSION_CHANGED"),
+            Error::RevisionChanged { .. } => (Code::Aborted, "REVISION_CHANGED"),
+            Error::EntitiesStranded { .. } => (Code::FailedPrecondition, "ENTITIES_STRANDED"),
+            Error::NodeOwned(_) => (Code::AlreadyExists, "NODE_OWNED"),
             Error::Overtaken => (Code::Aborted, "STATE_CHANGED"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -190,15 +303,51 @@ impl Error {
                 ("to_state", (*to).to_owned()),
                 ("allowed_states", allowed.join(",")),
             ],
+            Error::NoSuchMove(refused) => vec![
+                ("entity_type", refused.entity_type.clone()),
+                ("entity_id", refused.entity_id.clone()),
+                ("current_state", refused.current.clone()),
+                ("transition_event", refused.event.clone()),
+                ("to_state", refused.to.clone()),
+                ("allowed_moves", some_of(&refused.allowed).join(",")),
+            ],
             Error::StateChanged {
-                workflow_id,
+                resource,
+                id,
                 expected,
                 current,
             } => vec![
-                ("workflow_id", workflow_id.clone()),
-                ("current_state", (*current).to_owned()),
-                ("expected_state", (*expected).to_owned()),
+                (id_field(*resource), id.clone()),
+                ("current_state", current.clone()),
+                ("expected_state", expected.clone()),
             ],
+            Error::RevisionChanged {
+                resource,
+                id,
+                expected,
+                current,
+            } => {
+                let (current_name, expected_name) = if *resource == Resource::Machine {
+                    ("current_version", "expected_version")
+                } else {
+                    ("current_revision", "expected_revision")
+                };
+                vec![
+                    (id_field(*resource), id.clone()),
+                    (current_name, current.to_string()),
+                    (expected_name, expected.to_string()),
+                ]
+            }
+            Error::EntitiesStranded {
+                entity_type,
+                count,
+                states,
+            } => vec![
+                ("entity_type", entity_type.clone()),
+                ("stranded_count", count.to_string()),
+                ("stranded_states", counted(states)),
+            ],
+            Error::NodeOwned(node_id) => vec![("node_id", node_id.clone())],
             Error::InvalidRequest(_)
             | Error::Malformed(_)
             | Error::MessageTooLarge
@@ -228,12 +377,30 @@ impl Error {
                     self.to_string(),
                 );
             }
+            Error::NoSuchMove(refused) => {
+                details.add_precondition_failure_violation(
+                    "STATE",
+                    format!("{}/{}", refused.entity_type, refused.entity_id),
+                    self.to_string(),
+                );
+            }
+            Error::EntitiesStranded { entity_type, .. } => {
+                details.add_precondition_failure_violation(
+                    "STRANDED",
+                    format!("machine/{entity_type}"),
+                    self.to_string(),
+                );
+            }
+            Error::NodeOwned(node_id) => {
+                details.set_resource_info("node", node_id, "", self.to_string());
+            }
             Error::QueueFull | Error::DatabaseUnavailable(_) => {
                 details.set_retry_info(self.retry_after());
             }
             Error::Malformed(_)
             | Error::MessageTooLarge
             | Error::StateChanged { .. }
+            | Error::RevisionChanged { .. }
             | Error::Overtaken
             | Error::DeadlineExceeded
             | Error::Internal(_) => {}
@@ -252,7 +419,11 @@ impl Error {
             | Error::NotFound { .. }
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
+            | Error::NoSuchMove(_)
             | Error::StateChanged { .. }
+            | Error::RevisionChanged { .. }
+            | Error::EntitiesStranded { .. }
+            | Error::NodeOwned(_)
             | Error::Overtaken
             | Error::DeadlineExceeded
             | Error::Internal(_) => None,
@@ -274,7 +445,11 @@ impl Error {
             | Error::NotFound { .. }
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
+            | Error::NoSuchMove(_)
             | Error::StateChanged { .. }
+            | Error::RevisionChanged { .. }
+            | Error::EntitiesStranded { .. }
+            | Error::NodeOwned(_)
             | Error::Overtaken
             | Error::QueueFull
             | Error::DeadlineExceeded => {}
@@ -289,12 +464,32 @@ const MAX_VIOLATIONS: usize = 20;
 /// The longest message, in characters, for the same reason.
 const MAX_MESSAGE: usize = 1000;
 
+/// The field that names a row of a kind.
+fn id_field(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Workflow => "workflow_id",
+        Resource::Step => "step_id",
+        Resource::Stamp => "stamp_id",
+        Resource::Transition => "transition_id",
+        Resource::Machine => "entity_type",
+        Resource::Entity => "entity_id",
+        Resource::Bridge => "bridge_id",
+        Resource::Batch => "batch_id",
+        Resource::Node => "node_id",
+    }
+}
+
 fn not_found(resource: Resource) -> &'static str {
     match resource {
         Resource::Workflow => "WORKFLOW_NOT_FOUND",
         Resource::Step => "STEP_NOT_FOUND",
         Resource::Stamp => "STAMP_NOT_FOUND",
         Resource::Transition => "TRANSITION_NOT_FOUND",
+        Resource::Machine => "MACHINE_NOT_FOUND",
+        Resource::Entity => "ENTITY_NOT_FOUND",
+        Resource::Bridge => "BRIDGE_NOT_FOUND",
+        Resource::Batch => "BATCH_NOT_FOUND",
+        Resource::Node => "NODE_NOT_FOUND",
     }
 }
 

@@ -15,12 +15,22 @@ use crate::{
 };
 
 /// The tenant that a request may act for. Every store function asks for one,
-/// and only [`admit`] makes it, so that no query can forget whose rows it reads.
+/// and only [`admit`] makes it (but for the service's own), so that no query can forget whose rows it reads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, AsExpression)]
 #[diesel(sql_type = Text)]
 pub struct Namespace(String);
 
+/// Namespaces of the service's own begin like this. Tenants may read some of
+/// them, and nobody but the service writes there.
+const RESERVED: &str = "bridgebook.";
+
 impl Namespace {
+    /// Where the registry, which all tenants share, journals what becomes of nodes.
+    #[must_use]
+    pub fn registry() -> Self {
+        Namespace("bridgebook.registry".to_owned())
+    }
+
     /// The namespace as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -42,6 +52,10 @@ impl ToSql<Text, Pg> for Namespace {
 
 /// A request of a tenant.
 pub trait TenantRequest {
+    /// Whether it may name a namespace of the service's own: those that only
+    /// read what everybody may know.
+    const READS_RESERVED: bool = false;
+
     /// The value of its field `namespace`.
     fn namespace(&self) -> &str;
 }
@@ -88,6 +102,12 @@ where
     let request = request.into_inner();
     let mut check = Checker::default();
     let namespace = Namespace(check.namespace("namespace", request.namespace().to_owned()));
+    if namespace.0.starts_with(RESERVED) && !R::READS_RESERVED {
+        check.violation(
+            "namespace",
+            format!("must not begin with {RESERVED}, which is reserved"),
+        );
+    }
     match T::try_from(request) {
         Ok(content) => Ok(check.finish(Scoped { namespace, content })?),
         Err(violations) => Err(check.also(violations).into()),

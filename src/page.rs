@@ -6,6 +6,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use futures_util::{Stream, TryStreamExt, pin_mut};
 use prost::Message;
 use uuid::Uuid;
 
@@ -20,13 +22,31 @@ const MAX_SIZE: i32 = 1000;
 /// client takes 4 MiB by default; a row that is larger than this stands alone.
 pub const MAX_BYTES: usize = 2 * 1024 * 1024;
 
+/// What a row takes beside its documents and texts, in bytes: ids, names and times.
+pub const ROW_BYTES: usize = 400;
+
 /// Where in a list a row stands.
-pub trait Position: Sized + Copy {
+pub trait Position: Sized {
     /// Writes the position into a token.
     fn to_key(self) -> Key;
     /// Reads the position from a token.
     fn from_key(key: &Key) -> Option<Self>;
 }
+
+/// A row that can stand in a list.
+pub trait Listed {
+    /// By what rows are ordered.
+    type Position: Position;
+
+    /// Where it stands.
+    fn position(&self) -> Self::Position;
+
+    /// About how many bytes it takes in an answer.
+    fn size(&self) -> usize;
+}
+
+/// Where a row stands among rows of its time: by the time, then by the id.
+pub type TimePosition = (DateTime<Utc>, Uuid);
 
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
@@ -37,7 +57,7 @@ pub struct Key {
     /// The number that the rows are ordered by: microseconds since 1970, or an order.
     #[prost(sint64, tag = "2")]
     number: i64,
-    /// The id that orders rows of the same number.
+    /// The id, or the name, that orders rows of the same number.
     #[prost(bytes = "vec", tag = "3")]
     id: Vec<u8>,
 }
@@ -53,7 +73,7 @@ impl Key {
 }
 
 /// Rows that are ordered by a time.
-impl Position for (DateTime<Utc>, Uuid) {
+impl Position for TimePosition {
     fn to_key(self) -> Key {
         Key::new(self.0.timestamp_micros(), self.1)
     }
@@ -62,6 +82,40 @@ impl Position for (DateTime<Utc>, Uuid) {
         let time =
             DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
         Some((time, Uuid::from_slice(&key.id).ok()?))
+    }
+}
+
+/// Rows that are ordered by a time, and those of one time by a number.
+impl Position for (DateTime<Utc>, i64) {
+    fn to_key(self) -> Key {
+        Key {
+            filters: Vec::new(),
+            number: self.0.timestamp_micros(),
+            id: self.1.to_be_bytes().to_vec(),
+        }
+    }
+
+    fn from_key(key: &Key) -> Option<Self> {
+        let time =
+            DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
+        let number = key.id.as_slice().try_into().ok()?;
+        Some((time, i64::from_be_bytes(number)))
+    }
+}
+
+/// Rows that are ordered by a name.
+impl Position for String {
+    fn to_key(self) -> Key {
+        Key {
+            filters: Vec::new(),
+            number: 0,
+            id: self.into_bytes(),
+        }
+    }
+
+    fn from_key(key: &Key) -> Option<Self> {
+        let name = String::from_utf8(key.id.clone()).ok()?;
+        (!name.contains('\0')).then_some(name)
     }
 }
 
@@ -156,4 +210,55 @@ pub struct Page<T> {
     pub next_page_token: String,
     /// Whether it ended early because its rows are large.
     pub is_cut: bool,
+}
+
+/// Drops rows from the end until the first ones fit into so many bytes, but
+/// never the first; answers how many bytes are left.
+pub fn trim<T: Listed>(rows: &mut Vec<T>, room: usize) -> usize {
+    let mut left = room;
+    let fitting = rows
+        .iter()
+        .take_while(|row| match left.checked_sub(row.size()) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        });
+    let fitting = fitting.count().max(1);
+    rows.truncate(fitting);
+    left
+}
+
+/// Collects a page from one row more than it may have. Ends it early when it
+/// has become large; what PostgreSQL sends after that is dropped, row by row.
+///
+/// # Errors
+/// What a row fails with.
+pub async fn collect<T: Listed>(
+    rows: impl Stream<Item = QueryResult<T>>,
+    page: &PageRequest<T::Position>,
+) -> QueryResult<Page<T>> {
+    pin_mut!(rows);
+    let mut taken: Vec<T> = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.size();
+        let is_cut = bytes > MAX_BYTES;
+        let is_full = taken.len() as i64 == page.size || is_cut;
+        if let Some(last) = taken.last().filter(|_| is_full) {
+            let next_page_token = page.token_after(last.position());
+            return Ok(Page {
+                rows: taken,
+                next_page_token,
+                is_cut,
+            });
+        }
+        taken.push(row);
+    }
+    Ok(Page {
+        rows: taken,
+        next_page_token: String::new(),
+        is_cut: false,
+    })
 }

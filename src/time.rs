@@ -1,7 +1,7 @@
 //! Times: `google.protobuf.Timestamp` on the wire, TIMESTAMPTZ in the database.
 
 use chrono::{DateTime, Utc};
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 
 /// The first and the last second that a protobuf Timestamp may say, the years
 /// 1 to 9999; PostgreSQL holds all of them.
@@ -9,6 +9,13 @@ const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799
 
 /// Nanoseconds in a microsecond, the resolution of TIMESTAMPTZ.
 const NANOS_PER_MICRO: u32 = 1_000;
+
+/// The longest duration, in seconds: the 10,000 years of a protobuf Duration.
+const MAX_SECONDS: i64 = 315_576_000_000;
+/// What is longer reaches back beyond the year 1, before which nothing starts:
+/// 4000 years, to which PostgreSQL can still count back.
+const ALL_TIME_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// Reads a time, cutting it off at microseconds.
 ///
@@ -40,4 +47,25 @@ pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
         // Below 2,000,000,000 by chrono's own promise.
         nanos: time.timestamp_subsec_nanos().try_into().unwrap_or_default(),
     }
+}
+
+/// A time as it is going to be stored. What is finer is no other content.
+#[must_use]
+pub fn in_micros(mut time: Timestamp) -> Timestamp {
+    time.nanos -= time.nanos.rem_euclid(1_000);
+    time
+}
+
+/// Reads for how long to look back, in microseconds.
+///
+/// # Errors
+/// The text says what is wrong with it.
+pub fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
+    let Duration { seconds, nanos } = *duration;
+    let in_range = (0..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+    if !in_range || (seconds, nanos) == (0, 0) {
+        return Err("must be more than 0 and at most 10000 years");
+    }
+    let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / i64::from(NANOS_PER_MICRO);
+    Ok(micros.min(ALL_TIME_MICROS))
 }

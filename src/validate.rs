@@ -6,7 +6,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 const NAMESPACE_CHARS: usize = 255;
 /// The longest type name, step name or event, in characters: VARCHAR(100).
 const NAME_CHARS: usize = 100;
+/// The longest state, in characters: VARCHAR(50).
+const STATE_CHARS: usize = 50;
 /// The longest file_hash, in characters: VARCHAR(128), the hexadecimal digits of 512 bits.
 const HASH_CHARS: usize = 128;
 /// The longest error_message, in characters: a long stack trace, but no log file.
@@ -165,6 +167,23 @@ impl Checker {
         )
     }
 
+    /// A required state of a state machine.
+    pub fn state(&mut self, field: &str, text: String) -> String {
+        let text = self.name(field, text);
+        if (STATE_CHARS + 1..=NAME_CHARS).contains(&text.len()) {
+            self.violation(
+                field,
+                format!("must not be longer than {STATE_CHARS} characters"),
+            );
+        }
+        text
+    }
+
+    /// A state that may be left out.
+    pub fn optional_state(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.state(field, text))
+    }
+
     /// A name that may be left out.
     pub fn optional_name(&mut self, field: &str, text: String) -> Option<String> {
         (!text.is_empty()).then(|| self.name(field, text))
@@ -247,6 +266,11 @@ impl Checker {
         time: Option<&Timestamp>,
     ) -> Option<DateTime<Utc>> {
         time.map(|time| self.noted(field, time::from_proto(time)))
+    }
+
+    /// For how long to look back, in microseconds; it may be left out.
+    pub fn optional_within(&mut self, field: &str, within: Option<Duration>) -> Option<i64> {
+        within.map(|within| self.noted(field, time::positive_micros(&within)))
     }
 
     /// A duration or an order that may be left out but not negative.

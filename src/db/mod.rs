@@ -1,6 +1,8 @@
 //! The door to PostgreSQL: the pool, the batch writer, retries, migrations.
 
+pub mod append;
 pub mod batch;
+pub mod decide;
 mod error;
 pub mod migrations;
 mod pool;

@@ -9,14 +9,11 @@ use super::{
     },
 };
 use crate::{
-    db::{
-        Database,
-        batch::{self, Batcher, Operation},
-    },
+    db::{Database, batch::Batcher},
     error::Result,
+    items::submit_good,
     namespace::{Scoped, admit},
     proto::v1::{self, workflow_service_server::WorkflowService},
-    validate::Violations,
 };
 
 /// Serves `bridgebook.v1.WorkflowService`.
@@ -145,41 +142,5 @@ impl WorkflowService for Workflows {
         let filter: Scoped<StampFilter> = admit(request)?;
         let page = self.database.read(&filter).await?;
         Ok(Response::new(page.into()))
-    }
-}
-
-/// Does the good items of a batch call, and answers each item in its place. If
-/// none could be done but all may be soon, the call fails as a whole, so that
-/// whatever retries calls retries it.
-async fn submit_good<T, O>(
-    batcher: &Batcher<O>,
-    items: Scoped<Vec<Result<T, Violations>>>,
-) -> Result<Vec<Result<O::Answer>>>
-where
-    O: Operation<Item = Scoped<T>>,
-{
-    let Scoped { namespace, content } = items;
-    let mut good = Vec::with_capacity(content.len());
-    let places = content.into_iter().map(|item| {
-        let namespace = namespace.clone();
-        good.push(Scoped {
-            namespace,
-            content: item?,
-        });
-        Ok(())
-    });
-    let places: Vec<Result<()>> = places.collect();
-    let mut answers = batcher.submit_all(good).await.into_iter();
-    let answers = places.into_iter().map(|place| match place {
-        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::gone())),
-        Err(error) => Err(error),
-    });
-    let answers: Vec<Result<O::Answer>> = answers.collect();
-    let mut delays = answers
-        .iter()
-        .map(|answer| answer.as_ref().err()?.retry_after());
-    match answers.first() {
-        Some(Err(error)) if delays.all(|delay| delay.is_some()) => Err(error.clone()),
-        _ => Ok(answers),
     }
 }

@@ -18,10 +18,9 @@ pub use start::StartWorkflows;
 pub use steps::RecordSteps;
 pub use transition::MoveWorkflows;
 
-use super::model::{Recorded, Stamp, Step, Transition, Workflow};
+use super::model::{Stamp, Step, Workflow};
 use crate::{
-    digest::RequestDigest,
-    error::{Error, Resource, Result},
+    error::{Error, Resource},
     id::WorkflowId,
 };
 
@@ -30,14 +29,6 @@ macro_rules! workflow_columns {
     () => {
         "w.id, w.correlation_id, w.workflow_type, w.current_state, w.namespace, w.started_at, \
          w.completed_at, w.execution_time_ms, w.error_message, w.metadata, w.created_at, w.updated_at"
-    };
-}
-
-/// The columns of [`Transition`], in its order, of the table alias `t`.
-macro_rules! transition_columns {
-    () => {
-        "t.id, t.entity_id, t.entity_type, t.from_state, t.to_state, t.transition_event, \
-         t.transition_data, t.created_at, t.namespace, t.request_digest"
     };
 }
 
@@ -56,10 +47,9 @@ macro_rules! stamp_columns {
     };
 }
 
-use {stamp_columns, step_columns, transition_columns, workflow_columns};
+use {stamp_columns, step_columns, workflow_columns};
 
 type WorkflowSql = SqlTypeOf<<Workflow as Selectable<Pg>>::SelectExpression>;
-type TransitionSql = SqlTypeOf<<Transition as Selectable<Pg>>::SelectExpression>;
 type StepSql = SqlTypeOf<<Step as Selectable<Pg>>::SelectExpression>;
 type StampSql = SqlTypeOf<<Stamp as Selectable<Pg>>::SelectExpression>;
 
@@ -68,23 +58,5 @@ fn no_workflow(id: WorkflowId) -> Error {
         resource: Resource::Workflow,
         field: "workflow_id",
         name: id.to_string(),
-    }
-}
-
-/// What an append answers whose row was not inserted: the row that was there
-/// before, if the same request stored it. Under an id that we made for this very
-/// call it was this very call, in a try whose answer was lost.
-fn replay<T>(
-    stored: Option<(T, Option<RequestDigest>)>,
-    digest: RequestDigest,
-    is_id_chosen: bool,
-    conflict: impl FnOnce() -> Error,
-) -> Result<Recorded<T>> {
-    match stored {
-        Some((row, stored)) if stored == Some(digest) => Ok(Recorded {
-            row,
-            created: !is_id_chosen,
-        }),
-        _ => Err(conflict()),
     }
 }

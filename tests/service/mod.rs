@@ -1,6 +1,7 @@
 //! The service around the RPCs.
 
 mod calls;
+mod completeness;
 mod embedded;
 mod health;
 mod kill;

@@ -2,6 +2,7 @@
 
 mod app;
 mod cluster;
+mod contract;
 mod process;
 mod raw;
 mod status;
@@ -9,6 +10,7 @@ mod status;
 pub use app::{App, Tenant, tenant_on};
 pub use cluster::connect as connect_database;
 pub use cluster::{Schema, count, own_cluster, temp_dir};
+pub use contract::{assert_complete, methods};
 pub use process::{Server, bridgebook, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call};
 pub use status::{Failure, failure};

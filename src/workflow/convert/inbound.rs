@@ -2,15 +2,14 @@
 
 use std::mem;
 
-use prost_types::{Duration, Timestamp};
-
 use crate::{
     digest::RequestDigest,
     id::{StampId, StepId, TransitionId, WorkflowId},
+    items::{many, single},
     page::PageRequest,
     proto::v1::{self, get_workflow_request::Key},
-    tenant_requests,
-    validate::{Checker, MAX_BATCH, Violations},
+    tenant_requests, time,
+    validate::{Checker, Violations},
     workflow::model::{
         Deletion, Move, NewStamp, NewStep, NewWorkflow, StampFilter, State, StepFilter, StepStatus,
         WorkflowFilter, WorkflowKey, WorkflowQuery,
@@ -36,14 +35,6 @@ tenant_requests!(
 pub(super) const LIST_STEPS: &str = "ListSteps";
 pub(super) const LIST_STAMPS: &str = "ListStamps";
 
-/// The longest `started_within`, in seconds: the 10,000 years of a protobuf Duration.
-const MAX_WITHIN_SECONDS: i64 = 315_576_000_000;
-/// What is longer reaches back beyond the year 1, before which nothing starts:
-/// 4000 years, to which PostgreSQL can still count back.
-const ALL_TIME_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const NANOS_PER_MICRO: i64 = 1_000;
-
 impl TryFrom<v1::StartWorkflowRequest> for NewWorkflow {
     type Error = Violations;
 
@@ -54,7 +45,7 @@ impl TryFrom<v1::StartWorkflowRequest> for NewWorkflow {
         if request.current_state == 0 {
             request.current_state = v1::WorkflowState::Pending.into();
         }
-        request.started_at = request.started_at.map(in_micros);
+        request.started_at = request.started_at.map(time::in_micros);
         request.metadata = request.metadata.filter(|document| !document.is_empty());
         let request_digest = RequestDigest::of(&request);
         let current_state = optional_state(&mut check, "current_state", request.current_state)
@@ -150,9 +141,7 @@ impl TryFrom<v1::ListWorkflowsRequest> for WorkflowFilter {
             workflow_type: check.optional_name("workflow_type", request.workflow_type),
             started_after: check.optional_time("started_after", request.started_after.as_ref()),
             started_before: check.optional_time("started_before", request.started_before.as_ref()),
-            started_within_micros: request
-                .started_within
-                .map(|within| check.noted("started_within", positive_micros(&within))),
+            started_within_micros: check.optional_within("started_within", request.started_within),
             metadata: check.json("metadata", request.metadata),
             page,
         };
@@ -186,7 +175,7 @@ impl TryFrom<v1::BatchRecordStepsRequest> for Vec<Result<NewStep, Violations>> {
     type Error = Violations;
 
     fn try_from(request: v1::BatchRecordStepsRequest) -> Result<Self, Violations> {
-        batch(request.steps, "steps", new_step)
+        many(request.steps, "steps", new_step)
     }
 }
 
@@ -220,7 +209,7 @@ impl TryFrom<v1::BatchRecordStampsRequest> for Vec<Result<NewStamp, Violations>>
     type Error = Violations;
 
     fn try_from(request: v1::BatchRecordStampsRequest) -> Result<Self, Violations> {
-        batch(request.stamps, "stamps", new_stamp)
+        many(request.stamps, "stamps", new_stamp)
     }
 }
 
@@ -263,31 +252,6 @@ pub(super) fn stamps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListSta
         workflow_id: workflow_id.to_string(),
         ..v1::ListStampsRequest::default()
     }
-}
-
-/// The one item of a call that is not a batch.
-fn single<R, T>(
-    item: Option<R>,
-    field: &str,
-    convert: impl Fn(&str, R) -> Result<T, Violations>,
-) -> Result<T, Violations> {
-    match item {
-        Some(item) => convert(field, item),
-        None => Err(Violations::one(field, "is required")),
-    }
-}
-
-/// The items of a batch, each good or bad in itself.
-fn batch<R, T>(
-    items: Vec<R>,
-    field: &str,
-    convert: impl Fn(&str, R) -> Result<T, Violations>,
-) -> Result<Vec<Result<T, Violations>>, Violations> {
-    let mut check = Checker::default();
-    check.batch(field, items.len());
-    let items = items.into_iter().take(MAX_BATCH).enumerate();
-    let items = items.map(|(index, item)| convert(&format!("{field}[{index}]"), item));
-    check.finish(items.collect())
 }
 
 fn new_step(field: &str, mut step: v1::NewStep) -> Result<NewStep, Violations> {
@@ -375,21 +339,4 @@ fn step_status(check: &mut Checker, field: &str, number: i32) -> StepStatus {
         Err(_) => check.violation(field, format!("must be a StepStatus, not {number}")),
     }
     StepStatus::default()
-}
-
-/// The time as it is going to be stored. What is finer is no other content.
-fn in_micros(mut time: Timestamp) -> Timestamp {
-    time.nanos -= time.nanos.rem_euclid(1_000);
-    time
-}
-
-fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
-    let Duration { seconds, nanos } = *duration;
-    let in_range =
-        (0..=MAX_WITHIN_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-    if !in_range || (seconds, nanos) == (0, 0) {
-        return Err("must be more than 0 and at most 10000 years");
-    }
-    let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / NANOS_PER_MICRO;
-    Ok(micros.min(ALL_TIME_MICROS))
 }

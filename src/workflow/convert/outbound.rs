@@ -3,12 +3,12 @@
 use super::inbound::{LIST_STAMPS, LIST_STEPS, stamps_of, steps_of};
 use crate::{
     error::{Error, Result},
-    page::{Page, token_for},
+    page::{Listed, Page, token_for},
     proto::v1::{self, record_stamp_result, record_step_result},
+    recorded::Recorded,
     time,
     workflow::model::{
-        Listed, Moved, Recorded, Stamp, State, Step, StepStatus, Transition, Workflow,
-        WorkflowDetails, WorkflowSummary,
+        Moved, Stamp, State, Step, StepStatus, Workflow, WorkflowDetails, WorkflowSummary,
     },
 };
 
@@ -51,22 +51,6 @@ impl From<Workflow> for v1::Workflow {
             metadata: Some(row.metadata.into()),
             created_at: Some(time::to_proto(row.created_at)),
             updated_at: Some(time::to_proto(row.updated_at)),
-        }
-    }
-}
-
-impl From<Transition> for v1::FsmTransition {
-    fn from(row: Transition) -> Self {
-        v1::FsmTransition {
-            id: row.id.to_string(),
-            namespace: row.namespace,
-            entity_id: row.entity_id.to_string(),
-            entity_type: row.entity_type,
-            from_state: row.from_state,
-            to_state: row.to_state,
-            transition_event: row.transition_event,
-            transition_data: Some(row.transition_data.into()),
-            created_at: Some(time::to_proto(row.created_at)),
         }
     }
 }

@@ -4,12 +4,6 @@ use crate::text_enum;
 
 /// The journal's name for workflows.
 pub const ENTITY_TYPE: &str = "workflow";
-/// The event of a workflow's first move.
-pub const START_EVENT: &str = "start";
-/// The event and the state of a workflow's last move, when it is deleted.
-pub const DELETE_EVENT: &str = "delete";
-/// See [`DELETE_EVENT`].
-pub const DELETED: &str = "DELETED";
 
 text_enum! {
     /// Where a workflow is in its lifecycle.

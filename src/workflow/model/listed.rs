@@ -1,22 +1,7 @@
-//! What rows have in common that stand in lists.
+//! Where workflows, steps and stamps stand in lists.
 
-use super::{Stamp, Step, StepPosition, TimePosition, WorkflowSummary};
-use crate::page::Position;
-
-/// A row that can stand in a list.
-pub trait Listed {
-    /// By what rows are ordered.
-    type Position: Position;
-
-    /// Where it stands.
-    fn position(&self) -> Self::Position;
-
-    /// About how many bytes it takes in an answer.
-    fn size(&self) -> usize;
-}
-
-/// What a row takes beside its documents and texts: ids, names and times.
-const ROW_BYTES: usize = 400;
+use super::{Stamp, Step, StepPosition, WorkflowSummary};
+use crate::page::{Listed, ROW_BYTES, TimePosition};
 
 impl Listed for WorkflowSummary {
     type Position = TimePosition;
@@ -56,22 +41,4 @@ impl Listed for Stamp {
 
 fn length(text: Option<&String>) -> usize {
     text.map_or(0, String::len)
-}
-
-/// Drops rows from the end until the first ones fit into so many bytes, but
-/// never the first; answers how many bytes are left.
-pub fn trim<T: Listed>(rows: &mut Vec<T>, room: usize) -> usize {
-    let mut left = room;
-    let fitting = rows
-        .iter()
-        .take_while(|row| match left.checked_sub(row.size()) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
-        });
-    let fitting = fitting.count().max(1);
-    rows.truncate(fitting);
-    left
 }

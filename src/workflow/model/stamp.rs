@@ -3,14 +3,13 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
-use super::TimePosition;
 use crate::{
     db::schema::metadata_stamps,
     digest::RequestDigest,
     id::{StampId, WorkflowId},
     json::JsonObject,
     namespace::Namespace,
-    page::PageRequest,
+    page::{PageRequest, TimePosition},
 };
 
 /// A stamp to append.

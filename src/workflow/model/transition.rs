@@ -1,14 +1,13 @@
 //! Moving a workflow.
 
 use chrono::{DateTime, Utc};
-use diesel::prelude::*;
 
 use super::{ENTITY_TYPE, State, Workflow};
 use crate::{
-    db::schema::fsm_transitions,
     digest::RequestDigest,
-    error::{Error, Result},
+    error::{Error, Resource, Result},
     id::{TransitionId, WorkflowId},
+    journal::Transition,
     json::JsonObject,
 };
 
@@ -35,26 +34,6 @@ pub struct Move {
     pub metadata_patch: JsonObject,
     /// Tells a retry.
     pub request_digest: RequestDigest,
-}
-
-/// A row of the journal.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = fsm_transitions)]
-#[expect(
-    missing_docs,
-    reason = "the columns are documented in the database, and in schema.rs"
-)]
-pub struct Transition {
-    pub id: TransitionId,
-    pub entity_id: uuid::Uuid,
-    pub entity_type: String,
-    pub from_state: Option<String>,
-    pub to_state: String,
-    pub transition_event: String,
-    pub transition_data: JsonObject,
-    pub created_at: DateTime<Utc>,
-    pub namespace: String,
-    pub request_digest: Option<RequestDigest>,
 }
 
 impl Workflow {
@@ -104,9 +83,10 @@ impl Workflow {
             .filter(|expected| *expected != current)
         {
             return Err(Error::StateChanged {
-                workflow_id: self.id.to_string(),
-                expected: expected.as_str(),
-                current: current.as_str(),
+                resource: Resource::Workflow,
+                id: self.id.to_string(),
+                expected: expected.as_str().to_owned(),
+                current: current.as_str().to_owned(),
             });
         }
         current

@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
-use super::{Stamp, State, Step, TimePosition};
+use super::{Stamp, State, Step};
 use crate::{
     db::schema::workflow_executions,
     digest::RequestDigest,
     id::{CorrelationId, TransitionId, WorkflowId},
     json::JsonObject,
-    page::PageRequest,
+    page::{PageRequest, TimePosition},
 };
 
 /// A workflow that begins.

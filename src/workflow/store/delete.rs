@@ -20,8 +20,9 @@ use crate::{
     },
     error::Result,
     id::{TransitionId, WorkflowId},
+    journal::{DELETE_EVENT, DELETED},
     namespace::Scoped,
-    workflow::model::{DELETE_EVENT, DELETED, Deletion, ENTITY_TYPE},
+    workflow::model::{Deletion, ENTITY_TYPE},
 };
 
 batch_statement! {

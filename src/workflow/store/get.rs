@@ -14,8 +14,8 @@ use crate::{
     error::{Error, Resource, Result},
     id::{CorrelationId, WorkflowId},
     namespace::Scoped,
-    page,
-    workflow::model::{Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery, trim},
+    page::{self, trim},
+    workflow::model::{Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery},
 };
 
 batch_statement! {

@@ -7,7 +7,7 @@ use diesel::{
     sql_types::{Integer, Interval, Record, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{Stream, TryStreamExt, pin_mut};
+use futures_util::TryStreamExt;
 
 use super::no_workflow;
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
     },
     error::Result,
     namespace::Scoped,
-    page::{self, Page, PageRequest},
+    page::{Page, collect},
     workflow::model::{
-        Listed, Stamp, StampFilter, Step, StepFilter, Workflow, WorkflowFilter, WorkflowSummary,
+        Stamp, StampFilter, Step, StepFilter, Workflow, WorkflowFilter, WorkflowSummary,
     },
 };
 
@@ -127,7 +127,7 @@ async fn read_workflows(
         workflow,
         step_count: step_count.unwrap_or_default(),
     });
-    collect(rows, &filter.page).await
+    Ok(collect(rows, &filter.page).await?)
 }
 
 async fn read_steps(
@@ -145,7 +145,7 @@ async fn read_steps(
         let row = (workflow_steps::step_order, workflow_steps::id);
         query = query.filter(row.into_sql::<Record<(Integer, Uuid)>>().gt((order, id)));
     }
-    collect(query.load_stream(connection).await?, &filter.page).await
+    Ok(collect(query.load_stream(connection).await?, &filter.page).await?)
 }
 
 async fn has_workflow(
@@ -189,35 +189,5 @@ async fn read_stamps(
         let row = (metadata_stamps::created_at, metadata_stamps::id);
         query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
     }
-    collect(query.load_stream(connection).await?, &filter.page).await
-}
-
-/// Collects a page from one row more than it may have. Ends it early when it
-/// has become large; what PostgreSQL sends after that is dropped, row by row.
-async fn collect<T: Listed>(
-    rows: impl Stream<Item = QueryResult<T>>,
-    page: &PageRequest<T::Position>,
-) -> Result<Page<T>, DbError> {
-    pin_mut!(rows);
-    let mut taken: Vec<T> = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = rows.try_next().await? {
-        bytes += row.size();
-        let is_cut = bytes > page::MAX_BYTES;
-        let is_full = taken.len() as i64 == page.size || is_cut;
-        if let Some(last) = taken.last().filter(|_| is_full) {
-            let next_page_token = page.token_after(last.position());
-            return Ok(Page {
-                rows: taken,
-                next_page_token,
-                is_cut,
-            });
-        }
-        taken.push(row);
-    }
-    Ok(Page {
-        rows: taken,
-        next_page_token: String::new(),
-        is_cut: false,
-    })
+    Ok(collect(query.load_stream(connection).await?, &filter.page).await?)
 }

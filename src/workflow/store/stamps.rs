@@ -1,26 +1,25 @@
 //! Appending stamps.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid};
+use diesel::{
+    QueryResult,
+    sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::BoxFuture;
 
-use super::{StampSql, no_workflow, replay, stamp_columns};
+use super::{StampSql, no_workflow, stamp_columns};
 use crate::{
     db::{
-        DbError,
-        batch::Operation,
-        rounds::{Placed, in_order, rounds},
+        append::{Append, Appending, Found},
+        rounds::Placed,
         statement::{batch_statement, column},
     },
     digest::RequestDigest,
-    error::{Error, Resource, Result},
+    error::{Error, Resource},
     id::{StampId, WorkflowId},
     json::JsonObject,
     namespace::Scoped,
-    workflow::model::{NewStamp, Recorded, Stamp},
+    workflow::model::{NewStamp, Stamp},
 };
 
 batch_statement! {
@@ -68,117 +67,68 @@ batch_statement! {
 }
 
 /// Appends stamps: the same id with the same content once.
-pub struct RecordStamps;
+pub type RecordStamps = Appending<Stamps>;
 
-impl Operation for RecordStamps {
-    type Item = Scoped<NewStamp>;
-    type Answer = Recorded<Stamp>;
+/// Appends stamps.
+pub struct Stamps;
+
+impl Append for Stamps {
+    type New = NewStamp;
+    type Row = Stamp;
+    type Id = StampId;
     type Key = StampId;
+    const OWNER_KEY: &str = "metadata_stamps_workflow_id_fkey";
 
-    fn key(item: &Self::Item) -> StampId {
-        item.id
+    fn key(new: &NewStamp) -> StampId {
+        new.id
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
-        Box::pin(async move {
-            let mut answers = Vec::with_capacity(items.len());
-            for round in rounds(items, |item| [item.id]) {
-                record(connection, &round, &mut answers).await?;
-            }
-            Ok(in_order(answers))
-        })
+    fn identity(new: &NewStamp) -> (StampId, bool, RequestDigest) {
+        (new.id, new.is_id_chosen, new.request_digest)
     }
 
-    /// The workflow was deleted between our looking and our writing.
-    fn refusal(item: &Self::Item, error: DbError) -> Error {
-        match error.constraint() {
-            Some("metadata_stamps_workflow_id_fkey") => {
-                no_workflow(item.workflow_id.unwrap_or_default())
-            }
-            _ => error.into(),
+    fn stored(new: &Scoped<NewStamp>, created_at: DateTime<Utc>) -> Stamp {
+        Stamp::stored(new, &new.namespace, created_at)
+    }
+
+    fn id_conflict(new: &NewStamp) -> Error {
+        Error::IdConflict {
+            resource: Resource::Stamp,
+            field: "id",
+            name: new.id.to_string(),
         }
     }
-}
 
-type Answers = Vec<(usize, Result<Recorded<Stamp>>)>;
-
-async fn record(
-    connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewStamp>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let inserted = insert(connection, round).await?;
-    let inserted: HashMap<_, _> = inserted.into_iter().collect();
-    let mut others = Vec::new();
-    for (place, new) in round {
-        match inserted.get(&new.id) {
-            Some(created_at) => {
-                let row = Stamp::stored(new, &new.namespace, *created_at);
-                answers.push((*place, Ok(Recorded { row, created: true })));
-            }
-            None => others.push((*place, *new)),
-        }
+    fn no_owner(new: &NewStamp) -> Error {
+        no_workflow(new.workflow_id.unwrap_or_default())
     }
-    if !others.is_empty() {
-        answer_others(connection, &others, answers).await?;
-    }
-    Ok(())
-}
 
-async fn insert(
-    connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewStamp>>],
-) -> diesel::QueryResult<Vec<(StampId, DateTime<Utc>)>> {
-    let statement = InsertStamps {
-        id: column(round, |new| new.id),
-        namespace: column(round, |new| new.namespace.as_str()),
-        workflow_id: column(round, |new| new.workflow_id),
-        file_hash: column(round, |new| new.file_hash.as_str()),
-        stamp_data: column(round, |new| &new.stamp_data),
-        request_digest: column(round, |new| new.request_digest),
-        ..InsertStamps::default()
-    };
-    statement.load(connection).await
-}
-
-/// A stamp with the digest of the request that stored it.
-type StoredStamp = (Stamp, Option<RequestDigest>);
-
-async fn answer_others(
-    connection: &mut AsyncPgConnection,
-    others: &[Placed<'_, Scoped<NewStamp>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let find = FindStamps {
-        id: column(others, |new| new.id),
-        namespace: column(others, |new| new.namespace.as_str()),
-        workflow_id: column(others, |new| new.workflow_id),
-        ..FindStamps::default()
-    };
-    let found: Vec<(StampId, bool, Option<StoredStamp>)> = find.load(connection).await?;
-    let found = found
-        .into_iter()
-        .map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
-    let mut found: HashMap<_, _> = found.collect();
-    for (place, new) in others {
-        let answer = match found.remove(&new.id) {
-            Some((true, stored)) => replay(stored, new.request_digest, new.is_id_chosen, || {
-                id_conflict(new.id)
-            }),
-            _ => Err(no_workflow(new.workflow_id.unwrap_or_default())),
+    async fn insert(
+        connection: &mut AsyncPgConnection,
+        round: &[Placed<'_, Scoped<NewStamp>>],
+    ) -> QueryResult<Vec<(StampId, DateTime<Utc>)>> {
+        let statement = InsertStamps {
+            id: column(round, |new| new.id),
+            namespace: column(round, |new| new.namespace.as_str()),
+            workflow_id: column(round, |new| new.workflow_id),
+            file_hash: column(round, |new| new.file_hash.as_str()),
+            stamp_data: column(round, |new| &new.stamp_data),
+            request_digest: column(round, |new| new.request_digest),
+            ..InsertStamps::default()
         };
-        answers.push((*place, answer));
+        statement.load(connection).await
     }
-    Ok(())
-}
 
-fn id_conflict(id: StampId) -> Error {
-    Error::IdConflict {
-        resource: Resource::Stamp,
-        field: "id",
-        name: id.to_string(),
+    async fn find(
+        connection: &mut AsyncPgConnection,
+        others: &[Placed<'_, Scoped<NewStamp>>],
+    ) -> QueryResult<Vec<Found<StampId, Stamp>>> {
+        let find = FindStamps {
+            id: column(others, |new| new.id),
+            namespace: column(others, |new| new.namespace.as_str()),
+            workflow_id: column(others, |new| new.workflow_id),
+            ..FindStamps::default()
+        };
+        find.load(connection).await
     }
 }

@@ -7,7 +7,7 @@ use diesel::sql_types::{Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
-use super::{WorkflowSql, replay, workflow_columns};
+use super::{WorkflowSql, workflow_columns};
 use crate::{
     db::{
         DbError,
@@ -18,9 +18,11 @@ use crate::{
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{CorrelationId, TransitionId, WorkflowId},
+    journal::START_EVENT,
     json::JsonObject,
     namespace::Scoped,
-    workflow::model::{ENTITY_TYPE, NewWorkflow, Recorded, START_EVENT, State, Workflow},
+    recorded::{Recorded, replay},
+    workflow::model::{ENTITY_TYPE, NewWorkflow, State, Workflow},
 };
 
 batch_statement! {

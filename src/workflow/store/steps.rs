@@ -1,26 +1,25 @@
 //! Appending steps.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid};
+use diesel::{
+    QueryResult,
+    sql_types::{BigInt, Bool, Bytea, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::BoxFuture;
 
-use super::{StepSql, no_workflow, replay, step_columns};
+use super::{StepSql, no_workflow, step_columns};
 use crate::{
     db::{
-        DbError,
-        batch::Operation,
-        rounds::{Placed, in_order, rounds},
+        append::{Append, Appending, Found},
+        rounds::Placed,
         statement::{batch_statement, column},
     },
     digest::RequestDigest,
-    error::{Error, Resource, Result},
+    error::{Error, Resource},
     id::{StepId, WorkflowId},
     json::JsonObject,
     namespace::Scoped,
-    workflow::model::{NewStep, Recorded, Step, StepStatus},
+    workflow::model::{NewStep, Step, StepStatus},
 };
 
 batch_statement! {
@@ -72,119 +71,72 @@ batch_statement! {
 }
 
 /// Appends steps: the same id with the same content once.
-pub struct RecordSteps;
+pub type RecordSteps = Appending<Steps>;
 
-impl Operation for RecordSteps {
-    type Item = Scoped<NewStep>;
-    type Answer = Recorded<Step>;
+/// Appends steps.
+pub struct Steps;
+
+impl Append for Steps {
+    type New = NewStep;
+    type Row = Step;
+    type Id = StepId;
     type Key = WorkflowId;
+    const OWNER_KEY: &str = "workflow_steps_workflow_id_fkey";
 
-    fn key(item: &Self::Item) -> WorkflowId {
-        item.workflow_id
+    fn key(new: &NewStep) -> WorkflowId {
+        new.workflow_id
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
-        Box::pin(async move {
-            let mut answers = Vec::with_capacity(items.len());
-            for round in rounds(items, |item| [item.id]) {
-                record(connection, &round, &mut answers).await?;
-            }
-            Ok(in_order(answers))
-        })
+    fn identity(new: &NewStep) -> (StepId, bool, RequestDigest) {
+        (new.id, new.is_id_chosen, new.request_digest)
     }
 
-    /// The workflow was deleted between our looking and our writing.
-    fn refusal(item: &Self::Item, error: DbError) -> Error {
-        match error.constraint() {
-            Some("workflow_steps_workflow_id_fkey") => no_workflow(item.workflow_id),
-            _ => error.into(),
+    fn stored(new: &Scoped<NewStep>, created_at: DateTime<Utc>) -> Step {
+        Step::stored(new, &new.namespace, created_at)
+    }
+
+    fn id_conflict(new: &NewStep) -> Error {
+        Error::IdConflict {
+            resource: Resource::Step,
+            field: "id",
+            name: new.id.to_string(),
         }
     }
-}
 
-type Answers = Vec<(usize, Result<Recorded<Step>>)>;
-
-async fn record(
-    connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewStep>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let inserted = insert(connection, round).await?;
-    let inserted: HashMap<_, _> = inserted.into_iter().collect();
-    let mut others = Vec::new();
-    for (place, new) in round {
-        match inserted.get(&new.id) {
-            Some(created_at) => {
-                let row = Step::stored(new, &new.namespace, *created_at);
-                answers.push((*place, Ok(Recorded { row, created: true })));
-            }
-            None => others.push((*place, *new)),
-        }
+    fn no_owner(new: &NewStep) -> Error {
+        no_workflow(new.workflow_id)
     }
-    if !others.is_empty() {
-        answer_others(connection, &others, answers).await?;
-    }
-    Ok(())
-}
 
-async fn insert(
-    connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewStep>>],
-) -> diesel::QueryResult<Vec<(StepId, DateTime<Utc>)>> {
-    let statement = InsertSteps {
-        id: column(round, |new| new.id),
-        namespace: column(round, |new| new.namespace.as_str()),
-        workflow_id: column(round, |new| new.workflow_id),
-        step_name: column(round, |new| new.step_name.as_str()),
-        step_order: column(round, |new| new.step_order),
-        status: column(round, |new| new.status),
-        execution_time_ms: column(round, |new| new.execution_time_ms),
-        step_data: column(round, |new| &new.step_data),
-        error_message: column(round, |new| new.error_message.as_deref()),
-        request_digest: column(round, |new| new.request_digest),
-        ..InsertSteps::default()
-    };
-    statement.load(connection).await
-}
-
-/// A step with the digest of the request that stored it.
-type StoredStep = (Step, Option<RequestDigest>);
-
-async fn answer_others(
-    connection: &mut AsyncPgConnection,
-    others: &[Placed<'_, Scoped<NewStep>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let find = FindSteps {
-        id: column(others, |new| new.id),
-        namespace: column(others, |new| new.namespace.as_str()),
-        workflow_id: column(others, |new| new.workflow_id),
-        ..FindSteps::default()
-    };
-    let found: Vec<(StepId, bool, Option<StoredStep>)> = find.load(connection).await?;
-    let found = found
-        .into_iter()
-        .map(|(id, has_workflow, stored)| (id, (has_workflow, stored)));
-    let mut found: HashMap<_, _> = found.collect();
-    for (place, new) in others {
-        let answer = match found.remove(&new.id) {
-            Some((true, stored)) => replay(stored, new.request_digest, new.is_id_chosen, || {
-                id_conflict(new.id)
-            }),
-            _ => Err(no_workflow(new.workflow_id)),
+    async fn insert(
+        connection: &mut AsyncPgConnection,
+        round: &[Placed<'_, Scoped<NewStep>>],
+    ) -> QueryResult<Vec<(StepId, DateTime<Utc>)>> {
+        let statement = InsertSteps {
+            id: column(round, |new| new.id),
+            namespace: column(round, |new| new.namespace.as_str()),
+            workflow_id: column(round, |new| new.workflow_id),
+            step_name: column(round, |new| new.step_name.as_str()),
+            step_order: column(round, |new| new.step_order),
+            status: column(round, |new| new.status),
+            execution_time_ms: column(round, |new| new.execution_time_ms),
+            step_data: column(round, |new| &new.step_data),
+            error_message: column(round, |new| new.error_message.as_deref()),
+            request_digest: column(round, |new| new.request_digest),
+            ..InsertSteps::default()
         };
-        answers.push((*place, answer));
+        statement.load(connection).await
     }
-    Ok(())
-}
 
-fn id_conflict(id: StepId) -> Error {
-    Error::IdConflict {
-        resource: Resource::Step,
-        field: "id",
-        name: id.to_string(),
+    async fn find(
+        connection: &mut AsyncPgConnection,
+        others: &[Placed<'_, Scoped<NewStep>>],
+    ) -> QueryResult<Vec<Found<StepId, Step>>> {
+        let find = FindSteps {
+            id: column(others, |new| new.id),
+            namespace: column(others, |new| new.namespace.as_str()),
+            workflow_id: column(others, |new| new.workflow_id),
+            ..FindSteps::default()
+        };
+        find.load(connection).await
     }
 }

@@ -17,15 +17,16 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
-use super::{TransitionSql, WorkflowSql, no_workflow, transition_columns, workflow_columns};
+use super::{WorkflowSql, no_workflow, workflow_columns};
 use crate::{
-    db::{DbError, batch::Operation, statement::batch_statement},
+    db::{DbError, batch::Operation, decide::until_decided, statement::batch_statement},
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{TransitionId, WorkflowId},
+    journal::{Transition, TransitionSql, transition_columns},
     json::JsonObject,
     namespace::Scoped,
-    workflow::model::{ENTITY_TYPE, Move, Moved, Transition, Workflow},
+    workflow::model::{ENTITY_TYPE, Move, Moved, Workflow},
 };
 
 batch_statement! {
@@ -103,10 +104,6 @@ batch_statement! {
     SELECT id FROM moved"
 }
 
-/// How often a batch whose workflows others keep moving is decided again. Each
-/// time somebody else got on, so this is far beyond what happens.
-const MAX_ATTEMPTS: usize = 50;
-
 /// Moves workflows by the lifecycle: the same transition_id with the same content once.
 pub struct MoveWorkflows;
 
@@ -123,29 +120,8 @@ impl Operation for MoveWorkflows {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
-        Box::pin(async move {
-            let mut answers: Vec<Result<Moved>> =
-                items.iter().map(|_| Err(Error::Overtaken)).collect();
-            let mut open: Vec<usize> = (0..items.len()).collect();
-            for _ in 0..MAX_ATTEMPTS {
-                let batch: Vec<_> = open
-                    .iter()
-                    .filter_map(|place| items.get(*place).copied())
-                    .collect();
-                let decided = attempt(connection, &batch).await?;
-                let mut overtaken = Vec::new();
-                for (place, answer) in open.into_iter().zip(decided) {
-                    match (answer, answers.get_mut(place)) {
-                        (Some(answer), Some(slot)) => *slot = answer,
-                        _ => overtaken.push(place),
-                    }
-                }
-                open = overtaken;
-                if open.is_empty() {
-                    break;
-                }
-            }
-            Ok(answers)
+        until_decided(connection, items, |connection, items| {
+            Box::pin(attempt(connection, items))
         })
     }
 

@@ -1,0 +1,142 @@
+//! Rows that are only ever appended: the same id with the same content once.
+
+use std::{collections::HashMap, hash::Hash, marker::PhantomData};
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use futures_util::future::BoxFuture;
+
+use super::{
+    DbError,
+    batch::Operation,
+    rounds::{Placed, in_order, rounds},
+};
+use crate::{
+    digest::RequestDigest,
+    error::{Error, Result},
+    namespace::Scoped,
+    recorded::{Recorded, replay},
+};
+
+/// A row as it is stored, with the digest of the request that stored it.
+pub type Stored<T> = (T, Option<RequestDigest>);
+
+/// Why a row was not inserted: its id, whether the row that it belongs to is
+/// there, and what is stored under its id.
+pub type Found<I, R> = (I, bool, Option<Stored<R>>);
+
+/// A kind of row that is appended.
+pub trait Append: Send + Sync + 'static {
+    /// A row to append.
+    type New: Send + Sync + 'static;
+    /// The row as it is stored.
+    type Row: Send + 'static;
+    /// Names a row.
+    type Id: Copy + Eq + Hash + Send + Sync;
+    /// What rows have in common that are appended in their order.
+    type Key: Hash;
+    /// The foreign key to the row that a row belongs to.
+    const OWNER_KEY: &str;
+
+    /// The key of a row.
+    fn key(new: &Self::New) -> Self::Key;
+    /// The id of a row, whether the caller chose it, and the digest of its request.
+    fn identity(new: &Self::New) -> (Self::Id, bool, RequestDigest);
+    /// The row that a new one became.
+    fn stored(new: &Scoped<Self::New>, created_at: DateTime<Utc>) -> Self::Row;
+    /// The id is taken.
+    fn id_conflict(new: &Self::New) -> Error;
+    /// The row that it belongs to is not there.
+    fn no_owner(new: &Self::New) -> Error;
+
+    /// Inserts those whose id is free and whose owner is there; answers which.
+    fn insert(
+        connection: &mut AsyncPgConnection,
+        round: &[Placed<'_, Scoped<Self::New>>],
+    ) -> impl Future<Output = QueryResult<Vec<(Self::Id, DateTime<Utc>)>>> + Send;
+
+    /// Finds out why others were not inserted.
+    fn find(
+        connection: &mut AsyncPgConnection,
+        others: &[Placed<'_, Scoped<Self::New>>],
+    ) -> impl Future<Output = QueryResult<Vec<Found<Self::Id, Self::Row>>>> + Send;
+}
+
+/// Appends rows of a kind.
+pub struct Appending<A>(PhantomData<A>);
+
+impl<A: Append> Operation for Appending<A> {
+    type Item = Scoped<A::New>;
+    type Answer = Recorded<A::Row>;
+    type Key = A::Key;
+
+    fn key(item: &Self::Item) -> A::Key {
+        A::key(item)
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(items.len());
+            for round in rounds(items, |item| [A::identity(item).0]) {
+                append::<A>(connection, &round, &mut answers).await?;
+            }
+            Ok(in_order(answers))
+        })
+    }
+
+    /// The owner was deleted between our looking and our writing.
+    fn refusal(item: &Self::Item, error: DbError) -> Error {
+        match error.constraint() {
+            Some(constraint) if constraint == A::OWNER_KEY => A::no_owner(item),
+            _ => error.into(),
+        }
+    }
+}
+
+type Answers<R> = Vec<(usize, Result<Recorded<R>>)>;
+
+async fn append<A: Append>(
+    connection: &mut AsyncPgConnection,
+    round: &[Placed<'_, Scoped<A::New>>],
+    answers: &mut Answers<A::Row>,
+) -> QueryResult<()> {
+    let inserted = A::insert(connection, round).await?;
+    let inserted: HashMap<_, _> = inserted.into_iter().collect();
+    let mut others = Vec::new();
+    for (place, new) in round {
+        match inserted.get(&A::identity(new).0) {
+            Some(created_at) => {
+                let row = A::stored(new, *created_at);
+                answers.push((*place, Ok(Recorded { row, created: true })));
+            }
+            None => others.push((*place, *new)),
+        }
+    }
+    if !others.is_empty() {
+        answer_others::<A>(connection, &others, answers).await?;
+    }
+    Ok(())
+}
+
+async fn answer_others<A: Append>(
+    connection: &mut AsyncPgConnection,
+    others: &[Placed<'_, Scoped<A::New>>],
+    answers: &mut Answers<A::Row>,
+) -> QueryResult<()> {
+    let found = A::find(connection, others).await?.into_iter();
+    let found = found.map(|(id, has_owner, stored)| (id, (has_owner, stored)));
+    let mut found: HashMap<_, _> = found.collect();
+    for (place, new) in others {
+        let (id, is_id_chosen, digest) = A::identity(new);
+        let answer = match found.remove(&id) {
+            Some((true, stored)) => replay(stored, digest, is_id_chosen, || A::id_conflict(new)),
+            _ => Err(A::no_owner(new)),
+        };
+        answers.push((*place, answer));
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! What a call that stores a row answers, be it the first or a retry.
+
+use crate::{
+    digest::RequestDigest,
+    error::{Error, Result},
+};
+
+/// A row, and who stored it.
+#[derive(Debug)]
+pub struct Recorded<T> {
+    /// The row as it is stored.
+    pub row: T,
+    /// Whether this call stored it, or an earlier one had.
+    pub created: bool,
+}
+
+/// What an append answers whose row was not inserted: the row that was there
+/// before, if the same request stored it. Under an id that we made for this very
+/// call it was this very call, in a try whose answer was lost.
+///
+/// # Errors
+/// The conflict, if another request stored it.
+pub fn replay<T>(
+    stored: Option<(T, Option<RequestDigest>)>,
+    digest: RequestDigest,
+    is_id_chosen: bool,
+    conflict: impl FnOnce() -> Error,
+) -> Result<Recorded<T>> {
+    match stored {
+        Some((row, stored)) if stored == Some(digest) => Ok(Recorded {
+            row,
+            created: !is_id_chosen,
+        }),
+        _ => Err(conflict()),
+    }
+}

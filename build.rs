@@ -4,7 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: &[&str] = &["bridgebook/v1/workflow_service.proto"];
+const FILES: &[&str] = &[
+    "bridgebook/v1/workflow_service.proto",
+    "bridgebook/v1/fsm_service.proto",
+    "bridgebook/v1/bridge_state_service.proto",
+    "bridgebook/v1/registry_service.proto",
+    "bridgebook/v1/admin_service.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -89,7 +89,8 @@ pub async fn wait_until_serving(channel: &Channel) {
 pub fn tenant_on(channel: Channel) -> Tenant {
     Tenant {
         namespace: format!("tenant-{}", new_id()),
-        client: WorkflowServiceClient::new(channel),
+        client: WorkflowServiceClient::new(channel.clone()),
+        channel,
     }
 }
 
@@ -97,6 +98,7 @@ pub fn tenant_on(channel: Channel) -> Tenant {
 #[derive(Clone)]
 pub struct Tenant {
     pub namespace: String,
+    pub channel: Channel,
     pub client: WorkflowServiceClient<Channel>,
 }
 

@@ -68,4 +68,10 @@ id_type! {
     StampId;
     /// Names a row of the journal (`fsm_transitions.id`).
     TransitionId;
+    /// The caller's own name for an entity (`fsm_entities.entity_id`).
+    EntityId;
+    /// Names a bridge (`bridge_states.bridge_id`).
+    BridgeId;
+    /// Names a batch of a bridge (`bridge_batches.batch_id`).
+    BatchId;
 }

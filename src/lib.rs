@@ -12,6 +12,7 @@ pub mod db;
 pub mod digest;
 pub mod embedded;
 pub mod error;
+pub mod fsm;
 pub mod health;
 pub mod id;
 pub mod items;

@@ -15,8 +15,14 @@ use crate::{
     db::{Database, migrations},
     embedded::{self, Embedded},
     error::chain,
+    fsm::service::Fsm,
     health,
-    proto::{self, v1::workflow_service_server::WorkflowServiceServer},
+    proto::{
+        self,
+        v1::{
+            fsm_service_server::FsmServiceServer, workflow_service_server::WorkflowServiceServer,
+        },
+    },
     request::CallLayer,
     workflow::service::Workflows,
 };
@@ -168,6 +174,7 @@ pub async fn run(
         .add_service(reflection()?.build_v1()?)
         .add_service(reflection()?.build_v1alpha()?)
         .add_service(WorkflowServiceServer::new(Workflows::new(database.clone())))
+        .add_service(FsmServiceServer::new(Fsm::new(database.clone())))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             // Dropped or sent: either way it is time.

@@ -42,6 +42,53 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+
+    /// Where each entity of the user's own is now.
+    fsm_entities (namespace, entity_type, entity_id) {
+        /// The tenant that the entity belongs to.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// What kind of entity it is.
+        #[max_length = 100]
+        entity_type -> Varchar,
+        /// The caller's own name for it.
+        entity_id -> Uuid,
+        /// The state that it is in.
+        #[max_length = 50]
+        current_state -> Varchar,
+        /// How many moves it has made.
+        revision -> Int8,
+        /// When it made its last move, which is when the row was last changed.
+        state_since -> Timestamptz,
+        /// When it made its first move.
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    /// Which moves entities of a type may make; a row per version, the highest is current.
+    fsm_machines (namespace, entity_type, version) {
+        /// The tenant that the machine belongs to.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// The entities that it moves.
+        #[max_length = 100]
+        entity_type -> Varchar,
+        /// Counts the definitions of the machine, from 1.
+        version -> Int4,
+        /// initial_state, terminal_states, and moves with from_state, transition_event and to_state.
+        definition -> Jsonb,
+        /// Digest of the definition; the same definition has the same.
+        definition_digest -> Bytea,
+        /// When the row was inserted.
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
     use super::sql_types::Xid8;
 
     /// The journal: one row per state change of any entity; appended, never changed.
@@ -211,6 +258,8 @@ diesel::joinable!(workflow_steps -> workflow_executions (workflow_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     bridge_states,
+    fsm_entities,
+    fsm_machines,
     fsm_transitions,
     metadata_stamps,
     node_registrations,

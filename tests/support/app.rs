@@ -1,6 +1,6 @@
 //! The service, in this process, on a schema of its own.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bridgebook::{
     config::{Config, DatabaseSource},
@@ -18,7 +18,7 @@ use super::{Schema, eventually, new_id};
 
 /// The service and its schema. It is taken down when the value is dropped.
 pub struct App {
-    pub schema: Schema,
+    pub schema: Arc<Schema>,
     pub address: SocketAddr,
     pub channel: Channel,
     _stop: oneshot::Sender<()>,
@@ -27,7 +27,15 @@ pub struct App {
 impl App {
     /// Starts the service, and waits until it is SERVING.
     pub async fn start() -> App {
-        let schema = Schema::create().await;
+        App::on(Arc::new(Schema::create().await)).await
+    }
+
+    /// Starts another service on the same schema.
+    pub async fn replica(&self) -> App {
+        App::on(Arc::clone(&self.schema)).await
+    }
+
+    async fn on(schema: Arc<Schema>) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,0 +1,4 @@
+DROP INDEX idx_fsm_transitions_namespace_entity_type_created_at_seq;
+DROP INDEX idx_fsm_transitions_namespace_entity_created_at_seq;
+DROP TABLE fsm_entities;
+DROP TABLE fsm_machines;

@@ -1,0 +1,133 @@
+//! The journal: "Common Query 3", and what can be counted of it.
+
+use diesel::{
+    pg::data_types::PgInterval,
+    prelude::*,
+    sql_types::{BigInt, Double, Interval, Nullable, Record, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use crate::{
+    db::{DbError, Query, schema::fsm_transitions},
+    error::Result,
+    fsm::model::{StatsFilter, TransitionFilter, TransitionStats},
+    journal::Transition,
+    namespace::Scoped,
+    page::{Page, collect},
+};
+
+/// Lists moves by their time.
+impl Query for Scoped<TransitionFilter> {
+    type Answer = Page<(Transition, i64)>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        read(connection, self).await.map(Ok)
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+async fn read(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<TransitionFilter>,
+) -> Result<Page<(Transition, i64)>, DbError> {
+    let mut query = fsm_transitions::table
+        .filter(fsm_transitions::namespace.eq(&filter.namespace))
+        .filter(fsm_transitions::entity_type.eq(&filter.entity_type))
+        .select((Transition::as_select(), fsm_transitions::seq))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if let Some(id) = filter.entity_id {
+        query = query.filter(fsm_transitions::entity_id.eq(id.0));
+    }
+    if let Some(event) = &filter.transition_event {
+        query = query.filter(fsm_transitions::transition_event.eq(event));
+    }
+    if let Some(state) = &filter.from_state {
+        query = query.filter(fsm_transitions::from_state.eq(state));
+    }
+    if let Some(state) = &filter.to_state {
+        query = query.filter(fsm_transitions::to_state.eq(state));
+    }
+    if let Some(time) = filter.created_after {
+        query = query.filter(fsm_transitions::created_at.gt(time));
+    }
+    if let Some(time) = filter.created_before {
+        query = query.filter(fsm_transitions::created_at.lt(time));
+    }
+    let row = (fsm_transitions::created_at, fsm_transitions::seq);
+    let row = row.into_sql::<Record<(Timestamptz, BigInt)>>();
+    query = match (filter.is_newest_first, filter.page.after) {
+        (false, Some(after)) => query.filter(row.gt(after)),
+        (true, Some(after)) => query.filter(row.lt(after)),
+        (_, None) => query,
+    };
+    let (time, seq) = (fsm_transitions::created_at, fsm_transitions::seq);
+    query = match filter.is_newest_first {
+        false => query.order((time.asc(), seq.asc())),
+        true => query.order((time.desc(), seq.desc())),
+    };
+    Ok(collect(query.load_stream(connection).await?, &filter.page).await?)
+}
+
+/// Counts the moves of a window. How long an entity had been where it was is
+/// told by the move before, be it in the window or not.
+const STATS: &str = "
+    SELECT t.from_state, t.to_state, count(*) AS transition_count,
+           (extract(epoch FROM avg(t.created_at - before.created_at)) * 1000)::double precision
+               AS mean_time_in_state_ms
+      FROM fsm_transitions t
+      LEFT JOIN LATERAL (
+           SELECT b.created_at FROM fsm_transitions b
+            WHERE t.from_state IS NOT NULL
+              AND b.namespace = t.namespace AND b.entity_type = t.entity_type
+              AND b.entity_id = t.entity_id AND (b.created_at, b.seq) < (t.created_at, t.seq)
+            ORDER BY b.created_at DESC, b.seq DESC LIMIT 1) before ON true
+     WHERE t.namespace = $1 AND t.entity_type = $2 AND t.created_at > now() - $3
+       AND ($4 IS NULL OR t.entity_id = $4)
+     GROUP BY t.from_state, t.to_state
+     ORDER BY transition_count DESC, t.from_state NULLS FIRST, t.to_state
+     LIMIT 1000";
+
+#[derive(QueryableByName)]
+struct StatsRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    from_state: Option<String>,
+    #[diesel(sql_type = Text)]
+    to_state: String,
+    #[diesel(sql_type = BigInt)]
+    transition_count: i64,
+    #[diesel(sql_type = Nullable<Double>)]
+    mean_time_in_state_ms: Option<f64>,
+}
+
+/// Counts moves by the states that they lead from and to.
+impl Query for Scoped<StatsFilter> {
+    type Answer = Vec<TransitionStats>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let within = PgInterval::from_microseconds(self.created_within_micros);
+        let rows: Vec<StatsRow> = diesel::sql_query(STATS)
+            .bind::<Text, _>(&self.namespace)
+            .bind::<Text, _>(&self.entity_type)
+            .bind::<Interval, _>(within)
+            .bind::<Nullable<Uuid>, _>(self.entity_id.map(|id| id.0))
+            .load(connection)
+            .await?;
+        let rows = rows.into_iter().map(|row| TransitionStats {
+            from_state: row.from_state,
+            to_state: row.to_state,
+            transition_count: row.transition_count,
+            mean_time_in_state_ms: row.mean_time_in_state_ms,
+        });
+        Ok(Ok(rows.collect()))
+    }
+}

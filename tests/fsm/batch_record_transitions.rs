@@ -1,0 +1,144 @@
+use bridgebook::proto::v1::{
+    BatchRecordTransitionsRequest, NewTransition, RecordTransitionResponse,
+    record_transition_result::Result as Item,
+};
+use tonic::Code;
+
+use super::{client, get, order_machine, put, record, states, transition};
+use crate::support::{App, Failure, Tenant, failure, new_id};
+
+async fn batch(
+    tenant: &Tenant,
+    transitions: Vec<NewTransition>,
+) -> Vec<Result<RecordTransitionResponse, i32>> {
+    let request = BatchRecordTransitionsRequest {
+        namespace: tenant.namespace.clone(),
+        transitions,
+    };
+    let answer = client(tenant)
+        .batch_record_transitions(request)
+        .await
+        .unwrap();
+    let results = answer.into_inner().results.into_iter();
+    results
+        .map(|it| match it.result.unwrap() {
+            Item::Response(response) => Ok(response),
+            Item::Error(status) => Err(status.code),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn moves_of_one_entity_are_made_in_their_order() {
+    let (_app, tenant) = App::with_tenant().await;
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let orders = [new_id(), new_id()];
+    let moves = [("create", "NEW"), ("pay", ""), ("ship", "")];
+    let moves = moves
+        .iter()
+        .flat_map(|(event, to)| orders.iter().map(|order| transition(order, event, to)));
+    let answers = batch(&tenant, moves.collect()).await;
+    let revisions: Vec<_> = answers
+        .into_iter()
+        .map(|it| it.unwrap().entity.unwrap().revision)
+        .collect();
+    assert_eq!(revisions, [1, 1, 2, 2, 3, 3]);
+    for order in &orders {
+        assert_eq!(states(&tenant, order).await, ["NEW", "PAID", "SHIPPED"]);
+        assert_eq!(
+            get(&tenant, order).await.unwrap().entity.unwrap().revision,
+            3
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_item_stands_for_itself() {
+    let (app, tenant) = App::with_tenant().await;
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let taken = NewTransition {
+        transition_id: new_id(),
+        ..transition(&new_id(), "create", "NEW")
+    };
+    record(&app.tenant(), taken.clone()).await.unwrap();
+    let order = new_id();
+    let answers = batch(
+        &tenant,
+        vec![
+            transition(&order, "create", "NEW"),
+            transition(&order, "ship", ""),
+            transition("not a UUID", "create", "NEW"),
+            taken,
+            transition(&order, "pay", ""),
+            NewTransition {
+                from_state: Some("NEW".into()),
+                ..transition(&order, "ship", "")
+            },
+        ],
+    )
+    .await;
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|it| it.as_ref().err().copied().map(Code::from))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            None,
+            Some(Code::FailedPrecondition),
+            Some(Code::InvalidArgument),
+            Some(Code::AlreadyExists),
+            None,
+            Some(Code::Aborted)
+        ]
+    );
+    assert_eq!(states(&tenant, &order).await, ["NEW", "PAID"]);
+}
+
+#[tokio::test]
+async fn one_transition_id_in_one_batch_is_one_move() {
+    let (_app, tenant) = App::with_tenant().await;
+    let wanted = NewTransition {
+        transition_id: new_id(),
+        ..transition(&new_id(), "create", "NEW")
+    };
+    let other = NewTransition {
+        entity_id: new_id(),
+        ..wanted.clone()
+    };
+    let answers = batch(&tenant, vec![wanted.clone(), wanted.clone(), other]).await;
+    let applied: Vec<_> = answers
+        .iter()
+        .map(|it| it.as_ref().map(|it| it.applied))
+        .collect();
+    assert_eq!(applied[..2], [Ok(true), Ok(false)]);
+    // The other entity may be in another worker's share, but never gets the id too.
+    assert_eq!(applied[2], Err(&Code::AlreadyExists.into()));
+    assert_eq!(states(&tenant, &wanted.entity_id).await, ["NEW"]);
+}
+
+#[tokio::test]
+async fn a_thousand_moves_are_made_and_one_more_is_too_many() {
+    let (app, tenant) = App::with_tenant().await;
+    let moves = |count| {
+        (0..count)
+            .map(|_| transition(&new_id(), "create", "NEW"))
+            .collect()
+    };
+    let answers = batch(&tenant, moves(1000)).await;
+    assert_eq!(answers.iter().filter(|it| it.is_ok()).count(), 1000);
+    for count in [0, 1001] {
+        let request = BatchRecordTransitionsRequest {
+            namespace: tenant.namespace.clone(),
+            transitions: moves(count),
+        };
+        let failed = failure(client(&tenant).batch_record_transitions(request).await);
+        assert_eq!(failed, Failure::invalid(&["transitions"]));
+    }
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM fsm_transitions")
+            .await,
+        1000
+    );
+}

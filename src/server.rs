@@ -11,6 +11,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    bridge_state::service::BridgeStates,
     config::{Config, DatabaseSource},
     db::{Database, migrations},
     embedded::{self, Embedded},
@@ -20,6 +21,7 @@ use crate::{
     proto::{
         self,
         v1::{
+            bridge_state_service_server::BridgeStateServiceServer,
             fsm_service_server::FsmServiceServer, workflow_service_server::WorkflowServiceServer,
         },
     },
@@ -175,6 +177,9 @@ pub async fn run(
         .add_service(reflection()?.build_v1alpha()?)
         .add_service(WorkflowServiceServer::new(Workflows::new(database.clone())))
         .add_service(FsmServiceServer::new(Fsm::new(database.clone())))
+        .add_service(BridgeStateServiceServer::new(BridgeStates::new(
+            database.clone(),
+        )))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             // Dropped or sent: either way it is time.

@@ -9,6 +9,7 @@
     reason = "a test that fails is a test that panics"
 )]
 
+mod bridge_state;
 mod fsm;
 mod service;
 mod support;

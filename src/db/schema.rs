@@ -15,6 +15,29 @@ pub mod sql_types {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// Which aggregation batches were applied; gone with their bridge.
+    bridge_batches (namespace, bridge_id, batch_id) {
+        /// The tenant that the bridge belongs to.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// The bridge that the batch was added to.
+        bridge_id -> Uuid,
+        /// The caller's own name for the batch.
+        batch_id -> Uuid,
+        /// What it added to total_workflows_processed.
+        workflows_processed -> Int8,
+        /// What it added to total_items_aggregated.
+        items_aggregated -> Int8,
+        /// Digest of the request; a retry has the same.
+        request_digest -> Bytea,
+        /// When the row was inserted.
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// What each reducer has aggregated so far.
     bridge_states (bridge_id) {
         /// Primary key: the reducer.
@@ -37,6 +60,10 @@ diesel::table! {
         created_at -> Timestamptz,
         /// When the row was last changed.
         updated_at -> Timestamptz,
+        /// Counts the changes of the row, from 1.
+        revision -> Int8,
+        /// Digest of the request that made this revision; a retry has the same.
+        request_digest -> Nullable<Bytea>,
     }
 }
 
@@ -257,6 +284,7 @@ diesel::joinable!(metadata_stamps -> workflow_executions (workflow_id));
 diesel::joinable!(workflow_steps -> workflow_executions (workflow_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    bridge_batches,
     bridge_states,
     fsm_entities,
     fsm_machines,

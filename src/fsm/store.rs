@@ -10,8 +10,8 @@ mod record;
 use diesel::{Selectable, dsl::SqlTypeOf, pg::Pg};
 
 pub use entities::GetEntities;
-pub(crate) use machines::machine_columns;
 pub use machines::{DeleteMachines, MachineSql, Machines};
+pub(crate) use machines::{machine_columns, outdated_machines};
 pub use put::PutMachines;
 pub use record::RecordTransitions;
 

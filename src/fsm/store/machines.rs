@@ -24,6 +24,24 @@ macro_rules! machine_columns {
 
 pub(crate) use machine_columns;
 
+/// The common table `outdated`, which tells whether a machine that the items were
+/// decided by is not current any more.
+macro_rules! outdated_machines {
+    () => {
+        "outdated AS (
+            SELECT EXISTS (
+                SELECT FROM item
+                 WHERE item.checks_machine
+                   AND item.machine_digest IS DISTINCT FROM (
+                       SELECT m.definition_digest FROM fsm_machines m
+                        WHERE m.namespace = item.namespace AND m.entity_type = item.entity_type
+                        ORDER BY m.version DESC LIMIT 1)) AS is_outdated
+        )"
+    };
+}
+
+pub(crate) use outdated_machines;
+
 /// The types of [`Machine`]'s columns.
 pub type MachineSql = SqlTypeOf<<Machine as Selectable<Pg>>::SelectExpression>;
 

@@ -10,7 +10,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
-use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns};
+use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns, outdated_machines};
 use crate::{
     db::{
         DbError,
@@ -85,15 +85,7 @@ batch_statement! {
         machine_digest: Option<RequestDigest> => Nullable<Bytea>,
     }
     returns BigInt;
-    ", outdated AS (
-        SELECT EXISTS (
-            SELECT FROM item
-             WHERE item.checks_machine
-               AND item.machine_digest IS DISTINCT FROM (
-                   SELECT m.definition_digest FROM fsm_machines m
-                    WHERE m.namespace = item.namespace AND m.entity_type = item.entity_type
-                    ORDER BY m.version DESC LIMIT 1)) AS is_outdated
-    ), inserted AS (
+    concat!(", ", outdated_machines!(), ", inserted AS (
         INSERT INTO fsm_entities
             (namespace, entity_type, entity_id, current_state, revision, state_since, created_at)
         SELECT namespace, entity_type, entity_id, to_state, new_revision, moved_at, moved_at
@@ -125,7 +117,7 @@ batch_statement! {
           FROM written
          ORDER BY ordinality DESC
     )
-    SELECT ordinality FROM written WHERE is_last"
+    SELECT ordinality FROM written WHERE is_last")
 }
 
 /// Moves entities: the same transition_id with the same content once.

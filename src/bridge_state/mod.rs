@@ -1,0 +1,6 @@
+//! What reducers have aggregated.
+
+mod convert;
+pub mod model;
+pub mod service;
+mod store;

@@ -1,0 +1,404 @@
+//! Changing bridges: see `db::decide`.
+//!
+//! Totals that are set and batches that are added are one operation, because
+//! both change the same rows: whatever is asked of one bridge is done in the
+//! order in which it came.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::{BridgeSql, bridge_columns};
+use crate::{
+    bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, Totals},
+    db::{
+        DbError,
+        batch::Operation,
+        decide::{Decided, until_decided},
+        statement::batch_statement,
+    },
+    digest::RequestDigest,
+    error::{Error, Resource, Result},
+    fsm::{
+        model::Machine,
+        store::{MachineSql, Machines, machine_columns, outdated_machines},
+    },
+    id::{BatchId, BridgeId, TransitionId},
+    journal::Transition,
+    json::JsonObject,
+    namespace::Scoped,
+};
+
+batch_statement! {
+    /// Reads bridges at the database's present, each with the version of its
+    /// row and, if the item is a batch that was added before, the digest of that
+    /// request, and with the first item of each namespace its current machine.
+    ///
+    /// Bridges are looked for beyond the namespace, because their key reaches
+    /// beyond it; [`Plan::decide`] tells those of other tenants from one's own,
+    /// and they are never answered.
+    struct ReadBridges<'a> {
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+        bridge_id: BridgeId => Uuid,
+        batch_id: Option<BatchId> => Nullable<Uuid>,
+        reads_machine: bool => Bool,
+    }
+    returns (
+        BigInt, Timestamptz, Nullable<BigInt>, Nullable<BridgeSql>, Nullable<Bytea>, Nullable<MachineSql>,
+    );
+    concat!(
+        " SELECT item.ordinality, now(), b.xmin::text::bigint, ", bridge_columns!(), ",
+                 batch.request_digest, ", machine_columns!(), "
+            FROM item
+            LEFT JOIN LATERAL (
+                 SELECT b.xmin, b.* FROM bridge_states b
+                  WHERE b.bridge_id = item.bridge_id LIMIT 1) b ON true
+            LEFT JOIN LATERAL (
+                 SELECT b.request_digest FROM bridge_batches b
+                  WHERE b.namespace = item.namespace AND b.bridge_id = item.bridge_id
+                    AND b.batch_id = item.batch_id
+                  LIMIT 1) batch ON true
+            LEFT JOIN LATERAL (
+                 SELECT * FROM fsm_machines m
+                  WHERE item.reads_machine
+                    AND m.namespace = item.namespace AND m.entity_type = item.entity_type
+                  ORDER BY m.version DESC LIMIT 1) m ON true"
+    )
+}
+
+batch_statement! {
+    /// Changes bridges, notes their batches and journals their moves, but of
+    /// none whose row is not the version that was read, and of none at all if a
+    /// machine is not current any more. An item is one change; the last one of
+    /// a bridge carries what becomes of its row. A document that does not change is NULL.
+    struct WriteBridges<'a> {
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+        bridge_id: BridgeId => Uuid,
+        changed_at: DateTime<Utc> => Timestamptz,
+        request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        batch_id: Option<BatchId> => Nullable<Uuid>,
+        workflows_processed: i64 => BigInt,
+        items_aggregated: i64 => BigInt,
+        transition_id: Option<TransitionId> => Nullable<Uuid>,
+        from_state: Option<&'a str> => Nullable<Text>,
+        to_state: Option<&'a str> => Nullable<Text>,
+        transition_event: Option<&'a str> => Nullable<Text>,
+        is_last: bool => Bool,
+        version: Option<i64> => Nullable<BigInt>,
+        total_workflows_processed: i64 => BigInt,
+        total_items_aggregated: i64 => BigInt,
+        aggregation_metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
+        current_fsm_state: &'a str => Text,
+        last_aggregation_timestamp: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        revision: i64 => BigInt,
+        checks_machine: bool => Bool,
+        machine_digest: Option<RequestDigest> => Nullable<Bytea>,
+    }
+    returns Uuid;
+    concat!(", ", outdated_machines!(), ", inserted AS (
+        INSERT INTO bridge_states
+            (bridge_id, namespace, total_workflows_processed, total_items_aggregated,
+             aggregation_metadata, current_fsm_state, last_aggregation_timestamp, created_at,
+             updated_at, revision, request_digest)
+        SELECT bridge_id, namespace, total_workflows_processed, total_items_aggregated,
+               coalesce(aggregation_metadata, '{}'), current_fsm_state, last_aggregation_timestamp,
+               changed_at, changed_at, revision, request_digest
+          FROM item
+         WHERE is_last AND version IS NULL AND NOT (SELECT is_outdated FROM outdated)
+            ON CONFLICT ON CONSTRAINT bridge_states_pkey DO NOTHING
+        RETURNING bridge_id
+    ), updated AS (
+        UPDATE bridge_states b
+           SET total_workflows_processed = item.total_workflows_processed,
+               total_items_aggregated = item.total_items_aggregated,
+               aggregation_metadata = coalesce(item.aggregation_metadata, b.aggregation_metadata),
+               current_fsm_state = item.current_fsm_state,
+               last_aggregation_timestamp = item.last_aggregation_timestamp,
+               updated_at = item.changed_at, revision = item.revision,
+               request_digest = item.request_digest
+          FROM item
+         WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
+           AND item.is_last AND b.xmin = item.version::text::xid
+           AND NOT (SELECT is_outdated FROM outdated)
+        RETURNING b.bridge_id
+    ), changed AS (
+        SELECT * FROM inserted UNION ALL SELECT * FROM updated
+    ), written AS (
+        SELECT item.* FROM item
+         -- IS TRUE: looked up in a hash table, not joined.
+         WHERE (item.bridge_id IN (SELECT bridge_id FROM changed)) IS TRUE
+    ), noted AS (
+        INSERT INTO bridge_batches
+            (namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest)
+        SELECT namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest
+          FROM written
+         WHERE batch_id IS NOT NULL
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             request_digest, created_at)
+        SELECT transition_id, namespace, bridge_id, entity_type, from_state, to_state,
+               transition_event, request_digest, changed_at
+          FROM written
+         WHERE transition_id IS NOT NULL
+         ORDER BY ordinality DESC
+    )
+    SELECT bridge_id FROM changed")
+}
+
+/// Changes bridges: the same batch_id with the same content once.
+pub struct ChangeBridges;
+
+impl Operation for ChangeBridges {
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
+    type Key = BridgeId;
+
+    fn key(item: &Self::Item) -> BridgeId {
+        item.bridge_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Changed>>, DbError>> {
+        until_decided(connection, items, |connection, items| {
+            Box::pin(attempt(connection, items))
+        })
+    }
+}
+
+/// Reads, decides, writes. Answers `None` for those who were overtaken.
+async fn attempt(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<BridgeChange>],
+) -> Result<Decided<Changed>, DbError> {
+    let mut plan = Plan::read(connection, items).await?;
+    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
+    let overtaken = plan.write(connection).await?;
+    let answers = items.iter().zip(answers);
+    let answers =
+        answers.map(|(item, answer)| (!overtaken.contains(&item.bridge_id)).then_some(answer));
+    Ok(answers.collect())
+}
+
+/// What a batch found, and what it is going to write.
+#[derive(Default)]
+struct Plan<'a> {
+    now: DateTime<Utc>,
+    /// The bridges as they are after the changes so far, with the versions of
+    /// their rows; `None` for those that were not there.
+    bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
+    machines: Machines,
+    /// The batches that were added before, and those so far.
+    known: HashMap<(BridgeId, BatchId), RequestDigest>,
+    has_new_metadata: HashSet<BridgeId>,
+    changes: Vec<(&'a Scoped<BridgeChange>, Option<Transition>)>,
+}
+
+type Row = (
+    i64,
+    DateTime<Utc>,
+    Option<i64>,
+    Option<Bridge>,
+    Option<RequestDigest>,
+    Option<Machine>,
+);
+
+impl<'a> Plan<'a> {
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&'a Scoped<BridgeChange>],
+    ) -> QueryResult<Plan<'a>> {
+        let namespaces = items.iter().map(|item| item.namespace.as_str());
+        let kinds = namespaces.clone().map(|namespace| (namespace, ENTITY_TYPE));
+        let read = ReadBridges {
+            namespace: namespaces.collect(),
+            entity_type: kinds.clone().map(|kind| kind.1).collect(),
+            bridge_id: items.iter().map(|item| item.bridge_id).collect(),
+            batch_id: items.iter().map(|item| batch_id(item)).collect(),
+            reads_machine: Machines::firsts(kinds),
+            ..ReadBridges::default()
+        };
+        let rows: Vec<Row> = read.load(connection).await?;
+        let mut plan = Plan::default();
+        for (ordinality, now, version, bridge, known, machine) in rows {
+            plan.now = now;
+            machine
+                .into_iter()
+                .for_each(|machine| plan.machines.add(machine));
+            plan.bridges
+                .extend(bridge.map(|row| (row.bridge_id, (row, version))));
+            let item = usize::try_from(ordinality - 1).ok();
+            let item = item.and_then(|place| items.get(place));
+            if let (Some(item), Some(known)) = (item, known) {
+                let batch = batch_id(item).map(|batch| ((item.bridge_id, batch), known));
+                plan.known.extend(batch);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
+        let id = item.bridge_id;
+        let stored = self.bridges.get(&id);
+        if stored.is_some_and(|(bridge, _)| bridge.namespace != item.namespace.as_str()) {
+            return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
+        }
+        let current = stored.map(|(bridge, _)| bridge);
+        let known = batch_id(item).and_then(|batch| Some((batch, self.known.get(&(id, batch))?)));
+        if let Some((batch, digest)) = known {
+            return match current.filter(|_| *digest == item.request_digest) {
+                Some(bridge) => Ok(unchanged(bridge)),
+                None => Err(taken(Resource::Batch, "batch_id", batch.to_string())),
+            };
+        }
+        let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
+        let machine = machine.map(|machine| &**machine);
+        match (
+            Bridge::after(current, item, machine, &item.namespace, self.now)?,
+            current,
+        ) {
+            (Some((bridge, transition)), _) => Ok(self.note(item, bridge, transition)),
+            (None, Some(bridge)) => Ok(unchanged(bridge)),
+            // Only of a bridge that is there can it be said that it is so already.
+            (None, None) => Err(Error::Overtaken),
+        }
+    }
+
+    fn note(
+        &mut self,
+        item: &'a Scoped<BridgeChange>,
+        bridge: Bridge,
+        transition: Option<Transition>,
+    ) -> Changed {
+        let id = item.bridge_id;
+        let version = self.bridges.get(&id).and_then(|(_, version)| *version);
+        self.bridges.insert(id, (bridge.clone(), version));
+        let batch = batch_id(item).map(|batch| ((id, batch), item.request_digest));
+        self.known.extend(batch);
+        if item.metadata.is_some() {
+            self.has_new_metadata.insert(id);
+        }
+        self.changes.push((item, transition.clone()));
+        Changed {
+            bridge,
+            transition,
+            applied: true,
+        }
+    }
+
+    /// Writes what was decided, and answers which bridges were overtaken.
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
+        if self.changes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let written: Vec<BridgeId> = self.statement().load(connection).await?;
+        let mut overtaken: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
+        for id in written {
+            overtaken.remove(&id);
+        }
+        Ok(overtaken)
+    }
+
+    fn statement(&self) -> WriteBridges<'_> {
+        let mut write = WriteBridges::default();
+        // By bridge, because everybody has to lock rows in the same order. From
+        // the last to the first, so that the first that is seen of a bridge is
+        // its last; the statement turns them round again.
+        let mut changes: Vec<_> = self.changes.iter().collect();
+        changes.sort_by_key(|(item, _)| item.bridge_id);
+        changes.reverse();
+        let mut seen = HashSet::new();
+        for (item, transition) in &changes {
+            let Some((bridge, version)) = self.bridges.get(&item.bridge_id) else {
+                continue;
+            };
+            let is_last = seen.insert(item.bridge_id);
+            write.push_change(item, transition.as_ref());
+            write.changed_at.push(self.now);
+            write.is_last.push(is_last);
+            write.version.push(*version);
+            write
+                .total_workflows_processed
+                .push(bridge.total_workflows_processed);
+            write
+                .total_items_aggregated
+                .push(bridge.total_items_aggregated);
+            let is_new_metadata = is_last && self.has_new_metadata.contains(&item.bridge_id);
+            let metadata = is_new_metadata.then_some(&bridge.aggregation_metadata);
+            write.aggregation_metadata.push(metadata);
+            write.current_fsm_state.push(&bridge.current_fsm_state);
+            write
+                .last_aggregation_timestamp
+                .push(bridge.last_aggregation_timestamp);
+            write.revision.push(bridge.revision);
+            let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
+            write
+                .machine_digest
+                .push(machine.map(|it| it.definition_digest));
+        }
+        write.checks_machine = Machines::firsts(
+            write
+                .namespace
+                .iter()
+                .map(|namespace| (*namespace, ENTITY_TYPE)),
+        );
+        write
+    }
+}
+
+impl<'a> WriteBridges<'a> {
+    fn push_change(&mut self, item: &'a Scoped<BridgeChange>, moved: Option<&'a Transition>) {
+        let (workflows, items) = match &item.totals {
+            Totals::Absolute { .. } => (0, 0),
+            Totals::Batch {
+                workflows, items, ..
+            } => (*workflows, *items),
+        };
+        self.namespace.push(item.namespace.as_str());
+        self.entity_type.push(ENTITY_TYPE);
+        self.bridge_id.push(item.bridge_id);
+        self.request_digest.push(Some(item.request_digest));
+        self.batch_id.push(batch_id(item));
+        self.workflows_processed.push(workflows);
+        self.items_aggregated.push(items);
+        self.transition_id.push(moved.map(|it| it.id));
+        self.from_state
+            .push(moved.and_then(|it| it.from_state.as_deref()));
+        self.to_state.push(moved.map(|it| it.to_state.as_str()));
+        self.transition_event
+            .push(moved.map(|it| it.transition_event.as_str()));
+    }
+}
+
+fn batch_id(item: &BridgeChange) -> Option<BatchId> {
+    match item.totals {
+        Totals::Absolute { .. } => None,
+        Totals::Batch { batch_id, .. } => Some(batch_id),
+    }
+}
+
+fn unchanged(bridge: &Bridge) -> Changed {
+    Changed {
+        bridge: bridge.clone(),
+        transition: None,
+        applied: false,
+    }
+}
+
+fn taken(resource: Resource, field: &'static str, name: String) -> Error {
+    Error::IdConflict {
+        resource,
+        field,
+        name,
+    }
+}

@@ -1,0 +1,108 @@
+use bridgebook::proto::v1::{AccumulateBridgeStateRequest, DeleteBridgeStateRequest};
+use tonic::{Code, Status};
+
+use super::{accumulate, batch, client, get, history, new_bridge, totals};
+use crate::support::{App, Failure, Tenant, failure, new_id};
+
+async fn delete(tenant: &Tenant, bridge_id: &str, allow_missing: bool) -> Result<bool, Status> {
+    let request = DeleteBridgeStateRequest {
+        namespace: tenant.namespace.clone(),
+        bridge_id: bridge_id.into(),
+        allow_missing,
+    };
+    let answer = client(tenant).delete_bridge_state(request).await;
+    answer.map(|answer| answer.into_inner().deleted)
+}
+
+fn no_bridge() -> Failure {
+    Failure::new(Code::NotFound, "BRIDGE_NOT_FOUND")
+}
+
+#[tokio::test]
+async fn a_bridge_goes_with_its_batches_and_its_history_stays() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let request = AccumulateBridgeStateRequest {
+        current_fsm_state: "ACTIVE".into(),
+        ..batch(&tenant, &id, 3)
+    };
+    accumulate(&tenant, request.clone()).await.unwrap();
+    let other = new_bridge(&tenant).await;
+    accumulate(&tenant, batch(&tenant, &other, 1))
+        .await
+        .unwrap();
+    assert!(delete(&tenant, &id, false).await.unwrap());
+    assert_eq!(failure(get(&tenant, &id).await), no_bridge());
+    let moves = [("start", "ACTIVE"), ("delete", "DELETED")];
+    assert_eq!(
+        history(&tenant, &id).await,
+        moves.map(|(event, to)| (event.into(), to.into()))
+    );
+    assert_eq!(
+        app.schema
+            .count("SELECT count(*) FROM bridge_batches")
+            .await,
+        1
+    );
+    // The batch counts again, for a new bridge.
+    assert!(accumulate(&tenant, request).await.unwrap().applied);
+    assert_eq!(totals(&tenant, &id).await, (1, 3));
+    assert_eq!(totals(&tenant, &other).await, (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_ones_own_is_not_found_unless_that_is_fine() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let stranger = app.tenant();
+    assert_eq!(failure(delete(&stranger, &id, false).await), no_bridge());
+    assert!(!delete(&stranger, &id, true).await.unwrap());
+    assert_eq!(
+        failure(delete(&tenant, &new_id(), false).await),
+        no_bridge()
+    );
+    assert!(delete(&tenant, &id, true).await.unwrap());
+    assert!(!delete(&tenant, &id, true).await.unwrap());
+    for bad in ["", "x"] {
+        assert_eq!(
+            failure(delete(&tenant, bad, true).await),
+            Failure::invalid(&["bridge_id"])
+        );
+        assert_eq!(
+            failure(get(&tenant, bad).await),
+            Failure::invalid(&["bridge_id"])
+        );
+    }
+}
+
+/// Batches are added and bridges are deleted at once; whatever bridge is left
+/// counts just the batches that are noted for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_batch_outlives_its_bridge() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.replica().await;
+    let elsewhere = Tenant {
+        channel: other.channel.clone(),
+        ..tenant.clone()
+    };
+    for _ in 0..20 {
+        let id = new_bridge(&tenant).await;
+        let adds = (0..10).map(|_| {
+            let request = AccumulateBridgeStateRequest {
+                current_fsm_state: "ACTIVE".into(),
+                ..batch(&tenant, &id, 1)
+            };
+            accumulate(&tenant, request)
+        });
+        let (_, deleted) = tokio::join!(
+            futures_util::future::join_all(adds),
+            delete(&elsewhere, &id, false)
+        );
+        assert!(deleted.unwrap());
+        let noted = format!("SELECT count(*) FROM bridge_batches WHERE bridge_id = '{id}'");
+        let workflows = get(&tenant, &id)
+            .await
+            .map_or(0, |it| it.total_workflows_processed);
+        assert_eq!(app.schema.count(&noted).await, workflows);
+    }
+}

@@ -5,14 +5,13 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use tokio::{net::lookup_host, time::timeout};
-use tonic::transport::Endpoint;
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_client::HealthClient},
     server::HealthReporter,
 };
 
-use crate::{db::migrations, proto::v1::workflow_service_server};
+use crate::{client, db::migrations, proto::v1::workflow_service_server};
 
 /// How often the database is asked, and how long it has for an answer. Together
 /// they are the longest that a change goes unnoticed: less than 2 s.
@@ -136,9 +135,7 @@ async fn ask(address: &str) -> Result<(), ProbeError> {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .connect()
-        .await?;
+    let channel = client::endpoint(&address.to_string())?.connect().await?;
     let mut client = HealthClient::new(channel);
     let answer = client
         .check(HealthCheckRequest::default())

@@ -6,6 +6,7 @@
 //! request through all of it.
 
 pub mod cli;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod db;

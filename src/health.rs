@@ -5,7 +5,6 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use tokio::{net::lookup_host, time::timeout};
-use tonic::transport::Endpoint;
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_client::HealthClient},
@@ -13,6 +12,7 @@ use tonic_health::{
 };
 
 use crate::{
+    client,
     db::migrations,
     proto::v1::{bridge_state_service_server, fsm_service_server, workflow_service_server},
 };
@@ -144,9 +144,7 @@ async fn ask(address: &str) -> Result<(), ProbeError> {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let channel = Endpoint::from_shared(format!("http://{address}"))?
-        .connect()
-        .await?;
+    let channel = client::endpoint(&address.to_string())?.connect().await?;
     let mut client = HealthClient::new(channel);
     let answer = client
         .check(HealthCheckRequest::default())

@@ -64,7 +64,7 @@ impl Retries {
 
 /// Between half of `pause` and all of it, so that those who failed together do
 /// not come back together.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(()) % 1000;
     pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1000
 }

@@ -1,0 +1,72 @@
+#!/usr/bin/env node
+// Prints how all is: workflows, nodes, and what the bridges of a namespace have counted.
+//
+// With --wait SECONDS it first waits, at most so long, until the bridges have counted every
+// workflow that is completed; its exit status is 1 if they have not.
+
+import { parseArgs } from 'node:util';
+import { Bridgebook, stopSignal, toMilliseconds } from './client.js';
+
+const NODE_TYPES = ['orchestrator', 'reducer', 'registry'];
+const LOOK_AGAIN_MS = 200;
+
+/** Reads everything that the dashboard shows. */
+async function read(book, namespace) {
+  const health = await book.call(book.admin, 'GetSystemHealth', {});
+  const bridges = await book.call(book.bridges, 'GetBridgeStats', { namespace });
+  const discover = (node_type) => book.call(book.registry, 'DiscoverNodes', { namespace, node_type });
+  const found = await Promise.all(NODE_TYPES.map(discover));
+  return { ...health, bridges, found: found.flatMap(({ nodes }) => nodes) };
+}
+
+/** Reads until the bridges have counted every completed workflow, or it is time to give up. */
+async function readWhenCounted(book, namespace, giveUp) {
+  for (;;) {
+    const all = await read(book, namespace);
+    const isCounted = Number(all.workflows.completed) > 0 && all.bridges.total_workflows === all.workflows.completed;
+    if (isCounted || Date.now() >= giveUp || book.stop.aborted) return { all, isCounted };
+    await book.pause(LOOK_AGAIN_MS);
+  }
+}
+
+/** A line of numbers under a name. */
+function line(name, numbers) {
+  const parts = Object.entries(numbers).map(([what, number]) => `${number} ${what}`);
+  return `${name.padEnd(10)} ${parts.join(', ')}`;
+}
+
+function show({ workflows, nodes, bridges, found }) {
+  const { total, completed, failed, in_progress, pending, cancelled } = workflows;
+  console.log(line('workflows', { total, completed, failed, 'in progress': in_progress, pending, cancelled }));
+  const { healthy, degraded, unhealthy, stale } = nodes;
+  console.log(line('nodes', { total: nodes.total, healthy, degraded, unhealthy, stale }));
+  const { bridge_count, total_workflows, total_items } = bridges;
+  console.log(line('bridges', { total: bridge_count, workflows: total_workflows, items: total_items }));
+  for (const node of found) {
+    const ttl = toMilliseconds(node.heartbeat_ttl) / 1_000;
+    console.log(`  ${node.node_type} ${node.node_id} ${node.node_version}, alive for ${ttl} s after each heartbeat`);
+  }
+}
+
+const { values } = parseArgs({
+  options: {
+    address: { type: 'string', default: process.env.BRIDGEBOOK_ADDRESS ?? 'localhost:50051' },
+    namespace: { type: 'string', default: 'demo' },
+    wait: { type: 'string' },
+  },
+});
+const book = new Bridgebook(values.address, stopSignal());
+try {
+  const giveUp = Date.now() + Number(values.wait ?? 0) * 1_000;
+  const { all, isCounted } = await readWhenCounted(book, values.namespace, giveUp);
+  show(all);
+  if (values.wait !== undefined && !isCounted) {
+    console.error('dashboard: the bridges have not counted every completed workflow');
+    process.exitCode = 1;
+  }
+} catch (error) {
+  console.error(`dashboard: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  book.close();
+}

@@ -1,0 +1,47 @@
+// A node's place in the registry: registers it, keeps it alive, and takes it out again.
+
+import { status, toMilliseconds } from './client.js';
+
+const TTL_SECONDS = 30; // How long it counts as alive after a heartbeat.
+
+export class Presence {
+  /** `node` has namespace, node_id, node_type and node_version. */
+  constructor(book, node) {
+    this.book = book;
+    this.node = node;
+  }
+
+  /** Registers, and answers in how many milliseconds the first heartbeat is due. */
+  async register() {
+    const request = { ...this.node, heartbeat_ttl: { seconds: TTL_SECONDS } };
+    const answer = await this.book.call(this.book.registry, 'RegisterNode', request);
+    return toMilliseconds(answer.next_heartbeat_in);
+  }
+
+  /**
+   * Sends heartbeats until it is time to stop, the first one in so many milliseconds. Throws if
+   * the node may not be registered any more.
+   */
+  async beat(due) {
+    const { namespace, node_id } = this.node;
+    for (;;) {
+      await this.book.pause(due);
+      if (this.book.stop.aborted) return;
+      try {
+        const answer = await this.book.call(this.book.registry, 'Heartbeat', { namespace, heartbeat: { node_id } });
+        due = toMilliseconds(answer.next_heartbeat_in);
+      } catch (error) {
+        if (this.book.stop.aborted) return;
+        // Somebody removed the row: the node is still here, so it says so again.
+        if (error.code !== status.NOT_FOUND) throw error;
+        due = await this.register();
+      }
+    }
+  }
+
+  /** Takes the node out of the registry. */
+  async deregister() {
+    const { namespace, node_id } = this.node;
+    await this.book.call(this.book.registry, 'DeregisterNode', { namespace, node_id, allow_missing: true });
+  }
+}

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod fsm;
+
 use std::io::Write;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +34,9 @@ enum Command {
         #[command(flatten)]
         database: DatabaseSettings,
     },
+    /// Look at the state machines of a running service.
+    #[command(subcommand)]
+    Fsm(fsm::Fsm),
     /// Ask a running service for its health; exits with 0 if it is SERVING.
     Health {
         /// The address of the service.
@@ -70,6 +75,12 @@ pub enum CliError {
     /// The service is not healthy.
     #[error("not healthy")]
     Health(#[from] health::ProbeError),
+    /// The service can't be reached.
+    #[error("cannot connect to the service")]
+    Connect(#[from] tonic::transport::Error),
+    /// The service refused.
+    #[error("the service answered {}: {}", .0.code(), .0.message())]
+    Call(Box<tonic::Status>),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
@@ -90,6 +101,7 @@ impl Cli {
         match self.command {
             Command::Serve(settings) => Ok(server::serve(settings.check()?).await?),
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
+            Command::Fsm(command) => command.run().await,
             Command::Health { address } => {
                 health::probe(&address).await?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)

@@ -1,0 +1,48 @@
+//! `bridgebook fsm`: what people want to see of state machines.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+
+use super::CliError;
+use crate::{client, proto::v1::GetMachineRequest};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Fsm {
+    /// Print a machine as a diagram in Mermaid's language.
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The entities that it moves; `workflow` is built in.
+    entity_type: String,
+    /// The tenant whose machine it is.
+    #[arg(long)]
+    namespace: String,
+    /// Which version. Default: the current one.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    version: i32,
+    /// The address of the service.
+    #[arg(long, env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
+    address: String,
+}
+
+impl Fsm {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let Fsm::Show(show) = self;
+        let request = GetMachineRequest {
+            namespace: show.namespace,
+            entity_type: show.entity_type,
+            version: show.version,
+        };
+        let client = client::connect(&show.address).await?;
+        let answer = client.fsm().get_machine(request).await;
+        let answer = answer.map_err(|status| CliError::Call(Box::new(status)))?;
+        Ok(write!(
+            std::io::stdout(),
+            "{}",
+            answer.into_inner().mermaid
+        )?)
+    }
+}

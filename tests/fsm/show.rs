@@ -1,0 +1,45 @@
+//! `bridgebook fsm show`.
+
+use std::process::Output;
+
+use super::{order_machine, put};
+use crate::support::{App, Tenant, bridgebook, stderr};
+
+async fn show(app: &App, tenant: &Tenant, arguments: &[&str]) -> Output {
+    let mut command = bridgebook();
+    command
+        .args(["fsm", "show", "--namespace", &tenant.namespace])
+        .args(["--address", &app.address.to_string()])
+        .args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    output.await.unwrap().expect("it runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_printed_as_a_diagram() {
+    let (app, tenant) = App::with_tenant().await;
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let mut smaller = order_machine(&tenant);
+    smaller.moves.pop();
+    put(&tenant, smaller).await.unwrap();
+    for (arguments, has_it) in [
+        (vec!["order"], false),
+        (vec!["order", "--version", "1"], true),
+    ] {
+        let output = show(&app, &tenant, &arguments).await;
+        assert!(output.status.success(), "{}", stderr(&output));
+        let drawn = String::from_utf8(output.stdout).unwrap();
+        assert!(drawn.starts_with("stateDiagram-v2\n"), "{drawn}");
+        assert_eq!(drawn.contains("PAID --> CANCELLED : cancel"), has_it);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_is_said_and_is_the_exit_status() {
+    let (app, tenant) = App::with_tenant().await;
+    let output = show(&app, &tenant, &["parcel"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("there is no machine with entity_type parcel"));
+    let output = show(&app, &tenant, &[]).await;
+    assert_eq!(output.status.code(), Some(64));
+}

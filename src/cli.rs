@@ -142,12 +142,10 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
         )?,
         Migrate::Status => {
             for migration in migrations::status(url).await? {
-                let state = if migration.is_applied {
-                    "applied"
-                } else {
-                    "pending"
-                };
-                writeln!(out, "{state}  {}", migration.name)?;
+                match migration.applied_at {
+                    Some(at) => writeln!(out, "applied {at:%Y-%m-%d %H:%M:%SZ}  {}", migration.name)?,
+                    None => writeln!(out, "pending {:20}  {}", "", migration.name)?,
+                }
             }
         }
     }

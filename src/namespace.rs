@@ -89,6 +89,23 @@ impl<T> std::ops::Deref for Scoped<T> {
     }
 }
 
+/// Lets a request of an operator in, who is of no tenant. Until there are
+/// credentials, whoever is on this machine is taken for one, and nobody else.
+///
+/// # Errors
+/// [`Error::LoopbackOnly`], and [`Error::InvalidRequest`] with everything that is
+/// wrong with it.
+pub fn admit_operator<R, T>(request: tonic::Request<R>) -> Result<T, Error>
+where
+    T: TryFrom<R, Error = Violations>,
+{
+    let is_local = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+    if !request.remote_addr().is_some_and(is_local) {
+        return Err(Error::LoopbackOnly);
+    }
+    Ok(T::try_from(request.into_inner())?)
+}
+
 /// Lets a request in: finds out for whom it is, and turns it into what it asks for.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    admin::service::Admin,
     bridge_state::service::BridgeStates,
     config::{Config, DatabaseSource},
     db::{Database, migrations},
@@ -21,6 +22,7 @@ use crate::{
     proto::{
         self,
         v1::{
+            admin_service_server::AdminServiceServer,
             bridge_state_service_server::BridgeStateServiceServer,
             fsm_service_server::FsmServiceServer, workflow_service_server::WorkflowServiceServer,
         },
@@ -235,7 +237,7 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
                 let pending = status.map(|migrations| {
                     let pending = migrations
                         .into_iter()
-                        .filter(|migration| !migration.is_applied);
+                        .filter(|migration| migration.applied_at.is_none());
                     pending.map(|migration| migration.name).collect::<Vec<_>>()
                 });
                 match pending {

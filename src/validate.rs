@@ -28,6 +28,9 @@ const MESSAGE_CHARS: usize = 65_536;
 /// 4 KiB an item, and is one statement.
 pub const MAX_BATCH: usize = 1000;
 
+/// The most rows of an answer; each is small.
+pub const MAX_ROWS: i32 = 1000;
+
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -283,6 +286,18 @@ impl Checker {
             self.violation(field, "must not be negative");
         }
         count
+    }
+
+    /// How many rows an answer may have; 0 means `default`, and more than 1000 is
+    /// taken as 1000 (AIP-158).
+    pub fn limit(&mut self, field: &str, limit: i32, default: i32) -> i64 {
+        if limit < 0 {
+            self.violation(field, "must not be negative");
+        }
+        match limit {
+            0 => default.into(),
+            limit => limit.min(MAX_ROWS).into(),
+        }
     }
 
     /// The number of items in a batch.

@@ -7,6 +7,9 @@
 //! changes the same row meanwhile; where another replica does, whoever is
 //! overtaken reads and decides again.
 
+use std::{collections::HashSet, hash::Hash};
+
+use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use futures_util::future::BoxFuture;
 
@@ -17,38 +20,64 @@ use crate::error::{Error, Result};
 /// somebody else got on, so this is far beyond what happens.
 const MAX_ATTEMPTS: usize = 50;
 
-/// What an attempt makes of its items: an answer, or `None` for one that was overtaken.
-pub type Decided<A> = Vec<Option<Result<A>>>;
+/// What a batch found, and what it is going to write.
+pub trait Plan<'a>: Sized + Send + Sync {
+    /// A change that somebody asks for.
+    type Item: Sync + 'a;
+    /// What it answers.
+    type Answer: Send;
+    /// Names a row that items change.
+    type Key: Eq + Hash + Send;
 
-/// Reads, decides and writes items once.
-pub type Attempt<T, A> = for<'a> fn(
-    &'a mut AsyncPgConnection,
-    &'a [&'a T],
-) -> BoxFuture<'a, Result<Decided<A>, DbError>>;
+    /// The row that an item changes.
+    fn key(item: &'a Self::Item) -> Self::Key;
 
-/// Attempts items until none of them is overtaken, and answers each in its place.
-pub fn until_decided<'a, T: Sync, A: Send + 'a>(
+    /// Reads what has to be known.
+    fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&'a Self::Item],
+    ) -> impl Future<Output = QueryResult<Self>> + Send;
+
+    /// Decides one item, after those before it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn decide(&mut self, item: &'a Self::Item) -> Result<Self::Answer>;
+
+    /// Writes what was decided, but nothing about rows that are not as they were
+    /// read; answers which these are.
+    fn write(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
+}
+
+/// Does items by a plan until none of them is overtaken, and answers each in its place.
+pub fn until_decided<'a, P: Plan<'a>>(
     connection: &'a mut AsyncPgConnection,
-    items: &'a [&'a T],
-    attempt: Attempt<T, A>,
-) -> BoxFuture<'a, Result<Vec<Result<A>>, DbError>> {
+    items: &'a [&'a P::Item],
+) -> BoxFuture<'a, Result<Vec<Result<P::Answer>>, DbError>>
+where
+    P::Answer: 'a,
+{
     Box::pin(async move {
-        let mut answers: Vec<Result<A>> = items.iter().map(|_| Err(Error::Overtaken)).collect();
+        let mut answers: Vec<Result<P::Answer>> =
+            items.iter().map(|_| Err(Error::Overtaken)).collect();
         let mut open: Vec<usize> = (0..items.len()).collect();
         for _ in 0..MAX_ATTEMPTS {
-            let batch: Vec<&T> = open
-                .iter()
-                .filter_map(|place| items.get(*place).copied())
-                .collect();
-            let decided = attempt(connection, &batch).await?;
-            let mut overtaken = Vec::new();
-            for (place, answer) in open.into_iter().zip(decided) {
-                match (answer, answers.get_mut(place)) {
-                    (Some(answer), Some(slot)) => *slot = answer,
-                    _ => overtaken.push(place),
+            let batch = open.iter().filter_map(|place| items.get(*place).copied());
+            let batch: Vec<&'a P::Item> = batch.collect();
+            let mut plan = P::read(connection, &batch).await?;
+            let decided: Vec<_> = batch.iter().map(|item| plan.decide(item)).collect();
+            let overtaken = plan.write(connection).await?;
+            let mut left = Vec::new();
+            for ((place, item), answer) in open.into_iter().zip(&batch).zip(decided) {
+                match answers.get_mut(place) {
+                    Some(slot) if !overtaken.contains(&P::key(item)) => *slot = answer,
+                    _ => left.push(place),
                 }
             }
-            open = overtaken;
+            open = left;
             if open.is_empty() {
                 break;
             }

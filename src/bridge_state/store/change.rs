@@ -20,7 +20,7 @@ use crate::{
     db::{
         DbError,
         batch::Operation,
-        decide::{Decided, until_decided},
+        decide::{Plan, until_decided},
         statement::batch_statement,
     },
     digest::RequestDigest,
@@ -41,7 +41,7 @@ batch_statement! {
     /// request, and with the first item of each namespace its current machine.
     ///
     /// Bridges are looked for beyond the namespace, because their key reaches
-    /// beyond it; [`Plan::decide`] tells those of other tenants from one's own,
+    /// beyond it; [`Changes::decide`] tells those of other tenants from one's own,
     /// and they are never answered.
     struct ReadBridges<'a> {
         namespace: &'a str => Text,
@@ -170,29 +170,13 @@ impl Operation for ChangeBridges {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Changed>>, DbError>> {
-        until_decided(connection, items, |connection, items| {
-            Box::pin(attempt(connection, items))
-        })
+        until_decided::<Changes>(connection, items)
     }
-}
-
-/// Reads, decides, writes. Answers `None` for those who were overtaken.
-async fn attempt(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<BridgeChange>],
-) -> Result<Decided<Changed>, DbError> {
-    let mut plan = Plan::read(connection, items).await?;
-    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
-    let overtaken = plan.write(connection).await?;
-    let answers = items.iter().zip(answers);
-    let answers =
-        answers.map(|(item, answer)| (!overtaken.contains(&item.bridge_id)).then_some(answer));
-    Ok(answers.collect())
 }
 
 /// What a batch found, and what it is going to write.
 #[derive(Default)]
-struct Plan<'a> {
+struct Changes<'a> {
     now: DateTime<Utc>,
     /// The bridges as they are after the changes so far, with the versions of
     /// their rows; `None` for those that were not there.
@@ -213,11 +197,19 @@ type Row = (
     Option<Machine>,
 );
 
-impl<'a> Plan<'a> {
+impl<'a> Plan<'a> for Changes<'a> {
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
+    type Key = BridgeId;
+
+    fn key(item: &Self::Item) -> BridgeId {
+        item.bridge_id
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         items: &[&'a Scoped<BridgeChange>],
-    ) -> QueryResult<Plan<'a>> {
+    ) -> QueryResult<Self> {
         let namespaces = items.iter().map(|item| item.namespace.as_str());
         let kinds = namespaces.clone().map(|namespace| (namespace, ENTITY_TYPE));
         let read = ReadBridges {
@@ -229,7 +221,7 @@ impl<'a> Plan<'a> {
             ..ReadBridges::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
-        let mut plan = Plan::default();
+        let mut plan = Changes::default();
         for (ordinality, now, version, bridge, known, machine) in rows {
             plan.now = now;
             machine
@@ -274,6 +266,20 @@ impl<'a> Plan<'a> {
         }
     }
 
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
+        if self.changes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let written: Vec<BridgeId> = self.statement().load(connection).await?;
+        let mut overtaken: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
+        for id in written {
+            overtaken.remove(&id);
+        }
+        Ok(overtaken)
+    }
+}
+
+impl<'a> Changes<'a> {
     fn note(
         &mut self,
         item: &'a Scoped<BridgeChange>,
@@ -294,19 +300,6 @@ impl<'a> Plan<'a> {
             transition,
             applied: true,
         }
-    }
-
-    /// Writes what was decided, and answers which bridges were overtaken.
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
-        if self.changes.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let written: Vec<BridgeId> = self.statement().load(connection).await?;
-        let mut overtaken: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
-        for id in written {
-            overtaken.remove(&id);
-        }
-        Ok(overtaken)
     }
 
     fn statement(&self) -> WriteBridges<'_> {

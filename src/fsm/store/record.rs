@@ -15,7 +15,7 @@ use crate::{
     db::{
         DbError,
         batch::Operation,
-        decide::{Decided, until_decided},
+        decide::{Plan, until_decided},
         statement::batch_statement,
     },
     digest::RequestDigest,
@@ -136,9 +136,7 @@ impl Operation for RecordTransitions {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
-        until_decided(connection, items, |connection, items| {
-            Box::pin(attempt(connection, items))
-        })
+        until_decided::<Moves>(connection, items)
     }
 
     /// Somebody else used the transition_id between our looking and our writing.
@@ -165,22 +163,9 @@ fn key(item: &Scoped<NewTransition>) -> Key<'_> {
     (item.namespace.as_str(), &item.entity)
 }
 
-/// Reads, decides, writes. Answers `None` for those who were overtaken.
-async fn attempt(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<NewTransition>],
-) -> Result<Decided<Moved>, DbError> {
-    let mut plan = Plan::read(connection, items).await?;
-    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
-    let overtaken = plan.write(connection).await?;
-    let answers = items.iter().zip(answers);
-    let answers = answers.map(|(item, answer)| (!overtaken.contains(&key(item))).then_some(answer));
-    Ok(answers.collect())
-}
-
 /// What a batch found, and what it is going to write.
 #[derive(Default)]
-struct Plan<'a> {
+struct Moves<'a> {
     now: DateTime<Utc>,
     /// The entities as they are after the moves so far, with the revisions that
     /// were read; 0 for those that were not there.
@@ -199,11 +184,19 @@ type Row = (
     Option<Machine>,
 );
 
-impl<'a> Plan<'a> {
+impl<'a> Plan<'a> for Moves<'a> {
+    type Item = Scoped<NewTransition>;
+    type Answer = Moved;
+    type Key = Key<'a>;
+
+    fn key(item: &'a Self::Item) -> Key<'a> {
+        key(item)
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         items: &[&'a Scoped<NewTransition>],
-    ) -> QueryResult<Plan<'a>> {
+    ) -> QueryResult<Self> {
         let keys = items.iter().map(|item| key(item));
         let read = ReadEntities {
             id: items.iter().map(|item| item.id).collect(),
@@ -219,7 +212,7 @@ impl<'a> Plan<'a> {
             ..ReadEntities::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
-        let mut plan = Plan::default();
+        let mut plan = Moves::default();
         for (ordinality, now, entity, known, machine) in rows {
             plan.now = now;
             plan.known.extend(known.map(|row| (row.id, row)));
@@ -262,7 +255,6 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Writes what was decided, and answers which entities were overtaken.
     async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<Key<'a>>> {
         if self.journal.is_empty() {
             return Ok(HashSet::new());
@@ -278,7 +270,9 @@ impl<'a> Plan<'a> {
         }
         Ok(overtaken)
     }
+}
 
+impl<'a> Moves<'a> {
     /// The statement, and whose moves its items are.
     fn statement(&self) -> (WriteTransitions<'_>, Vec<Key<'a>>) {
         let mut write = WriteTransitions::default();

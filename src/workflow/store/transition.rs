@@ -1,11 +1,4 @@
-//! Moving workflows.
-//!
-//! A batch is read, decided in Rust by the rules of `model`, and written by one
-//! statement that moves only what has not changed since it was read. So the
-//! rules are in one place, several moves of one workflow in one batch apply in
-//! their order, and no lock is held while we think. Within a process nobody
-//! else moves the same workflow meanwhile; where another replica does, whoever
-//! is overtaken reads and decides again.
+//! Moving workflows: see `db::decide`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +12,12 @@ use futures_util::future::BoxFuture;
 
 use super::{WorkflowSql, no_workflow, workflow_columns};
 use crate::{
-    db::{DbError, batch::Operation, decide::until_decided, statement::batch_statement},
+    db::{
+        DbError,
+        batch::Operation,
+        decide::{Plan, until_decided},
+        statement::batch_statement,
+    },
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{TransitionId, WorkflowId},
@@ -120,9 +118,7 @@ impl Operation for MoveWorkflows {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
-        until_decided(connection, items, |connection, items| {
-            Box::pin(attempt(connection, items))
-        })
+        until_decided::<Moves>(connection, items)
     }
 
     /// Somebody else used the transition_id between our looking and our writing.
@@ -142,30 +138,9 @@ fn id_conflict(item: &Move) -> Error {
     }
 }
 
-/// Reads, decides, writes. Answers `None` for those who were overtaken.
-async fn attempt(
-    connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Move>],
-) -> Result<Vec<Option<Result<Moved>>>, DbError> {
-    let mut plan = Plan::read(connection, items).await?;
-    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
-    let moved = plan.write(connection).await?;
-    let planned: HashSet<_> = plan
-        .journal
-        .iter()
-        .map(|row| WorkflowId(row.entity_id))
-        .collect();
-    // Whatever was decided about a workflow that was to move and did not.
-    let is_overtaken = |id: &WorkflowId| planned.contains(id) && !moved.contains(id);
-    let answers = items.iter().zip(answers);
-    let answers =
-        answers.map(|(item, answer)| (!is_overtaken(&item.workflow_id)).then_some(answer));
-    Ok(answers.collect())
-}
-
 /// What a batch found, and what it is going to write.
 #[derive(Default)]
-struct Plan {
+struct Moves {
     now: DateTime<Utc>,
     /// The workflows as they are after the moves so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
@@ -175,11 +150,19 @@ struct Plan {
     journal: Vec<Transition>,
 }
 
-impl Plan {
+impl<'a> Plan<'a> for Moves {
+    type Item = Scoped<Move>;
+    type Answer = Moved;
+    type Key = WorkflowId;
+
+    fn key(item: &Self::Item) -> WorkflowId {
+        item.workflow_id
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         items: &[&Scoped<Move>],
-    ) -> QueryResult<Plan> {
+    ) -> QueryResult<Self> {
         let read = ReadWorkflows {
             id: items.iter().map(|item| item.id).collect(),
             namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
@@ -188,7 +171,7 @@ impl Plan {
         };
         let rows: Vec<(DateTime<Utc>, i64, Workflow, Option<Transition>)> =
             read.load(connection).await?;
-        let mut plan = Plan::default();
+        let mut plan = Moves::default();
         for (now, version, workflow, known) in rows {
             plan.now = now;
             plan.known.extend(known.map(|row| (row.id, row)));
@@ -219,15 +202,21 @@ impl Plan {
         })
     }
 
-    /// Writes what was decided, and answers which workflows moved.
     async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {
         if self.journal.is_empty() {
             return Ok(HashSet::new());
         }
         let moved: Vec<WorkflowId> = self.statement().load(connection).await?;
-        Ok(moved.into_iter().collect())
+        let planned = self.journal.iter().map(|row| WorkflowId(row.entity_id));
+        let mut overtaken: HashSet<_> = planned.collect();
+        for id in moved {
+            overtaken.remove(&id);
+        }
+        Ok(overtaken)
     }
+}
 
+impl Moves {
     fn statement(&self) -> WriteMoves<'_> {
         let mut write = WriteMoves::default();
         let mut seen = HashSet::new();

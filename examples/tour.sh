@@ -111,8 +111,12 @@ start orchestrator "$python/.venv/bin/python" "$python/orchestrator.py" --json -
 head -n 1 "$dir/orchestrator.log"
 
 echo "== the dashboard, when everything is counted"
-node "$root/examples/node/dashboard.js" --address "$address" --wait "$patience" ||
-    fail "not everything was counted"
+# In the background, because a signal ends a wait and does not end a command.
+node "$root/examples/node/dashboard.js" --address "$address" --wait "$patience" &
+dashboard=$!
+node_pids+=("$dashboard")
+wait "$dashboard" || fail "not everything was counted"
+unset 'node_pids[-1]'
 
 echo "== stopping"
 for name in registry reducer orchestrator; do

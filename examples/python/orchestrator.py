@@ -39,7 +39,6 @@ from uuid import UUID, uuid5
 try:
     import grpc
     from blake3 import blake3
-    from bridge_node import CALL_SECONDS, Caller, Presence, Refused
     from bridgebook.v1 import fsm_service_pb2 as fsm
     from bridgebook.v1 import workflow_service_pb2 as pb
     from bridgebook.v1.fsm_service_pb2_grpc import FsmServiceStub
@@ -47,6 +46,8 @@ try:
     from google.protobuf.timestamp_pb2 import Timestamp
     from google.rpc import code_pb2
     from tqdm import tqdm
+
+    from bridge_node import CALL_SECONDS, Caller, Presence, Refused
 except ImportError as error:
     sys.exit(f"{error}. Run examples/python/setup.sh, then this with examples/python/.venv/bin/python.")
 

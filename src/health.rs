@@ -12,7 +12,10 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-use crate::{db::migrations, proto::v1::workflow_service_server};
+use crate::{
+    db::migrations,
+    proto::v1::{registry_service_server, workflow_service_server},
+};
 
 /// How often the database is asked, and how long it has for an answer. Together
 /// they are the longest that a change goes unnoticed: less than 2 s.
@@ -23,7 +26,11 @@ const PATIENCE: Duration = Duration::from_millis(1200);
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The services that health is told of, beside the empty name for the whole.
-const SERVICES: &[&str] = &["", workflow_service_server::SERVICE_NAME];
+const SERVICES: &[&str] = &[
+    "",
+    workflow_service_server::SERVICE_NAME,
+    registry_service_server::SERVICE_NAME,
+];
 
 /// Sets the health of everything.
 pub async fn set(reporter: &HealthReporter, is_serving: bool) {

@@ -152,13 +152,7 @@ impl<P: Position> PageRequest<P> {
         filters: &impl Message,
     ) -> Self {
         let filters = RequestDigest::of_query(rpc, filters);
-        if page_size < 0 {
-            check.violation("page_size", "must not be negative");
-        }
-        let size = match page_size {
-            0 => DEFAULT_SIZE,
-            size => size.min(MAX_SIZE),
-        };
+        let size = size(check, "page_size", page_size);
         let after = (!page_token.is_empty())
             .then(|| read_token(page_token, filters))
             .and_then(|after| {
@@ -168,7 +162,7 @@ impl<P: Position> PageRequest<P> {
                 after
             });
         PageRequest {
-            size: size.into(),
+            size,
             after,
             filters,
         }
@@ -177,6 +171,17 @@ impl<P: Position> PageRequest<P> {
     /// Writes the token of the page that begins after `last`.
     pub fn token_after(&self, last: P) -> String {
         token(&self.filters, last)
+    }
+}
+
+/// Reads how many rows an answer has at most.
+pub fn size(check: &mut Checker, field: &str, size: i32) -> i64 {
+    if size < 0 {
+        check.violation(field, "must not be negative");
+    }
+    match size {
+        0 => DEFAULT_SIZE.into(),
+        size => size.min(MAX_SIZE).into(),
     }
 }
 

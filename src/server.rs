@@ -16,7 +16,14 @@ use crate::{
     embedded::{self, Embedded},
     error::chain,
     health,
-    proto::{self, v1::workflow_service_server::WorkflowServiceServer},
+    proto::{
+        self,
+        v1::{
+            registry_service_server::RegistryServiceServer,
+            workflow_service_server::WorkflowServiceServer,
+        },
+    },
+    registry::{service::Registry, sweeper},
     request::CallLayer,
     workflow::service::Workflows,
 };
@@ -168,6 +175,7 @@ pub async fn run(
         .add_service(reflection()?.build_v1()?)
         .add_service(reflection()?.build_v1alpha()?)
         .add_service(WorkflowServiceServer::new(Workflows::new(database.clone())))
+        .add_service(RegistryServiceServer::new(Registry::new(database.clone())))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             // Dropped or sent: either way it is time.
@@ -177,7 +185,8 @@ pub async fn run(
     let ready = async {
         prepare(url, migrate).await?;
         database.open();
-        health::watch(reporter.clone(), url.to_owned(), migrations::newest()?).await;
+        let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
+        tokio::join!(watch, sweeper::run(database, config.sweep_interval));
         Ok(())
     };
     tokio::pin!(server);

@@ -9,6 +9,7 @@
     reason = "a test that fails is a test that panics"
 )]
 
+mod registry;
 mod service;
 mod support;
 mod workflow;

@@ -6,7 +6,11 @@ use tonic_health::pb::{
 
 use crate::support::{App, Server, bridgebook, eventually, own_cluster, send_signal, temp_dir};
 
-const SERVICES: [&str; 2] = ["", "bridgebook.v1.WorkflowService"];
+const SERVICES: [&str; 3] = [
+    "",
+    "bridgebook.v1.WorkflowService",
+    "bridgebook.v1.RegistryService",
+];
 
 async fn check(server: &Server, service: &str) -> Option<ServingStatus> {
     let mut client = HealthClient::new(server.channel());

@@ -27,19 +27,31 @@ pub struct App {
 impl App {
     /// Starts the service, and waits until it is SERVING.
     pub async fn start() -> App {
-        let schema = Schema::create().await;
+        App::start_with(|_| {}).await
+    }
+
+    /// Starts the service with other settings than usual.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> App {
+        App::start_on(Schema::create().await, change).await
+    }
+
+    /// Starts a replica of the service on a schema that others may use too.
+    pub async fn start_on(schema: Schema, change: impl FnOnce(&mut Config)) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let url = schema.url();
-        let config = Config {
+        let mut config = Config {
             listen: address,
             database: DatabaseSource::Url(url.clone()),
             migrate: true,
             database_connections: 8,
             call_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(1),
+            // Not in the way of tests that are not about it.
+            sweep_interval: Duration::from_secs(3600),
         };
+        change(&mut config);
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
             server::run(&config, &url, true, listener, stop).await

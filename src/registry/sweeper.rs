@@ -47,7 +47,9 @@ fn tell(was_waiting: bool, is_waiting: bool) {
         (false, true) => tracing::warn!(
             "more than half of the nodes are silent: the sweeper waits and marks nobody"
         ),
-        (true, false) => tracing::warn!("the sweeper goes on: enough nodes are heard of again"),
+        (true, false) => {
+            tracing::warn!("the sweeper goes on: no more than half of the nodes are silent")
+        }
         _ => {}
     }
 }

@@ -2,7 +2,7 @@ use bridgebook::proto::v1::{DeregisterNodeRequest, DeregisterNodeResponse};
 use futures_util::future::join_all;
 use tonic::Status;
 
-use super::{client, get, journal, register};
+use super::{Pending, client, get, journal, register};
 use crate::support::{App, Failure, Tenant, failure};
 
 async fn deregister(
@@ -68,6 +68,22 @@ async fn of_many_concurrent_ones_one_removes_it() {
     assert_eq!(removed.count(), 1);
     let rows = "SELECT count(*) FROM fsm_transitions WHERE to_state = 'DEREGISTERED'";
     assert_eq!(app.schema.count(rows).await, 1);
+}
+
+#[tokio::test]
+async fn the_journal_says_what_another_replica_made_of_it_at_the_last_moment() {
+    let (app, tenant) = App::with_tenant().await;
+    let node = register(&tenant, "reducer-1").await;
+    let change = "UPDATE node_registrations SET health_status = 'DEGRADED'";
+    let pending = Pending::begin(&app, change).await;
+    let call = deregister(&tenant, "reducer-1", false);
+    let (answer, ()) = tokio::join!(call, pending.commit_when_waited_for(&app));
+    assert!(answer.unwrap().deregistered);
+    assert_eq!(failure(get(&tenant, "reducer-1").await), Failure::no_node());
+    assert_eq!(
+        journal(&app, &node).await,
+        [">HEALTHY register", "DEGRADED>DEREGISTERED deregister"]
+    );
 }
 
 #[tokio::test]

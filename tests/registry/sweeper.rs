@@ -148,6 +148,17 @@ async fn a_node_that_is_heard_of_at_the_last_moment_is_not_marked() {
 }
 
 #[tokio::test]
+async fn a_sweep_that_fails_is_not_the_last_one() {
+    let (app, tenant) = sweeping().await;
+    register(&tenant, "a").await;
+    execute(&app, "ALTER TABLE node_registrations RENAME TO away").await;
+    until_swept(&app).await;
+    execute(&app, "ALTER TABLE away RENAME TO node_registrations").await;
+    silence(&app, &["a"], TOO_LONG).await;
+    until_marked(&tenant, "a").await;
+}
+
+#[tokio::test]
 async fn several_replicas_mark_and_journal_each_node_once() {
     let (app, tenant) = sweeping().await;
     let replicas = join_all((0..3).map(|_| App::start_on(app.schema.clone(), often))).await;

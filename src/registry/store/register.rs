@@ -239,3 +239,77 @@ async fn write(
     let written = written.into_iter();
     Ok(written.map(|node| (node.node_id.clone(), node)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::registry::model::NodeId;
+
+    fn wanted() -> Scoped<NewNode> {
+        let content = NewNode {
+            node_id: NodeId::new("a".to_owned()),
+            transition_id: TransitionId::generate(),
+            node_type: "reducer".to_owned(),
+            node_version: "1".to_owned(),
+            capabilities: JsonObject::default(),
+            endpoints: JsonObject::default(),
+            metadata: JsonObject::default(),
+            health_status: NodeHealth::Healthy,
+            heartbeat_ttl_ms: 1000,
+        };
+        Scoped {
+            namespace: Namespace::registry(),
+            content,
+        }
+    }
+
+    fn stored(owner: &str) -> Node {
+        let now = Utc::now();
+        Node {
+            node_id: "a".to_owned(),
+            owner: owner.to_owned(),
+            node_type: "reducer".to_owned(),
+            node_version: "1".to_owned(),
+            capabilities: JsonObject::default(),
+            endpoints: JsonObject::default(),
+            metadata: JsonObject::default(),
+            health_status: NodeHealth::Degraded,
+            heartbeat_ttl_ms: 1000,
+            last_heartbeat: now,
+            registered_at: now,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_try_of_this_very_call_did_is_answered_and_not_done_again() {
+        let own = Namespace::registry();
+        for created in [true, false] {
+            let found = (Some(stored(own.as_str())), Some(created));
+            match decide(&wanted(), found) {
+                ControlFlow::Break(Ok(recorded)) => assert_eq!(recorded.created, created),
+                other => panic!("{other:?}"),
+            }
+        }
+        let gone = decide(&wanted(), (None, Some(true)));
+        assert!(matches!(gone, ControlFlow::Break(Err(Error::Overtaken))));
+    }
+
+    #[test]
+    fn only_what_is_free_or_ones_own_is_written() {
+        let own = Namespace::registry();
+        let decide = |node| decide(&wanted(), (node, None));
+        assert!(matches!(decide(None), ControlFlow::Continue(None)));
+        assert!(matches!(
+            decide(Some(stored(own.as_str()))),
+            ControlFlow::Continue(Some(NodeHealth::Degraded))
+        ));
+        assert!(matches!(
+            decide(Some(stored("other"))),
+            ControlFlow::Break(Err(Error::NodeOwned(_)))
+        ));
+    }
+}

@@ -143,7 +143,10 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
         Migrate::Status => {
             for migration in migrations::status(url).await? {
                 match migration.applied_at {
-                    Some(at) => writeln!(out, "applied {at:%Y-%m-%d %H:%M:%SZ}  {}", migration.name)?,
+                    Some(at) => {
+                        let at = at.format("%Y-%m-%d %H:%M:%SZ");
+                        writeln!(out, "applied {at}  {}", migration.name)?;
+                    }
                     None => writeln!(out, "pending {:20}  {}", "", migration.name)?,
                 }
             }

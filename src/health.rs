@@ -14,7 +14,10 @@ use tonic_health::{
 use crate::{
     client,
     db::migrations,
-    proto::v1::{admin_service_server, bridge_state_service_server, fsm_service_server, workflow_service_server},
+    proto::v1::{
+        admin_service_server, bridge_state_service_server, fsm_service_server,
+        registry_service_server, workflow_service_server,
+    },
 };
 
 /// How often the database is asked, and how long it has for an answer. Together
@@ -32,6 +35,7 @@ const SERVICES: &[&str] = &[
     fsm_service_server::SERVICE_NAME,
     bridge_state_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
+    registry_service_server::SERVICE_NAME,
 ];
 
 /// Sets the health of everything.

@@ -25,6 +25,7 @@ pub mod namespace;
 pub mod page;
 pub mod proto;
 pub mod recorded;
+pub mod registry;
 pub mod request;
 pub mod server;
 mod text_enum;

@@ -130,3 +130,48 @@ where
         Err(violations) => Err(check.also(violations).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tonic::{Request, transport::server::TcpConnectInfo};
+
+    use super::*;
+    use crate::{admin::model::IndexQuery, proto::v1::GetIndexUsageRequest};
+
+    fn admitted(remote_addr: Option<&str>) -> Result<IndexQuery, Error> {
+        let mut request = Request::new(GetIndexUsageRequest::default());
+        if let Some(address) = remote_addr {
+            let remote_addr: Option<SocketAddr> = address.parse().ok();
+            assert!(remote_addr.is_some(), "{address}");
+            request.extensions_mut().insert(TcpConnectInfo {
+                local_addr: None,
+                remote_addr,
+            });
+        }
+        admit_operator(request)
+    }
+
+    #[test]
+    fn operators_are_on_this_machine() {
+        for address in [
+            "127.0.0.1:7",
+            "127.8.9.1:7",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+        ] {
+            assert!(admitted(Some(address)).is_ok(), "{address}");
+        }
+        for address in [
+            "192.0.2.1:7",
+            "0.0.0.0:7",
+            "[2001:db8::1]:7",
+            "[::ffff:192.0.2.1]:7",
+        ] {
+            let refused = admitted(Some(address));
+            assert!(matches!(refused, Err(Error::LoopbackOnly)), "{address}");
+        }
+        assert!(matches!(admitted(None), Err(Error::LoopbackOnly)));
+    }
+}

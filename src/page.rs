@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{digest::RequestDigest, time, validate::Checker};
 
 /// How many rows a page has if the request does not say.
-const DEFAULT_SIZE: i32 = 100;
+pub const DEFAULT_SIZE: i32 = 100;
 
 /// How many bytes of rows a page has, as protobuf, before it ends early. A gRPC
 /// client takes 4 MiB by default; a row that is larger than this stands alone.

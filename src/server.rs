@@ -24,9 +24,11 @@ use crate::{
         v1::{
             admin_service_server::AdminServiceServer,
             bridge_state_service_server::BridgeStateServiceServer,
-            fsm_service_server::FsmServiceServer, workflow_service_server::WorkflowServiceServer,
+            fsm_service_server::FsmServiceServer, registry_service_server::RegistryServiceServer,
+            workflow_service_server::WorkflowServiceServer,
         },
     },
+    registry::{service::Registry, sweeper},
     request::CallLayer,
     workflow::service::Workflows,
 };
@@ -182,6 +184,8 @@ pub async fn run(
         .add_service(BridgeStateServiceServer::new(BridgeStates::new(
             database.clone(),
         )))
+        .add_service(RegistryServiceServer::new(Registry::new(database.clone())))
+        .add_service(AdminServiceServer::new(Admin::new(database.clone())))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             // Dropped or sent: either way it is time.
@@ -191,7 +195,8 @@ pub async fn run(
     let ready = async {
         prepare(url, migrate).await?;
         database.open();
-        health::watch(reporter.clone(), url.to_owned(), migrations::newest()?).await;
+        let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
+        tokio::join!(watch, sweeper::run(database, config.sweep_interval));
         Ok(())
     };
     tokio::pin!(server);

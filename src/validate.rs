@@ -22,6 +22,9 @@ const NAME_CHARS: usize = 100;
 const STATE_CHARS: usize = 50;
 /// The longest file_hash, in characters: VARCHAR(128), the hexadecimal digits of 512 bits.
 const HASH_CHARS: usize = 128;
+/// The longest node_id and node_version, in characters: VARCHAR(255) and VARCHAR(50).
+const NODE_ID_CHARS: usize = 255;
+const NODE_VERSION_CHARS: usize = 50;
 /// The longest error_message, in characters: a long stack trace, but no log file.
 const MESSAGE_CHARS: usize = 65_536;
 /// The most items in a batch call: one fits the 4 MiB of a gRPC message with
@@ -201,6 +204,29 @@ impl Checker {
     /// A hash that may be left out.
     pub fn optional_file_hash(&mut self, field: &str, text: String) -> Option<String> {
         (!text.is_empty()).then(|| self.file_hash(field, text))
+    }
+
+    /// A required name of a node.
+    pub fn node_id(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NODE_ID_CHARS)
+    }
+
+    /// A required type of a node.
+    pub fn node_type(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NAME_CHARS)
+    }
+
+    /// A required version of a node's software.
+    pub fn node_version(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NODE_VERSION_CHARS)
+    }
+
+    /// What a node says of itself in a word; host names and versions fit in.
+    fn of_node(&mut self, field: &str, text: String, max_chars: usize) -> String {
+        let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-+".contains(c);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let rule = "._:/-+ and begin with a letter or digit";
+        self.pattern(field, text, begins, ok, max_chars, rule)
     }
 
     fn pattern(

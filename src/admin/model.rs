@@ -5,6 +5,8 @@ use diesel::{
     sql_types::{BigInt, Double, Nullable, Text},
 };
 
+use crate::registry::model::Fleet;
+
 /// Asks for the dashboard.
 #[derive(Debug)]
 pub struct HealthQuery {
@@ -19,6 +21,8 @@ pub struct SystemHealth {
     pub workflows: WorkflowHealth,
     /// All nodes.
     pub nodes: FleetHealth,
+    /// What the sweeper sees.
+    pub fleet: Fleet,
 }
 
 /// Counts workflows by their states.
@@ -57,9 +61,6 @@ pub struct FleetHealth {
     /// Not heard of within their TTL.
     #[diesel(sql_type = BigInt)]
     pub stale: i64,
-    /// Not heard of within their TTL, and not UNHEALTHY: those that the sweeper is going to mark.
-    #[diesel(sql_type = BigInt)]
-    pub silent: i64,
 }
 
 /// Asks for a line about each namespace.

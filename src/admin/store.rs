@@ -17,6 +17,7 @@ use crate::{
         migrations::{self, MigrationError},
     },
     error::{Error, Result},
+    registry::Census,
 };
 
 /// "System Health Dashboard", its first half.
@@ -36,8 +37,7 @@ const NODES: &str = "
            count(*) FILTER (WHERE health_status = 'HEALTHY') AS healthy,
            count(*) FILTER (WHERE health_status = 'UNHEALTHY') AS unhealthy,
            count(*) FILTER (WHERE health_status = 'DEGRADED') AS degraded,
-           count(*) FILTER (WHERE is_stale) AS stale,
-           count(*) FILTER (WHERE is_stale AND health_status <> 'UNHEALTHY') AS silent
+           count(*) FILTER (WHERE is_stale) AS stale
       FROM (SELECT health_status,
                    last_heartbeat <= now() - heartbeat_ttl_ms * INTERVAL '1 millisecond' AS is_stale
               FROM node_registrations) node";
@@ -95,7 +95,12 @@ impl Query for HealthQuery {
         let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
         let workflows: WorkflowHealth = query.get_result(connection).await?;
         let nodes: FleetHealth = diesel::sql_query(NODES).get_result(connection).await?;
-        Ok(Ok(SystemHealth { workflows, nodes }))
+        let fleet = Census.run(connection).await?;
+        Ok(fleet.map(|fleet| SystemHealth {
+            workflows,
+            nodes,
+            fleet,
+        }))
     }
 }
 
@@ -107,7 +112,9 @@ impl Query for SummaryQuery {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let within = self.started_within_micros.map(PgInterval::from_microseconds);
+        let within = self
+            .started_within_micros
+            .map(PgInterval::from_microseconds);
         let query = diesel::sql_query(SUMMARIES)
             .bind::<Nullable<Interval>, _>(within)
             .bind::<BigInt, _>(self.limit);

@@ -2,6 +2,7 @@
 
 use crate::{
     admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
+    page::DEFAULT_SIZE,
     proto::v1,
     validate::{Checker, Violations},
 };
@@ -9,9 +10,8 @@ use crate::{
 /// How far GetSystemHealth looks back if the request does not say: 1 hour.
 const HEALTH_MICROS: i64 = 3_600 * 1_000_000;
 
-/// How many rows an answer has if the request does not say.
-const DEFAULT_LIMIT: i32 = 100;
-/// The same for tables: there are not many, and the first ones are what matters.
+/// How many tables an answer has if the request does not say: there are not
+/// many, and the first ones are what matters.
 const DEFAULT_TABLES: i32 = 10;
 
 impl TryFrom<v1::GetSystemHealthRequest> for HealthQuery {
@@ -32,7 +32,7 @@ impl TryFrom<v1::ListNamespaceSummariesRequest> for SummaryQuery {
     fn try_from(request: v1::ListNamespaceSummariesRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
         let query = SummaryQuery {
-            limit: check.limit("limit", request.limit, DEFAULT_LIMIT),
+            limit: check.limit("limit", request.limit, DEFAULT_SIZE),
             started_within_micros: check.optional_within("started_within", request.started_within),
         };
         check.finish(query)
@@ -44,7 +44,7 @@ impl TryFrom<v1::GetIndexUsageRequest> for IndexQuery {
 
     fn try_from(request: v1::GetIndexUsageRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
-        let limit = check.limit("limit", request.limit, DEFAULT_LIMIT);
+        let limit = check.limit("limit", request.limit, DEFAULT_SIZE);
         check.finish(IndexQuery { limit })
     }
 }

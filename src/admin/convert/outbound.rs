@@ -1,10 +1,11 @@
 //! Answers. Nothing here can fail.
 
 use crate::{
-    admin::model::{FleetHealth, IndexUsage, NamespaceSummary, SystemHealth, TableScans, WorkflowHealth},
+    admin::model::{
+        FleetHealth, IndexUsage, NamespaceSummary, SystemHealth, TableScans, WorkflowHealth,
+    },
     db::migrations,
     proto::v1,
-    registry::model::is_braked,
     time,
 };
 
@@ -12,7 +13,10 @@ impl From<SystemHealth> for v1::GetSystemHealthResponse {
     fn from(health: SystemHealth) -> Self {
         v1::GetSystemHealthResponse {
             workflows: Some(health.workflows.into()),
-            nodes: Some(health.nodes.into()),
+            nodes: Some(v1::NodeFleetHealth {
+                is_sweeper_waiting: health.fleet.is_braked(),
+                ..health.nodes.into()
+            }),
         }
     }
 }
@@ -38,7 +42,7 @@ impl From<FleetHealth> for v1::NodeFleetHealth {
             unhealthy: health.unhealthy,
             stale: health.stale,
             degraded: health.degraded,
-            is_sweeper_waiting: is_braked(health.total - health.unhealthy, health.silent),
+            is_sweeper_waiting: false,
         }
     }
 }

@@ -15,7 +15,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 directory=$(cd "${1:-$root/src}" && pwd)
 
-patience=120 # Seconds for each of: the service's start, the counting, the end of a process.
+patience=120 # Seconds for each thing that is waited for; only what fails takes as long.
 node_pids=() # In the order in which they were started.
 server_pid=
 dir=
@@ -30,7 +30,9 @@ fail() {
 # Whatever happens, nothing stays behind: neither processes nor files.
 clean_up() {
     local status=$?
-    trap - EXIT INT TERM
+    # To the end, however often somebody presses Ctrl-C.
+    trap - EXIT
+    trap '' INT TERM
     # The service last: the nodes say goodbye to it. Its PostgreSQL goes with it.
     for pid in "${node_pids[@]}" $server_pid; do
         kill "$pid" 2>/dev/null || true
@@ -91,7 +93,7 @@ chmod o+x "$dir" # For the user that PostgreSQL runs as.
 
 echo "== starting the service"
 # A port that is free; the log says which.
-env -u DATABASE_URL "$BRIDGEBOOK_BIN" serve --listen 127.0.0.1:0 --data-dir "$dir/data" 2>"$dir/service.log" &
+env -u DATABASE_URL BRIDGEBOOK_LOG=info "$BRIDGEBOOK_BIN" serve --listen 127.0.0.1:0 --data-dir "$dir/data" 2>"$dir/service.log" &
 server_pid=$!
 eventually "the service listens" "$server_pid" grep -q 'listening on 127' "$dir/service.log"
 address=$(sed -n 's/.*listening on \(127[0-9.:]*\).*/\1/p' "$dir/service.log" | head -n 1)

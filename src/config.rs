@@ -67,6 +67,16 @@ pub struct Settings {
         default_value = "5"
     )]
     sweep_interval: String,
+
+    /// For how long after the start, and after the database was away, no node is taken
+    /// for silent, in seconds: until then nobody could have been heard of.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SWEEP_GRACE",
+        value_name = "SECONDS",
+        default_value = "300"
+    )]
+    sweep_grace: String,
 }
 
 /// Which database to use.
@@ -115,6 +125,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How often to look for nodes that are silent.
     pub sweep_interval: Duration,
+    /// For how long nodes have to be listened to before one is taken for silent.
+    pub sweep_grace: Duration,
 }
 
 /// The fewest connections: one for batches, one for queries.
@@ -157,6 +169,7 @@ impl Settings {
             call_timeout: seconds(&mut faults, "--call-timeout", &self.call_timeout),
             drain_timeout: seconds(&mut faults, "--drain-timeout", &self.drain_timeout),
             sweep_interval: seconds(&mut faults, "--sweep-interval", &self.sweep_interval),
+            sweep_grace: seconds(&mut faults, "--sweep-grace", &self.sweep_grace),
             database: self.database.check().unwrap_or_else(|fault| {
                 faults.extend(fault);
                 DatabaseSource::Url(String::new())

@@ -10,6 +10,9 @@ use tonic::Code;
 
 use crate::{db::DbError, request, validate::Violations};
 
+/// The domain of every reason.
+pub(crate) const DOMAIN: &str = "bridgebook";
+
 /// When to come back if a queue is full: some batches later.
 const QUEUE_RETRY: Duration = Duration::from_millis(50);
 /// When to come back if the database is away: about the time of a restart or a failover.
@@ -196,9 +199,9 @@ impl fmt::Display for RefusedMove {
         if !self.event.is_empty() {
             write!(f, " by {}", self.event)?;
         }
-        match some_of(&self.allowed) {
+        match self.allowed.as_slice() {
             [] => f.write_str("; no move is allowed from there"),
-            allowed => write!(f, "; allowed from there is {}", allowed.join(", ")),
+            allowed => write!(f, "; allowed from there is {}", listed(allowed, ", ")),
         }
     }
 }
@@ -236,18 +239,31 @@ fn state_or_nothing(state: &str) -> &str {
     if state.is_empty() { "nothing" } else { state }
 }
 
-/// The most states or moves that an error names: it travels in a header, of which
-/// clients take 8 KiB, in three places.
-const MAX_NAMED: usize = 10;
+/// The longest list of states or moves in an error, in bytes: it travels in a
+/// header, of which clients take 8 KiB, in three places.
+const MAX_LIST: usize = 400;
 
-fn some_of<T>(all: &[T]) -> &[T] {
-    all.get(..MAX_NAMED).unwrap_or(all)
+/// Joins what there is, and ends with "…" where that is too much.
+fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>, separator: &str) -> String {
+    let mut list = String::new();
+    for (index, item) in all.into_iter().enumerate() {
+        if index > 0 {
+            list.push_str(separator);
+        }
+        if list.len() > MAX_LIST {
+            list.push('…');
+            break;
+        }
+        list.push_str(&item.to_string());
+    }
+    list
 }
 
 fn counted(states: &[(String, i64)]) -> String {
-    let states = some_of(states).iter();
-    let states = states.map(|(state, count)| format!("{state}={count}"));
-    states.collect::<Vec<_>>().join(",")
+    let states = states
+        .iter()
+        .map(|(state, count)| format!("{state}={count}"));
+    listed(states, ",")
 }
 
 impl Error {

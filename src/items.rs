@@ -1,12 +1,19 @@
 //! Calls that carry one item of a kind, and calls that carry many: each item is
 //! good or bad in itself.
 
+use prost::Message;
+
 use crate::{
     db::batch::{self, Batcher, Operation},
     error::Result,
     namespace::Scoped,
     validate::{Checker, MAX_BATCH, Violations},
 };
+
+/// How many bytes the items of a batch may have together. The answer has them too,
+/// with some hundred bytes of ids and times for each, and a gRPC client takes
+/// answers of 4 MiB by default.
+const MAX_ITEMS_BYTES: usize = 3 * 1024 * 1024;
 
 /// Converts the one item of a call that is not a batch.
 ///
@@ -27,13 +34,19 @@ pub fn single<R, T>(
 ///
 /// # Errors
 /// That there are none, or too many; what is wrong with an item is its own error.
-pub fn many<R, T>(
+pub fn many<R: Message, T>(
     items: Vec<R>,
     field: &str,
     convert: impl Fn(&str, R) -> Result<T, Violations>,
 ) -> Result<Vec<Result<T, Violations>>, Violations> {
     let mut check = Checker::default();
     check.batch(field, items.len());
+    if items.iter().map(Message::encoded_len).sum::<usize>() > MAX_ITEMS_BYTES {
+        check.violation(
+            field,
+            format!("must not be longer than {MAX_ITEMS_BYTES} bytes together"),
+        );
+    }
     let items = items.into_iter().take(MAX_BATCH).enumerate();
     let items = items.map(|(index, item)| convert(&format!("{field}[{index}]"), item));
     check.finish(items.collect())

@@ -26,6 +26,14 @@ pub const MAX_DEPTH: usize = 64;
 /// but every reader of the row would have to take it too.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
+/// The longest document as protobuf, in bytes: a small number takes eleven bytes
+/// there and one as text. A gRPC client takes answers of 4 MiB by default, and a
+/// document should not be what it can't read.
+pub const MAX_WIRE_BYTES: usize = 3 * 1024 * 1024;
+
+/// As protobuf a document takes at most so many times the bytes of its text.
+const WIRE_FACTOR: usize = 6;
+
 /// Why a document is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -33,6 +41,8 @@ pub enum Fault {
     TooDeep,
     /// Its JSON text is longer than [`MAX_BYTES`].
     TooLarge,
+    /// It is longer as protobuf than [`MAX_WIRE_BYTES`].
+    TooLargeOnWire,
     /// It has a number that JSON cannot say: NaN or an infinity.
     NotFinite,
     /// It has a NUL character, in a string or in a key; JSONB cannot store it.
@@ -44,6 +54,12 @@ impl fmt::Display for Fault {
         match self {
             Fault::TooDeep => write!(f, "must not nest deeper than {MAX_DEPTH} levels"),
             Fault::TooLarge => write!(f, "must not be longer than {MAX_BYTES} bytes of JSON text"),
+            Fault::TooLargeOnWire => {
+                write!(
+                    f,
+                    "must not be longer than {MAX_WIRE_BYTES} bytes as protobuf"
+                )
+            }
             Fault::NotFinite => f.write_str("must not contain NaN or an infinite number"),
             Fault::Nul => f.write_str("must not contain a NUL character"),
         }
@@ -83,7 +99,7 @@ impl JsonObject {
     /// a key, anything else replaces.
     ///
     /// # Errors
-    /// [`Fault::TooLarge`] if the result would be.
+    /// [`Fault::TooLarge`] or [`Fault::TooLargeOnWire`] if the result would be.
     pub fn merge(&mut self, patch: &JsonObject) -> Result<(), Fault> {
         merge_patch(&mut self.0, &patch.0);
         self.check_size()
@@ -111,8 +127,12 @@ impl JsonObject {
     }
 
     fn check_size(&self) -> Result<(), Fault> {
-        if self.text_len() > MAX_BYTES {
+        let text = self.text_len();
+        if text > MAX_BYTES {
             return Err(Fault::TooLarge);
+        }
+        if text * WIRE_FACTOR > MAX_WIRE_BYTES && self.wire_len() > MAX_WIRE_BYTES {
+            return Err(Fault::TooLargeOnWire);
         }
         Ok(())
     }

@@ -89,6 +89,9 @@ impl<T> std::ops::Deref for Scoped<T> {
     }
 }
 
+/// Headers by which a proxy on this machine says that a call is somebody else's.
+const FORWARDED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+
 /// Lets a request of an operator in, who is of no tenant. Until there are
 /// credentials, whoever is on this machine is taken for one, and nobody else.
 ///
@@ -100,7 +103,10 @@ where
     T: TryFrom<R, Error = Violations>,
 {
     let is_local = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
-    if !request.remote_addr().is_some_and(is_local) {
+    let is_forwarded = FORWARDED
+        .iter()
+        .any(|name| request.metadata().contains_key(*name));
+    if is_forwarded || !request.remote_addr().is_some_and(is_local) {
         return Err(Error::LoopbackOnly);
     }
     Ok(T::try_from(request.into_inner())?)
@@ -173,5 +179,20 @@ mod tests {
             assert!(matches!(refused, Err(Error::LoopbackOnly)), "{address}");
         }
         assert!(matches!(admitted(None), Err(Error::LoopbackOnly)));
+    }
+
+    #[test]
+    fn whoever_comes_through_a_proxy_is_from_elsewhere() {
+        let mut request = Request::new(GetIndexUsageRequest::default());
+        request.extensions_mut().insert(TcpConnectInfo {
+            local_addr: None,
+            remote_addr: Some(([127, 0, 0, 1], 7).into()),
+        });
+        request.metadata_mut().insert(
+            "x-forwarded-for",
+            tonic::metadata::MetadataValue::from_static("192.0.2.1"),
+        );
+        let refused: Result<IndexQuery, Error> = admit_operator(request);
+        assert!(matches!(refused, Err(Error::LoopbackOnly)));
     }
 }

@@ -11,7 +11,7 @@ use futures_util::{Stream, TryStreamExt, pin_mut};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::{digest::RequestDigest, time, validate::Checker};
+use crate::{digest::RequestDigest, namespace::Namespace, time, validate::Checker};
 
 /// How many rows a page has if the request does not say.
 pub const DEFAULT_SIZE: i32 = 100;
@@ -45,6 +45,16 @@ pub trait Listed {
 
 /// Where a row stands among rows of its time: by the time, then by the id.
 pub type TimePosition = (DateTime<Utc>, Uuid);
+
+/// The namespace of a list, for `= ANY`, with the namespace in the order.
+///
+/// With "=" PostgreSQL drops the namespace from the order, and then may walk
+/// through the rows of all tenants by their time, in the hope of meeting those of
+/// one soon. Like this only an index that begins with the namespace has the order.
+#[must_use]
+pub fn only(namespace: &Namespace) -> [&Namespace; 1] {
+    [namespace]
+}
 
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
@@ -80,24 +90,6 @@ impl Position for TimePosition {
         let time =
             DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
         Some((time, Uuid::from_slice(&key.id).ok()?))
-    }
-}
-
-/// Rows that are ordered by a time, and those of one time by a number.
-impl Position for (DateTime<Utc>, i64) {
-    fn to_key(self) -> Key {
-        Key {
-            filters: Vec::new(),
-            number: self.0.timestamp_micros(),
-            id: self.1.to_be_bytes().to_vec(),
-        }
-    }
-
-    fn from_key(key: &Key) -> Option<Self> {
-        let time =
-            DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
-        let number = key.id.as_slice().try_into().ok()?;
-        Some((time, i64::from_be_bytes(number)))
     }
 }
 

@@ -196,7 +196,8 @@ pub async fn run(
         prepare(url, migrate).await?;
         database.open();
         let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
-        tokio::join!(watch, sweeper::run(database, config.sweep_interval));
+        let sweeper = sweeper::run(database, config.sweep_interval, config.sweep_grace);
+        tokio::join!(watch, sweeper);
         Ok(())
     };
     tokio::pin!(server);

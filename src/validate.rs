@@ -34,6 +34,11 @@ pub const MAX_BATCH: usize = 1000;
 /// The most rows of an answer; each is small.
 pub const MAX_ROWS: i32 = 1000;
 
+/// The most violations that are noted of a request, so that one with a million
+/// faults costs no more than one with twenty. Error details travel in a header,
+/// and clients take 8 KiB of headers.
+const MAX_VIOLATIONS: usize = 20;
+
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -85,8 +90,11 @@ impl Checker {
         }
     }
 
-    /// Notes that something is wrong with a field.
+    /// Notes that something is wrong with a field, if there is not enough already.
     pub fn violation(&mut self, field: &str, description: impl Into<String>) {
+        if self.violations.len() >= MAX_VIOLATIONS {
+            return;
+        }
         self.violations.push(Violation {
             field: format!("{}{field}", self.prefix),
             description: description.into(),
@@ -109,6 +117,7 @@ impl Checker {
     #[must_use]
     pub fn also(mut self, others: Violations) -> Violations {
         self.violations.extend(others.0);
+        self.violations.truncate(MAX_VIOLATIONS);
         Violations(self.violations)
     }
 
@@ -286,6 +295,20 @@ impl Checker {
     /// A JSON document; one that is left out is empty.
     pub fn json(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
         self.noted(field, JsonObject::try_from(document.unwrap_or_default()))
+    }
+
+    /// A JSON document of at most so many bytes of text; one that is left out is empty.
+    pub fn small_json(
+        &mut self,
+        field: &str,
+        document: Option<Struct>,
+        max_bytes: usize,
+    ) -> JsonObject {
+        let document = self.json(field, document);
+        if document.wire_len() > max_bytes {
+            self.violation(field, format!("must not be longer than {max_bytes} bytes"));
+        }
+        document
     }
 
     /// A time that may be left out.

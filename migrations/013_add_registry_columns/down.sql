@@ -1,3 +1,4 @@
 DROP INDEX idx_node_registrations_node_type_health_status_last_heartbeat;
 ALTER TABLE node_registrations
+    DROP CONSTRAINT node_registrations_health_status_check,
     DROP COLUMN health_before_silence, DROP COLUMN heartbeat_ttl_ms, DROP COLUMN owner;

@@ -1,13 +1,20 @@
 -- What the registry needs beside what a node says of itself. The default of
--- owner lasts only for rows that somebody inserted by hand before there was a
--- RegistryService; new rows have to name theirs.
+-- owner, of whom nobody can be, lasts only for rows that somebody inserted by hand
+-- before there was a RegistryService; new rows have to name theirs.
 -- DiscoverNodes counts on it that no TTL is longer than a day.
 ALTER TABLE node_registrations
-    ADD COLUMN owner VARCHAR(255) NOT NULL DEFAULT 'unknown',
+    ADD COLUMN owner VARCHAR(255) NOT NULL DEFAULT 'bridgebook.unknown',
     ADD COLUMN heartbeat_ttl_ms BIGINT NOT NULL DEFAULT 300000
         CONSTRAINT node_registrations_heartbeat_ttl_ms_check CHECK (heartbeat_ttl_ms BETWEEN 1 AND 86400000),
     ADD COLUMN health_before_silence VARCHAR(50);
 ALTER TABLE node_registrations ALTER COLUMN owner DROP DEFAULT;
+UPDATE node_registrations SET health_status = 'UNHEALTHY'
+ WHERE health_status NOT IN ('HEALTHY', 'DEGRADED', 'UNHEALTHY');
+ALTER TABLE node_registrations
+    ADD CONSTRAINT node_registrations_health_status_check
+        CHECK (health_status IN ('HEALTHY', 'DEGRADED', 'UNHEALTHY')),
+    ADD CONSTRAINT node_registrations_health_before_silence_check
+        CHECK (health_before_silence IN ('HEALTHY', 'DEGRADED'));
 
 -- The filter and the order of DiscoverNodes; node_id makes the order total.
 -- There is none on owner and no GIN index on capabilities: every heartbeat would

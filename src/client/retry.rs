@@ -19,7 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// `None` if the failure did not come from bridgebook but from the way there.
 #[must_use]
 pub fn reason(status: &Status) -> Option<String> {
-    Some(status.get_details_error_info()?.reason)
+    let info = status.get_details_error_info()?;
+    (info.domain == crate::error::DOMAIN).then_some(info.reason)
 }
 
 /// How long to wait at least before the same call again; `None` if that is no use.

@@ -3,9 +3,9 @@
 //! A batch is read, decided by the rules of a slice's `model`, and written by one
 //! statement that changes only rows that are still as they were read. So rules
 //! are in one place, several changes of one row in one batch apply in their
-//! order, and no lock is held while we think. Within a process nobody else
-//! changes the same row meanwhile; where another replica does, whoever is
-//! overtaken reads and decides again.
+//! order, and no lock is held while we think. Within an operation of a
+//! process nobody else changes the same row meanwhile; where another operation or
+//! another replica does, whoever is overtaken reads and decides again.
 
 use std::{collections::HashSet, hash::Hash};
 

@@ -5,20 +5,14 @@ use std::collections::HashMap;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::{Error, Resource, counted, some_of};
+use super::{DOMAIN, Error, Resource, counted, listed};
 use crate::{
     request,
     validate::{Violation, Violations},
 };
 
-/// The domain of every reason.
-const DOMAIN: &str = "bridgebook";
-
-/// The most violations that an answer lists. Error details travel in a header,
-/// and clients take 8 KiB of headers.
-const MAX_VIOLATIONS: usize = 20;
-
-/// The longest message, in characters, for the same reason.
+/// The longest message, in characters: it travels in a header, of which clients
+/// take 8 KiB.
 const MAX_MESSAGE: usize = 1000;
 
 impl From<Error> for Status {
@@ -80,7 +74,7 @@ impl Error {
                 ("current_state", refused.current.clone()),
                 ("transition_event", refused.event.clone()),
                 ("to_state", refused.to.clone()),
-                ("allowed_moves", some_of(&refused.allowed).join(",")),
+                ("allowed_moves", listed(&refused.allowed, ",")),
             ],
             Error::StateChanged {
                 resource,
@@ -135,7 +129,7 @@ impl Error {
     fn add_help(&self, details: &mut ErrorDetails) {
         match self {
             Error::InvalidRequest(Violations(violations)) => {
-                for Violation { field, description } in violations.iter().take(MAX_VIOLATIONS) {
+                for Violation { field, description } in violations {
                     details.add_bad_request_violation(field, description);
                 }
             }

@@ -9,7 +9,7 @@ mod transition;
 
 pub use definition::{Definition, FsmMove};
 pub use entity::{Entity, EntityDetails, EntityFilter, EntityKey};
-pub use history::{JournalPosition, StatsFilter, TransitionFilter, TransitionStats};
+pub use history::{StatsFilter, TransitionFilter, TransitionStats};
 pub use machine::{
     BuiltIn, Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion, NewMachine,
 };

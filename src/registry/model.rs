@@ -7,7 +7,7 @@ mod node;
 pub use fleet::{Fleet, SilentNode, is_braked};
 pub use heartbeat::{Heartbeat, Pulse};
 pub use node::{
-    Deregistration, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,
+    Deregistration, Discovered, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,
 };
 
 /// The journal's name for nodes.

@@ -100,7 +100,7 @@ impl RegistryService for Registry {
         request: Request<v1::DiscoverNodesRequest>,
     ) -> Result<Response<v1::DiscoverNodesResponse>, Status> {
         let discovery = admit(request)?;
-        let nodes = self.discover.submit(discovery).await?;
-        Ok(Response::new(nodes.into()))
+        let found = self.discover.submit(discovery).await?;
+        Ok(Response::new(found.into()))
     }
 }

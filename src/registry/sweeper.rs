@@ -2,7 +2,7 @@
 //! is right without it; it is for whoever looks at `health_status`, or follows
 //! the journal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     model::SilentNode,
@@ -16,17 +16,23 @@ use crate::{
 /// How many nodes are marked at a time; then it looks again whether to wait.
 const AT_A_TIME: usize = 500;
 
-/// Sweeps for ever, with so much time between two sweeps. Replicas may all do it:
+/// Sweeps for ever, with so much time between two sweeps. After the start, and
+/// after the database was away, nodes get a grace in which to be heard of again:
+/// that nobody heard of them until then is our own fault. Replicas may all do it:
 /// a node is marked, and journaled, by one of them. Has to be called within a
 /// tokio runtime.
-pub async fn run(database: Database, interval: Duration) {
+pub async fn run(database: Database, interval: Duration, grace: Duration) {
     let sweeper = Sweeper {
         mark: Batcher::new(&database),
         database,
     };
     let mut was_waiting = false;
+    let mut listening_since = Instant::now();
     loop {
         tokio::time::sleep(interval).await;
+        if listening_since.elapsed() < grace {
+            continue;
+        }
         match sweeper.sweep().await {
             Ok(is_waiting) => {
                 tell(was_waiting, is_waiting);
@@ -35,6 +41,7 @@ pub async fn run(database: Database, interval: Duration) {
             // The health says so already, and the next sweep finds the same nodes.
             Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
                 tracing::debug!(cause = chain(&error), "no sweep this time");
+                listening_since = Instant::now();
             }
             Err(error) => tracing::error!(cause = chain(&error), "the sweeper failed"),
         }
@@ -63,12 +70,13 @@ impl Sweeper {
     /// Marks everybody who is silent, or nobody; answers whether it waits.
     async fn sweep(&self) -> Result<bool> {
         loop {
-            let fleet = self.database.read(&Census).await?;
-            if fleet.is_braked() || fleet.silent == 0 {
-                return Ok(fleet.is_braked());
-            }
             let at_most = AT_A_TIME as i64;
             let silent = self.database.read(&SilentNodes { at_most }).await?;
+            // Counted after they were found, so that all of them are counted.
+            let fleet = self.database.read(&Census).await?;
+            if fleet.is_braked() {
+                return Ok(true);
+            }
             let found = silent.len();
             self.mark_all(silent).await?;
             if found < AT_A_TIME {

@@ -77,7 +77,7 @@ async fn nodes_are_counted_by_their_health_and_by_their_own_ttl() {
         is_sweeper_waiting: false,
     };
     assert_eq!(health(&app, None).await.unwrap().nodes, Some(expected));
-    let silence = "UPDATE node_registrations SET last_heartbeat = now() - INTERVAL '10 minutes'";
+    let silence = "UPDATE node_registrations SET last_heartbeat = now() - heartbeat_ttl_ms * INTERVAL '1.5 ms'";
     app.schema
         .connect()
         .await

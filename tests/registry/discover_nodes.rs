@@ -126,29 +126,39 @@ async fn each_of_many_concurrent_callers_finds_what_they_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_ends_before_it_is_too_large_for_a_client() {
+async fn an_answer_says_when_there_are_more_and_ends_before_it_is_too_large() {
     let (_app, tenant) = App::with_tenant().await;
-    let large = json!({ "a": "x".repeat(900 * 1024) });
-    for node_id in ["a", "b", "c"] {
-        let request = RegisterNodeRequest {
-            metadata: document(large.clone()),
-            ..new_node(&tenant, node_id)
-        };
-        register_as(&tenant, request).await;
-    }
-    register(&tenant, "d").await;
-    assert_eq!(
-        discover(&tenant, "reducer", 10).await.unwrap(),
-        ["d", "c", "b"]
-    );
-    let whole = RegisterNodeRequest {
+    let large = json!({ "a": "x".repeat(16_000) });
+    let nodes = (0..60).map(|number| RegisterNodeRequest {
         capabilities: document(large.clone()),
         endpoints: document(large.clone()),
-        metadata: document(large),
-        ..new_node(&tenant, "e")
+        metadata: document(large.clone()),
+        ..new_node(&tenant, &format!("node-{number}"))
+    });
+    join_all(nodes.map(|request| register_as(&tenant, request))).await;
+    for (limit, expected, has_more) in [(10, 10, true), (0, 43, true)] {
+        let request = DiscoverNodesRequest {
+            namespace: tenant.namespace.clone(),
+            node_type: "reducer".into(),
+            limit,
+        };
+        let answer = client(&tenant).discover_nodes(request).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!((answer.nodes.len(), answer.has_more), (expected, has_more));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_all_there_is_says_so() {
+    let (_app, tenant) = App::with_tenant().await;
+    register(&tenant, "a").await;
+    let request = DiscoverNodesRequest {
+        namespace: tenant.namespace.clone(),
+        node_type: "reducer".into(),
+        limit: 1,
     };
-    register_as(&tenant, whole).await;
-    assert_eq!(discover(&tenant, "reducer", 10).await.unwrap(), ["e"]);
+    let answer = client(&tenant).discover_nodes(request).await.unwrap();
+    assert!(!answer.into_inner().has_more);
 }
 
 #[tokio::test]

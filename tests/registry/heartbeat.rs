@@ -111,8 +111,8 @@ async fn many_concurrent_heartbeats_of_one_node_leave_health_and_journal_in_agre
     let node = register(&tenant, "reducer-1").await;
     let calls = (0..200).map(|number| {
         let health = match number % 5 {
-            0 => NodeHealth::Degraded,
-            1 => NodeHealth::Healthy,
+            0 => NodeHealth::Healthy,
+            1 => NodeHealth::Degraded,
             _ => NodeHealth::Unspecified,
         };
         beat(&tenant, with_health("reducer-1", health))

@@ -33,6 +33,32 @@ async fn an_empty_request_is_told_that_it_lacks_the_namespace() {
     }
 }
 
+/// Those that only read the journal, which everybody may know there.
+const READ_RESERVED: &[&str] = &[
+    "bridgebook.v1.FsmService/ListTransitions",
+    "bridgebook.v1.FsmService/GetTransitionStats",
+];
+
+/// A request of which nothing but the namespace is said.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OnlyNamespace {
+    #[prost(string, tag = "1")]
+    namespace: String,
+}
+
+#[tokio::test]
+async fn nobody_gets_into_a_namespace_of_the_services_own() {
+    let app = App::start().await;
+    let namespace = "bridgebook.registry".to_owned();
+    let request = OnlyNamespace { namespace }.encode_to_vec();
+    for method in methods().iter().filter(|method| is_tenants(method)) {
+        let failed = failure(raw_call(&app.channel, method, request.clone()).await);
+        let is_named = failed.fields.contains(&"namespace".to_owned());
+        let may_read = READ_RESERVED.contains(&method.as_str());
+        assert_eq!(is_named, !may_read, "{method}: {failed:?}");
+    }
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_message_are_the_callers_fault() {
     let app = App::start().await;

@@ -15,6 +15,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "soon",
             "--drain-timeout=-1",
             "--sweep-interval=0",
+            "--sweep-grace=never",
             "--database-url",
             "mysql://x:secret@y",
         ])
@@ -28,6 +29,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--call-timeout",
         "--drain-timeout",
         "--sweep-interval",
+        "--sweep-grace",
         "--database-url",
     ];
     for flag in flags {

@@ -55,6 +55,7 @@ impl App {
             drain_timeout: Duration::from_secs(1),
             // Not in the way of tests that are not about it.
             sweep_interval: Duration::from_secs(3600),
+            sweep_grace: Duration::ZERO,
         };
         change(&mut config);
         let service = tokio::spawn(async move {

@@ -103,6 +103,8 @@ impl Bridge {
             return Ok(None);
         }
         check_revision(current, change)?;
+        // Not before the change before, whoever made it.
+        let now = current.map_or(now, |bridge| now.max(bridge.updated_at));
         let found = find_move(current, change, machine)?;
         let mut next = match current {
             Some(bridge) => bridge.clone(),

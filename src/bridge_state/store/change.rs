@@ -317,7 +317,7 @@ impl<'a> Changes<'a> {
             };
             let is_last = seen.insert(item.bridge_id);
             write.push_change(item, transition.as_ref());
-            write.changed_at.push(self.now);
+            write.changed_at.push(bridge.updated_at);
             write.is_last.push(is_last);
             write.version.push(*version);
             write

@@ -54,16 +54,18 @@ batch_statement! {
     ", deleted AS (
         DELETE FROM bridge_states b USING item
          WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
-        RETURNING b.bridge_id, b.namespace, b.current_fsm_state, item.transition_id,
+        RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
                   item.entity_type, item.to_state, item.transition_event
     ), forgotten AS (
         DELETE FROM bridge_batches b USING deleted
          WHERE b.namespace = deleted.namespace AND b.bridge_id = deleted.bridge_id
     )
     INSERT INTO fsm_transitions
-        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, created_at)
     SELECT transition_id, namespace, bridge_id, entity_type, current_fsm_state, to_state,
-           transition_event
+           transition_event,
+           -- Not before the move that it waited for.
+           greatest(now(), updated_at)
       FROM deleted
     RETURNING id"
 }

@@ -137,10 +137,10 @@ impl From<Page<Entity>> for v1::ListEntitiesResponse {
     }
 }
 
-impl From<Page<(Transition, i64)>> for v1::ListTransitionsResponse {
-    fn from(page: Page<(Transition, i64)>) -> Self {
+impl From<Page<Transition>> for v1::ListTransitionsResponse {
+    fn from(page: Page<Transition>) -> Self {
         v1::ListTransitionsResponse {
-            transitions: page.rows.into_iter().map(|(row, _)| row.into()).collect(),
+            transitions: page.rows.into_iter().map(Into::into).collect(),
             next_page_token: page.next_page_token,
         }
     }

@@ -56,6 +56,8 @@ impl Entity {
     ) -> Result<(Entity, Transition)> {
         let current = entity.map(|entity| entity.current_state.as_str());
         let to_state = target(current, wanted, machine)?;
+        // Not before the move before, whoever made it.
+        let now = entity.map_or(now, |entity| now.max(entity.state_since));
         let transition = Transition {
             id: wanted.id,
             entity_id: wanted.entity.entity_id.0,

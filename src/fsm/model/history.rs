@@ -5,23 +5,21 @@ use chrono::{DateTime, Utc};
 use crate::{
     id::EntityId,
     journal::Transition,
-    page::{Listed, PageRequest, ROW_BYTES},
+    page::{Listed, PageRequest, ROW_BYTES, TimePosition},
 };
 
-/// Where a row of the journal stands: by its time, then by the order in which
-/// rows were written.
-pub type JournalPosition = (DateTime<Utc>, i64);
+/// Where a row of the journal stands: by its time, and among those of its time
+/// where the row with this id stands. Not by its `seq`, which is written into
+/// page tokens then: it counts the moves of all tenants.
+impl Listed for Transition {
+    type Position = TimePosition;
 
-/// A row of the journal, with its `seq`.
-impl Listed for (Transition, i64) {
-    type Position = JournalPosition;
-
-    fn position(&self) -> JournalPosition {
-        (self.0.created_at, self.1)
+    fn position(&self) -> TimePosition {
+        (self.created_at, self.id.0)
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.0.transition_data.wire_len()
+        ROW_BYTES + self.transition_data.wire_len()
     }
 }
 
@@ -45,7 +43,7 @@ pub struct TransitionFilter {
     /// Whether the newest come first.
     pub is_newest_first: bool,
     /// Which page.
-    pub page: PageRequest<JournalPosition>,
+    pub page: PageRequest<TimePosition>,
 }
 
 /// Which moves to count.

@@ -1,9 +1,10 @@
 //! The journal: "Common Query 3", and what can be counted of it.
 
 use diesel::{
+    dsl::sql,
     pg::data_types::PgInterval,
     prelude::*,
-    sql_types::{BigInt, Double, Interval, Nullable, Record, Text, Timestamptz, Uuid},
+    sql_types::{BigInt, Bool, Double, Interval, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -13,12 +14,12 @@ use crate::{
     fsm::model::{StatsFilter, TransitionFilter, TransitionStats},
     journal::Transition,
     namespace::Scoped,
-    page::{Page, collect},
+    page::{Page, collect, only},
 };
 
 /// Lists moves by their time.
 impl Query for Scoped<TransitionFilter> {
-    type Answer = Page<(Transition, i64)>;
+    type Answer = Page<Transition>;
 
     async fn run(
         &self,
@@ -35,11 +36,11 @@ impl Query for Scoped<TransitionFilter> {
 async fn read(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<TransitionFilter>,
-) -> Result<Page<(Transition, i64)>, DbError> {
+) -> Result<Page<Transition>, DbError> {
     let mut query = fsm_transitions::table
-        .filter(fsm_transitions::namespace.eq(&filter.namespace))
+        .filter(fsm_transitions::namespace.eq_any(only(&filter.namespace)))
         .filter(fsm_transitions::entity_type.eq(&filter.entity_type))
-        .select((Transition::as_select(), fsm_transitions::seq))
+        .select(Transition::as_select())
         .limit(filter.page.size + 1)
         .into_boxed();
     if let Some(id) = filter.entity_id {
@@ -60,17 +61,24 @@ async fn read(
     if let Some(time) = filter.created_before {
         query = query.filter(fsm_transitions::created_at.lt(time));
     }
-    let row = (fsm_transitions::created_at, fsm_transitions::seq);
-    let row = row.into_sql::<Record<(Timestamptz, BigInt)>>();
-    query = match (filter.is_newest_first, filter.page.after) {
-        (false, Some(after)) => query.filter(row.gt(after)),
-        (true, Some(after)) => query.filter(row.lt(after)),
-        (_, None) => query,
-    };
-    let (time, seq) = (fsm_transitions::created_at, fsm_transitions::seq);
+    if let Some((time, id)) = filter.page.after {
+        let comparison = match filter.is_newest_first {
+            false => "(fsm_transitions.created_at, fsm_transitions.seq) > (",
+            true => "(fsm_transitions.created_at, fsm_transitions.seq) < (",
+        };
+        let comparison = sql::<Bool>(comparison)
+            .bind::<Timestamptz, _>(time)
+            .sql(", (SELECT last.seq FROM fsm_transitions last WHERE last.id = ")
+            .bind::<Uuid, _>(id)
+            .sql(" AND last.namespace = ")
+            .bind::<Text, _>(&filter.namespace)
+            .sql("))");
+        query = query.filter(comparison);
+    }
+    let (namespace, time) = (fsm_transitions::namespace, fsm_transitions::created_at);
     query = match filter.is_newest_first {
-        false => query.order((time.asc(), seq.asc())),
-        true => query.order((time.desc(), seq.desc())),
+        false => query.order((namespace.asc(), time.asc(), fsm_transitions::seq.asc())),
+        true => query.order((namespace.desc(), time.desc(), fsm_transitions::seq.desc())),
     };
     Ok(collect(query.load_stream(connection).await?, &filter.page).await?)
 }

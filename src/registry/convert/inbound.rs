@@ -1,12 +1,13 @@
 //! Requests. Every violation is collected.
 
-use std::mem;
+use std::{collections::HashSet, mem};
 
 use prost_types::Duration;
 
 use crate::{
     id::TransitionId,
     items::{many, single},
+    json::{JsonObject, Struct},
     page::{DEFAULT_SIZE, PageRequest},
     proto::v1,
     registry::model::{
@@ -27,6 +28,9 @@ tenant_requests!(
     v1::DiscoverNodesRequest,
 );
 
+/// The largest document of a node, in bytes as protobuf.
+const MAX_DOCUMENT: usize = 16 * 1024;
+
 impl TryFrom<v1::RegisterNodeRequest> for NewNode {
     type Error = Violations;
 
@@ -38,9 +42,9 @@ impl TryFrom<v1::RegisterNodeRequest> for NewNode {
             transition_id: TransitionId::generate(),
             node_type: check.node_type("node_type", request.node_type),
             node_version: check.node_version("node_version", request.node_version),
-            capabilities: check.json("capabilities", request.capabilities),
-            endpoints: check.json("endpoints", request.endpoints),
-            metadata: check.json("metadata", request.metadata),
+            capabilities: document(&mut check, "capabilities", request.capabilities),
+            endpoints: document(&mut check, "endpoints", request.endpoints),
+            metadata: document(&mut check, "metadata", request.metadata),
             health_status: health.unwrap_or(NodeHealth::Healthy),
             heartbeat_ttl_ms: ttl_ms(&mut check, "heartbeat_ttl", request.heartbeat_ttl),
         };
@@ -60,7 +64,19 @@ impl TryFrom<v1::BatchHeartbeatRequest> for Vec<Result<Heartbeat, Violations>> {
     type Error = Violations;
 
     fn try_from(request: v1::BatchHeartbeatRequest) -> Result<Self, Violations> {
-        many(request.heartbeats, "heartbeats", heartbeat)
+        let heartbeats = many(request.heartbeats, "heartbeats", heartbeat)?;
+        let mut seen = HashSet::new();
+        let heartbeats = heartbeats.into_iter().enumerate().map(|(index, item)| {
+            let item = item?;
+            match seen.insert(item.node_id.as_str().to_owned()) {
+                true => Ok(item),
+                false => Err(Violations::one(
+                    &format!("heartbeats[{index}].node_id"),
+                    "must not be that of an earlier heartbeat of the batch",
+                )),
+            }
+        });
+        Ok(heartbeats.collect())
     }
 }
 
@@ -132,9 +148,14 @@ fn heartbeat(field: &str, heartbeat: v1::NodeHeartbeat) -> Result<Heartbeat, Vio
         node_id: node_id(&mut check, heartbeat.node_id),
         health_status: optional_health(&mut check, "health_status", heartbeat.health_status),
         // An empty document is one too: it takes the place of what is there.
-        metadata: metadata.map(|document| check.json("metadata", Some(document))),
+        metadata: metadata.map(|it| document(&mut check, "metadata", Some(it))),
     };
     check.finish(heartbeat)
+}
+
+/// What a node says of itself is read by everybody who looks for nodes, many at a time.
+fn document(check: &mut Checker, field: &str, document: Option<Struct>) -> JsonObject {
+    check.small_json(field, document, MAX_DOCUMENT)
 }
 
 fn node_id(check: &mut Checker, text: String) -> NodeId {
@@ -161,8 +182,12 @@ fn health_statuses(check: &mut Checker, numbers: &[i32]) -> Vec<NodeHealth> {
         match optional_health(check, &field, *number) {
             Some(status) if statuses.contains(&status) => {}
             Some(status) => statuses.push(status),
-            None if *number == 0 => check.violation(&field, "must not be unspecified"),
-            None => {}
+            None => {
+                if *number == 0 {
+                    check.violation(&field, "must not be unspecified");
+                }
+                break;
+            }
         }
         // All there are; a million repetitions say no more.
         if statuses.len() == NodeHealth::ALL.len() {

@@ -1,11 +1,13 @@
 //! Answers. Nothing here can fail.
 
+use std::sync::Arc;
+
 use crate::{
     error::{Error, Result},
     page::Page,
     proto::v1::{self, heartbeat_result},
     recorded::Recorded,
-    registry::model::{Node, NodeHealth, NodeId, Pulse, next_heartbeat_ms},
+    registry::model::{Discovered, Node, NodeHealth, NodeId, Pulse, next_heartbeat_ms},
     time,
 };
 
@@ -100,10 +102,12 @@ impl From<Page<Node>> for v1::ListNodesResponse {
     }
 }
 
-impl From<Vec<Node>> for v1::DiscoverNodesResponse {
-    fn from(nodes: Vec<Node>) -> Self {
+impl From<Arc<Discovered>> for v1::DiscoverNodesResponse {
+    fn from(found: Arc<Discovered>) -> Self {
+        let found = Arc::unwrap_or_clone(found);
         v1::DiscoverNodesResponse {
-            nodes: nodes.into_iter().map(Into::into).collect(),
+            nodes: found.nodes.into_iter().map(Into::into).collect(),
+            has_more: found.has_more,
         }
     }
 }

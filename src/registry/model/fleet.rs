@@ -14,10 +14,11 @@ const LEAST_FLEET: i64 = 3;
 
 /// The nodes that count, and how many of them are silent.
 ///
-/// Those count that are not UNHEALTHY, and of those that the sweeper marked the
-/// ones that went silent within their last TTL. Without these the brake would
-/// see nothing: nodes send their heartbeats at different times, so when all of
-/// them are cut off at once they go silent one by one.
+/// Those count that are heard of, and those that went silent within their last
+/// TTL, be they marked already or not: nodes send their heartbeats at different
+/// times, so when all of them are cut off at once they go silent one by one. Who
+/// has been silent for longer does not count any more, so the sweeper waits for
+/// one more TTL and not for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct Fleet {
     /// How many nodes count.

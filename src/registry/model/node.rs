@@ -29,7 +29,7 @@ text_enum! {
 const ENTITY_NAMESPACE: Uuid = Uuid::from_u128(0x3632_ca21_18e5_5816_b0ac_f0aa_fc49_b03c);
 
 /// A node's own name, with the id that the journal knows it by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeId {
     name: String,
     entity_id: Uuid,
@@ -174,6 +174,15 @@ pub struct Discovery {
     pub node_type: String,
     /// At most so many.
     pub limit: i64,
+}
+
+/// The nodes that are of use.
+#[derive(Debug, Clone, Default)]
+pub struct Discovered {
+    /// Those that were heard of last first.
+    pub nodes: Vec<Node>,
+    /// Whether there are more.
+    pub has_more: bool,
 }
 
 #[cfg(test)]

@@ -38,10 +38,10 @@ batch_statement! {
     }
     returns Uuid;
     ", locked AS (
-        SELECT n.node_id, n.health_status, item.owner, item.transition_id, item.namespace,
+        SELECT n.node_id, n.health_status, n.updated_at, item.owner, item.transition_id, item.namespace,
                item.entity_id, item.entity_type, item.to_state, item.transition_event
           FROM item CROSS JOIN LATERAL (
-               SELECT n.node_id, n.health_status FROM node_registrations n
+               SELECT n.node_id, n.health_status, n.updated_at FROM node_registrations n
                 WHERE n.node_id = item.node_id AND n.owner = item.owner
                   FOR UPDATE) n
     ), deleted AS (
@@ -49,9 +49,12 @@ batch_statement! {
          WHERE n.node_id = locked.node_id AND n.owner = locked.owner
     )
     INSERT INTO fsm_transitions
-        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+         transition_data, created_at)
     SELECT transition_id, namespace, entity_id, entity_type, health_status, to_state,
-           transition_event
+           transition_event, jsonb_build_object('node_id', node_id, 'owner', owner),
+           -- Not before the heartbeat that it waited for.
+           greatest(now(), updated_at)
       FROM locked
     RETURNING id"
 }

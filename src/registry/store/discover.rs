@@ -1,7 +1,7 @@
 //! Finding the nodes of a type that are of use: "Common Query 5", for many
 //! callers in one round trip.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use diesel::{
     QueryResult,
@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     namespace::Scoped,
     page::{Listed, MAX_BYTES},
-    registry::model::{Discovery, Node, NodeHealth},
+    registry::model::{Discovered, Discovery, Node, NodeHealth},
 };
 
 batch_statement! {
@@ -51,7 +51,7 @@ pub struct DiscoverNodes;
 
 impl Operation for DiscoverNodes {
     type Item = Scoped<Discovery>;
-    type Answer = Vec<Node>;
+    type Answer = Arc<Discovered>;
     /// By what is asked for, so that those who ask for the same meet.
     type Key = (String, i64);
 
@@ -62,7 +62,7 @@ impl Operation for DiscoverNodes {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Vec<Node>>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
         Box::pin(async move {
             let mut distinct = Vec::new();
             let mut places = HashMap::new();
@@ -75,30 +75,43 @@ impl Operation for DiscoverNodes {
             });
             let shares: Vec<usize> = shares.collect();
             let found = find(connection, &distinct).await?;
-            let answers = shares.into_iter().map(|share| {
-                let found = found.get(share);
-                Ok(found.map(|found| found.nodes.clone()).unwrap_or_default())
-            });
+            let found: Vec<_> = found.into_iter().map(Found::into_answer).collect();
+            let answers = shares.into_iter();
+            let answers = answers.map(|share| Ok(found.get(share).cloned().unwrap_or_default()));
             Ok(answers.collect())
         })
     }
 }
 
 /// What is found for one who asks.
-#[derive(Default)]
 struct Found {
-    nodes: Vec<Node>,
+    answer: Discovered,
     bytes: usize,
+    at_most: usize,
 }
 
 impl Found {
-    /// Takes a node, unless the answer would be too large with it; what follows
-    /// is dropped then, row by row as it comes.
+    fn new(discovery: &Discovery) -> Self {
+        Found {
+            answer: Discovered::default(),
+            bytes: 0,
+            at_most: usize::try_from(discovery.limit).unwrap_or_default(),
+        }
+    }
+
+    /// Takes a node, unless there would be too many with it, or too much; what
+    /// follows is dropped then, row by row as it comes.
     fn push(&mut self, node: Node) {
         self.bytes += node.size();
-        if self.bytes <= MAX_BYTES || self.nodes.is_empty() {
-            self.nodes.push(node);
+        let nodes = &mut self.answer.nodes;
+        match nodes.len() < self.at_most && (self.bytes <= MAX_BYTES || nodes.is_empty()) {
+            true => nodes.push(node),
+            false => self.answer.has_more = true,
         }
+    }
+
+    fn into_answer(self) -> Arc<Discovered> {
+        Arc::new(self.answer)
     }
 }
 
@@ -109,11 +122,12 @@ async fn find(
     let statement = FindNodes {
         node_type: wanted.iter().map(|item| item.node_type.as_str()).collect(),
         health_status: wanted.iter().map(|_| NodeHealth::Healthy).collect(),
-        at_most: wanted.iter().map(|item| item.limit).collect(),
+        // One more, to tell whether there are more.
+        at_most: wanted.iter().map(|item| item.limit + 1).collect(),
         ..FindNodes::default()
     };
     let rows = statement.load_stream::<(i64, Node)>(connection).await?;
-    let found = wanted.iter().map(|_| Found::default()).collect();
+    let found = wanted.iter().map(|item| Found::new(item)).collect();
     rows.try_fold(found, async |mut found: Vec<Found>, (ordinality, node)| {
         let place = usize::try_from(ordinality - 1).ok();
         if let Some(found) = place.and_then(|place| found.get_mut(place)) {

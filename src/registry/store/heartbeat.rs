@@ -16,14 +16,14 @@ use crate::{
         DbError,
         batch::Operation,
         decide::{Attempted, until_done},
-        rounds::{Placed, in_order, rounds},
+        rounds::Placed,
         statement::{batch_statement, column},
     },
     error::Result,
     id::TransitionId,
     json::JsonObject,
     namespace::{Namespace, Scoped},
-    registry::model::{ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, NodeHealth, Pulse},
+    registry::model::{ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, NodeHealth, NodeId, Pulse},
 };
 
 batch_statement! {
@@ -41,7 +41,7 @@ batch_statement! {
         entity_type: &'a str => Text,
         transition_event: &'a str => Text,
     }
-    returns (Text, BigInt, Timestamptz, Text);
+    returns (BigInt, BigInt, Timestamptz, Text);
     ", touched AS (
         UPDATE node_registrations n
            SET health_status = coalesce(item.health_status, n.health_before_silence, n.health_status),
@@ -53,17 +53,18 @@ batch_statement! {
                 WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) old
          WHERE n.node_id = item.node_id AND n.owner = item.owner
            AND n.health_status = old.health_status
-        RETURNING n.node_id, n.heartbeat_ttl_ms, n.last_heartbeat, n.health_status,
+        RETURNING item.ordinality, n.node_id, n.owner, n.heartbeat_ttl_ms, n.last_heartbeat, n.health_status,
                   old.health_status AS from_state, item.transition_id, item.namespace,
                   item.entity_id, item.entity_type, item.transition_event
     ), journaled AS (
         INSERT INTO fsm_transitions
-            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data)
         SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
-               transition_event
+               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
           FROM touched WHERE health_status <> from_state
     )
-    SELECT node_id, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched"
+    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched"
 }
 
 batch_statement! {
@@ -72,8 +73,8 @@ batch_statement! {
         node_id: &'a str => Text,
         owner: &'a str => Text,
     }
-    returns Text;
-    " SELECT n.node_id
+    returns BigInt;
+    " SELECT item.ordinality
         FROM item CROSS JOIN LATERAL (
              SELECT n.node_id FROM node_registrations n
               WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) n"
@@ -96,84 +97,98 @@ impl Operation for TouchNodes {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Pulse>>, DbError>> {
         Box::pin(async move {
-            let (distinct, shares) = without_repetitions(items);
-            let mut answers = Vec::with_capacity(distinct.len());
-            for round in rounds(&distinct, |item| [item.node_id.entity_id()]) {
-                let (places, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
-                let round = until_done(connection, &round, |connection, items| {
-                    Box::pin(attempt(connection, items))
-                });
-                answers.extend(places.into_iter().zip(round.await?));
-            }
-            let answers = in_order(answers);
+            let (latest, shares) = latest(items);
+            let latest: Vec<_> = latest.iter().collect();
+            let answers = until_done(connection, &latest, |connection, items| {
+                Box::pin(attempt(connection, items))
+            });
+            let answers = answers.await?;
             let shares = shares.into_iter().filter_map(|share| answers.get(share));
             Ok(shares.cloned().collect())
         })
     }
 }
 
-/// The heartbeats that have something to say after those before them, and for
-/// each of all of them the place of the one among these that speaks for it. So a
-/// node that sends far too many costs one write for each batch.
-fn without_repetitions<'a>(
-    items: &[&'a Scoped<Heartbeat>],
-) -> (Vec<&'a Scoped<Heartbeat>>, Vec<usize>) {
-    let mut distinct: Vec<&Scoped<Heartbeat>> = Vec::with_capacity(items.len());
-    let mut latest: HashMap<(&str, &str), usize> = HashMap::with_capacity(items.len());
+/// What the heartbeats of one node that are in one batch come to: the latest word
+/// on each thing. So a node that sends far too many costs one write for each
+/// batch, whatever they say.
+struct Latest<'a> {
+    node_id: &'a NodeId,
+    owner: &'a Namespace,
+    health_status: Option<NodeHealth>,
+    metadata: Option<&'a JsonObject>,
+}
+
+/// The latest of each node, and for each item the place of its node's.
+fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) {
+    let mut all: Vec<Latest<'a>> = Vec::with_capacity(items.len());
+    let mut places: HashMap<(&Namespace, &NodeId), usize> = HashMap::with_capacity(items.len());
     let shares = items.iter().map(|item| {
-        let key = (item.namespace.as_str(), item.node_id.as_str());
-        let earlier = latest.get(&key).copied();
-        let earlier = earlier.filter(|place| {
-            let earlier = distinct.get(*place);
-            earlier.is_some_and(|earlier| item.repeats(earlier))
-        });
-        earlier.unwrap_or_else(|| {
-            distinct.push(item);
-            latest.insert(key, distinct.len() - 1);
-            distinct.len() - 1
-        })
+        let place = *places
+            .entry((&item.namespace, &item.node_id))
+            .or_insert_with(|| {
+                all.push(Latest {
+                    node_id: &item.node_id,
+                    owner: &item.namespace,
+                    health_status: None,
+                    metadata: None,
+                });
+                all.len() - 1
+            });
+        if let Some(latest) = all.get_mut(place) {
+            latest.health_status = item.health_status.or(latest.health_status);
+            latest.metadata = item.metadata.as_ref().or(latest.metadata);
+        }
+        place
     });
     let shares = shares.collect();
-    (distinct, shares)
+    (all, shares)
 }
 
 /// Touches nodes, each of which occurs once. Answers `None` for those whose
 /// health somebody else changed at the same time.
 async fn attempt(
     connection: &mut AsyncPgConnection,
-    items: &[&Scoped<Heartbeat>],
+    items: &[&Latest<'_>],
 ) -> Result<Attempted<Pulse>, DbError> {
     let mut batch: Vec<Placed<_>> = items.iter().copied().enumerate().collect();
     // Everybody locks in the same order, so nobody waits in a circle.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
-    let touched = touch(connection, &batch).await?;
-    let is_missing = |item: &Heartbeat| !touched.contains_key(item.node_id.as_str());
-    batch.retain(|(_, item)| is_missing(item));
-    let overtaken = match batch.is_empty() {
-        true => HashSet::new(),
-        false => find(connection, &batch).await?,
-    };
-    let answers = items.iter().map(|item| {
-        let name = item.node_id.as_str();
-        match touched.get(name) {
-            Some(pulse) => Some(Ok(*pulse)),
-            None if overtaken.contains(name) => None,
-            None => Some(Err(no_node(&item.node_id))),
+    let missing = items.iter().map(|item| Some(Err(no_node(item.node_id))));
+    let mut answers: Attempted<Pulse> = missing.collect();
+    let mut set = |batch: &[Placed<_>], ordinality: i64, answer| {
+        let place = usize::try_from(ordinality - 1).ok();
+        let place = place.and_then(|place| batch.get(place));
+        if let Some(slot) = place.and_then(|(place, _)| answers.get_mut(*place)) {
+            *slot = answer;
         }
-    });
-    Ok(answers.collect())
+    };
+    let touched = touch(connection, &batch).await?;
+    let done: HashSet<i64> = touched.iter().map(|(ordinality, _)| *ordinality).collect();
+    for (ordinality, pulse) in touched {
+        set(&batch, ordinality, Some(Ok(pulse)));
+    }
+    let others = batch.into_iter().zip(1..);
+    let others = others.filter(|(_, ordinality)| !done.contains(ordinality));
+    let others: Vec<Placed<_>> = others.map(|(item, _)| item).collect();
+    if !others.is_empty() {
+        for ordinality in find(connection, &others).await? {
+            set(&others, ordinality, None);
+        }
+    }
+    Ok(answers)
 }
 
 async fn touch(
     connection: &mut AsyncPgConnection,
-    batch: &[Placed<'_, Scoped<Heartbeat>>],
-) -> QueryResult<HashMap<String, Pulse>> {
+    batch: &[Placed<'_, Latest<'_>>],
+) -> QueryResult<Vec<(i64, Pulse)>> {
     let journal = Namespace::registry();
     let statement = Touch {
         node_id: column(batch, |item| item.node_id.as_str()),
-        owner: column(batch, |item| item.namespace.as_str()),
+        owner: column(batch, |item| item.owner.as_str()),
         health_status: column(batch, |item| item.health_status),
-        metadata: column(batch, |item| item.metadata.as_ref()),
+        metadata: column(batch, |item| item.metadata),
         // New ones for every try: what was journaled by one whose answer was
         // lost is no change any more.
         transition_id: column(batch, |_| TransitionId::generate()),
@@ -183,30 +198,28 @@ async fn touch(
         transition_event: column(batch, |_| HEARTBEAT_EVENT),
         ..Touch::default()
     };
-    let rows: Vec<(String, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
-    let rows = rows.into_iter();
-    let pulses = rows.map(
-        |(node_id, heartbeat_ttl_ms, last_heartbeat, health_status)| {
-            let pulse = Pulse {
-                heartbeat_ttl_ms,
-                last_heartbeat,
-                health_status,
-            };
-            (node_id, pulse)
-        },
-    );
+    let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
+    let pulses = rows.into_iter().map(|row| {
+        let (ordinality, heartbeat_ttl_ms, last_heartbeat, health_status) = row;
+        let pulse = Pulse {
+            heartbeat_ttl_ms,
+            last_heartbeat,
+            health_status,
+        };
+        (ordinality, pulse)
+    });
     Ok(pulses.collect())
 }
 
+/// Which of these nodes there are.
 async fn find(
     connection: &mut AsyncPgConnection,
-    batch: &[Placed<'_, Scoped<Heartbeat>>],
-) -> QueryResult<HashSet<String>> {
+    batch: &[Placed<'_, Latest<'_>>],
+) -> QueryResult<Vec<i64>> {
     let statement = FindNodes {
         node_id: column(batch, |item| item.node_id.as_str()),
-        owner: column(batch, |item| item.namespace.as_str()),
+        owner: column(batch, |item| item.owner.as_str()),
         ..FindNodes::default()
     };
-    let found: Vec<String> = statement.load(connection).await?;
-    Ok(found.into_iter().collect())
+    statement.load(connection).await
 }

@@ -96,9 +96,10 @@ batch_statement! {
             SELECT * FROM inserted UNION ALL SELECT * FROM updated
         ), journaled AS (
             INSERT INTO fsm_transitions
-                (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+                (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+                 transition_data)
             SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
-                   transition_event
+                   transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
               FROM item
              WHERE from_state IS DISTINCT FROM health_status
                -- IS TRUE: looked up in a hash table, not joined.

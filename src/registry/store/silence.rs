@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult,
-    sql_types::{BigInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
@@ -32,11 +32,13 @@ impl Query for Census {
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
         let count = diesel::sql_query(
             "SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS silent
-               FROM (SELECT health_status, health_before_silence, now() - last_heartbeat AS silence,
+               FROM (SELECT now() - last_heartbeat AS silence,
                             heartbeat_ttl_ms * interval '1 millisecond' AS ttl
-                       FROM node_registrations) n
-              WHERE health_status <> $1
-                 OR (health_before_silence IS NOT NULL AND silence < 2 * ttl)",
+                       FROM node_registrations
+                         -- No TTL is longer than a day.
+                      WHERE last_heartbeat > now() - interval '2 days'
+                        AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
+              WHERE silence < 2 * ttl",
         );
         let count = count.bind::<Text, _>(NodeHealth::Unhealthy);
         Ok(Ok(count.get_result(connection).await?))
@@ -59,11 +61,12 @@ impl Query for SilentNodes {
         let silent = diesel::sql_query(
             "SELECT node_id, health_status, last_heartbeat
                FROM node_registrations
-              WHERE health_status <> $1
+              WHERE health_status = ANY ($1)
                 AND last_heartbeat <= now() - heartbeat_ttl_ms * interval '1 millisecond'
               ORDER BY last_heartbeat LIMIT $2",
         );
-        let silent = silent.bind::<Text, _>(NodeHealth::Unhealthy);
+        let alive = [NodeHealth::Healthy, NodeHealth::Degraded];
+        let silent = silent.bind::<Array<Text>, _>(&alive[..]);
         let silent = silent.bind::<BigInt, _>(self.at_most);
         Ok(Ok(silent.load(connection).await?))
     }
@@ -91,13 +94,14 @@ batch_statement! {
           FROM item
          WHERE n.node_id = item.node_id AND n.health_status = item.health_status
            AND n.last_heartbeat = item.last_heartbeat
-        RETURNING n.node_id, item.transition_id, item.namespace, item.entity_id, item.entity_type,
+        RETURNING n.node_id, n.owner, item.transition_id, item.namespace, item.entity_id, item.entity_type,
                   item.health_status AS from_state, item.to_state, item.transition_event
     ), journaled AS (
         INSERT INTO fsm_transitions
-            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data)
         SELECT transition_id, namespace, entity_id, entity_type, from_state, to_state,
-               transition_event
+               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
           FROM marked
     )
     SELECT node_id FROM marked"

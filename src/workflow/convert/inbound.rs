@@ -317,10 +317,14 @@ fn states(check: &mut Checker, numbers: &[i32]) -> Vec<State> {
         match optional_state(check, &field, *number) {
             Some(state) if states.contains(&state) => {}
             Some(state) => states.push(state),
-            None if *number == 0 => check.violation(&field, "must not be unspecified"),
-            None => {}
+            None => {
+                if *number == 0 {
+                    check.violation(&field, "must not be unspecified");
+                }
+                break;
+            }
         }
-        // All there are, or one that is wrong; a million repetitions say no more.
+        // All there are; a million repetitions say no more.
         if states.len() == State::ALL.len() {
             break;
         }

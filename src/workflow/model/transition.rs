@@ -45,6 +45,8 @@ impl Workflow {
     /// [`Error::InvalidRequest`] if its metadata would grow too large.
     pub fn apply(&mut self, wanted: &Move, now: DateTime<Utc>) -> Result<Transition> {
         let event = self.check_move(wanted)?;
+        // Not before the move before, whoever made it.
+        let now = now.max(self.updated_at);
         if !wanted.metadata_patch.is_empty() {
             let mut metadata = self.metadata.clone();
             metadata

@@ -38,10 +38,10 @@ batch_statement! {
     }
     returns Uuid;
     ", locked AS (
-        SELECT w.id, w.current_state, item.namespace, item.transition_id, item.entity_type,
+        SELECT w.id, w.current_state, w.updated_at, item.namespace, item.transition_id, item.entity_type,
                item.to_state, item.transition_event
           FROM item CROSS JOIN LATERAL (
-               SELECT w.id, w.current_state FROM workflow_executions w
+               SELECT w.id, w.current_state, w.updated_at FROM workflow_executions w
                 WHERE w.id = item.id AND w.namespace = item.namespace
                   FOR UPDATE) w
     ), deleted AS (
@@ -49,8 +49,10 @@ batch_statement! {
          WHERE w.id = locked.id AND w.namespace = locked.namespace
     )
     INSERT INTO fsm_transitions
-        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event)
-    SELECT transition_id, namespace, id, entity_type, current_state, to_state, transition_event
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, created_at)
+    SELECT transition_id, namespace, id, entity_type, current_state, to_state, transition_event,
+           -- Not before the move that it waited for.
+           greatest(now(), updated_at)
       FROM locked
     RETURNING id"
 }

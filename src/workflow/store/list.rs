@@ -17,7 +17,7 @@ use crate::{
     },
     error::Result,
     namespace::Scoped,
-    page::{Page, collect},
+    page::{Page, collect, only},
     workflow::model::{
         Stamp, StampFilter, Step, StepFilter, Workflow, WorkflowFilter, WorkflowSummary,
     },
@@ -85,9 +85,10 @@ async fn read_workflows(
         .select(count_star())
         .single_value();
     let mut query = workflow_executions::table
-        .filter(workflow_executions::namespace.eq(&filter.namespace))
+        .filter(workflow_executions::namespace.eq_any(only(&filter.namespace)))
         .select((Workflow::as_select(), step_count))
         .order((
+            workflow_executions::namespace,
             workflow_executions::started_at.desc(),
             workflow_executions::id.desc(),
         ))

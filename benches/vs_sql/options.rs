@@ -36,6 +36,20 @@ pub enum Subject {
     Transition,
     /// BatchRecordSteps.
     Steps,
+    /// RecordTransition, of 200000 entities.
+    Record,
+    /// RecordTransition, of 4 entities.
+    RecordHot,
+    /// AccumulateBridgeState, of 16 bridges.
+    Accumulate,
+    /// Heartbeat.
+    Heartbeat,
+    /// BatchHeartbeat.
+    BatchHeartbeat,
+    /// DiscoverNodes.
+    Discover,
+    /// ListTransitions, the first page against a late one.
+    Pages,
     /// How long `bridgebook serve` takes until it serves an existing cluster.
     Boot,
 }

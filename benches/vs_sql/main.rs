@@ -3,8 +3,10 @@
 //! `cargo bench --bench vs_sql` starts a PostgreSQL of its own, with the settings
 //! of production, and measures in turns bridgebook's RPCs on loopback and
 //! pgbench, which writes or reads the same rows with the best single statement
-//! per transaction over the Unix socket. Progress goes to standard error, the
-//! tables to standard output. It takes less than ten minutes; for a first look:
+//! per transaction over the Unix socket. Beside that it measures whether a late
+//! page of a long list costs more than the first one. Progress goes to standard
+//! error, the tables to standard output. It takes about twelve minutes; for a
+//! first look:
 //!
 //! ```text
 //! cargo bench --bench vs_sql -- --seconds 1 --rounds 1 --only start,boot

@@ -17,7 +17,7 @@ use prost::{
 use tokio::{net::TcpStream, task::JoinSet};
 use tonic::{Code, Status};
 
-use crate::{Result, measured::Measured, options::Window, scenario::Scenario};
+use crate::{Result, measured::Measured, options::Window, scenario::Call};
 
 /// How many callers share an HTTP/2 connection, as the threads of one client
 /// program would.
@@ -33,9 +33,9 @@ const WINDOW: u32 = 16 * 1024 * 1024;
 /// The bytes before a gRPC message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Measures `scenario` with so many callers at `address`.
-pub async fn measure<S: Scenario>(
-    scenario: &Arc<S>,
+/// Measures a call with so many callers at `address`.
+pub async fn measure<C: Call>(
+    scenario: &Arc<C>,
     address: SocketAddr,
     callers: usize,
     window: Window,
@@ -50,11 +50,7 @@ pub async fn measure<S: Scenario>(
         let caller = Caller {
             scenario: Arc::clone(scenario),
             connection: connection.clone(),
-            uri: format!(
-                "http://{address}/bridgebook.v1.WorkflowService/{}",
-                S::METHOD
-            )
-            .parse()?,
+            uri: format!("http://{address}/{}/{}", C::SERVICE, C::METHOD).parse()?,
         };
         tasks.spawn(caller.call_again(from, from + window.counted));
     }
@@ -62,8 +58,8 @@ pub async fn measure<S: Scenario>(
     while let Some(caller) = tasks.join_next().await {
         latencies.extend(caller??);
     }
-    Measured::new(latencies, S::ROWS_PER_CALL, window)
-        .ok_or_else(|| format!("{}: no call ended in time", S::TITLE).into())
+    Measured::new(latencies, C::ROWS_PER_CALL, window)
+        .ok_or_else(|| format!("{}: no call ended in time", C::TITLE).into())
 }
 
 async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
@@ -79,13 +75,13 @@ async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     Ok(client)
 }
 
-struct Caller<S> {
-    scenario: Arc<S>,
+struct Caller<C> {
+    scenario: Arc<C>,
     connection: SendRequest<Bytes>,
     uri: http::Uri,
 }
 
-impl<S: Scenario> Caller<S> {
+impl<C: Call> Caller<C> {
     /// Calls until the time is over; answers how long those calls took that
     /// ended in the time that counts.
     async fn call_again(mut self, from: Instant, until: Instant) -> Result<Vec<Duration>> {
@@ -101,7 +97,7 @@ impl<S: Scenario> Caller<S> {
                 latencies.push(ended - begun);
             }
             if number % CHECK_EVERY == 0 {
-                self.scenario.check(S::Answer::decode(answer)?)?;
+                self.scenario.check(C::Answer::decode(answer)?)?;
             }
             begun = ended;
         }

@@ -3,8 +3,10 @@
 //! `cargo bench --bench vs_sql` starts a PostgreSQL of its own, with the settings
 //! of production, and measures in turns bridgebook's RPCs on loopback and
 //! pgbench, which writes or reads the same rows with the best single statement
-//! per transaction over the Unix socket. Progress goes to standard error, the
-//! tables to standard output. It takes less than ten minutes; for a first look:
+//! per transaction over the Unix socket. Beside that it measures whether a late
+//! page of a long list costs more than the first one. Progress goes to standard
+//! error, the tables to standard output. It takes about twelve minutes; for a
+//! first look:
 //!
 //! ```text
 //! cargo bench --bench vs_sql -- --seconds 1 --rounds 1 --only start,boot
@@ -22,10 +24,12 @@
 mod load;
 mod measured;
 mod options;
+mod pages;
 mod pgbench;
 mod report;
 mod scenario;
 mod scenarios;
+mod seed;
 mod service;
 mod stage;
 
@@ -34,10 +38,14 @@ use std::{ffi::OsStr, process::ExitCode, time::Duration};
 use clap::Parser;
 
 use options::{Options, Subject};
+use pages::measure_pages;
 use pgbench::Pgbench;
 use report::Report;
-use scenario::{Comparison, Sides, compare};
-use scenarios::{Get, Start, Steps, Transition};
+use scenario::{Comparison, Scenario, Sides, compare};
+use scenarios::{
+    ALL_ENTITIES, Accumulate, BatchHeartbeat, Discover, Get, HOT_ENTITIES, Heartbeat, Record,
+    Start, Steps, Transition,
+};
 use service::Service;
 use stage::{SERVED, Stage};
 
@@ -82,21 +90,25 @@ async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
     };
     let url = stage.url(SERVED);
     let service = Service::start(&["--database-url".as_ref(), OsStr::new(&url)]).await?;
-    let address = service.address;
-    let comparisons = measure_calls(
-        &Sides {
-            stage,
-            address,
-            pgbench,
-        },
-        options,
-    )
-    .await?;
+    let sides = Sides {
+        stage,
+        address: service.address,
+        pgbench,
+    };
+    let comparisons = measure_calls(&sides, options).await?;
+    // Last, because its rows are in one of the databases only.
+    let pages = match options.wants(Subject::Pages) {
+        true => Some(measure_pages(&sides, options).await?),
+        false => None,
+    };
     let report = Report {
         version: stage.version().await?,
         // Nothing to be proud of if nothing was asked of it.
-        peak_memory: service.peak_memory().filter(|_| !comparisons.is_empty()),
+        peak_memory: service
+            .peak_memory()
+            .filter(|_| !comparisons.is_empty() || pages.is_some()),
         comparisons,
+        pages,
         starts,
     };
     service.stop().await?;
@@ -104,21 +116,49 @@ async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
 }
 
 async fn measure_calls(sides: &Sides<'_>, options: &Options) -> Result<Vec<Comparison>> {
-    let mut comparisons = Vec::new();
-    if options.wants(Subject::Start) {
-        comparisons.push(compare(Start::new(), sides, options).await?);
+    let mut calls = Calls {
+        sides,
+        options,
+        comparisons: Vec::new(),
+    };
+    calls.compare(Subject::Start, Start::new()).await?;
+    calls.compare(Subject::Get, Get::default()).await?;
+    let transition = Transition::new(options);
+    calls.compare(Subject::Transition, transition).await?;
+    // After GetWorkflow, because it throws away the steps that that one reads.
+    calls.compare(Subject::Steps, Steps::new()).await?;
+    let record = Record::<ALL_ENTITIES>::default();
+    calls.compare(Subject::Record, record).await?;
+    let record = Record::<HOT_ENTITIES>::default();
+    calls.compare(Subject::RecordHot, record).await?;
+    let accumulate = Accumulate::default();
+    calls.compare(Subject::Accumulate, accumulate).await?;
+    let heartbeat = Heartbeat::default();
+    calls.compare(Subject::Heartbeat, heartbeat).await?;
+    let heartbeats = BatchHeartbeat::default();
+    calls.compare(Subject::BatchHeartbeat, heartbeats).await?;
+    calls
+        .compare(Subject::Discover, Discover::default())
+        .await?;
+    Ok(calls.comparisons)
+}
+
+/// The comparisons so far.
+struct Calls<'a> {
+    sides: &'a Sides<'a>,
+    options: &'a Options,
+    comparisons: Vec<Comparison>,
+}
+
+impl Calls<'_> {
+    /// Compares, if it is wanted.
+    async fn compare(&mut self, subject: Subject, scenario: impl Scenario) -> Result<()> {
+        if self.options.wants(subject) {
+            let comparison = compare(scenario, self.sides, self.options).await?;
+            self.comparisons.push(comparison);
+        }
+        Ok(())
     }
-    if options.wants(Subject::Get) {
-        comparisons.push(compare(Get::default(), sides, options).await?);
-    }
-    if options.wants(Subject::Transition) {
-        comparisons.push(compare(Transition::new(options), sides, options).await?);
-    }
-    // Last, because it throws away the steps that GetWorkflow reads.
-    if options.wants(Subject::Steps) {
-        comparisons.push(compare(Steps::new(), sides, options).await?);
-    }
-    Ok(comparisons)
 }
 
 /// How long `bridgebook serve` takes on a private cluster that exists already.

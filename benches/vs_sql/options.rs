@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 #[command(name = "vs_sql")]
 pub struct Options {
     /// For how many seconds each measurement counts.
-    #[arg(long, env = "VS_SQL_SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "VS_SQL_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 
     /// How many rounds of measurements there are; the medians are shown.
@@ -36,6 +36,20 @@ pub enum Subject {
     Transition,
     /// BatchRecordSteps.
     Steps,
+    /// RecordTransition, of 20000 entities.
+    Record,
+    /// RecordTransition, of 4 entities.
+    RecordHot,
+    /// AccumulateBridgeState, of 16 bridges.
+    Accumulate,
+    /// Heartbeat.
+    Heartbeat,
+    /// BatchHeartbeat.
+    BatchHeartbeat,
+    /// DiscoverNodes.
+    Discover,
+    /// ListTransitions, the first page against a late one.
+    Pages,
     /// How long `bridgebook serve` takes until it serves an existing cluster.
     Boot,
 }

@@ -5,6 +5,7 @@ use std::{fmt::Write, thread::available_parallelism, time::Duration};
 use crate::{
     measured::{Measured, median, median_of},
     options::Options,
+    pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
     pgbench::CONNECTIONS,
     scenario::Comparison,
 };
@@ -15,6 +16,8 @@ pub struct Report {
     pub version: String,
     /// The scenarios that were measured.
     pub comparisons: Vec<Comparison>,
+    /// The pages of a long list.
+    pub pages: Option<Pages>,
     /// The most memory that the server ever had, in KiB.
     pub peak_memory: Option<u64>,
     /// How long each start on an existing cluster took.
@@ -37,6 +40,9 @@ impl Report {
         if !self.comparisons.is_empty() {
             self.write_ratios(&mut out)?;
             self.write_peer(&mut out)?;
+        }
+        if let Some(pages) = &self.pages {
+            write_pages(&mut out, pages)?;
         }
         if let Some(kib) = self.peak_memory {
             writeln!(
@@ -112,10 +118,7 @@ fn write_ratio(
         return Ok(());
     };
     let rounds = comparison.service.with(callers).iter().zip(peer_rounds);
-    let ratios = rounds.map(|(service, peer)| service.per_second / peer.per_second);
-    let (low, high) = ratios.fold((f64::MAX, f64::MIN), |(low, high), ratio| {
-        (low.min(ratio), high.max(ratio))
-    });
+    let (low, high) = range(rounds.map(|(service, peer)| service.per_second / peer.per_second));
     write!(out, "| {} | {callers} |", comparison.title)?;
     write!(out, " {:.0} {}/s |", service.per_second, comparison.unit)?;
     write!(out, " {} | {} |", millis(service.p50), millis(service.p99))?;
@@ -135,6 +138,36 @@ fn write_ratio(
         // to wait for a connection first, which its latency leaves out.
         false => writeln!(out, " |"),
     }
+}
+
+/// How the late page of a long list compares with the first one.
+fn write_pages(out: &mut String, pages: &Pages) -> std::fmt::Result {
+    let (Some(first), Some(late)) = (median_of(&pages.first), median_of(&pages.late)) else {
+        return Ok(());
+    };
+    let ratio =
+        |late: &Measured, first: &Measured| late.p50.as_secs_f64() / first.p50.as_secs_f64();
+    let rounds = pages.late.iter().zip(&pages.first);
+    let (low, high) = range(rounds.map(|(late, first)| ratio(late, first)));
+    writeln!(
+        out,
+        "| | p50 of page 1 | p50 of page {LATE_PAGE} | ratio of p50 (rounds) |"
+    )?;
+    writeln!(out, "|---|--:|--:|--:|")?;
+    write!(out, "| ListTransitions, {PAGE_SIZE} of {MOVES} |")?;
+    write!(out, " {} | {} |", millis(first.p50), millis(late.p50))?;
+    writeln!(
+        out,
+        " **{:.2}** ({low:.2}–{high:.2}) |\n",
+        ratio(&late, &first)
+    )
+}
+
+/// The lowest and the highest.
+fn range(ratios: impl Iterator<Item = f64>) -> (f64, f64) {
+    ratios.fold((f64::MAX, f64::MIN), |(low, high), ratio| {
+        (low.min(ratio), high.max(ratio))
+    })
 }
 
 fn millis(duration: Duration) -> String {

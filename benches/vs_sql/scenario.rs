@@ -9,29 +9,46 @@ use crate::{
     measured::{Measured, Rounds},
     options::Options,
     pgbench::{CONNECTIONS, Pgbench},
-    stage::{DIRECT, READABLE, SERVED, Stage},
+    stage::{DIRECT, SERVED, Stage},
 };
 
-/// One thing that bridgebook does, and the SQL that does the same.
-pub trait Scenario: Send + Sync + 'static {
+/// One thing that bridgebook does.
+pub trait Call: Send + Sync + 'static {
     /// What is sent.
     type Request: Message;
     /// What comes back.
     type Answer: Message + Default;
+    /// The service, with its package.
+    const SERVICE: &'static str;
     /// The RPC.
     const METHOD: &'static str;
     /// What the table calls it.
     const TITLE: &'static str;
+    /// How many of what is counted a call is worth.
+    const ROWS_PER_CALL: u32 = 1;
+
+    /// The next request.
+    fn request(&self) -> Self::Request;
+
+    /// Checks that an answer is what it should be.
+    fn check(&self, answer: Self::Answer) -> Result<()>;
+}
+
+/// A call, and the SQL that does the same.
+pub trait Scenario: Call {
     /// The script of pgbench, a file beside this one.
     const SCRIPT: &'static str;
     /// With how many callers it is measured.
     const CALLERS: &'static [usize];
     /// What is counted: a call and a transaction may be worth several.
     const UNIT: &'static str;
-    /// How many a call is worth.
-    const ROWS_PER_CALL: u32 = 1;
     /// How many a transaction of pgbench is worth.
     const ROWS_PER_TRANSACTION: u32 = 1;
+
+    /// Makes the rows that a database has to have for all measurements.
+    fn prepare(&self, _: &Stage, _database: &str) -> impl Future<Output = Result<()>> {
+        async { Ok(()) }
+    }
 
     /// Makes a database ready for one measurement.
     fn before(&self, _: &Stage, _database: &str) -> impl Future<Output = Result<()>> {
@@ -43,16 +60,10 @@ pub trait Scenario: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// The number of the first workflow that pgbench takes.
-    fn first(&self) -> u64 {
-        1
+    /// What the script of pgbench is told, beside the number of its clients.
+    fn variables(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
-
-    /// The next request.
-    fn request(&self) -> Self::Request;
-
-    /// Checks that an answer is what it should be.
-    fn check(&self, answer: Self::Answer) -> Result<()>;
 }
 
 /// The measurements of one scenario.
@@ -91,6 +102,9 @@ pub async fn compare<S: Scenario>(
         service: Rounds::default(),
         direct: Rounds::default(),
     };
+    for database in [SERVED, DIRECT] {
+        scenario.prepare(sides.stage, database).await?;
+    }
     sides.stage.tidy().await?;
     for round in 1..=options.rounds {
         eprintln!("{}, round {round} of {}", S::TITLE, options.rounds);
@@ -139,11 +153,7 @@ async fn measure_direct<S: Scenario>(
 ) -> Result<Measured> {
     scenario.before(sides.stage, DIRECT).await?;
     sides.stage.settle().await?;
-    let variables = [
-        ("first", scenario.first()),
-        ("readable", READABLE),
-        ("taken", 0),
-    ];
+    let variables = scenario.variables();
     let rows = S::ROWS_PER_TRANSACTION;
     let pgbench = &sides.pgbench;
     let measured = pgbench

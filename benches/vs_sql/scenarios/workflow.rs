@@ -1,0 +1,276 @@
+//! WorkflowService.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use bridgebook::proto::v1::{
+    BatchRecordStepsRequest, BatchRecordStepsResponse, GetWorkflowRequest, GetWorkflowResponse,
+    NewStep, StartWorkflowRequest, StartWorkflowResponse, StepStatus, TransitionWorkflowRequest,
+    TransitionWorkflowResponse, WorkflowState, get_workflow_request::Key, record_step_result,
+    workflow_service_server,
+};
+use serde_json::json;
+
+use super::{NAMESPACE, Random, document, expect, numbered_id};
+use crate::{
+    Result,
+    options::Options,
+    scenario::{Call, Scenario},
+    stage::{READABLE, Stage},
+};
+
+/// StartWorkflow, each call a new workflow with a small document.
+pub struct Start {
+    random: Random,
+    template: StartWorkflowRequest,
+}
+
+impl Start {
+    /// Makes the scenario.
+    pub fn new() -> Self {
+        let metadata = json!({"team": "red", "priority": "high", "dry_run": false});
+        Start {
+            random: Random::default(),
+            template: StartWorkflowRequest {
+                namespace: NAMESPACE.to_owned(),
+                workflow_type: "vs_sql".to_owned(),
+                metadata: document(metadata),
+                ..StartWorkflowRequest::default()
+            },
+        }
+    }
+}
+
+impl Call for Start {
+    type Request = StartWorkflowRequest;
+    type Answer = StartWorkflowResponse;
+    const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
+    const METHOD: &'static str = "StartWorkflow";
+    const TITLE: &'static str = "StartWorkflow";
+
+    fn request(&self) -> StartWorkflowRequest {
+        StartWorkflowRequest {
+            correlation_id: self.random.id(),
+            ..self.template.clone()
+        }
+    }
+
+    fn check(&self, answer: StartWorkflowResponse) -> Result<()> {
+        expect(answer.created, "the workflow was there before")
+    }
+}
+
+impl Scenario for Start {
+    const SCRIPT: &'static str = "start.sql";
+    const CALLERS: &'static [usize] = &[1, 16, 64, 256];
+    const UNIT: &'static str = "calls";
+}
+
+/// GetWorkflow by correlation_id, of a workflow with five steps.
+#[derive(Default)]
+pub struct Get {
+    random: Random,
+}
+
+impl Call for Get {
+    type Request = GetWorkflowRequest;
+    type Answer = GetWorkflowResponse;
+    const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
+    const METHOD: &'static str = "GetWorkflow";
+    const TITLE: &'static str = "GetWorkflow, 5 steps";
+
+    fn request(&self) -> GetWorkflowRequest {
+        GetWorkflowRequest {
+            namespace: NAMESPACE.to_owned(),
+            key: Some(Key::CorrelationId(numbered_id(self.random.up_to(READABLE)))),
+            include_stamps: false,
+        }
+    }
+
+    fn check(&self, answer: GetWorkflowResponse) -> Result<()> {
+        expect(answer.steps.len() == 5, "not five steps")
+    }
+}
+
+impl Scenario for Get {
+    const SCRIPT: &'static str = "get.sql";
+    const CALLERS: &'static [usize] = &[1, 16, 64, 256];
+    const UNIT: &'static str = "calls";
+
+    fn variables(&self) -> Vec<(&'static str, u64)> {
+        vec![("readable", READABLE)]
+    }
+}
+
+/// TransitionWorkflow, each call another workflow, from PENDING to PROCESSING.
+pub struct Transition {
+    random: Random,
+    /// The number of the next workflow that nobody has moved yet.
+    next: AtomicU64,
+    /// How many of them a measurement may need.
+    needed: u64,
+}
+
+impl Transition {
+    /// Where the numbers of workflows to move begin, far from those that are read.
+    const FIRST: u64 = 1_000_000;
+
+    /// Makes the scenario.
+    pub fn new(options: &Options) -> Self {
+        /// More than twice what either side was seen to move. Too many only take
+        /// time; too few are noticed.
+        const PER_SECOND_AND_CORE: u64 = 15_000;
+        let cores = available_parallelism().map_or(1, usize::from) as u64;
+        let window = options.window();
+        let seconds = (window.warm_up + window.counted + Duration::from_secs(1)).as_secs();
+        Transition {
+            random: Random::default(),
+            next: AtomicU64::new(Self::FIRST),
+            needed: seconds * cores * PER_SECOND_AND_CORE,
+        }
+    }
+
+    /// The highest number of a workflow that meets the condition.
+    async fn highest(&self, stage: &Stage, database: &str, condition: &str) -> Result<u64> {
+        let query = format!(
+            "SELECT coalesce(max(number), {}) AS number
+               FROM (SELECT ('x' || right(id::text, 12))::bit(48)::bigint AS number
+                       FROM workflow_executions
+                      WHERE id < '00000000-0000-0000-0001-000000000000' AND {condition}
+                      ORDER BY id DESC LIMIT 1) highest",
+            Self::FIRST - 1
+        );
+        Ok(stage.number(database, &query).await?.max(Self::FIRST - 1))
+    }
+}
+
+impl Call for Transition {
+    type Request = TransitionWorkflowRequest;
+    type Answer = TransitionWorkflowResponse;
+    const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
+    const METHOD: &'static str = "TransitionWorkflow";
+    const TITLE: &'static str = "TransitionWorkflow";
+
+    fn request(&self) -> TransitionWorkflowRequest {
+        TransitionWorkflowRequest {
+            namespace: NAMESPACE.to_owned(),
+            workflow_id: numbered_id(self.next.fetch_add(1, Ordering::Relaxed)),
+            to_state: WorkflowState::Processing.into(),
+            transition_id: self.random.id(),
+            ..TransitionWorkflowRequest::default()
+        }
+    }
+
+    fn check(&self, answer: TransitionWorkflowResponse) -> Result<()> {
+        expect(answer.applied, "the move was made before")
+    }
+}
+
+impl Scenario for Transition {
+    const SCRIPT: &'static str = "transition.sql";
+    const CALLERS: &'static [usize] = &[64];
+    const UNIT: &'static str = "calls";
+
+    /// Makes sure that there are enough workflows that nobody has moved yet.
+    async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
+        let next = self
+            .highest(stage, database, "current_state <> 'PENDING'")
+            .await?
+            + 1;
+        self.next.store(next, Ordering::Relaxed);
+        let last = self.highest(stage, database, "true").await?;
+        stage
+            .add_workflows(database, last + 1, next + self.needed)
+            .await
+    }
+
+    /// pgbench does not notice when there is nothing left to move.
+    async fn after(&self, stage: &Stage, database: &str) -> Result<()> {
+        let moved = self
+            .highest(stage, database, "current_state <> 'PENDING'")
+            .await?;
+        let last = self.highest(stage, database, "true").await?;
+        match moved < last {
+            true => Ok(()),
+            false => Err("there were not enough workflows to move on so fast a machine".into()),
+        }
+    }
+
+    fn variables(&self) -> Vec<(&'static str, u64)> {
+        vec![("first", self.next.load(Ordering::Relaxed)), ("taken", 0)]
+    }
+}
+
+/// BatchRecordSteps, 1000 steps a call: five for each of 200 workflows.
+pub struct Steps {
+    random: Random,
+    template: NewStep,
+}
+
+impl Steps {
+    /// Makes the scenario.
+    pub fn new() -> Self {
+        Steps {
+            random: Random::default(),
+            template: NewStep {
+                step_name: "validate_metadata".to_owned(),
+                status: StepStatus::Completed.into(),
+                execution_time_ms: Some(12),
+                step_data: document(json!({"tool": "stamper", "files": "one"})),
+                ..NewStep::default()
+            },
+        }
+    }
+}
+
+impl Call for Steps {
+    type Request = BatchRecordStepsRequest;
+    type Answer = BatchRecordStepsResponse;
+    const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
+    const METHOD: &'static str = "BatchRecordSteps";
+    const TITLE: &'static str = "BatchRecordSteps, 1000 a call";
+    const ROWS_PER_CALL: u32 = 1000;
+
+    fn request(&self) -> BatchRecordStepsRequest {
+        let first = self.random.up_to(READABLE - 200);
+        let step = |place| NewStep {
+            workflow_id: numbered_id(first + u64::from(place / 5)),
+            step_order: i32::from(place % 5),
+            ..self.template.clone()
+        };
+        BatchRecordStepsRequest {
+            namespace: NAMESPACE.to_owned(),
+            steps: (0_u16..1000).map(|place: u16| step(place)).collect(),
+        }
+    }
+
+    fn check(&self, answer: BatchRecordStepsResponse) -> Result<()> {
+        use record_step_result::Result::Response;
+        let mut results = answer.results.iter();
+        let is_stored = |result: &Option<_>| matches!(result, Some(Response(step)) if step.created);
+        expect(
+            answer.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
+            "not 1000 steps stored",
+        )
+    }
+}
+
+impl Scenario for Steps {
+    const SCRIPT: &'static str = "steps.sql";
+    const CALLERS: &'static [usize] = &[2];
+    const UNIT: &'static str = "rows";
+    const ROWS_PER_TRANSACTION: u32 = 100;
+
+    fn variables(&self) -> Vec<(&'static str, u64)> {
+        vec![("readable", READABLE)]
+    }
+
+    /// So many rows come so fast that both tables have to begin empty, or the
+    /// side with more measurements would soon work on a larger one.
+    async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
+        stage.execute(database, "TRUNCATE workflow_steps").await
+    }
+}

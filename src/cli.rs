@@ -142,12 +142,13 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
         )?,
         Migrate::Status => {
             for migration in migrations::status(url).await? {
-                let state = if migration.is_applied {
-                    "applied"
-                } else {
-                    "pending"
-                };
-                writeln!(out, "{state}  {}", migration.name)?;
+                match migration.applied_at {
+                    Some(at) => {
+                        let at = at.format("%Y-%m-%d %H:%M:%SZ");
+                        writeln!(out, "applied {at}  {}", migration.name)?;
+                    }
+                    None => writeln!(out, "pending {:20}  {}", "", migration.name)?,
+                }
             }
         }
     }

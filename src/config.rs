@@ -58,6 +58,15 @@ pub struct Settings {
         default_value = "10"
     )]
     drain_timeout: String,
+
+    /// How often to look for nodes that are silent for longer than their TTL, in seconds.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SWEEP_INTERVAL",
+        value_name = "SECONDS",
+        default_value = "5"
+    )]
+    sweep_interval: String,
 }
 
 /// Which database to use.
@@ -104,6 +113,8 @@ pub struct Config {
     pub call_timeout: Duration,
     /// How long a drain may take at most.
     pub drain_timeout: Duration,
+    /// How often to look for nodes that are silent.
+    pub sweep_interval: Duration,
 }
 
 /// The fewest connections: one for batches, one for queries.
@@ -145,6 +156,7 @@ impl Settings {
             .unwrap_or(MAX_CONNECTIONS),
             call_timeout: seconds(&mut faults, "--call-timeout", &self.call_timeout),
             drain_timeout: seconds(&mut faults, "--drain-timeout", &self.drain_timeout),
+            sweep_interval: seconds(&mut faults, "--sweep-interval", &self.sweep_interval),
             database: self.database.check().unwrap_or_else(|fault| {
                 faults.extend(fault);
                 DatabaseSource::Url(String::new())

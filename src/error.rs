@@ -158,6 +158,9 @@ pub enum Error {
     /// Others changed the row again and again while this call was being decided.
     #[error("others keep changing it; read it again and decide again")]
     Overtaken,
+    /// The caller is not on this machine.
+    #[error("AdminService answers only callers on the machine that it runs on")]
+    LoopbackOnly,
     /// More calls are waiting than the server will hold.
     #[error("too many calls are waiting; nothing was done")]
     QueueFull,
@@ -279,6 +282,7 @@ impl Error {
             Error::EntitiesStranded { .. } => (Code::FailedPrecondition, "ENTITIES_STRANDED"),
             Error::NodeOwned(_) => (Code::AlreadyExists, "NODE_OWNED"),
             Error::Overtaken => (Code::Aborted, "STATE_CHANGED"),
+            Error::LoopbackOnly => (Code::PermissionDenied, "LOOPBACK_ONLY"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -352,6 +356,7 @@ impl Error {
             | Error::Malformed(_)
             | Error::MessageTooLarge
             | Error::Overtaken
+            | Error::LoopbackOnly
             | Error::QueueFull
             | Error::DatabaseUnavailable(_)
             | Error::DeadlineExceeded
@@ -402,6 +407,7 @@ impl Error {
             | Error::StateChanged { .. }
             | Error::RevisionChanged { .. }
             | Error::Overtaken
+            | Error::LoopbackOnly
             | Error::DeadlineExceeded
             | Error::Internal(_) => {}
         }
@@ -425,6 +431,7 @@ impl Error {
             | Error::EntitiesStranded { .. }
             | Error::NodeOwned(_)
             | Error::Overtaken
+            | Error::LoopbackOnly
             | Error::DeadlineExceeded
             | Error::Internal(_) => None,
         }
@@ -451,6 +458,7 @@ impl Error {
             | Error::EntitiesStranded { .. }
             | Error::NodeOwned(_)
             | Error::Overtaken
+            | Error::LoopbackOnly
             | Error::QueueFull
             | Error::DeadlineExceeded => {}
         }

@@ -14,7 +14,10 @@ use tonic_health::{
 use crate::{
     client,
     db::migrations,
-    proto::v1::{bridge_state_service_server, fsm_service_server, workflow_service_server},
+    proto::v1::{
+        admin_service_server, bridge_state_service_server, fsm_service_server,
+        registry_service_server, workflow_service_server,
+    },
 };
 
 /// How often the database is asked, and how long it has for an answer. Together
@@ -31,6 +34,8 @@ const SERVICES: &[&str] = &[
     workflow_service_server::SERVICE_NAME,
     fsm_service_server::SERVICE_NAME,
     bridge_state_service_server::SERVICE_NAME,
+    admin_service_server::SERVICE_NAME,
+    registry_service_server::SERVICE_NAME,
 ];
 
 /// Sets the health of everything.

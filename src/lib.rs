@@ -5,6 +5,7 @@
 //! `model`, `convert`, `store`, `service`. docs/ARCHITECTURE.md follows one
 //! request through all of it.
 
+pub mod admin;
 pub mod bridge_state;
 pub mod cli;
 pub mod client;
@@ -24,6 +25,7 @@ pub mod namespace;
 pub mod page;
 pub mod proto;
 pub mod recorded;
+pub mod registry;
 pub mod request;
 pub mod server;
 mod text_enum;

@@ -89,6 +89,23 @@ impl<T> std::ops::Deref for Scoped<T> {
     }
 }
 
+/// Lets a request of an operator in, who is of no tenant. Until there are
+/// credentials, whoever is on this machine is taken for one, and nobody else.
+///
+/// # Errors
+/// [`Error::LoopbackOnly`], and [`Error::InvalidRequest`] with everything that is
+/// wrong with it.
+pub fn admit_operator<R, T>(request: tonic::Request<R>) -> Result<T, Error>
+where
+    T: TryFrom<R, Error = Violations>,
+{
+    let is_local = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
+    if !request.remote_addr().is_some_and(is_local) {
+        return Err(Error::LoopbackOnly);
+    }
+    Ok(T::try_from(request.into_inner())?)
+}
+
 /// Lets a request in: finds out for whom it is, and turns it into what it asks for.
 ///
 /// # Errors
@@ -111,5 +128,50 @@ where
     match T::try_from(request) {
         Ok(content) => Ok(check.finish(Scoped { namespace, content })?),
         Err(violations) => Err(check.also(violations).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tonic::{Request, transport::server::TcpConnectInfo};
+
+    use super::*;
+    use crate::{admin::model::IndexQuery, proto::v1::GetIndexUsageRequest};
+
+    fn admitted(remote_addr: Option<&str>) -> Result<IndexQuery, Error> {
+        let mut request = Request::new(GetIndexUsageRequest::default());
+        if let Some(address) = remote_addr {
+            let remote_addr: Option<SocketAddr> = address.parse().ok();
+            assert!(remote_addr.is_some(), "{address}");
+            request.extensions_mut().insert(TcpConnectInfo {
+                local_addr: None,
+                remote_addr,
+            });
+        }
+        admit_operator(request)
+    }
+
+    #[test]
+    fn operators_are_on_this_machine() {
+        for address in [
+            "127.0.0.1:7",
+            "127.8.9.1:7",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+        ] {
+            assert!(admitted(Some(address)).is_ok(), "{address}");
+        }
+        for address in [
+            "192.0.2.1:7",
+            "0.0.0.0:7",
+            "[2001:db8::1]:7",
+            "[::ffff:192.0.2.1]:7",
+        ] {
+            let refused = admitted(Some(address));
+            assert!(matches!(refused, Err(Error::LoopbackOnly)), "{address}");
+        }
+        assert!(matches!(admitted(None), Err(Error::LoopbackOnly)));
     }
 }

@@ -14,9 +14,7 @@ use uuid::Uuid;
 use crate::{digest::RequestDigest, time, validate::Checker};
 
 /// How many rows a page has if the request does not say.
-const DEFAULT_SIZE: i32 = 100;
-/// How many rows a page has at most; more is taken as this (AIP-158).
-const MAX_SIZE: i32 = 1000;
+pub const DEFAULT_SIZE: i32 = 100;
 
 /// How many bytes of rows a page has, as protobuf, before it ends early. A gRPC
 /// client takes 4 MiB by default; a row that is larger than this stands alone.
@@ -152,13 +150,7 @@ impl<P: Position> PageRequest<P> {
         filters: &impl Message,
     ) -> Self {
         let filters = RequestDigest::of_query(rpc, filters);
-        if page_size < 0 {
-            check.violation("page_size", "must not be negative");
-        }
-        let size = match page_size {
-            0 => DEFAULT_SIZE,
-            size => size.min(MAX_SIZE),
-        };
+        let size = check.limit("page_size", page_size, DEFAULT_SIZE);
         let after = (!page_token.is_empty())
             .then(|| read_token(page_token, filters))
             .and_then(|after| {
@@ -168,7 +160,7 @@ impl<P: Position> PageRequest<P> {
                 after
             });
         PageRequest {
-            size: size.into(),
+            size,
             after,
             filters,
         }

@@ -11,6 +11,7 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    admin::service::Admin,
     bridge_state::service::BridgeStates,
     config::{Config, DatabaseSource},
     db::{Database, migrations},
@@ -21,10 +22,13 @@ use crate::{
     proto::{
         self,
         v1::{
+            admin_service_server::AdminServiceServer,
             bridge_state_service_server::BridgeStateServiceServer,
-            fsm_service_server::FsmServiceServer, workflow_service_server::WorkflowServiceServer,
+            fsm_service_server::FsmServiceServer, registry_service_server::RegistryServiceServer,
+            workflow_service_server::WorkflowServiceServer,
         },
     },
+    registry::{service::Registry, sweeper},
     request::CallLayer,
     workflow::service::Workflows,
 };
@@ -180,6 +184,8 @@ pub async fn run(
         .add_service(BridgeStateServiceServer::new(BridgeStates::new(
             database.clone(),
         )))
+        .add_service(RegistryServiceServer::new(Registry::new(database.clone())))
+        .add_service(AdminServiceServer::new(Admin::new(database.clone())))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             // Dropped or sent: either way it is time.
@@ -189,7 +195,8 @@ pub async fn run(
     let ready = async {
         prepare(url, migrate).await?;
         database.open();
-        health::watch(reporter.clone(), url.to_owned(), migrations::newest()?).await;
+        let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
+        tokio::join!(watch, sweeper::run(database, config.sweep_interval));
         Ok(())
     };
     tokio::pin!(server);
@@ -235,7 +242,7 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
                 let pending = status.map(|migrations| {
                     let pending = migrations
                         .into_iter()
-                        .filter(|migration| !migration.is_applied);
+                        .filter(|migration| migration.applied_at.is_none());
                     pending.map(|migration| migration.name).collect::<Vec<_>>()
                 });
                 match pending {

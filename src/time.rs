@@ -16,6 +16,8 @@ const MAX_SECONDS: i64 = 315_576_000_000;
 /// 4000 years, to which PostgreSQL can still count back.
 const ALL_TIME_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
 const MICROS_PER_SECOND: i64 = 1_000_000;
+const MILLIS_PER_SECOND: i64 = 1_000;
+const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// Reads a time, cutting it off at microseconds.
 ///
@@ -68,4 +70,23 @@ pub fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
     }
     let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / i64::from(NANOS_PER_MICRO);
     Ok(micros.min(ALL_TIME_MICROS))
+}
+
+/// Reads a duration in milliseconds; what is finer is cut off. `None` if it is
+/// none of protobuf's, or negative.
+#[must_use]
+pub fn to_millis(duration: &Duration) -> Option<i64> {
+    let Duration { seconds, nanos } = *duration;
+    let in_range = (0..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+    in_range.then(|| seconds * MILLIS_PER_SECOND + i64::from(nanos) / NANOS_PER_MILLI)
+}
+
+/// Writes a duration of milliseconds.
+#[must_use]
+pub fn from_millis(millis: i64) -> Duration {
+    Duration {
+        seconds: millis / MILLIS_PER_SECOND,
+        // Below 1,000,000,000, being the rest of a second.
+        nanos: i32::try_from(millis % MILLIS_PER_SECOND * NANOS_PER_MILLI).unwrap_or_default(),
+    }
 }

@@ -22,11 +22,17 @@ const NAME_CHARS: usize = 100;
 const STATE_CHARS: usize = 50;
 /// The longest file_hash, in characters: VARCHAR(128), the hexadecimal digits of 512 bits.
 const HASH_CHARS: usize = 128;
+/// The longest node_id and node_version, in characters: VARCHAR(255) and VARCHAR(50).
+const NODE_ID_CHARS: usize = 255;
+const NODE_VERSION_CHARS: usize = 50;
 /// The longest error_message, in characters: a long stack trace, but no log file.
 const MESSAGE_CHARS: usize = 65_536;
 /// The most items in a batch call: one fits the 4 MiB of a gRPC message with
 /// 4 KiB an item, and is one statement.
 pub const MAX_BATCH: usize = 1000;
+
+/// The most rows of an answer; each is small.
+pub const MAX_ROWS: i32 = 1000;
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +206,29 @@ impl Checker {
         (!text.is_empty()).then(|| self.file_hash(field, text))
     }
 
+    /// A required name of a node.
+    pub fn node_id(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NODE_ID_CHARS)
+    }
+
+    /// A required type of a node.
+    pub fn node_type(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NAME_CHARS)
+    }
+
+    /// A required version of a node's software.
+    pub fn node_version(&mut self, field: &str, text: String) -> String {
+        self.of_node(field, text, NODE_VERSION_CHARS)
+    }
+
+    /// What a node says of itself in a word; host names and versions fit in.
+    fn of_node(&mut self, field: &str, text: String, max_chars: usize) -> String {
+        let ok = |c: char| c.is_ascii_alphanumeric() || "._:/-+".contains(c);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let rule = "._:/-+ and begin with a letter or digit";
+        self.pattern(field, text, begins, ok, max_chars, rule)
+    }
+
     fn pattern(
         &mut self,
         field: &str,
@@ -283,6 +312,18 @@ impl Checker {
             self.violation(field, "must not be negative");
         }
         count
+    }
+
+    /// How many rows an answer may have; 0 means `default`, and more than 1000 is
+    /// taken as 1000 (AIP-158).
+    pub fn limit(&mut self, field: &str, limit: i32, default: i32) -> i64 {
+        if limit < 0 {
+            self.violation(field, "must not be negative");
+        }
+        match limit {
+            0 => default.into(),
+            limit => limit.min(MAX_ROWS).into(),
+        }
     }
 
     /// The number of items in a batch.

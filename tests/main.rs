@@ -9,8 +9,10 @@
     reason = "a test that fails is a test that panics"
 )]
 
+mod admin;
 mod bridge_state;
 mod fsm;
+mod registry;
 mod service;
 mod support;
 mod workflow;

@@ -12,7 +12,11 @@ program safe to kill and to run again:
    nothing is left to do; if it was interrupted, its workflow is taken up again.
 3. What belongs to the workflow is stored under ids derived from the workflow's
    own id, so a call that is repeated, by a retry or by a later run, adds nothing.
-4. The move to COMPLETED comes last: a COMPLETED workflow has all its parts.
+4. The file itself is an entity with a state machine of its own, DISCOVERED, STAMPED or
+   FAILED, and its moves have derived ids too.
+5. The workflow's move to COMPLETED comes last: a COMPLETED workflow has all its parts.
+
+The calls are in book.py. While it works it is a node in the registry (bridge_node.py).
 """
 
 from __future__ import annotations
@@ -20,170 +24,40 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
+import signal
+import socket
 import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
-from uuid import UUID, uuid5
 
 try:
     import grpc
     from blake3 import blake3
+    from bridgebook.v1 import fsm_service_pb2 as fsm
     from bridgebook.v1 import workflow_service_pb2 as pb
-    from bridgebook.v1.workflow_service_pb2_grpc import WorkflowServiceStub
     from google.protobuf.timestamp_pb2 import Timestamp
-    from google.rpc import code_pb2, error_details_pb2, status_pb2
-    from grpc_status import rpc_status
     from tqdm import tqdm
+
+    from book import FILE, Book, derive
+    from bridge_node import Caller, Presence, Refused
 except ImportError as error:
     sys.exit(f"{error}. Run examples/python/setup.sh, then this with examples/python/.venv/bin/python.")
 
-WORKFLOW_TYPE = "metadata_stamping"
+VERSION = "1.0.0"  # Of this node, for the registry.
 
 # The root of all derived ids. Another program picks another root, so that their ids never meet.
 ID_ROOT = "e1605639-2eaf-420e-a15e-9413b417fd00"
 
 CHUNK_BYTES = 1 << 20  # Read at once: large enough to be fast, and no file is too large.
 CONNECT_SECONDS = 5.0  # How long the first contact may take; later the server may be away for longer.
-CALL_SECONDS = 10.0  # The deadline of one attempt.
-PATIENCE_SECONDS = 60.0  # How long one call is tried again: a restart or a failover fits in.
-LONGEST_BACKOFF_SECONDS = 2.0
-
-T = TypeVar("T")
-
-
-# --- Talking to bridgebook -------------------------------------------------------------------
-
-
-class Refused(Exception):
-    """bridgebook's answer was an error, and trying again did not or would not help."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        super().__init__(f"{code_pb2.Code.Name(status.code)}: {status.message}")
-        self.status = status
-
-
-def status_of(error: grpc.RpcError) -> status_pb2.Status:
-    """The google.rpc.Status of a failed call, with its details if the server sent any."""
-    plain = status_pb2.Status(code=error.code().value[0], message=error.details() or "")
-    return rpc_status.from_call(error) or plain
-
-
-def retry_after(status: status_pb2.Status) -> float | None:
-    """How many seconds to wait at least before the same call again; None if that is no use."""
-    for detail in status.details:
-        info = error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
-            return float(info.retry_delay.ToTimedelta().total_seconds())
-    # Without RetryInfo it did not come from bridgebook but from the way there. A deadline
-    # leaves open whether the write was made; as every write has an id it is sent again.
-    if status.code in (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED):
-        return 0.0
-    return None
-
-
-class Book:
-    """The calls that stamping takes. Each may be repeated without harm."""
-
-    def __init__(self, channel: grpc.Channel, namespace: str) -> None:
-        self.namespace = namespace
-        self._stub = WorkflowServiceStub(channel)
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        """Ends all retries: what fails from now on, fails at once."""
-        self._stopped.set()
-
-    def _call(self, attempt: Callable[[], T]) -> T:
-        """Makes a call until it is answered, with a backoff, for PATIENCE_SECONDS at most."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        backoff = 0.1
-        while True:
-            try:
-                return attempt()
-            except grpc.RpcError as error:
-                refused = Refused(status_of(error))
-            except Refused as error:  # One item of a batch.
-                refused = error
-            least = retry_after(refused.status)
-            if least is None or time.monotonic() + least > give_up:
-                raise refused
-            # The random part keeps many clients from coming back all at once.
-            if self._stopped.wait(least + random.uniform(0, backoff)):
-                raise refused
-            backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
-
-    def find(self, correlation_id: str) -> pb.Workflow | None:
-        """The workflow of this name, or None if nobody has started it."""
-        request = pb.GetWorkflowRequest(namespace=self.namespace, correlation_id=correlation_id)
-        try:
-            return self._call(lambda: self._stub.GetWorkflow(request, timeout=CALL_SECONDS)).workflow
-        except Refused as refused:
-            if refused.status.code == code_pb2.NOT_FOUND:
-                return None
-            raise
-
-    def start(self, correlation_id: str, started_at: Timestamp, metadata: dict[str, str]) -> pb.Workflow:
-        """Starts a workflow, in state PROCESSING."""
-        request = pb.StartWorkflowRequest(
-            namespace=self.namespace,
-            correlation_id=correlation_id,
-            workflow_type=WORKFLOW_TYPE,
-            current_state=pb.WORKFLOW_STATE_PROCESSING,
-            started_at=started_at,
-            metadata=metadata,
-        )
-        try:
-            return self._call(lambda: self._stub.StartWorkflow(request, timeout=CALL_SECONDS)).workflow
-        except Refused as refused:
-            # Another orchestrator started it since we looked, with its own started_at.
-            if refused.status.code == code_pb2.ALREADY_EXISTS and (found := self.find(correlation_id)):
-                return found
-            raise
-
-    def record_stamp(self, stamp: pb.NewStamp) -> None:
-        """Records a stamp."""
-        request = pb.RecordStampRequest(namespace=self.namespace, stamp=stamp)
-        self._call(lambda: self._stub.RecordStamp(request, timeout=CALL_SECONDS))
-
-    def record_steps(self, steps: list[pb.NewStep]) -> None:
-        """Records steps; one that an interrupted run recorded stays as that run timed it."""
-        request = pb.BatchRecordStepsRequest(namespace=self.namespace, steps=steps)
-
-        def attempt() -> None:
-            # The call succeeds whatever becomes of its items: each has a status of its own.
-            for result in self._stub.BatchRecordSteps(request, timeout=CALL_SECONDS).results:
-                # The ids are ours alone, so one that is taken is the same step with other timings.
-                if result.HasField("error") and result.error.code != code_pb2.ALREADY_EXISTS:
-                    raise Refused(result.error)
-
-        self._call(attempt)
-
-    def end(self, workflow: pb.Workflow, state: pb.WorkflowState, error_message: str | None = None) -> None:
-        """Moves a workflow to the state in which it ended."""
-        request = pb.TransitionWorkflowRequest(
-            namespace=self.namespace,
-            workflow_id=workflow.id,
-            to_state=state,
-            transition_id=derive(workflow.id, "end"),
-            error_message=error_message,
-        )
-        self._call(lambda: self._stub.TransitionWorkflow(request, timeout=CALL_SECONDS))
 
 
 # --- Stamping --------------------------------------------------------------------------------
-
-
-def derive(space: str, *parts: str) -> str:
-    """The id of the thing that these parts name: the same in every run (UUIDv5)."""
-    return str(uuid5(UUID(space), "\n".join(parts)))
 
 
 @dataclass(frozen=True)
@@ -275,6 +149,7 @@ def record_success(book: Book, file: File, started_at: Timestamp, content: Conte
             step(workflow, 3, "stamp", pb.STEP_STATUS_COMPLETED, stamp_seconds),
         ]
     )
+    book.move(file_moves(book, file, workflow, "stamp"))
     book.end(workflow, pb.WORKFLOW_STATE_COMPLETED)
     return Outcome.STAMPED
 
@@ -297,7 +172,30 @@ def record_failure(book: Book, file: File, started_at: Timestamp, seconds: float
             step(workflow, 3, "stamp", pb.STEP_STATUS_SKIPPED),
         ]
     )
+    book.move(file_moves(book, file, workflow, "fail"))
     book.end(workflow, pb.WORKFLOW_STATE_FAILED, f"can't read the file: {why}")
+
+
+def file_moves(book: Book, file: File, workflow: pb.Workflow, event: str) -> list[fsm.NewTransition]:
+    """The moves of a file: it is discovered once, and stamped or failed once by each workflow."""
+    entity_id = derive(ID_ROOT, book.namespace, FILE, file.uri)
+    return [
+        fsm.NewTransition(
+            transition_id=derive(entity_id, "discover"),
+            entity_type=FILE,
+            entity_id=entity_id,
+            transition_event="discover",
+            to_state="DISCOVERED",
+            transition_data={"uri": file.uri},
+        ),
+        fsm.NewTransition(
+            transition_id=derive(workflow.id, "file"),
+            entity_type=FILE,
+            entity_id=entity_id,
+            transition_event=event,  # The machine knows where it leads.
+            transition_data={"workflow_id": workflow.id},
+        ),
+    ]
 
 
 def has_ended(workflow: pb.Workflow) -> bool:
@@ -412,6 +310,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--namespace", default="demo", help="the tenant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=8, help="files at a time (default: %(default)s)")
+    parser.add_argument("--node-id", help="its name in the registry (default: orchestrator/NAMESPACE/HOST)")
+    parser.add_argument(
+        "--every", type=float, metavar="SECONDS", help="stamp again so long after each run, until SIGTERM or Ctrl-C"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON")
     args = parser.parse_args()
     if not args.directory.is_dir():
@@ -420,29 +322,46 @@ def arguments() -> argparse.Namespace:
         parser.error("--namespace has to be ASCII")
     if args.jobs < 1:
         parser.error("--jobs has to be 1 or more")
+    if args.every is not None and not 0 < args.every <= threading.TIMEOUT_MAX:
+        parser.error("--every has to be more than 0")
+    args.node_id = args.node_id or f"orchestrator/{args.namespace}/{socket.gethostname()}"
     return args
+
+
+def run(book: Book, args: argparse.Namespace) -> int:
+    """Stamps the directory, again and again if so told. Answers the exit status of the last time."""
+    book.put_machine()
+    while True:
+        summary = stamp_directory(book, args.directory.resolve(), args.jobs)
+        print(json.dumps(asdict(summary)) if args.json else summary, flush=True)
+        for what in summary.unlisted:
+            complain(f"can't list {what}")
+        if args.every is None:
+            return 1 if summary.unlisted else 0
+        time.sleep(args.every)  # A signal ends it.
 
 
 def main() -> int:
     """Runs the program and answers its exit status."""
     args = arguments()
+    # SIGTERM is taken as Ctrl-C is: calls under way end, and the node deregisters.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A channel waits longer and longer before it connects again, 2 minutes in the end.
     options = [("grpc.max_reconnect_backoff_ms", 1000)]
     try:
         with grpc.insecure_channel(args.address, options=options) as channel:
             grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-            book = Book(channel, args.namespace)
-            summary = stamp_directory(book, args.directory.resolve(), args.jobs)
+            caller = Caller()
+            with Presence(caller, channel, args.namespace, args.node_id, "orchestrator", VERSION):
+                return run(Book(caller, channel, args.namespace), args)
     except grpc.FutureTimeoutError:
         return complain(f"no bridgebook answers at {args.address}")
     except Refused as refused:
         return complain(f"a call to bridgebook at {args.address} failed: {refused}")
     except KeyboardInterrupt:
+        if args.every is not None:
+            return 0
         return complain("interrupted. Run again to go on from here.", status=130)
-    print(json.dumps(asdict(summary)) if args.json else summary)
-    for what in summary.unlisted:
-        complain(f"can't list {what}")
-    return 1 if summary.unlisted else 0
 
 
 def complain(message: str, status: int = 1) -> int:

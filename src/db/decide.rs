@@ -52,32 +52,59 @@ pub trait Plan<'a>: Sized + Send + Sync {
     ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
 }
 
-/// Does items by a plan until none of them is overtaken, and answers each in its place.
-pub fn until_decided<'a, P: Plan<'a>>(
+/// What an attempt makes of its items: an answer, or `None` for one that was overtaken.
+pub type Attempted<A> = Vec<Option<Result<A>>>;
+
+/// Does items once.
+pub type Attempt<'a, T, A> = for<'c> fn(
+    &'c mut AsyncPgConnection,
+    &'c [&'a T],
+) -> BoxFuture<'c, Result<Attempted<A>, DbError>>;
+
+/// Decides items by a plan until none of them is overtaken, and answers each in its place.
+pub fn until_decided<'a, P: Plan<'a> + 'a>(
     connection: &'a mut AsyncPgConnection,
     items: &'a [&'a P::Item],
-) -> BoxFuture<'a, Result<Vec<Result<P::Answer>>, DbError>>
-where
-    P::Answer: 'a,
-{
+) -> BoxFuture<'a, Result<Vec<Result<P::Answer>>, DbError>> {
+    until_done(connection, items, |connection, items| {
+        Box::pin(decide::<P>(connection, items))
+    })
+}
+
+async fn decide<'a, P: Plan<'a>>(
+    connection: &mut AsyncPgConnection,
+    items: &[&'a P::Item],
+) -> Result<Attempted<P::Answer>, DbError> {
+    let mut plan = P::read(connection, items).await?;
+    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
+    let overtaken = plan.write(connection).await?;
+    let answers = items.iter().zip(answers);
+    let answers =
+        answers.map(|(item, answer)| (!overtaken.contains(&P::key(item))).then_some(answer));
+    Ok(answers.collect())
+}
+
+/// Attempts items until none of them is overtaken, and answers each in its place.
+pub fn until_done<'a, T: Sync, A: Send + 'a>(
+    connection: &'a mut AsyncPgConnection,
+    items: &'a [&'a T],
+    attempt: Attempt<'a, T, A>,
+) -> BoxFuture<'a, Result<Vec<Result<A>>, DbError>> {
     Box::pin(async move {
-        let mut answers: Vec<Result<P::Answer>> =
-            items.iter().map(|_| Err(Error::Overtaken)).collect();
+        let mut answers: Vec<Result<A>> = items.iter().map(|_| Err(Error::Overtaken)).collect();
         let mut open: Vec<usize> = (0..items.len()).collect();
         for _ in 0..MAX_ATTEMPTS {
             let batch = open.iter().filter_map(|place| items.get(*place).copied());
-            let batch: Vec<&'a P::Item> = batch.collect();
-            let mut plan = P::read(connection, &batch).await?;
-            let decided: Vec<_> = batch.iter().map(|item| plan.decide(item)).collect();
-            let overtaken = plan.write(connection).await?;
-            let mut left = Vec::new();
-            for ((place, item), answer) in open.into_iter().zip(&batch).zip(decided) {
-                match answers.get_mut(place) {
-                    Some(slot) if !overtaken.contains(&P::key(item)) => *slot = answer,
-                    _ => left.push(place),
+            let batch: Vec<&'a T> = batch.collect();
+            let attempted = attempt(connection, &batch).await?;
+            let mut overtaken = Vec::new();
+            for (place, answer) in open.into_iter().zip(attempted) {
+                match (answer, answers.get_mut(place)) {
+                    (Some(answer), Some(slot)) => *slot = answer,
+                    _ => overtaken.push(place),
                 }
             }
-            open = left;
+            open = overtaken;
             if open.is_empty() {
                 break;
             }

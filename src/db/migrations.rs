@@ -1,10 +1,13 @@
 //! The embedded migrations: applying them, taking them back, telling where the
 //! schema stands.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use diesel::{
     migration::{Migration, MigrationSource},
     pg::Pg,
-    sql_types::{BigInt, Bool, Text},
+    sql_types::{BigInt, Bool, Text, Timestamptz},
 };
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -36,42 +39,80 @@ type Result<T> = std::result::Result<T, MigrationError>;
 pub struct Status {
     /// Its name: `001_create_workflow_executions`.
     pub name: String,
-    /// Whether it is applied.
-    pub is_applied: bool,
+    /// Its number: `001`.
+    pub version: String,
+    /// When it was applied; `None` while it is pending.
+    pub applied_at: Option<DateTime<Utc>>,
+}
+
+impl Status {
+    /// What it does, as its name says: `Create workflow executions`.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let words = self.name.split_once('_').map_or("", |(_, words)| words);
+        let words = words.replace('_', " ");
+        let mut chars = words.chars();
+        let first = chars.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(chars).collect()
+    }
 }
 
 /// Where every embedded migration stands, in their order.
 ///
 /// # Errors
-/// [`MigrationError::Connect`] and [`MigrationError::Migration`].
+/// [`MigrationError::Connect`], and those of [`status_on`].
 pub async fn status(url: &str) -> Result<Vec<Status>> {
-    let applied = applied(&mut AsyncPgConnection::establish(url).await?).await?;
+    status_on(&mut AsyncPgConnection::establish(url).await?).await
+}
+
+/// The same on a connection that is there already.
+///
+/// # Errors
+/// [`MigrationError::Statement`] and [`MigrationError::Migration`].
+pub async fn status_on(connection: &mut AsyncPgConnection) -> Result<Vec<Status>> {
+    let applied = applied(connection).await?;
     let migrations = embedded()?.into_iter();
     Ok(migrations
-        .map(|migration| Status {
-            name: migration.name().to_string(),
-            is_applied: applied.contains(&migration.name().version().to_string()),
+        .map(|migration| {
+            let version = migration.name().version().to_string();
+            Status {
+                name: migration.name().to_string(),
+                applied_at: applied.get(&version).copied(),
+                version,
+            }
         })
         .collect())
 }
 
-/// The versions that are applied. It only reads, so that it can be asked of a
-/// standby, where Diesel would create its table first.
-async fn applied(connection: &mut AsyncPgConnection) -> Result<Vec<String>> {
+/// The versions that are applied, and when. It only reads, so that it can be
+/// asked of a standby, where Diesel would create its table first.
+async fn applied(
+    connection: &mut AsyncPgConnection,
+) -> diesel::QueryResult<HashMap<String, DateTime<Utc>>> {
+    #[derive(diesel::QueryableByName)]
+    struct Table {
+        #[diesel(sql_type = Bool)]
+        exists: bool,
+    }
     #[derive(diesel::QueryableByName)]
     struct Version {
         #[diesel(sql_type = Text)]
         version: String,
+        #[diesel(sql_type = Timestamptz)]
+        applied_at: DateTime<Utc>,
     }
-    let table = "SELECT c.relname::text AS version FROM pg_class c
-                  WHERE c.oid = to_regclass('__diesel_schema_migrations')";
-    let tables: Vec<Version> = diesel::sql_query(table).load(connection).await?;
-    if tables.is_empty() {
-        return Ok(Vec::new());
+    let table = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS exists";
+    let table: Table = diesel::sql_query(table).get_result(connection).await?;
+    if !table.exists {
+        return Ok(HashMap::new());
     }
-    let versions = "SELECT version::text AS version FROM __diesel_schema_migrations";
+    // Diesel keeps the time without its zone, which was the session's.
+    let versions = "SELECT version::text AS version,
+                           run_on AT TIME ZONE current_setting('TimeZone') AS applied_at
+                      FROM __diesel_schema_migrations";
     let versions: Vec<Version> = diesel::sql_query(versions).load(connection).await?;
-    Ok(versions.into_iter().map(|row| row.version).collect())
+    let versions = versions.into_iter();
+    Ok(versions.map(|row| (row.version, row.applied_at)).collect())
 }
 
 /// Applies all that are pending, and answers their versions.

@@ -207,6 +207,14 @@ diesel::table! {
         created_at -> Timestamptz,
         /// When the row was last changed.
         updated_at -> Timestamptz,
+        /// The namespace that registered the node first, and the only one that changes it.
+        #[max_length = 255]
+        owner -> Varchar,
+        /// For how long after a heartbeat the node counts as alive, in milliseconds; at most a day.
+        heartbeat_ttl_ms -> Int8,
+        /// What health_status was when the sweeper found the node silent; NULL if it did not since the last heartbeat.
+        #[max_length = 50]
+        health_before_silence -> Nullable<Varchar>,
     }
 }
 

@@ -39,7 +39,9 @@ async fn bytes_that_are_no_message_are_the_callers_fault() {
     let broken_text = [0x0a, 0x02, 0xff, 0xfe];
     let truncated = [0x0a, 0x7f, 0x61];
     for method in methods() {
-        for bytes in [broken_text.as_slice(), truncated.as_slice()] {
+        // Where there is no text, broken text is an unknown field.
+        let broken_text = Some(broken_text.as_slice()).filter(|_| is_tenants(&method));
+        for bytes in broken_text.into_iter().chain([truncated.as_slice()]) {
             let failed = failure(raw_call(&app.channel, &method, bytes.to_vec()).await);
             let expected = Failure::new(Code::InvalidArgument, "MALFORMED_MESSAGE");
             assert_eq!(failed, expected, "{method}");

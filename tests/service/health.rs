@@ -1,12 +1,21 @@
+use std::collections::BTreeSet;
+
 use bridgebook::embedded::{Embedded, Settings};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
 };
 
-use crate::support::{App, Server, bridgebook, eventually, own_cluster, send_signal, temp_dir};
+use crate::support::{
+    App, Server, bridgebook, eventually, methods, own_cluster, send_signal, temp_dir,
+};
 
-const SERVICES: [&str; 2] = ["", "bridgebook.v1.WorkflowService"];
+/// The whole, and every service of the contract.
+fn services() -> BTreeSet<String> {
+    let methods = methods().into_iter();
+    let services = methods.filter_map(|method| Some(method.split_once('/')?.0.to_owned()));
+    services.chain([String::new()]).collect()
+}
 
 async fn check(server: &Server, service: &str) -> Option<ServingStatus> {
     let mut client = HealthClient::new(server.channel());
@@ -21,9 +30,9 @@ async fn check(server: &Server, service: &str) -> Option<ServingStatus> {
 }
 
 async fn wait_for(server: &Server, wanted: ServingStatus) {
-    for service in SERVICES {
+    for service in services() {
         eventually(&format!("{service:?} is {wanted:?}"), || async {
-            (check(server, service).await? == wanted).then_some(())
+            (check(server, &service).await? == wanted).then_some(())
         })
         .await;
     }

@@ -8,5 +8,8 @@ mod kill;
 mod migrations;
 mod orchestrator;
 mod outage;
+mod reducer;
 mod reflection;
+mod registry_node;
 mod settings;
+mod tour;

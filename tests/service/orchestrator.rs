@@ -5,28 +5,21 @@ use std::{
     process::{Command, Output},
 };
 
-use bridgebook::proto::v1::{
-    ListWorkflowsRequest, Workflow, WorkflowState, workflow_service_client::WorkflowServiceClient,
+use bridgebook::{
+    client::Client,
+    proto::v1::{
+        ListEntitiesRequest, ListWorkflowsRequest, Workflow, WorkflowState,
+        workflow_service_client::WorkflowServiceClient,
+    },
 };
 use serde_json::Value;
 
-use crate::support::{App, Tenant, temp_dir};
-
-/// Makes the example's environment, once; it needs python3 with venv and pip.
-fn set_up() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/setup.sh");
-    let output = Command::new(script).output().expect("setup.sh runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+use crate::support::{App, Tenant, example, root, set_up, temp_dir};
 
 /// Runs the orchestrator over a directory and answers its summary. Root may read
 /// everything, so it runs without the capabilities that let root do so.
 fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
+    let example = example("python");
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     let mut command = match is_root {
         true => {
@@ -59,7 +52,7 @@ fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
 
 /// Copies the files that git knows to a directory, and answers how many they are.
 fn copy_tree(to: &Path) -> usize {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let list = Command::new("git")
         .args(["ls-files", "-z"])
         .current_dir(root)
@@ -94,9 +87,23 @@ async fn list(tenant: &Tenant, state: WorkflowState) -> Vec<(Workflow, i64)> {
         .collect()
 }
 
+/// How many files are in a state.
+async fn files_in(tenant: &Tenant, state: &str) -> usize {
+    let request = ListEntitiesRequest {
+        namespace: tenant.namespace.clone(),
+        page_size: 1000,
+        entity_type: "file".into(),
+        current_state: state.into(),
+        ..ListEntitiesRequest::default()
+    };
+    let mut fsm = Client::new(tenant.channel.clone()).fsm();
+    let page = fsm.list_entities(request).await.unwrap().into_inner();
+    page.entities.len()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_file_of_this_repository_is_stamped_once() {
-    set_up();
+    set_up("python");
     let (app, tenant) = App::with_tenant().await;
     let directory = temp_dir();
     let files = copy_tree(&directory.0);
@@ -133,4 +140,11 @@ async fn every_file_of_this_repository_is_stamped_once() {
     let failed = list(&tenant, WorkflowState::Failed).await;
     assert_eq!(failed.len(), 1);
     assert!(failed[0].0.error_message.is_some());
+    assert_eq!(files_in(&tenant, "STAMPED").await, files);
+    assert_eq!(files_in(&tenant, "FAILED").await, 1);
+    let left = "SELECT count(*) FROM node_registrations";
+    assert_eq!(app.schema.count(left).await, 0, "it deregistered");
+    let came = "SELECT count(DISTINCT transition_event) FROM fsm_transitions
+        WHERE entity_type = 'node' AND to_state IN ('HEALTHY', 'DEREGISTERED')";
+    assert_eq!(app.schema.count(came).await, 2, "it registered");
 }

@@ -14,6 +14,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--call-timeout",
             "soon",
             "--drain-timeout=-1",
+            "--sweep-interval=0",
             "--database-url",
             "mysql://x:secret@y",
         ])
@@ -26,6 +27,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--database-connections",
         "--call-timeout",
         "--drain-timeout",
+        "--sweep-interval",
         "--database-url",
     ];
     for flag in flags {

@@ -1,6 +1,6 @@
 //! The service, in this process, on a schema of its own.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
     config::{Config, DatabaseSource},
@@ -18,7 +18,7 @@ use super::{Schema, eventually, new_id};
 
 /// The service and its schema. It is taken down when the value is dropped.
 pub struct App {
-    pub schema: Arc<Schema>,
+    pub schema: Schema,
     pub address: SocketAddr,
     pub channel: Channel,
     _stop: oneshot::Sender<()>,
@@ -27,27 +27,36 @@ pub struct App {
 impl App {
     /// Starts the service, and waits until it is SERVING.
     pub async fn start() -> App {
-        App::on(Arc::new(Schema::create().await)).await
+        App::start_with(|_| {}).await
+    }
+
+    /// Starts the service with other settings than usual.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> App {
+        App::start_on(Schema::create().await, change).await
     }
 
     /// Starts another service on the same schema.
     pub async fn replica(&self) -> App {
-        App::on(Arc::clone(&self.schema)).await
+        App::start_on(self.schema.clone(), |_| {}).await
     }
 
-    async fn on(schema: Arc<Schema>) -> App {
+    /// Starts a replica of the service on a schema that others may use too.
+    pub async fn start_on(schema: Schema, change: impl FnOnce(&mut Config)) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let url = schema.url();
-        let config = Config {
+        let mut config = Config {
             listen: address,
             database: DatabaseSource::Url(url.clone()),
             migrate: true,
             database_connections: 8,
             call_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(1),
+            // Not in the way of tests that are not about it.
+            sweep_interval: Duration::from_secs(3600),
         };
+        change(&mut config);
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
             server::run(&config, &url, true, listener, stop).await

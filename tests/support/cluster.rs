@@ -74,6 +74,7 @@ async fn start_shared() -> Embedded {
 }
 
 /// A schema of the shared cluster.
+#[derive(Clone)]
 pub struct Schema {
     name: String,
 }
@@ -89,9 +90,13 @@ impl Schema {
         Schema { name }
     }
 
-    /// The URL of the schema.
+    /// The URL of the schema. Its connections go by its name in pg_stat_activity.
     pub fn url(&self) -> String {
-        format!("{}?options=-csearch_path%3D{}", *SHARED, self.name)
+        let name = &self.name;
+        format!(
+            "{}?options=-csearch_path%3D{name}&application_name={name}",
+            *SHARED
+        )
     }
 
     pub fn name(&self) -> &str {

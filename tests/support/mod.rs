@@ -3,6 +3,7 @@
 mod app;
 mod cluster;
 mod contract;
+mod node;
 mod process;
 mod raw;
 mod status;
@@ -11,6 +12,7 @@ pub use app::{App, Tenant, tenant_on};
 pub use cluster::connect as connect_database;
 pub use cluster::{Schema, count, own_cluster, temp_dir};
 pub use contract::{assert_complete, methods};
+pub use node::{Node, example, registry_node, root, set_up};
 pub use process::{Server, bridgebook, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call};
 pub use status::{Failure, failure};

@@ -54,6 +54,10 @@ impl Failure {
         Failure::new(Code::NotFound, "WORKFLOW_NOT_FOUND")
     }
 
+    pub fn no_node() -> Self {
+        Failure::new(Code::NotFound, "NODE_NOT_FOUND")
+    }
+
     pub fn id_conflict() -> Self {
         Failure::new(Code::AlreadyExists, "ID_CONFLICT")
     }

@@ -1,0 +1,5 @@
+//! Between the messages of `registry_service.proto` and the domain. Inbound
+//! conversions name every bad field; outbound ones cannot fail.
+
+mod inbound;
+mod outbound;

@@ -1,0 +1,82 @@
+//! All nodes together, and when their silence is not taken at its word.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Text, Timestamptz},
+};
+
+use super::NodeHealth;
+
+/// From how many nodes on the sweeper may wait. Of two that went silent together
+/// nothing can be concluded, and a lone dead one has to be marked.
+const LEAST_FLEET: i64 = 3;
+
+/// The nodes that count, and how many of them are silent.
+///
+/// Those count that are not UNHEALTHY, and of those that the sweeper marked the
+/// ones that went silent within their last TTL. Without these the brake would
+/// see nothing: nodes send their heartbeats at different times, so when all of
+/// them are cut off at once they go silent one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Fleet {
+    /// How many nodes count.
+    #[diesel(sql_type = BigInt)]
+    pub nodes: i64,
+    /// How many of them are silent for longer than their TTL.
+    #[diesel(sql_type = BigInt)]
+    pub silent: i64,
+}
+
+impl Fleet {
+    /// Whether the sweeper waits.
+    #[must_use]
+    pub fn is_braked(self) -> bool {
+        is_braked(self.nodes, self.silent)
+    }
+}
+
+/// Whether the sweeper waits: more than half of the fleet is silent, so the
+/// fault is more likely on our side, or on the way to us.
+#[must_use]
+pub fn is_braked(nodes: i64, silent: i64) -> bool {
+    nodes >= LEAST_FLEET && silent > nodes / 2
+}
+
+/// A node that is silent for longer than its TTL and not yet marked, as it was
+/// when it was found.
+#[derive(Debug, QueryableByName)]
+pub struct SilentNode {
+    /// The node.
+    #[diesel(sql_type = Text)]
+    pub node_id: String,
+    /// How it is by its own word.
+    #[diesel(sql_type = Text)]
+    pub health_status: NodeHealth,
+    /// When it was last heard of.
+    #[diesel(sql_type = Timestamptz)]
+    pub last_heartbeat: DateTime<Utc>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sweeper_waits_if_more_than_half_of_a_real_fleet_is_silent() {
+        for (nodes, silent, expected) in [
+            (0, 0, false),
+            (1, 1, false),
+            (2, 2, false),
+            (3, 1, false),
+            (3, 2, true),
+            (3, 3, true),
+            (4, 2, false),
+            (4, 3, true),
+            (10_000, 5_000, false),
+            (10_000, 5_001, true),
+        ] {
+            assert_eq!(is_braked(nodes, silent), expected, "{silent} of {nodes}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+use futures_util::future::join_all;
+
+use super::{get, register};
+use crate::support::{App, Failure, failure};
+
+#[tokio::test]
+async fn everybody_reads_every_node() {
+    let (app, tenant) = App::with_tenant().await;
+    let node = register(&tenant, "reducer-1").await;
+    assert_eq!(get(&tenant, "reducer-1").await.unwrap(), node);
+    assert_eq!(get(&app.tenant(), "reducer-1").await.unwrap(), node);
+}
+
+#[tokio::test]
+async fn each_of_many_concurrent_callers_gets_the_right_one() {
+    let (_app, tenant) = App::with_tenant().await;
+    let ids: Vec<_> = (0..50).map(|number| format!("node-{number}")).collect();
+    join_all(ids.iter().map(|id| register(&tenant, id))).await;
+    let calls = (0..300).map(|number| {
+        let id = format!("node-{}", number % 100);
+        let tenant = &tenant;
+        async move { (number, get(tenant, &id).await) }
+    });
+    for (number, answer) in join_all(calls).await {
+        match number % 100 {
+            known @ ..50 => assert_eq!(answer.unwrap().node_id, format!("node-{known}")),
+            _ => assert_eq!(failure(answer), Failure::no_node()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_fields_are_named() {
+    let (_app, tenant) = App::with_tenant().await;
+    let longest = "a".repeat(256);
+    for node_id in ["", "a\0b", "a*", &longest] {
+        let failed = failure(get(&tenant, node_id).await);
+        assert_eq!(failed, Failure::invalid(&["node_id"]));
+    }
+}

@@ -1,0 +1,69 @@
+//! The Rust bridge node: it stays registered, whatever becomes of the service.
+
+use std::process::Command;
+
+use bridgebook::{client::Client, proto::v1::GetNodeRequest};
+use diesel_async::SimpleAsyncConnection;
+use tonic::{Code, Status};
+
+use crate::support::{App, Node, Schema, Server, failure, new_id, registry_node};
+
+/// Starts a node of the shortest TTL but two, so that a heartbeat is due each second.
+fn spawn(address: &str, node_id: &str) -> Node {
+    let mut command = Command::new(registry_node());
+    command.args(["--address", address, "--node-id", node_id, "--ttl", "3"]);
+    Node::spawn(command)
+}
+
+async fn get(client: &Client, node_id: &str) -> Result<(), Status> {
+    let request = GetNodeRequest {
+        namespace: "anybody".into(),
+        node_id: node_id.into(),
+    };
+    client.registry().get_node(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn it_registers_again_after_a_restart_and_when_it_was_removed_and_deregisters_at_sigterm() {
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let arguments = ["--database-url", url.as_str(), "--migrate"];
+    let mut server = Server::spawn(&arguments);
+    server.serving().await;
+    let node_id = new_id();
+    let mut node = spawn(&server.address.to_string(), &node_id);
+    node.prints("heartbeat ok", 1).await;
+
+    server.kill();
+    node.prints("bridgebook is away", 1).await;
+    server = Server::spawn_on(server.address, &arguments);
+    node.prints("registered again", 1).await;
+    node.prints("heartbeat ok", 2).await;
+
+    let mut database = schema.connect().await;
+    database
+        .batch_execute("DELETE FROM node_registrations")
+        .await
+        .unwrap();
+    node.prints("not registered any more", 1).await;
+    node.prints("registered again", 2).await;
+    let client = Client::new(server.channel());
+    get(&client, &node_id).await.unwrap();
+
+    assert!(node.terminate().await.success(), "{}", node.printed());
+    assert!(node.printed().ends_with("deregistered\n"));
+    let gone = failure(get(&client, &node_id).await);
+    assert_eq!(
+        (gone.code, gone.reason.as_str()),
+        (Code::NotFound, "NODE_NOT_FOUND")
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_is_refused_says_why_and_ends() {
+    let app = App::start().await;
+    let mut node = spawn(&app.address.to_string(), "bad node id");
+    let status = node.ends().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(node.printed().contains("node_id"), "{}", node.printed());
+}

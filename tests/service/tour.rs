@@ -1,0 +1,74 @@
+//! The whole of it at work, as examples/tour.sh shows it.
+
+use std::{path::Path, process::Command};
+
+use crate::support::{Node, example, registry_node, set_up, stderr, temp_dir};
+
+/// How many files the tour gets to stamp.
+const FILES: usize = 40;
+
+/// The tour of a directory, with the programs that are tested.
+fn tour(directory: &Path) -> Command {
+    let mut command = Command::new(example("tour.sh"));
+    command
+        .arg(directory)
+        .env("BRIDGEBOOK_BIN", env!("CARGO_BIN_EXE_bridgebook"))
+        .env("REGISTRY_NODE_BIN", registry_node());
+    // Two tests would make the environments at once.
+    set_up("python");
+    set_up("node");
+    command
+}
+
+#[test]
+fn every_file_is_stamped_counted_and_told_by_three_nodes_in_three_languages() {
+    let directory = temp_dir();
+    for file in 0..FILES {
+        let parent = directory.0.join(format!("{}", file % 7));
+        std::fs::create_dir_all(&parent).unwrap();
+        std::fs::write(parent.join(format!("{file}")), format!("content {file}")).unwrap();
+    }
+    let output = tour(&directory.0).output().expect("the tour begins");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", stderr(&output));
+    let steps = 3 * FILES;
+    for expected in [
+        format!("\"stamped\": {FILES}"),
+        format!("workflows  {FILES} total, {FILES} completed, 0 failed"),
+        "nodes      3 total, 3 healthy, 0 degraded, 0 unhealthy, 0 stale".to_owned(),
+        format!("bridges    1 total, {FILES} workflows, {steps} items"),
+        "  orchestrator orchestrator/demo/".to_owned(),
+        "  reducer reducer/demo/".to_owned(),
+        "  registry registry-1 ".to_owned(),
+        "the service ended".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_tour_that_is_stopped_stops_all_that_it_started() {
+    let directory = temp_dir();
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let mut tour = Node::spawn(tour(&directory.0));
+    tour.prints("== the dashboard", 1).await;
+    let printed = tour.printed();
+    let address = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("SERVING on "));
+    let address: std::net::SocketAddr = address.unwrap().parse().unwrap();
+    // No file, so nothing is ever counted, and it waits.
+    assert_eq!(tour.terminate().await.code(), Some(143));
+    assert!(
+        std::net::TcpStream::connect(address).is_err(),
+        "it still listens"
+    );
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_a_failure() {
+    let script = example("tour.sh");
+    let output = Command::new(script).arg("/nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nowhere"));
+}

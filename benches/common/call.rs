@@ -34,24 +34,30 @@ pub async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     Ok(client)
 }
 
-/// Calls a method, and fails with the status of the answer if that is not OK.
-pub async fn call(
-    connection: &SendRequest<Bytes>,
-    uri: http::Uri,
-    message: &impl Message,
-) -> Result<Bytes> {
+/// Writes a message as it is sent.
+pub fn frame(message: &impl Message) -> Result<Bytes> {
     let length = message.encoded_len();
     let mut body = BytesMut::with_capacity(PREFIX + length);
     body.put_u8(0);
     body.put_u32(u32::try_from(length)?);
     message.encode(&mut body)?;
+    Ok(body.freeze())
+}
+
+/// Calls a method with a message in its frame; fails with the status of the
+/// answer if that is not OK.
+pub async fn call(
+    connection: &SendRequest<Bytes>,
+    uri: http::Uri,
+    message: Bytes,
+) -> Result<Bytes> {
     let request = http::Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())?;
     let mut connection = connection.clone().ready().await?;
     let (answer, mut stream) = connection.send_request(request, false)?;
-    stream.send_data(body.freeze(), true)?;
+    stream.send_data(message, true)?;
     receive(answer).await
 }
 

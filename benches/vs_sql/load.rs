@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     Result,
-    call::{call, connect},
+    call::{call, connect, frame},
     measured::Measured,
     options::Window,
     scenario::Scenario,
@@ -91,7 +91,7 @@ impl<S: Scenario> Caller<S> {
     }
 
     async fn call(&self) -> Result<Bytes> {
-        let message = self.scenario.request();
-        call(&self.connection, self.uri.clone(), &message).await
+        let message = frame(&self.scenario.request())?;
+        call(&self.connection, self.uri.clone(), message).await
     }
 }

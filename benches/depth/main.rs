@@ -6,8 +6,9 @@
 //! are 10,000 in both. It calls every RPC that reads on both in turns, and prints
 //! how long the calls took. The aim is that the deep database takes at most 1.5
 //! times as long. Then it has PostgreSQL explain the queries, and prints the plan
-//! of each that reads more than ten times the rows it answers. It takes about ten
-//! minutes and 10 GB of the disk of the directory for temporary files, see TMPDIR.
+//! of each that reads more than ten times the rows it answers. It takes some
+//! minutes, and some gigabytes of the disk of the directory for temporary files,
+//! see TMPDIR.
 //! For a first look:
 //!
 //! ```text

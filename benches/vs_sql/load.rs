@@ -9,15 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use h2::client::{ResponseFuture, SendRequest};
-use prost::{
-    Message,
-    bytes::{BufMut, Bytes, BytesMut},
-};
-use tokio::{net::TcpStream, task::JoinSet};
-use tonic::{Code, Status};
+use h2::client::SendRequest;
+use prost::{Message, bytes::Bytes};
+use tokio::task::JoinSet;
 
-use crate::{Result, measured::Measured, options::Window, scenario::Call};
+use crate::{
+    Result,
+    call::{call, connect, frame},
+    measured::Measured,
+    options::Window,
+    scenario::Call,
+};
 
 /// How many callers share an HTTP/2 connection, as the threads of one client
 /// program would.
@@ -25,13 +27,6 @@ const CALLERS_PER_CONNECTION: usize = 32;
 
 /// Every so many calls of a caller the answer is checked; the status always is.
 const CHECK_EVERY: usize = 50;
-
-/// What a connection and a stream may send without being asked for more: far
-/// more than an answer, so that windows need no updates.
-const WINDOW: u32 = 16 * 1024 * 1024;
-
-/// The bytes before a gRPC message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// Measures a call with so many callers at `address`.
 pub async fn measure<C: Call>(
@@ -62,19 +57,6 @@ pub async fn measure<C: Call>(
         .ok_or_else(|| format!("{}: no call ended in time", C::TITLE).into())
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (client, connection) = h2::client::Builder::new()
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .handshake(stream)
-        .await?;
-    // It ends with the last client.
-    tokio::spawn(connection);
-    Ok(client)
-}
-
 struct Caller<C> {
     scenario: Arc<C>,
     connection: SendRequest<Bytes>,
@@ -84,7 +66,7 @@ struct Caller<C> {
 impl<C: Call> Caller<C> {
     /// Calls until the time is over; answers how long those calls took that
     /// ended in the time that counts.
-    async fn call_again(mut self, from: Instant, until: Instant) -> Result<Vec<Duration>> {
+    async fn call_again(self, from: Instant, until: Instant) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         let mut begun = Instant::now();
         for number in 0.. {
@@ -104,43 +86,8 @@ impl<C: Call> Caller<C> {
         Ok(latencies)
     }
 
-    async fn call(&mut self) -> Result<Bytes> {
-        let message = self.scenario.request();
-        let length = message.encoded_len();
-        let mut body = BytesMut::with_capacity(PREFIX + length);
-        body.put_u8(0);
-        body.put_u32(u32::try_from(length)?);
-        message.encode(&mut body)?;
-        let request = http::Request::post(self.uri.clone())
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(())?;
-        let mut connection = self.connection.clone().ready().await?;
-        let (answer, mut stream) = connection.send_request(request, false)?;
-        stream.send_data(body.freeze(), true)?;
-        receive(answer).await
-    }
-}
-
-/// Receives an answer, and fails with its status if that is not OK.
-async fn receive(answer: ResponseFuture) -> Result<Bytes> {
-    let answer = answer.await?;
-    if let Some(status) = Status::from_header_map(answer.headers()) {
-        return Err(status.into());
-    }
-    let mut stream = answer.into_body();
-    let mut body = BytesMut::new();
-    while let Some(data) = stream.data().await {
-        let data = data?;
-        stream.flow_control().release_capacity(data.len())?;
-        body.extend_from_slice(&data);
-    }
-    let trailers = stream.trailers().await?.unwrap_or_default();
-    match Status::from_header_map(&trailers) {
-        Some(status) if status.code() == Code::Ok && body.len() >= PREFIX => {
-            Ok(body.split_off(PREFIX).freeze())
-        }
-        Some(status) => Err(status.into()),
-        None => Err("an answer without a status".into()),
+    async fn call(&self) -> Result<Bytes> {
+        let message = frame(&self.scenario.request())?;
+        call(&self.connection, self.uri.clone(), message).await
     }
 }

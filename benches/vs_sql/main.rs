@@ -21,6 +21,10 @@
 //! The database is on the disk of the directory for temporary files, see TMPDIR;
 //! where that is in memory, commits cost less than they do in production.
 
+#[path = "../common/call.rs"]
+mod call;
+#[path = "../common/cluster.rs"]
+mod cluster;
 mod load;
 mod measured;
 mod options;
@@ -30,6 +34,7 @@ mod report;
 mod scenario;
 mod scenarios;
 mod seed;
+#[path = "../common/service.rs"]
 mod service;
 mod stage;
 

@@ -34,7 +34,7 @@ pub struct Pgbench {
 impl Pgbench {
     /// Finds the program beside the server, else on the PATH.
     pub async fn find(stage: &Stage) -> Result<Self> {
-        let postgres = stage.postgres();
+        let postgres = &stage.postgres;
         let logs = stage.path("logs");
         fs::create_dir_all(&logs)?;
         let beside = postgres.bin_dir().join("pgbench");

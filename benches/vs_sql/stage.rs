@@ -1,12 +1,11 @@
 //! What both sides work on: one PostgreSQL with two databases that are alike.
 
-use std::{env, ffi::OsStr, fs, path::PathBuf, process};
+use std::{ffi::OsStr, ops::Deref};
 
-use bridgebook::embedded::{Embedded, Settings};
 use diesel::{QueryableByName, sql_types};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::RunQueryDsl;
 
-use crate::{Result, service};
+use crate::{Result, cluster::Cluster, service};
 
 /// The database that bridgebook works on.
 pub const SERVED: &str = "served";
@@ -17,59 +16,32 @@ pub const DIRECT: &str = "direct";
 /// ours holds, and few enough that PostgreSQL has them all in memory.
 pub const READABLE: u64 = 10_000;
 
-/// The PostgreSQL and its directory.
-pub struct Stage {
-    // Before the directory, as fields are dropped in order.
-    postgres: Embedded,
-    directory: Directory,
+/// The PostgreSQL with the two databases.
+pub struct Stage(Cluster);
+
+impl Deref for Stage {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
 }
 
 impl Stage {
     /// Starts a PostgreSQL with the settings of production.
     pub async fn open() -> Result<Self> {
-        let path = env::temp_dir().join(format!("bridgebook-bench-{}", process::id()));
-        let directory = Directory(path);
-        let postgres = Embedded::start(Settings::new(directory.0.join("data"))).await?;
-        Ok(Stage {
-            postgres,
-            directory,
-        })
+        Ok(Stage(Cluster::open(&[]).await?))
     }
 
     /// Makes both databases, with the same tables, indexes and rows.
     pub async fn prepare(&self) -> Result<()> {
         for database in [SERVED, DIRECT] {
-            let create = format!("CREATE DATABASE {database}");
-            self.execute(self.postgres.database(), &create).await?;
+            self.create(database).await?;
             let url = self.url(database);
             service::migrate(&["--database-url".as_ref(), OsStr::new(&url)]).await?;
             self.seed(database).await?;
         }
         Ok(())
-    }
-
-    /// The PostgreSQL.
-    pub fn postgres(&self) -> &Embedded {
-        &self.postgres
-    }
-
-    /// A path in the directory that is removed in the end.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.0.join(name)
-    }
-
-    /// What the server says its version is.
-    pub async fn version(&self) -> Result<String> {
-        let version = diesel::sql_query("SELECT current_setting('server_version') AS text");
-        let mut connection = self.connect(SERVED).await?;
-        Ok(version.get_result::<Line>(&mut connection).await?.text)
-    }
-
-    /// The URL of one of the two databases.
-    pub fn url(&self, database: &str) -> String {
-        let url = self.postgres.database_url();
-        let server = url.strip_suffix(self.postgres.database()).unwrap_or(&url);
-        format!("{server}{database}")
     }
 
     async fn seed(&self, database: &str) -> Result<()> {
@@ -94,11 +66,9 @@ impl Stage {
 
     /// Runs a statement.
     pub async fn execute(&self, database: &str, statement: &str) -> Result<()> {
-        Ok(self
-            .connect(database)
-            .await?
-            .batch_execute(statement)
-            .await?)
+        // By reference: for anything else the name is Diesel's.
+        let cluster: &Cluster = self;
+        cluster.execute(database, statement).await
     }
 
     /// Runs a query whose answer is one column `number` of one row.
@@ -108,10 +78,6 @@ impl Stage {
             .get_result(&mut self.connect(database).await?)
             .await?;
         Ok(u64::try_from(answer.number)?)
-    }
-
-    async fn connect(&self, database: &str) -> Result<AsyncPgConnection> {
-        Ok(AsyncPgConnection::establish(&self.url(database)).await?)
     }
 
     /// Makes the tables of both databases ready for a subject that is new to
@@ -131,18 +97,7 @@ impl Stage {
 
     /// Stops PostgreSQL and waits for its end, then removes everything.
     pub async fn close(self) -> Result<()> {
-        Ok(self.postgres.stop().await?)
-    }
-}
-
-/// A directory that goes when it is dropped.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
+        self.0.close().await
     }
 }
 
@@ -150,10 +105,4 @@ impl Drop for Directory {
 struct Number {
     #[diesel(sql_type = sql_types::BigInt)]
     number: i64,
-}
-
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = sql_types::Text)]
-    text: String,
 }

@@ -1,0 +1,95 @@
+//! A PostgreSQL that is gone after the benchmark, with several databases.
+
+use std::{env, fs, path::PathBuf, process};
+
+use bridgebook::embedded::{Embedded, Settings};
+use diesel::{QueryableByName, sql_types};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+
+use crate::Result;
+
+/// The PostgreSQL and its directory.
+pub struct Cluster {
+    // Before the directory, as fields are dropped in order.
+    /// The PostgreSQL.
+    pub postgres: Embedded,
+    directory: Directory,
+}
+
+impl Cluster {
+    /// Starts a PostgreSQL with the settings of production, and these beside them.
+    pub async fn open(parameters: &[(&str, &str)]) -> Result<Self> {
+        let path = env::temp_dir().join(format!("bridgebook-bench-{}", process::id()));
+        let directory = Directory(path);
+        let mut settings = Settings::new(directory.0.join("data"));
+        let parameters = parameters.iter();
+        settings.parameters = parameters
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Ok(Cluster {
+            postgres: Embedded::start(settings).await?,
+            directory,
+        })
+    }
+
+    /// Makes an empty database.
+    pub async fn create(&self, database: &str) -> Result<()> {
+        let create = format!("CREATE DATABASE {database}");
+        self.execute(self.postgres.database(), &create).await
+    }
+
+    /// A path in the directory that is removed in the end.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.0.join(name)
+    }
+
+    /// What the server says its version is.
+    pub async fn version(&self) -> Result<String> {
+        let version = diesel::sql_query("SELECT current_setting('server_version') AS text");
+        let mut connection = self.connect(self.postgres.database()).await?;
+        Ok(version.get_result::<Line>(&mut connection).await?.text)
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        let url = self.postgres.database_url();
+        let server = url.strip_suffix(self.postgres.database()).unwrap_or(&url);
+        format!("{server}{database}")
+    }
+
+    /// Runs a statement.
+    pub async fn execute(&self, database: &str, statement: &str) -> Result<()> {
+        Ok(self
+            .connect(database)
+            .await?
+            .batch_execute(statement)
+            .await?)
+    }
+
+    /// Makes a connection.
+    pub async fn connect(&self, database: &str) -> Result<AsyncPgConnection> {
+        Ok(AsyncPgConnection::establish(&self.url(database)).await?)
+    }
+
+    /// Stops PostgreSQL and waits for its end, then removes everything.
+    pub async fn close(self) -> Result<()> {
+        Ok(self.postgres.stop().await?)
+    }
+}
+
+/// A directory that goes when it is dropped.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = sql_types::Text)]
+    text: String,
+}

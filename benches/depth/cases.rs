@@ -1,0 +1,82 @@
+//! The cases: every RPC that reads, with the filters that people use.
+
+mod admin;
+mod bridge_state;
+mod fsm;
+mod registry;
+mod workflow;
+
+use std::collections::BTreeSet;
+
+use bridgebook::{json::Struct, proto};
+use prost::Message;
+use prost_types::{Duration, FileDescriptorSet, Timestamp};
+use serde_json::Value;
+
+use crate::{Result, case::Case, world::World};
+
+/// All cases of one database, in the order of the table.
+pub fn all(world: World) -> Vec<Case> {
+    let services = [
+        workflow::cases(world),
+        fsm::cases(world),
+        bridge_state::cases(world),
+        registry::cases(),
+        admin::cases(),
+    ];
+    services.into_iter().flatten().collect()
+}
+
+/// Fails unless every RPC of the contract that reads has a case.
+pub fn require_complete(cases: &[Case]) -> Result<()> {
+    let have: BTreeSet<&str> = cases.iter().map(|case| case.method).collect();
+    let missing: Vec<String> = reads()?
+        .into_iter()
+        .filter(|method| !have.contains(method.as_str()))
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!("these have no case: {}", missing.join(", ")).into()),
+    }
+}
+
+/// The methods that read, by their names: "WorkflowService/GetWorkflow".
+fn reads() -> Result<Vec<String>> {
+    let descriptors = FileDescriptorSet::decode(proto::DESCRIPTORS)?;
+    let files = descriptors.file.iter();
+    let files = files.filter(|file| file.package() == "bridgebook.v1");
+    let methods = files.flat_map(|file| &file.service).flat_map(|service| {
+        let methods = service.method.iter();
+        methods.map(|method| (service.name(), method.name()))
+    });
+    let reads = methods.filter(|(_, method)| {
+        let mut verbs = ["Get", "List", "Discover"].iter();
+        verbs.any(|verb| method.starts_with(verb))
+    });
+    Ok(reads
+        .map(|(service, method)| format!("{service}/{method}"))
+        .collect())
+}
+
+/// A window of the recent past.
+fn hours(hours: i64) -> Option<Duration> {
+    Some(Duration {
+        seconds: hours * 3600,
+        nanos: 0,
+    })
+}
+
+/// A point in time.
+fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Option<Timestamp> {
+    Some(Timestamp {
+        seconds: time.timestamp(),
+        nanos: time.timestamp_subsec_nanos().cast_signed(),
+    })
+}
+
+fn document(value: Value) -> Option<Struct> {
+    match value {
+        Value::Object(fields) => Some(fields.into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,57 @@
+//! RegistryService. There are as many nodes in every database.
+
+use bridgebook::proto::v1::{
+    DiscoverNodesRequest, DiscoverNodesResponse, GetNodeRequest, GetNodeResponse, ListNodesRequest,
+    ListNodesResponse, NodeHealth,
+};
+
+use crate::{
+    case::{Case, PAGE},
+    world::{LARGE, NODES, NodeId},
+};
+
+/// The cases of the service.
+pub fn cases() -> Vec<Case> {
+    let get = Case::new(
+        "RegistryService/GetNode",
+        "",
+        |ask| GetNodeRequest {
+            namespace: LARGE.to_owned(),
+            node_id: NodeId(ask.number % NODES).to_string(),
+        },
+        GetNodeResponse::default,
+    );
+    let discover = Case::new(
+        "RegistryService/DiscoverNodes",
+        "",
+        |_| DiscoverNodesRequest {
+            namespace: LARGE.to_owned(),
+            node_type: "registry".to_owned(),
+            limit: PAGE,
+        },
+        DiscoverNodesResponse::default,
+    );
+    let list = |title, filter: ListNodesRequest| {
+        Case::new(
+            "RegistryService/ListNodes",
+            title,
+            move |ask| ListNodesRequest {
+                namespace: LARGE.to_owned(),
+                page_size: ask.page_size,
+                page_token: ask.page_token,
+                ..filter.clone()
+            },
+            ListNodesResponse::default,
+        )
+    };
+    let unhealthy = ListNodesRequest {
+        health_statuses: vec![NodeHealth::Unhealthy.into()],
+        ..ListNodesRequest::default()
+    };
+    vec![
+        get,
+        list("all", ListNodesRequest::default()),
+        list("by health", unhealthy),
+        discover,
+    ]
+}

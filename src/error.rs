@@ -153,7 +153,7 @@ pub enum Error {
     #[error("node_id {0} is registered by another namespace; choose another name")]
     NodeOwned(String),
     /// Others changed the row again and again while this call was being decided.
-    #[error("others keep changing it; read it again and decide again")]
+    #[error("others keep changing it; nothing was done, send it again")]
     Overtaken,
     /// The caller is not on this machine.
     #[error("AdminService answers only callers on the machine that it runs on")]
@@ -185,7 +185,7 @@ pub struct RefusedMove {
     pub event: String,
     /// Where it was to go; empty if that was left to the machine.
     pub to: String,
-    /// The moves that there are, as `event:state`.
+    /// The moves that there are, as `event=state`.
     pub allowed: Vec<String>,
 }
 
@@ -291,7 +291,7 @@ impl Error {
             Error::RevisionChanged { .. } => (Code::Aborted, "REVISION_CHANGED"),
             Error::EntitiesStranded { .. } => (Code::FailedPrecondition, "ENTITIES_STRANDED"),
             Error::NodeOwned(_) => (Code::AlreadyExists, "NODE_OWNED"),
-            Error::Overtaken => (Code::Aborted, "STATE_CHANGED"),
+            Error::Overtaken => (Code::Aborted, "CONTENDED"),
             Error::LoopbackOnly => (Code::PermissionDenied, "LOOPBACK_ONLY"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),

@@ -52,8 +52,8 @@ impl ToSql<Text, Pg> for Namespace {
 
 /// A request of a tenant.
 pub trait TenantRequest {
-    /// Whether it may name a namespace of the service's own: those that only
-    /// read what everybody may know.
+    /// Whether it may name the registry's namespace: those that only read what
+    /// everybody may know.
     const READS_RESERVED: bool = false;
 
     /// The value of its field `namespace`.
@@ -125,7 +125,8 @@ where
     let request = request.into_inner();
     let mut check = Checker::default();
     let namespace = Namespace(check.namespace("namespace", request.namespace().to_owned()));
-    if namespace.0.starts_with(RESERVED) && !R::READS_RESERVED {
+    let may_read = R::READS_RESERVED && namespace == Namespace::registry();
+    if namespace.0.starts_with(RESERVED) && !may_read {
         check.violation(
             "namespace",
             format!("must not begin with {RESERVED}, which is reserved"),

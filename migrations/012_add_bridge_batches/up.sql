@@ -15,7 +15,7 @@ CREATE INDEX idx_bridge_states_agg_metadata_gin
 COMMENT ON COLUMN bridge_states.revision IS 'Counts the changes of the row, from 1.';
 COMMENT ON COLUMN bridge_states.request_digest IS 'Digest of the request that made this revision; a retry has the same.';
 
--- Which batches each bridge has seen, so that none is added twice.
+-- Which changes each bridge has seen, so that none is made twice.
 CREATE TABLE bridge_batches (
     namespace VARCHAR(255) NOT NULL,
     bridge_id UUID NOT NULL,
@@ -29,11 +29,11 @@ CREATE TABLE bridge_batches (
     CONSTRAINT bridge_batches_pkey PRIMARY KEY (namespace, bridge_id, batch_id)
 );
 
-COMMENT ON TABLE bridge_batches IS 'Which aggregation batches were applied; gone with their bridge.';
+COMMENT ON TABLE bridge_batches IS 'Which changes were applied: batches that were added, and totals that were set; gone with their bridge.';
 COMMENT ON COLUMN bridge_batches.namespace IS 'The tenant that the bridge belongs to.';
 COMMENT ON COLUMN bridge_batches.bridge_id IS 'The bridge that the batch was added to.';
-COMMENT ON COLUMN bridge_batches.batch_id IS 'The caller''s own name for the batch.';
-COMMENT ON COLUMN bridge_batches.workflows_processed IS 'What it added to total_workflows_processed.';
-COMMENT ON COLUMN bridge_batches.items_aggregated IS 'What it added to total_items_aggregated.';
+COMMENT ON COLUMN bridge_batches.batch_id IS 'The caller''s own name for the batch; where totals were set, an id that the server made for that.';
+COMMENT ON COLUMN bridge_batches.workflows_processed IS 'What it added to total_workflows_processed; 0 where totals were set.';
+COMMENT ON COLUMN bridge_batches.items_aggregated IS 'What it added to total_items_aggregated; 0 where totals were set.';
 COMMENT ON COLUMN bridge_batches.request_digest IS 'Digest of the request; a retry has the same.';
 COMMENT ON COLUMN bridge_batches.created_at IS 'When the row was inserted.';

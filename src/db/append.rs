@@ -104,6 +104,27 @@ async fn append<A: Append>(
     round: &[Placed<'_, Scoped<A::New>>],
     answers: &mut Answers<A::Row>,
 ) -> QueryResult<()> {
+    let others = insert::<A>(connection, round, answers).await?;
+    let late = find::<A>(connection, &others, answers).await?;
+    // Their owner came between our writing and our looking; now it is there.
+    let taken = insert::<A>(connection, &late, answers).await?;
+    answers.extend(
+        taken
+            .into_iter()
+            .map(|(place, new)| (place, Err(A::id_conflict(new)))),
+    );
+    Ok(())
+}
+
+/// Inserts what can be, and answers the others.
+async fn insert<'a, A: Append>(
+    connection: &mut AsyncPgConnection,
+    round: &[Placed<'a, Scoped<A::New>>],
+    answers: &mut Answers<A::Row>,
+) -> QueryResult<Vec<Placed<'a, Scoped<A::New>>>> {
+    if round.is_empty() {
+        return Ok(Vec::new());
+    }
     let inserted = A::insert(connection, round).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().collect();
     let mut others = Vec::new();
@@ -116,27 +137,34 @@ async fn append<A: Append>(
             None => others.push((*place, *new)),
         }
     }
-    if !others.is_empty() {
-        answer_others::<A>(connection, &others, answers).await?;
-    }
-    Ok(())
+    Ok(others)
 }
 
-async fn answer_others<A: Append>(
+/// Finds out why rows were not inserted, and answers those for which there is no reason.
+async fn find<'a, A: Append>(
     connection: &mut AsyncPgConnection,
-    others: &[Placed<'_, Scoped<A::New>>],
+    others: &[Placed<'a, Scoped<A::New>>],
     answers: &mut Answers<A::Row>,
-) -> QueryResult<()> {
+) -> QueryResult<Vec<Placed<'a, Scoped<A::New>>>> {
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
     let found = A::find(connection, others).await?.into_iter();
     let found = found.map(|(id, has_owner, stored)| (id, (has_owner, stored)));
     let mut found: HashMap<_, _> = found.collect();
+    let mut late = Vec::new();
     for (place, new) in others {
         let (id, is_id_chosen, digest) = A::identity(new);
         let answer = match found.remove(&id) {
+            // Taken by another tenant, or free after all.
+            Some((true, None)) => {
+                late.push((*place, *new));
+                continue;
+            }
             Some((true, stored)) => replay(stored, digest, is_id_chosen, || A::id_conflict(new)),
             _ => Err(A::no_owner(new)),
         };
         answers.push((*place, answer));
     }
-    Ok(())
+    Ok(late)
 }

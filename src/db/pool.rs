@@ -44,6 +44,11 @@ const QUERIES_SHARE: u32 = 4;
 const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
+/// Nobody waits for a query for longer than this, so PostgreSQL need not go on with
+/// it either: it looks every so often whether we are still there.
+const QUERY_LIMITS: &str =
+    "SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+
 /// Something that is read with a connection of its own.
 pub trait Query: Sync {
     /// What comes of it.
@@ -82,8 +87,8 @@ impl Database {
         let queries = (max_connections / QUERIES_SHARE).max(1);
         let batches = max_connections.saturating_sub(queries).max(1);
         Database {
-            batches: pool(url, batches, Some(BATCH_PLANS)),
-            queries: pool(url, queries, None),
+            batches: pool(url, batches, BATCH_PLANS),
+            queries: pool(url, queries, QUERY_LIMITS),
             is_open: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -169,7 +174,7 @@ struct Link {
 
 struct Manager {
     url: String,
-    setup: Option<&'static str>,
+    setup: &'static str,
 }
 
 impl bb8::ManageConnection for Manager {
@@ -204,7 +209,7 @@ impl bb8::ManageConnection for Manager {
     }
 }
 
-fn pool(url: &str, max_size: u32, setup: Option<&'static str>) -> Pool {
+fn pool(url: &str, max_size: u32, setup: &'static str) -> Pool {
     let manager = Manager {
         url: with_link_settings(url),
         setup,
@@ -215,12 +220,10 @@ fn pool(url: &str, max_size: u32, setup: Option<&'static str>) -> Pool {
         .build_unchecked(manager)
 }
 
-async fn connect(url: &str, setup: Option<&str>) -> diesel::ConnectionResult<AsyncPgConnection> {
+async fn connect(url: &str, setup: &str) -> diesel::ConnectionResult<AsyncPgConnection> {
     let mut connection = AsyncPgConnection::establish(url).await?;
-    if let Some(setup) = setup {
-        let done = connection.batch_execute(setup).await;
-        done.map_err(ConnectionError::CouldntSetupConfiguration)?;
-    }
+    let done = connection.batch_execute(setup).await;
+    done.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 

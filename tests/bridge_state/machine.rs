@@ -63,7 +63,7 @@ async fn a_bridge_begins_and_moves_as_its_machine_says() {
     let details = status.get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
     assert_eq!(metadata["current_state"], "IDLE");
-    assert_eq!(metadata["allowed_moves"], "fill:ACTIVE,retire:RETIRED");
+    assert_eq!(metadata["allowed_moves"], "fill=ACTIVE,retire=RETIRED");
     assert_eq!(failure::<()>(Err(status)), not_allowed);
     assert_eq!(
         failure(upsert(&tenant, to("ACTIVE", "drain")).await),

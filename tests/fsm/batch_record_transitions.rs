@@ -4,7 +4,7 @@ use bridgebook::proto::v1::{
 };
 use tonic::Code;
 
-use super::{client, get, order_machine, put, record, states, transition};
+use super::{client, get, machine, order_machine, put, record, states, transition};
 use crate::support::{App, Failure, Tenant, failure, new_id};
 
 async fn batch(
@@ -115,6 +115,34 @@ async fn one_transition_id_in_one_batch_is_one_move() {
     // The other entity may be in another worker's share, but never gets the id too.
     assert_eq!(applied[2], Err(&Code::AlreadyExists.into()));
     assert_eq!(states(&tenant, &wanted.entity_id).await, ["NEW"]);
+}
+
+/// Their moves share batches of the server; their machines do not mix.
+#[tokio::test]
+async fn tenants_with_different_machines_for_one_type_each_move_by_their_own() {
+    let (app, tenant) = App::with_tenant().await;
+    let stranger = app.tenant();
+    put(&tenant, machine(&tenant, "A", &[], &[("A", "go", "B")]))
+        .await
+        .unwrap();
+    put(&stranger, machine(&stranger, "A", &[], &[("A", "go", "C")]))
+        .await
+        .unwrap();
+    let calls = (0..200).map(|number| {
+        let (tenant, expected) = match number % 2 {
+            0 => (&tenant, "B"),
+            _ => (&stranger, "C"),
+        };
+        async move {
+            let order = new_id();
+            record(tenant, transition(&order, "begin", "A"))
+                .await
+                .unwrap();
+            let moved = record(tenant, transition(&order, "go", "")).await.unwrap();
+            assert_eq!(moved.entity.unwrap().current_state, expected);
+        }
+    });
+    futures_util::future::join_all(calls).await;
 }
 
 #[tokio::test]

@@ -336,3 +336,32 @@ async fn no_entity_is_stranded_by_a_race() {
         super::put(&tenant, with.clone()).await.unwrap();
     }
 }
+
+/// Nodes put their machine whenever they start, and many start at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_put_at_once_do_not_collide() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.replica().await;
+    let elsewhere = Tenant {
+        channel: other.channel.clone(),
+        ..tenant.clone()
+    };
+    let both = [&tenant, &elsewhere];
+    let same = (0..10).map(|number| put(both[number % 2], order_machine(&tenant)));
+    let answers = futures_util::future::join_all(same).await;
+    let created = answers
+        .into_iter()
+        .filter(|it| it.as_ref().unwrap().created);
+    assert_eq!(created.count(), 1);
+    let others = (0..10).map(|number| {
+        let stay = format!("stay{number}");
+        let request = machine(&tenant, "NEW", &[], &[("NEW", &stay, "NEW")]);
+        put(both[number % 2], request)
+    });
+    let answers = futures_util::future::join_all(others).await;
+    let versions = answers
+        .into_iter()
+        .map(|it| it.unwrap().machine.unwrap().version);
+    let versions: std::collections::BTreeSet<_> = versions.collect();
+    assert_eq!(versions, (2..12).collect());
+}

@@ -36,9 +36,9 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads bridges at the database's present, each with the version of its
-    /// row and, if the item is a batch that was added before, the digest of that
-    /// request, and with the first item of each namespace its current machine.
+    /// Reads bridges at the database's present, each with the version of its row,
+    /// with its first item; with every item the digest of the request, if it was
+    /// done before; and with the first item of each namespace its current machine.
     ///
     /// Bridges are looked for beyond the namespace, because their key reaches
     /// beyond it; [`Changes::decide`] tells those of other tenants from one's own,
@@ -47,7 +47,8 @@ batch_statement! {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
         bridge_id: BridgeId => Uuid,
-        batch_id: Option<BatchId> => Nullable<Uuid>,
+        batch_id: BatchId => Uuid,
+        reads_bridge: bool => Bool,
         reads_machine: bool => Bool,
     }
     returns (
@@ -59,7 +60,7 @@ batch_statement! {
             FROM item
             LEFT JOIN LATERAL (
                  SELECT b.xmin, b.* FROM bridge_states b
-                  WHERE b.bridge_id = item.bridge_id LIMIT 1) b ON true
+                  WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1) b ON true
             LEFT JOIN LATERAL (
                  SELECT b.request_digest FROM bridge_batches b
                   WHERE b.namespace = item.namespace AND b.bridge_id = item.bridge_id
@@ -84,7 +85,7 @@ batch_statement! {
         bridge_id: BridgeId => Uuid,
         changed_at: DateTime<Utc> => Timestamptz,
         request_digest: Option<RequestDigest> => Nullable<Bytea>,
-        batch_id: Option<BatchId> => Nullable<Uuid>,
+        batch_id: BatchId => Uuid,
         workflows_processed: i64 => BigInt,
         items_aggregated: i64 => BigInt,
         transition_id: Option<TransitionId> => Nullable<Uuid>,
@@ -140,7 +141,6 @@ batch_statement! {
             (namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest)
         SELECT namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest
           FROM written
-         WHERE batch_id IS NOT NULL
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
@@ -212,11 +212,16 @@ impl<'a> Plan<'a> for Changes<'a> {
     ) -> QueryResult<Self> {
         let namespaces = items.iter().map(|item| item.namespace.as_str());
         let kinds = namespaces.clone().map(|namespace| (namespace, ENTITY_TYPE));
+        let mut seen = HashSet::new();
         let read = ReadBridges {
             namespace: namespaces.collect(),
             entity_type: kinds.clone().map(|kind| kind.1).collect(),
             bridge_id: items.iter().map(|item| item.bridge_id).collect(),
             batch_id: items.iter().map(|item| batch_id(item)).collect(),
+            reads_bridge: items
+                .iter()
+                .map(|item| seen.insert(item.bridge_id))
+                .collect(),
             reads_machine: Machines::firsts(kinds),
             ..ReadBridges::default()
         };
@@ -231,10 +236,9 @@ impl<'a> Plan<'a> for Changes<'a> {
                 .extend(bridge.map(|row| (row.bridge_id, (row, version))));
             let item = usize::try_from(ordinality - 1).ok();
             let item = item.and_then(|place| items.get(place));
-            if let (Some(item), Some(known)) = (item, known) {
-                let batch = batch_id(item).map(|batch| ((item.bridge_id, batch), known));
-                plan.known.extend(batch);
-            }
+            let known = item.zip(known);
+            let known = known.map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
+            plan.known.extend(known);
         }
         Ok(plan)
     }
@@ -246,10 +250,10 @@ impl<'a> Plan<'a> for Changes<'a> {
             return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
         }
         let current = stored.map(|(bridge, _)| bridge);
-        let known = batch_id(item).and_then(|batch| Some((batch, self.known.get(&(id, batch))?)));
-        if let Some((batch, digest)) = known {
+        let batch = batch_id(item);
+        if let Some(digest) = self.known.get(&(id, batch)) {
             return match current.filter(|_| *digest == item.request_digest) {
-                Some(bridge) => Ok(unchanged(bridge)),
+                Some(bridge) => Ok(replay(item, bridge)),
                 None => Err(taken(Resource::Batch, "batch_id", batch.to_string())),
             };
         }
@@ -289,8 +293,7 @@ impl<'a> Changes<'a> {
         let id = item.bridge_id;
         let version = self.bridges.get(&id).and_then(|(_, version)| *version);
         self.bridges.insert(id, (bridge.clone(), version));
-        let batch = batch_id(item).map(|batch| ((id, batch), item.request_digest));
-        self.known.extend(batch);
+        self.known.insert((id, batch_id(item)), item.request_digest);
         if item.metadata.is_some() {
             self.has_new_metadata.insert(id);
         }
@@ -373,10 +376,22 @@ impl<'a> WriteBridges<'a> {
     }
 }
 
-fn batch_id(item: &BridgeChange) -> Option<BatchId> {
+/// The id under which a change is noted, so that it is not done again: the
+/// caller's, or for one that sets totals the one that we made for this very call,
+/// which tells it if it is run again after a commit whose answer was lost.
+fn batch_id(item: &BridgeChange) -> BatchId {
     match item.totals {
-        Totals::Absolute { .. } => None,
-        Totals::Batch { batch_id, .. } => Some(batch_id),
+        Totals::Absolute { .. } => BatchId(item.transition_id.0),
+        Totals::Batch { batch_id, .. } => batch_id,
+    }
+}
+
+/// What a change answers that was noted before.
+fn replay(item: &BridgeChange, bridge: &Bridge) -> Changed {
+    Changed {
+        // Of an earlier try of this very call if the id is one that we made for it.
+        applied: matches!(item.totals, Totals::Absolute { .. }),
+        ..unchanged(bridge)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deleting bridges.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use diesel::{
     prelude::*,
@@ -89,8 +89,8 @@ impl Operation for DeleteBridges {
         async move {
             let mut answers = Vec::with_capacity(items.len());
             for mut round in rounds(items, |item| [item.bridge_id]) {
-                // Everybody locks in the same order, so nobody waits in a circle.
-                round.sort_unstable_by_key(|(_, item)| item.bridge_id);
+                // Everybody locks in the same order, changes too, so nobody waits in a circle.
+                round.sort_unstable_by_key(|(_, item)| Reverse(item.bridge_id));
                 let deleted = connection
                     .transaction(async |connection| delete(connection, &round).await)
                     .await?;

@@ -48,6 +48,10 @@ impl TenantRequest for v1::GetTransitionStatsRequest {
     }
 }
 
+/// How long the names in a machine may be together, in bytes. A batch of moves reads
+/// the machine of every type in it.
+const MAX_MACHINE_BYTES: usize = 64 * 1024;
+
 /// How far GetTransitionStats looks back if the request does not say: 24 hours.
 const STATS_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
@@ -87,6 +91,11 @@ impl TryFrom<v1::PutMachineRequest> for NewMachine {
             initial_state: check.state("initial_state", request.initial_state),
             terminal_states,
         };
+        if definition.text_len() > MAX_MACHINE_BYTES {
+            let rule =
+                format!("must not be longer than {MAX_MACHINE_BYTES} bytes of names together");
+            check.violation("moves", rule);
+        }
         let check = check.finish(()).map(|()| {
             let mut check = Checker::default();
             definition.check(&mut check);

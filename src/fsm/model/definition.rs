@@ -71,6 +71,16 @@ impl Definition {
         states.map(String::as_str).collect()
     }
 
+    /// How long its names are together, in bytes.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        let moves = self.moves.iter();
+        let moves =
+            moves.map(|it| it.from_state.len() + it.transition_event.len() + it.to_state.len());
+        let ends = self.terminal_states.iter().map(String::len);
+        moves.chain(ends).sum()
+    }
+
     /// Notes everything that does not fit together.
     pub fn check(&self, check: &mut Checker) {
         let states = self.states();
@@ -165,11 +175,11 @@ impl Definition {
     pub fn refuse(&self, refused: RefusedMove) -> RefusedMove {
         let allowed = match refused.current.as_str() {
             // Any event will do.
-            "" => vec![format!("*:{}", self.initial_state)],
+            "" => vec![format!("*={}", self.initial_state)],
             current => {
                 let moves = self.moves_from(current);
                 moves
-                    .map(|it| format!("{}:{}", it.transition_event, it.to_state))
+                    .map(|it| format!("{}={}", it.transition_event, it.to_state))
                     .collect()
             }
         };

@@ -102,17 +102,9 @@ impl Listed for Machine {
     }
 
     fn size(&self) -> usize {
-        let moves = self.definition.moves.iter();
-        let moves = moves.map(|it| {
-            // Two bytes before each text and before the move.
-            8 + it.from_state.len() + it.transition_event.len() + it.to_state.len()
-        });
-        let ends = self
-            .definition
-            .terminal_states
-            .iter()
-            .map(|it| 2 + it.len());
-        ROW_BYTES + moves.sum::<usize>() + ends.sum::<usize>()
+        // Two bytes before each text, of which a move has three, and before each move.
+        let count = self.definition.moves.len() * 4 + self.definition.terminal_states.len();
+        ROW_BYTES + self.definition.text_len() + count * 2
     }
 }
 

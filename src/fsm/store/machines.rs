@@ -140,10 +140,10 @@ pub struct DeleteMachines;
 impl Operation for DeleteMachines {
     type Item = Scoped<MachineDeletion>;
     type Answer = bool;
-    type Key = String;
+    type Key = (String, String);
 
-    fn key(item: &Self::Item) -> String {
-        item.entity_type.clone()
+    fn key(item: &Self::Item) -> (String, String) {
+        (item.namespace.to_string(), item.entity_type.clone())
     }
 
     fn run<'a>(

@@ -1,6 +1,6 @@
 //! Deleting workflows.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use diesel::{
     prelude::*,
@@ -76,8 +76,8 @@ impl Operation for DeleteWorkflows {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for mut round in rounds(items, |item| [item.workflow_id]) {
-                // Everybody locks in the same order, so nobody waits in a circle.
-                round.sort_unstable_by_key(|(_, item)| item.workflow_id);
+                // Everybody locks in the same order, moves too, so nobody waits in a circle.
+                round.sort_unstable_by_key(|(_, item)| Reverse(item.workflow_id));
                 let statement = Delete {
                     namespace: column(&round, |item| item.namespace.as_str()),
                     id: column(&round, |item| item.workflow_id),

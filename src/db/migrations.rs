@@ -106,9 +106,9 @@ async fn applied(
     if !table.exists {
         return Ok(HashMap::new());
     }
-    // Diesel keeps the time without its zone, which was the session's.
-    let versions = "SELECT version::text AS version,
-                           run_on AT TIME ZONE current_setting('TimeZone') AS applied_at
+    // Diesel keeps the time without its zone, which is UTC: it puts every one of
+    // its connections there.
+    let versions = "SELECT version::text AS version, run_on AT TIME ZONE 'UTC' AS applied_at
                       FROM __diesel_schema_migrations";
     let versions: Vec<Version> = diesel::sql_query(versions).load(connection).await?;
     let versions = versions.into_iter();

@@ -1,6 +1,7 @@
 use bridgebook::proto::v1::{
     ListNamespaceSummariesRequest, NamespaceSummary, StartWorkflowRequest, WorkflowState,
 };
+use diesel_async::SimpleAsyncConnection;
 use tonic::Status;
 
 use super::client;
@@ -97,9 +98,26 @@ async fn bad_fields_are_named() {
         failure(summaries(&app, bad).await),
         Failure::invalid(&["limit", "started_within"])
     );
-    let many = ListNamespaceSummariesRequest {
-        limit: i32::MAX,
-        started_within: None,
-    };
-    assert!(summaries(&app, many).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_has_100_rows_if_nothing_is_said_and_never_more_than_1000() {
+    let app = App::start().await;
+    let sql = "INSERT INTO bridge_states (bridge_id, namespace, current_fsm_state, revision)
+               SELECT gen_random_uuid(), 'tenant-' || n, 'IDLE', 1 FROM generate_series(1, 1001) n";
+    app.schema.connect().await.batch_execute(sql).await.unwrap();
+    for (limit, expected) in [
+        (0, 100),
+        (1, 1),
+        (1000, 1000),
+        (1001, 1000),
+        (i32::MAX, 1000),
+    ] {
+        let request = ListNamespaceSummariesRequest {
+            limit,
+            started_within: None,
+        };
+        let rows = summaries(&app, request).await.unwrap();
+        assert_eq!(rows.len(), expected, "limit {limit}");
+    }
 }

@@ -1,6 +1,8 @@
 use std::process::{Command, Output};
 
 use bridgebook::db::migrations;
+use chrono::Utc;
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
 use crate::support::{Schema, bridgebook, connect_database, count, own_cluster, temp_dir};
@@ -80,6 +82,21 @@ async fn the_commands_apply_take_back_and_tell() {
     migrate(&url, "down");
     let last = stdout(migrate(&url, "status"));
     assert!(last.lines().last().unwrap().starts_with("pending"));
+}
+
+#[tokio::test]
+async fn the_time_is_right_whatever_the_zone_of_who_asks() {
+    let schema = Schema::create().await;
+    let before = Utc::now();
+    migrations::up(&schema.url()).await.unwrap();
+    let mut connection = schema.connect().await;
+    let zone = "SET TIME ZONE 'Asia/Kolkata'";
+    connection.batch_execute(zone).await.unwrap();
+    for migration in migrations::status_on(&mut connection).await.unwrap() {
+        let away = migration.applied_at.unwrap() - before;
+        // Ours and the database's are one clock; the zone is 330 minutes away.
+        assert!(away.num_minutes().abs() < 10, "{migration:?} {before}");
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,9 @@ pub enum CliError {
     /// The private PostgreSQL failed.
     #[error("the private PostgreSQL failed")]
     Embedded(#[from] embedded::EmbeddedError),
+    /// There is nothing to look at.
+    #[error("there is no database in {}; --data-dir or --database-url say where it is", .0.display())]
+    NoDatabase(std::path::PathBuf),
     /// A migration failed.
     #[error("the migration failed")]
     Migrate(#[from] migrations::MigrationError),
@@ -114,6 +117,10 @@ async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliErr
     match database {
         DatabaseSource::Url(url) => run_migrate(action, &url).await,
         DatabaseSource::Embedded(data_dir) => {
+            // Only `up` makes one: who only looks has the wrong directory.
+            if !matches!(action, Migrate::Up) && !embedded::exists(&data_dir) {
+                return Err(CliError::NoDatabase(data_dir));
+            }
             let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
             let result = run_migrate(action, &embedded.database_url()).await;
             embedded.stop().await?;

@@ -86,6 +86,12 @@ pub struct Embedded {
     _lock: File,
 }
 
+/// Whether there is a cluster in a data directory.
+#[must_use]
+pub fn exists(data_dir: &Path) -> bool {
+    cluster::path(data_dir).exists()
+}
+
 impl Embedded {
     /// Starts PostgreSQL on the data directory, creating the cluster and the database the first
     /// time; it accepts connections when this returns.

@@ -200,6 +200,9 @@ impl fmt::Display for RefusedMove {
             write!(f, " by {}", self.event)?;
         }
         match self.allowed.as_slice() {
+            [begin] if self.current.is_empty() => {
+                write!(f, "; it has to begin in {}", begin.trim_start_matches("*="))
+            }
             [] => f.write_str("; no move is allowed from there"),
             allowed => write!(f, "; allowed from there is {}", listed(allowed, ", ")),
         }

@@ -23,7 +23,7 @@ async function read(book, namespace) {
 async function readWhenCounted(book, namespace, giveUp) {
   for (;;) {
     const all = await read(book, namespace);
-    const isCounted = Number(all.workflows.completed) > 0 && all.bridges.total_workflows === all.workflows.completed;
+    const isCounted = Number(all.workflows.completed) > 0 && Number(all.bridges.total_workflows) >= Number(all.workflows.completed);
     if (isCounted || Date.now() >= giveUp || book.stop.aborted) return { all, isCounted };
     await book.pause(LOOK_AGAIN_MS);
   }

@@ -3,6 +3,7 @@
 import { status, toMilliseconds } from './client.js';
 
 const TTL_SECONDS = 30; // How long it counts as alive after a heartbeat.
+const ODD_PAUSE_MS = 2000; // How long to wait after a failure that nobody foresaw.
 
 export class Presence {
   /** `node` has namespace, node_id, node_type and node_version. */
@@ -32,9 +33,16 @@ export class Presence {
         due = toMilliseconds(answer.next_heartbeat_in);
       } catch (error) {
         if (this.book.stop.aborted) return;
-        // Somebody removed the row: the node is still here, so it says so again.
-        if (error.code !== status.NOT_FOUND) throw error;
-        due = await this.register();
+        // No time mends these. A node that ends because of anything else would make a small
+        // trouble a large one.
+        if ([status.ALREADY_EXISTS, status.INVALID_ARGUMENT].includes(error.code)) throw error;
+        if (error.code === status.NOT_FOUND) {
+          // Somebody removed the row: the node is still here, so it says so again.
+          due = await this.register();
+        } else {
+          console.log(`no heartbeat this time: ${error.message}`);
+          due = ODD_PAUSE_MS;
+        }
       }
     }
   }

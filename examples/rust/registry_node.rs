@@ -20,11 +20,14 @@ use bridgebook::{
 };
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// How long deregistering is tried: whoever stops us waits. If it can't be done,
 /// the registry notices our silence.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait after a failure that nobody foresaw.
+const ODD_PAUSE: Duration = Duration::from_secs(2);
 
 /// When the next heartbeat is due if the service does not say: often enough for
 /// the shortest TTL.
@@ -147,17 +150,17 @@ impl Node {
             println!("not registered any more");
             return Ok(Duration::ZERO);
         }
-        match retries.pause_after(&status) {
-            Some(pause) => {
-                println!(
-                    "bridgebook is away ({:?}): {}",
-                    status.code(),
-                    status.message()
-                );
-                Ok(pause)
-            }
-            None => Err(status),
+        // The name is another's, or the request is no good: no time mends that. A node
+        // that ends because of anything else would make a small trouble a large one.
+        if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) {
+            return Err(status);
         }
+        println!(
+            "bridgebook is away ({:?}): {}",
+            status.code(),
+            status.message()
+        );
+        Ok(retries.pause_after(&status).unwrap_or(ODD_PAUSE))
     }
 }
 

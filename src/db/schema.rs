@@ -15,18 +15,18 @@ pub mod sql_types {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Which aggregation batches were applied; gone with their bridge.
+    /// Which changes were applied: batches that were added, and totals that were set; gone with their bridge.
     bridge_batches (namespace, bridge_id, batch_id) {
         /// The tenant that the bridge belongs to.
         #[max_length = 255]
         namespace -> Varchar,
         /// The bridge that the batch was added to.
         bridge_id -> Uuid,
-        /// The caller's own name for the batch.
+        /// The caller's own name for the batch; where totals were set, an id that the server made for that.
         batch_id -> Uuid,
-        /// What it added to total_workflows_processed.
+        /// What it added to total_workflows_processed; 0 where totals were set.
         workflows_processed -> Int8,
-        /// What it added to total_items_aggregated.
+        /// What it added to total_items_aggregated; 0 where totals were set.
         items_aggregated -> Int8,
         /// Digest of the request; a retry has the same.
         request_digest -> Bytea,

@@ -50,7 +50,23 @@ async fn a_bridge_begins_and_moves_as_its_machine_says() {
     };
     upsert(&tenant, to("ACTIVE", "")).await.unwrap();
     upsert(&tenant, to("IDLE", "empty")).await.unwrap();
-    let moves = [("start", "IDLE"), ("fill", "ACTIVE"), ("empty", "IDLE")];
+    // An event says where to as well; a bridge that is there already stays.
+    upsert(&tenant, to("", "fill")).await.unwrap();
+    assert!(
+        upsert(&tenant, to("ACTIVE", "fill"))
+            .await
+            .unwrap()
+            .transition
+            .is_none()
+    );
+    upsert(&tenant, to("", "drain")).await.unwrap();
+    let moves = [
+        ("start", "IDLE"),
+        ("fill", "ACTIVE"),
+        ("empty", "IDLE"),
+        ("fill", "ACTIVE"),
+        ("drain", "IDLE"),
+    ];
     let moves = moves.map(|(event, state)| (event.to_owned(), state.to_owned()));
     assert_eq!(history(&tenant, &id).await, moves);
 
@@ -72,8 +88,16 @@ async fn a_bridge_begins_and_moves_as_its_machine_says() {
     assert_eq!(get(&tenant, &id).await.unwrap(), before);
     assert_eq!(totals(&tenant, &id).await, (1, 1));
 
-    // Another namespace has no machine.
-    new_bridge(&app.tenant()).await;
+    // Another namespace has no machine, which would know where an event leads.
+    let other = app.tenant();
+    let id = new_bridge(&other).await;
+    let nowhere = UpsertBridgeStateRequest {
+        current_fsm_state: String::new(),
+        transition_event: "fill".into(),
+        ..bridge(&other, &id)
+    };
+    let refused = failure(upsert(&other, nowhere).await);
+    assert_eq!(refused, Failure::invalid(&["current_fsm_state"]));
 }
 
 #[tokio::test]

@@ -236,13 +236,13 @@ fn find_move(
 ) -> Result<Option<(String, String)>> {
     let here = current.map(|bridge| bridge.current_fsm_state.as_str());
     let to = change.to_state.as_deref();
-    if here.is_some() && (to.is_none() || to == here) {
+    let event = change.transition_event.as_deref();
+    let stays = to == here || (to.is_none() && event.is_none());
+    if here.is_some() && stays {
         return Ok(None);
     }
-    let event = change.transition_event.as_deref();
     let Some(machine) = machine else {
-        let unknown =
-            "is required: the bridge is new, and the namespace has no machine for bridges";
+        let unknown = "is required: the namespace has no machine for bridges that knows it";
         let to = to.ok_or_else(|| Error::invalid_field("current_fsm_state", unknown))?;
         let default = if here.is_none() {
             START_EVENT

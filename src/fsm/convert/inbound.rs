@@ -194,6 +194,8 @@ fn new_transition(field: &str, mut new: v1::NewTransition) -> Result<NewTransiti
     let chosen_id = check.optional_id("transition_id", &mem::take(&mut new.transition_id));
     new.entity_id.make_ascii_lowercase();
     new.transition_data = new.transition_data.filter(|document| !document.is_empty());
+    // A condition is no content: whoever looks again before a retry expects another.
+    let from_state = new.from_state.take();
     let request_digest = RequestDigest::of(&new);
     let entity_type = check.name("entity_type", new.entity_type);
     if let Some(built_in) = BuiltIn::named(&entity_type) {
@@ -210,7 +212,7 @@ fn new_transition(field: &str, mut new: v1::NewTransition) -> Result<NewTransiti
             entity_type,
             entity_id: check.id("entity_id", &new.entity_id),
         },
-        from_state: new.from_state.map(|state| match state.is_empty() {
+        from_state: from_state.map(|state| match state.is_empty() {
             true => state,
             false => check.state("from_state", state),
         }),
@@ -228,18 +230,18 @@ impl TryFrom<v1::GetEntityRequest> for EntityKey {
     fn try_from(request: v1::GetEntityRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
         let key = EntityKey {
-            entity_type: own_type(&mut check, request.entity_type),
+            entity_type: own_type(&mut check, request.entity_type, BuiltIn::read_by),
             entity_id: check.id("entity_id", &request.entity_id),
         };
         check.finish(key)
     }
 }
 
-/// A type whose entities are read here.
-fn own_type(check: &mut Checker, text: String) -> String {
+/// A type whose entities are read here; those of others are read by other RPCs.
+fn own_type(check: &mut Checker, text: String, rpc: impl Fn(BuiltIn) -> &'static str) -> String {
     let entity_type = check.name("entity_type", text);
     if let Some(built_in) = BuiltIn::named(&entity_type) {
-        let rpc = built_in.read_by();
+        let rpc = rpc(built_in);
         check.violation(
             "entity_type",
             format!("must not be {entity_type}: call {rpc}"),
@@ -258,7 +260,7 @@ impl TryFrom<v1::ListEntitiesRequest> for EntityFilter {
         let page = PageRequest::read(&mut check, size, &token, "ListEntities", &request);
         let before: Option<&Timestamp> = request.state_since_before.as_ref();
         let filter = EntityFilter {
-            entity_type: own_type(&mut check, request.entity_type),
+            entity_type: own_type(&mut check, request.entity_type, BuiltIn::listed_by),
             current_state: check.optional_state("current_state", request.current_state),
             state_since_before: check.optional_time("state_since_before", before),
             page,

@@ -52,6 +52,16 @@ impl BuiltIn {
         }
     }
 
+    /// The RPC that lists such entities.
+    #[must_use]
+    pub fn listed_by(self) -> &'static str {
+        match self {
+            BuiltIn::Workflow => "WorkflowService/ListWorkflows",
+            BuiltIn::Bridge => "BridgeStateService/ListBridgeStates",
+            BuiltIn::Node => "RegistryService/ListNodes",
+        }
+    }
+
     /// The RPC that reads such an entity.
     #[must_use]
     pub fn read_by(self) -> &'static str {

@@ -1,9 +1,11 @@
 //! The journal: "Common Query 3", and what can be counted of it.
 
+use chrono::{DateTime, Utc};
 use diesel::{
-    dsl::sql,
-    pg::data_types::PgInterval,
+    expression::{AppearsOnTable, Expression, ValidGrouping, is_aggregate},
+    pg::{Pg, data_types::PgInterval},
     prelude::*,
+    query_builder::{AstPass, QueryFragment},
     sql_types::{BigInt, Bool, Double, Interval, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -13,7 +15,7 @@ use crate::{
     error::Result,
     fsm::model::{StatsFilter, TransitionFilter, TransitionStats},
     journal::Transition,
-    namespace::Scoped,
+    namespace::{Namespace, Scoped},
     page::{Page, collect, only},
 };
 
@@ -62,18 +64,12 @@ async fn read(
         query = query.filter(fsm_transitions::created_at.lt(time));
     }
     if let Some((time, id)) = filter.page.after {
-        let comparison = match filter.is_newest_first {
-            false => "(fsm_transitions.created_at, fsm_transitions.seq) > (",
-            true => "(fsm_transitions.created_at, fsm_transitions.seq) < (",
-        };
-        let comparison = sql::<Bool>(comparison)
-            .bind::<Timestamptz, _>(time)
-            .sql(", (SELECT last.seq FROM fsm_transitions last WHERE last.id = ")
-            .bind::<Uuid, _>(id)
-            .sql(" AND last.namespace = ")
-            .bind::<Text, _>(&filter.namespace)
-            .sql("))");
-        query = query.filter(comparison);
+        query = query.filter(Beyond {
+            is_newest_first: filter.is_newest_first,
+            time,
+            id,
+            namespace: &filter.namespace,
+        });
     }
     let (namespace, time) = (fsm_transitions::namespace, fsm_transitions::created_at);
     query = match filter.is_newest_first {
@@ -81,6 +77,41 @@ async fn read(
         true => query.order((namespace.desc(), time.desc(), fsm_transitions::seq.desc())),
     };
     Ok(collect(query.load_stream(connection).await?, &filter.page).await?)
+}
+
+/// The rows that come after the row with an id. An expression of its own, because
+/// Diesel prepares queries with pieces of bare SQL in them anew at every call.
+struct Beyond<'a> {
+    is_newest_first: bool,
+    time: DateTime<Utc>,
+    id: uuid::Uuid,
+    namespace: &'a Namespace,
+}
+
+impl Expression for Beyond<'_> {
+    type SqlType = Bool;
+}
+
+impl AppearsOnTable<fsm_transitions::table> for Beyond<'_> {}
+
+impl ValidGrouping<()> for Beyond<'_> {
+    type IsAggregate = is_aggregate::No;
+}
+
+impl QueryFragment<Pg> for Beyond<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(match self.is_newest_first {
+            false => "(fsm_transitions.created_at, fsm_transitions.seq) > (",
+            true => "(fsm_transitions.created_at, fsm_transitions.seq) < (",
+        });
+        out.push_bind_param::<Timestamptz, _>(&self.time)?;
+        out.push_sql(", (SELECT last.seq FROM fsm_transitions last WHERE last.id = ");
+        out.push_bind_param::<Uuid, _>(&self.id)?;
+        out.push_sql(" AND last.namespace = ");
+        out.push_bind_param::<Text, _>(self.namespace)?;
+        out.push_sql("))");
+        Ok(())
+    }
 }
 
 /// Counts the moves of a window. How long an entity had been where it was is

@@ -102,7 +102,14 @@ impl Query for Scoped<MachineQuery> {
             query = query.filter(fsm_machines::version.eq(version));
         }
         let machine = query.first(connection).await.optional()?;
-        let machine = machine.ok_or_else(|| no_machine(&self.entity_type));
+        let machine = machine.ok_or_else(|| match self.version {
+            None => no_machine(&self.entity_type),
+            Some(version) => Error::NotFound {
+                resource: Resource::Machine,
+                field: "version",
+                name: version.to_string(),
+            },
+        });
         Ok(machine.map(MachineVersion::from))
     }
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel::ConnectionError;
@@ -41,6 +41,11 @@ const QUERIES_SHARE: u32 = 4;
 /// reason to plan such statements anew every time, and spends more on the plan
 /// than on the work. A plan that it keeps, on the other hand, may have been made
 /// while the table was small, and read all of it; so only indexes are allowed.
+///
+/// Nor does it know what is in a table that is new. Given a namespace it might take
+/// an index that begins with the namespace, and read all that a tenant has. So
+/// batches look rows up by their ids alone, and compare the namespace with
+/// `IS NOT DISTINCT FROM`, for which PostgreSQL uses no index.
 const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
@@ -48,6 +53,10 @@ const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_
 /// it either: it looks every so often whether we are still there.
 const QUERY_LIMITS: &str =
     "SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+
+/// For how long plans of batches are kept. One that was made while a table had few
+/// rows may go through all of them, which is right then and wrong soon after.
+const PLANS_LAST: Duration = Duration::from_secs(10);
 
 /// Something that is read with a connection of its own.
 pub trait Query: Sync {
@@ -138,7 +147,11 @@ impl Database {
     ) -> Result<T, DbError> {
         let mut lease = self.lease(&self.batches).await?;
         lease.is_busy = true;
-        let result = timeout(BATCH_TIMEOUT, batch(&mut lease.connection)).await;
+        let result = timeout(BATCH_TIMEOUT, async {
+            lease.forget_old_plans().await?;
+            batch(&mut lease.connection).await
+        });
+        let result = result.await;
         let result = result.unwrap_or(Err(DbError::TimedOut));
         lease.is_busy = result.as_ref().is_err_and(DbError::is_unavailable);
         result
@@ -170,6 +183,18 @@ struct Link {
     /// Set before work and cleared after: where the work was dropped in the
     /// middle, or left something unread, the connection is not used again.
     is_busy: bool,
+    /// Since when its plans are kept.
+    planned_at: Instant,
+}
+
+impl Link {
+    async fn forget_old_plans(&mut self) -> Result<(), DbError> {
+        if self.planned_at.elapsed() > PLANS_LAST {
+            self.connection.batch_execute("DISCARD PLANS").await?;
+            self.planned_at = Instant::now();
+        }
+        Ok(())
+    }
 }
 
 struct Manager {
@@ -191,6 +216,7 @@ impl bb8::ManageConnection for Manager {
         Ok(Link {
             connection,
             is_busy: false,
+            planned_at: Instant::now(),
         })
     }
 

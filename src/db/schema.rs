@@ -71,7 +71,7 @@ diesel::table! {
     use diesel::sql_types::*;
 
     /// Where each entity of the user's own is now.
-    fsm_entities (namespace, entity_type, entity_id) {
+    fsm_entities (entity_id, namespace, entity_type) {
         /// The tenant that the entity belongs to.
         #[max_length = 255]
         namespace -> Varchar,

@@ -126,7 +126,7 @@ batch_statement! {
                updated_at = item.changed_at, revision = item.revision,
                request_digest = item.request_digest
           FROM item
-         WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
+         WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
            AND item.is_last AND b.xmin = item.version::text::xid
            AND NOT (SELECT is_outdated FROM outdated)
         RETURNING b.bridge_id

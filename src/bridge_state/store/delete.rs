@@ -36,7 +36,7 @@ batch_statement! {
     " SELECT b.bridge_id
         FROM item CROSS JOIN LATERAL (
              SELECT b.bridge_id FROM bridge_states b
-              WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
+              WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
                 FOR UPDATE) b"
 }
 
@@ -53,7 +53,7 @@ batch_statement! {
     returns Uuid;
     ", deleted AS (
         DELETE FROM bridge_states b USING item
-         WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
+         WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
         RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
                   item.entity_type, item.to_state, item.transition_event
     ), forgotten AS (

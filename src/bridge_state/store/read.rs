@@ -30,7 +30,7 @@ batch_statement! {
         " SELECT item.ordinality, ", bridge_columns!(), "
             FROM item CROSS JOIN LATERAL (
                  SELECT * FROM bridge_states b
-                  WHERE b.bridge_id = item.bridge_id AND b.namespace = item.namespace
+                  WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
                   LIMIT 1) b"
     )
 }

@@ -31,8 +31,9 @@ batch_statement! {
             FROM item
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_entities e
-                  WHERE e.namespace = item.namespace AND e.entity_type = item.entity_type
-                    AND e.entity_id = item.entity_id
+                  WHERE e.entity_id = item.entity_id
+                    AND e.namespace IS NOT DISTINCT FROM item.namespace
+                    AND e.entity_type IS NOT DISTINCT FROM item.entity_type
                   LIMIT 1) e ON true
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_machines m

@@ -49,8 +49,9 @@ batch_statement! {
             FROM item
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_entities e
-                  WHERE e.namespace = item.namespace AND e.entity_type = item.entity_type
-                    AND e.entity_id = item.entity_id
+                  WHERE e.entity_id = item.entity_id
+                    AND e.namespace IS NOT DISTINCT FROM item.namespace
+                    AND e.entity_type IS NOT DISTINCT FROM item.entity_type
                   LIMIT 1) e ON true
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_transitions t WHERE t.id = item.id LIMIT 1) t ON true
@@ -98,8 +99,10 @@ batch_statement! {
            SET current_state = item.to_state, revision = item.new_revision,
                state_since = item.moved_at
           FROM item
-         WHERE e.namespace = item.namespace AND e.entity_type = item.entity_type
-           AND e.entity_id = item.entity_id AND item.is_last AND item.old_revision > 0
+         WHERE e.entity_id = item.entity_id
+           AND e.namespace IS NOT DISTINCT FROM item.namespace
+           AND e.entity_type IS NOT DISTINCT FROM item.entity_type
+           AND item.is_last AND item.old_revision > 0
            AND e.revision = item.old_revision AND NOT (SELECT is_outdated FROM outdated)
         RETURNING e.namespace, e.entity_type, e.entity_id
     ), changed AS (

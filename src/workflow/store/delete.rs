@@ -42,11 +42,11 @@ batch_statement! {
                item.to_state, item.transition_event
           FROM item CROSS JOIN LATERAL (
                SELECT w.id, w.current_state, w.updated_at FROM workflow_executions w
-                WHERE w.id = item.id AND w.namespace = item.namespace
+                WHERE w.id = item.id AND w.namespace IS NOT DISTINCT FROM item.namespace
                   FOR UPDATE) w
     ), deleted AS (
         DELETE FROM workflow_executions w USING locked
-         WHERE w.id = locked.id AND w.namespace = locked.namespace
+         WHERE w.id = locked.id AND w.namespace IS NOT DISTINCT FROM locked.namespace
     )
     INSERT INTO fsm_transitions
         (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, created_at)

@@ -45,32 +45,32 @@ batch_statement! {
                   WHERE w.id = coalesce(item.id,
                             (SELECT k.id FROM workflow_executions k
                               WHERE k.correlation_id = item.correlation_id
-                                AND k.namespace = item.namespace))
-                    AND w.namespace = item.namespace
+                                AND k.namespace IS NOT DISTINCT FROM item.namespace))
+                    AND w.namespace IS NOT DISTINCT FROM item.namespace
                   LIMIT 1) w
             CROSS JOIN LATERAL (
                  SELECT count(*) AS total,
                         sum(octet_length(s.step_data::text) + coalesce(octet_length(s.error_message), 0)) AS bytes
                    FROM (SELECT s.step_data, s.error_message FROM workflow_steps s
-                          WHERE s.workflow_id = w.id AND s.namespace = w.namespace
+                          WHERE s.workflow_id = w.id AND s.namespace IS NOT DISTINCT FROM w.namespace
                           ORDER BY s.step_order, s.id LIMIT 1001) s) steps
             CROSS JOIN LATERAL (
                  SELECT array_agg(ROW(", step_columns!(), ")) AS rows
                    FROM (SELECT * FROM workflow_steps s
-                          WHERE s.workflow_id = w.id AND s.namespace = w.namespace
+                          WHERE s.workflow_id = w.id AND s.namespace IS NOT DISTINCT FROM w.namespace
                           ORDER BY s.step_order, s.id
                           LIMIT CASE WHEN steps.bytes > 1048576 THEN 1 ELSE 1000 END) s) first_steps
             CROSS JOIN LATERAL (
                  SELECT count(*) AS total, sum(octet_length(m.stamp_data::text)) AS bytes
                    FROM (SELECT m.stamp_data FROM metadata_stamps m
                           WHERE item.include_stamps
-                            AND m.workflow_id = w.id AND m.namespace = w.namespace
+                            AND m.workflow_id = w.id AND m.namespace IS NOT DISTINCT FROM w.namespace
                           ORDER BY m.created_at DESC, m.id DESC LIMIT 1001) m) stamps
             CROSS JOIN LATERAL (
                  SELECT array_agg(ROW(", stamp_columns!(), ")) AS rows
                    FROM (SELECT * FROM metadata_stamps m
                           WHERE item.include_stamps
-                            AND m.workflow_id = w.id AND m.namespace = w.namespace
+                            AND m.workflow_id = w.id AND m.namespace IS NOT DISTINCT FROM w.namespace
                           ORDER BY m.created_at DESC, m.id DESC
                           LIMIT CASE WHEN stamps.bytes > 1048576 THEN 1 ELSE 1000 END) m) first_stamps"
     )

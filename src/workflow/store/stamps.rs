@@ -39,7 +39,7 @@ batch_statement! {
         FROM item
        WHERE workflow_id IS NULL
           OR (SELECT true FROM workflow_executions w
-               WHERE w.id = item.workflow_id AND w.namespace = item.namespace)
+               WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace)
        ORDER BY workflow_id
           ON CONFLICT ON CONSTRAINT metadata_stamps_pkey DO NOTHING
       RETURNING id, created_at"
@@ -57,12 +57,12 @@ batch_statement! {
         " SELECT item.id,
                  item.workflow_id IS NULL
                  OR EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace = item.namespace), ",
+                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace), ",
                  stamp_columns!(), ", m.request_digest
             FROM item
             LEFT JOIN LATERAL (
                  SELECT * FROM metadata_stamps m
-                  WHERE m.id = item.id AND m.namespace = item.namespace LIMIT 1) m ON true"
+                  WHERE m.id = item.id AND m.namespace IS NOT DISTINCT FROM item.namespace LIMIT 1) m ON true"
     )
 }
 

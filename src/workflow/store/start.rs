@@ -76,7 +76,7 @@ batch_statement! {
         " SELECT ", workflow_columns!(), ", w.request_digest
             FROM item CROSS JOIN LATERAL (
                  SELECT * FROM workflow_executions w
-                  WHERE w.correlation_id = item.correlation_id AND w.namespace = item.namespace
+                  WHERE w.correlation_id = item.correlation_id AND w.namespace IS NOT DISTINCT FROM item.namespace
                   LIMIT 1) w"
     )
 }

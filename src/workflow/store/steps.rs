@@ -44,7 +44,7 @@ batch_statement! {
              step_data, error_message, request_digest
         FROM item
        WHERE (SELECT true FROM workflow_executions w
-               WHERE w.id = item.workflow_id AND w.namespace = item.namespace)
+               WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace)
        ORDER BY workflow_id
           ON CONFLICT ON CONSTRAINT workflow_steps_pkey DO NOTHING
       RETURNING id, created_at"
@@ -61,12 +61,12 @@ batch_statement! {
     concat!(
         " SELECT item.id,
                  EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace = item.namespace), ",
+                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace), ",
                  step_columns!(), ", s.request_digest
             FROM item
             LEFT JOIN LATERAL (
                  SELECT * FROM workflow_steps s
-                  WHERE s.id = item.id AND s.namespace = item.namespace LIMIT 1) s ON true"
+                  WHERE s.id = item.id AND s.namespace IS NOT DISTINCT FROM item.namespace LIMIT 1) s ON true"
     )
 }
 

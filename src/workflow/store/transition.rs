@@ -47,7 +47,7 @@ batch_statement! {
             FROM item
             CROSS JOIN LATERAL (
                  SELECT w.xmin, w.* FROM workflow_executions w
-                  WHERE w.id = item.workflow_id AND w.namespace = item.namespace
+                  WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace
                   LIMIT 1) w
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_transitions t WHERE t.id = item.id LIMIT 1) t ON true"
@@ -84,7 +84,7 @@ batch_statement! {
                execution_time_ms = item.execution_time_ms, error_message = item.error_message,
                metadata = coalesce(item.metadata, w.metadata), updated_at = item.moved_at
           FROM item
-         WHERE w.id = item.workflow_id AND w.namespace = item.namespace AND item.is_last
+         WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace AND item.is_last
            AND w.xmin = item.version::text::xid
         RETURNING w.id
     ), journaled AS (

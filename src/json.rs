@@ -5,7 +5,7 @@
 //! JSON, with nothing but a decoding error; ours keeps what is wrong with a
 //! document, so that the answer can name the field.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
@@ -14,6 +14,7 @@ use diesel::{
     serialize::{self, IsNull, Output, ToSql},
     sql_types::Jsonb,
 };
+use prost::bytes::Bytes;
 use serde_json::{Map, Value};
 
 mod wire;
@@ -31,8 +32,9 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 /// document should not be what it can't read.
 pub const MAX_WIRE_BYTES: usize = 3 * 1024 * 1024;
 
-/// As protobuf a document takes at most so many times the bytes of its text.
-const WIRE_FACTOR: usize = 6;
+/// As text a document takes at most so many times its bytes as protobuf: a
+/// control character is one byte there, and an escape of six here.
+const TEXT_FACTOR: usize = 6;
 
 /// Why a document is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,31 +70,86 @@ impl fmt::Display for Fault {
 
 /// `google.protobuf.Struct` as it came, or as it is about to go, over the wire.
 #[derive(Debug, Clone, Default)]
-pub struct Struct {
+pub struct Struct(Form);
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// What came, or what a client sends.
+    Values(Values),
+    /// What goes.
+    Document(JsonObject),
+}
+
+/// The fields of a document, and what is wrong with it.
+#[derive(Debug, Clone, Default)]
+struct Values {
     fields: Map<String, Value>,
     fault: Option<Fault>,
     /// How many bytes of JSON text the fields take at least, while they are decoded.
     spent: usize,
+    /// The fields as protobuf, once somebody has asked: a request's digest does,
+    /// and the document keeps what it was made of.
+    encoded: OnceLock<Bytes>,
+}
+
+impl Values {
+    fn encoded(&self) -> &Bytes {
+        self.encoded.get_or_init(|| wire::encode(&self.fields))
+    }
+}
+
+impl From<Map<String, Value>> for Values {
+    fn from(fields: Map<String, Value>) -> Self {
+        Values {
+            fields,
+            ..Values::default()
+        }
+    }
 }
 
 impl Struct {
     /// Whether there is nothing in it, not even a fault.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.fault.is_none()
+        match &self.0 {
+            Form::Values(values) => values.fields.is_empty() && values.fault.is_none(),
+            Form::Document(document) => document.is_empty(),
+        }
+    }
+
+    /// The document as protobuf.
+    fn encoded(&self) -> &Bytes {
+        match &self.0 {
+            Form::Values(values) => values.encoded(),
+            Form::Document(document) => &document.0,
+        }
+    }
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Form::Values(Values::default())
     }
 }
 
 impl PartialEq for Struct {
     fn eq(&self, other: &Self) -> bool {
-        (&self.fields, self.fault) == (&other.fields, other.fault)
+        let parts = |it: &Self| match &it.0 {
+            Form::Values(values) => (values.fields.clone(), values.fault),
+            Form::Document(document) => (document.fields(), None),
+        };
+        parts(self) == parts(other)
     }
 }
 
 /// A JSON object that the database can store and every client can read.
-#[derive(Debug, Clone, Default, PartialEq, AsExpression, FromSqlRow)]
+///
+/// It is kept as protobuf, the form in which most of them leave: what the
+/// database answers is turned from text to protobuf in one go, and clones share
+/// the bytes.
+#[derive(Debug, Clone, Default, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Jsonb)]
-pub struct JsonObject(Map<String, Value>);
+pub struct JsonObject(Bytes);
 
 impl JsonObject {
     /// Applies a JSON Merge Patch (RFC 7396): objects are merged, null removes
@@ -101,7 +158,9 @@ impl JsonObject {
     /// # Errors
     /// [`Fault::TooLarge`] or [`Fault::TooLargeOnWire`] if the result would be.
     pub fn merge(&mut self, patch: &JsonObject) -> Result<(), Fault> {
-        merge_patch(&mut self.0, &patch.0);
+        let mut fields = self.fields();
+        merge_patch(&mut fields, &patch.fields());
+        *self = JsonObject(wire::encode(&fields));
         self.check_size()
     }
 
@@ -115,26 +174,37 @@ impl JsonObject {
     /// its JSON text, where it is made of small numbers.
     #[must_use]
     pub fn wire_len(&self) -> usize {
-        wire::fields_len(&self.0)
+        self.0.len()
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        // The bytes are our own, so they can be read.
+        wire::decode(&self.0).unwrap_or_default()
     }
 
     /// The length of its JSON text in bytes.
     fn text_len(&self) -> usize {
         let mut size = Size(0);
-        // Counting does not fail, and neither do values whose keys are strings.
-        let _ = serde_json::to_writer(&mut size, &self.0);
+        // Counting does not fail, and neither do bytes of our own.
+        let _ = serde_json::to_writer(&mut size, &wire::Document(&self.0));
         size.0
     }
 
     fn check_size(&self) -> Result<(), Fault> {
-        let text = self.text_len();
-        if text > MAX_BYTES {
+        if self.wire_len() * TEXT_FACTOR > MAX_BYTES && self.text_len() > MAX_BYTES {
             return Err(Fault::TooLarge);
         }
-        if text * WIRE_FACTOR > MAX_WIRE_BYTES && self.wire_len() > MAX_WIRE_BYTES {
+        if self.wire_len() > MAX_WIRE_BYTES {
             return Err(Fault::TooLargeOnWire);
         }
         Ok(())
+    }
+}
+
+impl PartialEq for JsonObject {
+    fn eq(&self, other: &Self) -> bool {
+        // The same fields may be in another order.
+        self.0 == other.0 || (self.0.len() == other.0.len() && self.fields() == other.fields())
     }
 }
 
@@ -178,10 +248,13 @@ impl TryFrom<Struct> for JsonObject {
     type Error = Fault;
 
     fn try_from(document: Struct) -> Result<Self, Fault> {
-        if let Some(fault) = document.fault {
-            return Err(fault);
-        }
-        let object = JsonObject(document.fields);
+        let object = match document.0 {
+            Form::Document(object) => object,
+            Form::Values(Values {
+                fault: Some(fault), ..
+            }) => return Err(fault),
+            Form::Values(values) => JsonObject(values.encoded().clone()),
+        };
         object.check_size()?;
         Ok(object)
     }
@@ -189,25 +262,22 @@ impl TryFrom<Struct> for JsonObject {
 
 impl From<JsonObject> for Struct {
     fn from(object: JsonObject) -> Self {
-        Struct {
-            fields: object.0,
-            ..Struct::default()
-        }
+        Struct(Form::Document(object))
     }
 }
 
 impl From<Map<String, Value>> for Struct {
     fn from(fields: Map<String, Value>) -> Self {
-        Struct {
-            fields,
-            ..Struct::default()
-        }
+        Struct(Form::Values(fields.into()))
     }
 }
 
 impl From<Struct> for Map<String, Value> {
     fn from(document: Struct) -> Self {
-        document.fields
+        match document.0 {
+            Form::Values(values) => values.fields,
+            Form::Document(document) => document.fields(),
+        }
     }
 }
 
@@ -217,7 +287,7 @@ const JSONB_VERSION: u8 = 1;
 impl ToSql<Jsonb, Pg> for JsonObject {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         std::io::Write::write_all(out, &[JSONB_VERSION])?;
-        serde_json::to_writer(out, &self.0)?;
+        serde_json::to_writer(out, &wire::Document(&self.0))?;
         Ok(IsNull::No)
     }
 }
@@ -225,7 +295,7 @@ impl ToSql<Jsonb, Pg> for JsonObject {
 impl FromSql<Jsonb, Pg> for JsonObject {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         match value.as_bytes().split_first() {
-            Some((&JSONB_VERSION, text)) => Ok(JsonObject(serde_json::from_slice(text)?)),
+            Some((&JSONB_VERSION, text)) => Ok(JsonObject(wire::encode_text(text)?)),
             _ => Err("unknown version of JSONB".into()),
         }
     }
@@ -239,7 +309,7 @@ mod tests {
 
     fn object(value: Value) -> JsonObject {
         match value {
-            Value::Object(fields) => JsonObject(fields),
+            Value::Object(fields) => JsonObject(wire::encode(&fields)),
             other => panic!("{other} is no object"),
         }
     }

@@ -1,19 +1,22 @@
 //! `google.protobuf.Struct`, `Value` and `ListValue` in protobuf's wire format,
 //! straight from and to serde_json's values.
 
+use std::{mem, sync::OnceLock};
+
 use prost::{
     DecodeError, Message,
     bytes::{Buf, BufMut},
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 mod encode;
+mod text;
 
-use encode::encode_fields;
-pub(super) use encode::fields_len;
+pub(super) use encode::{encode, encode_text};
+pub(super) use text::{Document, decode};
 
-use super::{Fault, MAX_BYTES, MAX_DEPTH, Struct};
+use super::{Fault, Form, MAX_BYTES, MAX_DEPTH, Struct, Values};
 
 /// `Struct.fields`, a map, and `ListValue.values`.
 const ENTRIES: u32 = 1;
@@ -32,7 +35,7 @@ const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
 
 impl Message for Struct {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
-        encode_fields(&self.fields, buffer);
+        buffer.put_slice(self.encoded());
     }
 
     fn merge_field(
@@ -47,18 +50,26 @@ impl Message for Struct {
         }
         let length = take_length(buffer)?;
         let entry = buffer.copy_to_bytes(length);
-        let mut decoder = Decoder {
-            fault: self.fault,
-            spent: self.spent,
+        let mut values = match mem::take(&mut self.0) {
+            Form::Values(values) => values,
+            Form::Document(document) => Values::from(document.fields()),
         };
-        decoder.entry(&mut self.fields, &entry, 1)?;
-        self.fault = decoder.fault;
-        self.spent = decoder.spent;
+        let mut decoder = Decoder {
+            fault: values.fault,
+            spent: values.spent,
+        };
+        decoder.entry(&mut values.fields, &entry, 1)?;
+        self.0 = Form::Values(Values {
+            fields: values.fields,
+            fault: decoder.fault,
+            spent: decoder.spent,
+            encoded: OnceLock::new(),
+        });
         Ok(())
     }
 
     fn encoded_len(&self) -> usize {
-        fields_len(&self.fields)
+        self.encoded().len()
     }
 
     fn clear(&mut self) {
@@ -167,18 +178,11 @@ impl Decoder {
     }
 
     fn number(&mut self, bytes: &mut &[u8]) -> Result<Value, DecodeError> {
-        let number = bytes.try_get_f64_le().map_err(|_| truncated())?;
-        if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
-            #[expect(clippy::cast_possible_truncation, reason = "checked just above")]
-            return Ok(Value::from(number as i64));
+        let value = bytes.try_get_f64_le().map_err(|_| truncated())?;
+        if !value.is_finite() {
+            self.note(Fault::NotFinite);
         }
-        Ok(match Number::from_f64(number) {
-            Some(number) => Value::Number(number),
-            None => {
-                self.note(Fault::NotFinite);
-                Value::Null
-            }
-        })
+        Ok(number(value))
     }
 
     fn text(&mut self, bytes: &mut &[u8]) -> Result<String, DecodeError> {
@@ -195,6 +199,15 @@ impl Decoder {
         }
         Ok(text)
     }
+}
+
+/// A number as JSON has it; null if JSON cannot say it.
+fn number(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
+        #[expect(clippy::cast_possible_truncation, reason = "checked just above")]
+        return Value::from(number as i64);
+    }
+    Value::from(number)
 }
 
 /// Takes the length of a length-delimited field, all of which has to be there.
@@ -272,6 +285,42 @@ mod tests {
         fields(inner)
     }
 
+    fn fault_of(bytes: &[u8]) -> Option<Fault> {
+        let document = Struct::decode(bytes).unwrap();
+        crate::json::JsonObject::try_from(document).err()
+    }
+
+    #[test]
+    fn text_and_values_become_the_same_bytes_and_these_the_same_text() {
+        for text in [
+            "{}".to_owned(),
+            r#"{"":null,"a":[true,false,[],{}],"b":{"c":{"d":[{"e":0.5}]}}}"#.to_owned(),
+            r#"{"escaped":"\u0001\"\\Ü€😀","exp":1e300,"huge":9007199254740993,"minus":-12}"#
+                .to_owned(),
+            // Lengths of one, two, three and four bytes.
+            json!({"a": ["x".repeat(127)], "b": ["x".repeat(128)]}).to_string(),
+            json!({"a": ["x".repeat(16_384)], "b": {"c": "x".repeat(2_097_152)}}).to_string(),
+        ] {
+            let values = fields(serde_json::from_str(&text).unwrap());
+            let bytes = encode_text(text.as_bytes()).unwrap();
+            assert_eq!(bytes, encode(&values));
+            assert_eq!(
+                prost_types::Struct::decode(bytes.clone()).unwrap(),
+                reference_struct(&values)
+            );
+            let written = serde_json::to_string(&Document(&bytes)).unwrap();
+            assert_eq!(encode_text(written.as_bytes()).unwrap(), bytes);
+            assert_eq!(decode(&bytes).map(|it| encode(&it)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for text in ["", "[]", "null", "{", r#"{"a":}"#, "{} {}"] {
+            assert!(encode_text(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn the_bytes_are_those_of_prost_in_both_directions() {
         let document = fields(json!({
@@ -299,7 +348,7 @@ mod tests {
             (10 * MAX_DEPTH, Some(Fault::TooDeep)),
         ] {
             let bytes = Struct::from(nested(levels)).encode_to_vec();
-            assert_eq!(Struct::decode(bytes.as_slice()).unwrap().fault, fault);
+            assert_eq!(fault_of(&bytes), fault);
         }
     }
 
@@ -310,13 +359,11 @@ mod tests {
             let value = prost_types::Value { kind: Some(kind) };
             let fields = [("a".to_owned(), value)].into();
             let bytes = prost_types::Struct { fields }.encode_to_vec();
-            let decoded = Struct::decode(bytes.as_slice()).unwrap();
-            assert_eq!(decoded.fault, Some(Fault::NotFinite));
+            assert_eq!(fault_of(&bytes), Some(Fault::NotFinite));
         }
         for document in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
             let bytes = Struct::from(fields(document)).encode_to_vec();
-            let decoded = Struct::decode(bytes.as_slice()).unwrap();
-            assert_eq!(decoded.fault, Some(Fault::Nul));
+            assert_eq!(fault_of(&bytes), Some(Fault::Nul));
         }
     }
 

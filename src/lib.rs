@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod codec;
 pub mod config;
+mod connection;
 pub mod db;
 pub mod digest;
 pub mod embedded;

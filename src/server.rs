@@ -2,6 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
+use futures_util::TryStreamExt;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -14,6 +15,7 @@ use crate::{
     admin::service::Admin,
     bridge_state::service::BridgeStates,
     config::{Config, DatabaseSource},
+    connection::Connection,
     db::{Database, migrations},
     embedded::{self, Embedded},
     error::chain,
@@ -187,7 +189,9 @@ pub async fn run(
         .add_service(RegistryServiceServer::new(Registry::new(database.clone())))
         .add_service(AdminServiceServer::new(Admin::new(database.clone())))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            TcpIncoming::from(listener)
+                .with_nodelay(Some(true))
+                .map_ok(Connection::from),
             // Dropped or sent: either way it is time.
             async { drop(drain.await) },
         );

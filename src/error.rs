@@ -70,7 +70,7 @@ pub enum Error {
     #[error("the bytes of the request are no valid message")]
     Malformed(#[source] Option<prost::DecodeError>),
     /// There is no such row in the caller's namespace.
-    #[error("there is no {resource} with {field} {name} in this namespace")]
+    #[error("there is no {resource} with {field} {name} for this namespace")]
     NotFound {
         /// What was looked for.
         resource: Resource,
@@ -155,8 +155,8 @@ pub enum Error {
     /// Others changed the row again and again while this call was being decided.
     #[error("others keep changing it; nothing was done, send it again")]
     Overtaken,
-    /// The caller is not on this machine.
-    #[error("AdminService answers only callers on the machine that it runs on")]
+    /// The caller does not come over loopback, or through a proxy.
+    #[error("AdminService answers only callers over the loopback interface, without a proxy")]
     LoopbackOnly,
     /// More calls are waiting than the server will hold.
     #[error("too many calls are waiting; nothing was done")]

@@ -177,6 +177,12 @@ impl JsonObject {
         self.0.len()
     }
 
+    /// How deep it nests; the document itself is level 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        1 + deepest(self.fields().values())
+    }
+
     fn fields(&self) -> Map<String, Value> {
         // The bytes are our own, so they can be read.
         wire::decode(&self.0).unwrap_or_default()
@@ -199,6 +205,15 @@ impl JsonObject {
         }
         Ok(())
     }
+}
+
+fn deepest<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+    let depths = values.map(|value| match value {
+        Value::Object(fields) => 1 + deepest(fields.values()),
+        Value::Array(values) => 1 + deepest(values.iter()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    });
+    depths.max().unwrap_or_default()
 }
 
 impl PartialEq for JsonObject {

@@ -93,7 +93,8 @@ impl Position for TimePosition {
     }
 }
 
-/// Rows that are ordered by a name.
+/// Rows that are ordered by a name, which is never empty: a token that was cut off
+/// before it does not begin the list anew.
 impl Position for String {
     fn to_key(self) -> Key {
         Key {
@@ -105,7 +106,7 @@ impl Position for String {
 
     fn from_key(key: &Key) -> Option<Self> {
         let name = String::from_utf8(key.id.clone()).ok()?;
-        (!name.contains('\0')).then_some(name)
+        (!name.is_empty() && !name.contains('\0')).then_some(name)
     }
 }
 

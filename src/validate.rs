@@ -297,16 +297,21 @@ impl Checker {
         self.noted(field, JsonObject::try_from(document.unwrap_or_default()))
     }
 
-    /// A JSON document of at most so many bytes of text; one that is left out is empty.
+    /// A JSON document of at most so many bytes as protobuf, and so many levels; one
+    /// that is left out is empty.
     pub fn small_json(
         &mut self,
         field: &str,
         document: Option<Struct>,
         max_bytes: usize,
+        max_depth: usize,
     ) -> JsonObject {
         let document = self.json(field, document);
         if document.wire_len() > max_bytes {
             self.violation(field, format!("must not be longer than {max_bytes} bytes"));
+        } else if document.depth() > max_depth {
+            let fault = format!("must not nest deeper than {max_depth} levels");
+            self.violation(field, fault);
         }
         document
     }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    model::SilentNode,
+    model::{PATIENCE_TTLS, SilentNode},
     store::{Census, MarkSilent, SilentNodes},
 };
 use crate::{
@@ -52,10 +52,11 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
 fn tell(was_waiting: bool, is_waiting: bool) {
     match (was_waiting, is_waiting) {
         (false, true) => tracing::warn!(
-            "more than half of the nodes are silent: the sweeper waits and marks nobody"
+            "more than half of the nodes went silent: the sweeper waits, and marks only those \
+             that are silent for twice their TTL"
         ),
         (true, false) => {
-            tracing::warn!("the sweeper goes on: no more than half of the nodes are silent")
+            tracing::warn!("the sweeper goes on: no more than half of the nodes went silent lately")
         }
         _ => {}
     }
@@ -67,22 +68,26 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    /// Marks everybody who is silent, or nobody; answers whether it waits.
+    /// Marks everybody who is silent, or only who is for long; answers whether it waits.
     async fn sweep(&self) -> Result<bool> {
         loop {
-            let at_most = AT_A_TIME as i64;
-            let silent = self.database.read(&SilentNodes { at_most }).await?;
+            let mut silent = self.silent_for(1.0).await?;
             // Counted after they were found, so that all of them are counted.
-            let fleet = self.database.read(&Census).await?;
-            if fleet.is_braked() {
-                return Ok(true);
+            let is_braked = self.database.read(&Census).await?.is_braked();
+            if is_braked {
+                silent = self.silent_for(PATIENCE_TTLS).await?;
             }
             let found = silent.len();
             self.mark_all(silent).await?;
             if found < AT_A_TIME {
-                return Ok(false);
+                return Ok(is_braked);
             }
         }
+    }
+
+    async fn silent_for(&self, ttls: f64) -> Result<Vec<SilentNode>> {
+        let at_most = AT_A_TIME as i64;
+        self.database.read(&SilentNodes { ttls, at_most }).await
     }
 
     async fn mark_all(&self, silent: Vec<SilentNode>) -> Result<()> {

@@ -270,6 +270,21 @@ async fn bad_fields_are_named() {
         let failed = failure(try_register(&tenant, request).await);
         assert_eq!(failed, Failure::invalid(&[field]), "{text}");
     }
+    let nested = |levels| {
+        let inner = (1..levels).fold(json!({}), |inner, _| json!({ "k": [inner] }));
+        RegisterNodeRequest {
+            metadata: document(json!({ "k": inner })),
+            ..good.clone()
+        }
+    };
+    // Each of these levels is an object and a list.
+    let failed = failure(try_register(&tenant, nested(17)).await);
+    assert_eq!(failed, Failure::invalid(&["metadata"]));
+    let deep = RegisterNodeRequest {
+        node_id: "deep".into(),
+        ..nested(16)
+    };
+    register_as(&tenant, deep).await;
     let longest = RegisterNodeRequest {
         node_type: "t".repeat(100),
         node_version: "9".repeat(50),

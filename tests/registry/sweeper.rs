@@ -40,8 +40,8 @@ async fn until_marked(tenant: &Tenant, node_id: &str) {
 
 /// Waits until the sweeper has looked at, and done, all that there is to do now.
 async fn until_swept(app: &App) {
-    // A sweep has up to two queries, so the third one belongs to another sweep.
-    for _ in 0..3 {
+    // A sweep has up to three queries, so the fourth one belongs to another sweep.
+    for _ in 0..4 {
         let now = "SELECT extract(epoch FROM clock_timestamp()) * 1000000";
         let now = app.schema.count(now).await;
         let since = format!(
@@ -128,6 +128,22 @@ async fn nodes_that_go_silent_one_by_one_brake_it_too() {
     // What is long since silent is not counted any more.
     silence(&app, &["a", "b"], FAR_TOO_LONG).await;
     until_marked(&tenant, "c").await;
+}
+
+#[tokio::test]
+async fn the_sweeper_waits_for_no_node_longer_than_one_more_ttl_of_its_own() {
+    let (app, tenant) = sweeping().await;
+    let stranger = app.tenant();
+    let strangers = ["a", "b", "c", "d"];
+    register_all(&stranger, &strangers).await;
+    register_all(&tenant, &["mine", "dead"]).await;
+    // However many nodes of others go silent, and however long their TTL is.
+    silence(&app, &strangers, TOO_LONG).await;
+    silence(&app, &["dead"], FAR_TOO_LONG).await;
+    until_marked(&tenant, "dead").await;
+    until_swept(&app).await;
+    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'silence'";
+    assert_eq!(app.schema.count(moves).await, 1);
 }
 
 #[tokio::test]

@@ -31,6 +31,10 @@ tenant_requests!(
 /// The largest document of a node, in bytes as protobuf.
 const MAX_DOCUMENT: usize = 16 * 1024;
 
+/// How deep it may nest. Many protobuf libraries read no further than this, and
+/// would fail on the whole list for the sake of one node, which may be a stranger's.
+const MAX_DEPTH: usize = 32;
+
 impl TryFrom<v1::RegisterNodeRequest> for NewNode {
     type Error = Violations;
 
@@ -155,7 +159,7 @@ fn heartbeat(field: &str, heartbeat: v1::NodeHeartbeat) -> Result<Heartbeat, Vio
 
 /// What a node says of itself is read by everybody who looks for nodes, many at a time.
 fn document(check: &mut Checker, field: &str, document: Option<Struct>) -> JsonObject {
-    check.small_json(field, document, MAX_DOCUMENT)
+    check.small_json(field, document, MAX_DOCUMENT, MAX_DEPTH)
 }
 
 fn node_id(check: &mut Checker, text: String) -> NodeId {

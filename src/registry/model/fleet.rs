@@ -12,13 +12,18 @@ use super::NodeHealth;
 /// nothing can be concluded, and a lone dead one has to be marked.
 const LEAST_FLEET: i64 = 3;
 
+/// For how many of its own TTLs a node may be silent before it is marked whatever
+/// the others do. So nobody's nodes keep the sweeper from those of others for
+/// longer than one more TTL of these.
+pub const PATIENCE_TTLS: f64 = 2.0;
+
 /// The nodes that count, and how many of them are silent.
 ///
 /// Those count that are heard of, and those that went silent within their last
 /// TTL, be they marked already or not: nodes send their heartbeats at different
 /// times, so when all of them are cut off at once they go silent one by one. Who
-/// has been silent for longer does not count any more, so the sweeper waits for
-/// one more TTL and not for ever.
+/// has been silent for longer, see [`PATIENCE_TTLS`], is marked and does not count
+/// any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct Fleet {
     /// How many nodes count.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult,
-    sql_types::{Array, BigInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Double, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
@@ -20,7 +20,9 @@ use crate::{
     error::Result,
     id::TransitionId,
     namespace::Namespace,
-    registry::model::{ENTITY_TYPE, Fleet, NodeHealth, NodeId, SILENCE_EVENT, SilentNode},
+    registry::model::{
+        ENTITY_TYPE, Fleet, NodeHealth, NodeId, PATIENCE_TTLS, SILENCE_EVENT, SilentNode,
+    },
 };
 
 /// Counts the fleet.
@@ -38,15 +40,18 @@ impl Query for Census {
                          -- No TTL is longer than a day.
                       WHERE last_heartbeat > now() - interval '2 days'
                         AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
-              WHERE silence < 2 * ttl",
+              WHERE silence < $2 * ttl",
         );
         let count = count.bind::<Text, _>(NodeHealth::Unhealthy);
+        let count = count.bind::<Double, _>(PATIENCE_TTLS);
         Ok(Ok(count.get_result(connection).await?))
     }
 }
 
 /// Reads so many nodes that are silent and not marked.
 pub struct SilentNodes {
+    /// Silent for so many of their TTLs.
+    pub ttls: f64,
     /// At most so many.
     pub at_most: i64,
 }
@@ -62,11 +67,12 @@ impl Query for SilentNodes {
             "SELECT node_id, health_status, last_heartbeat
                FROM node_registrations
               WHERE health_status = ANY ($1)
-                AND last_heartbeat <= now() - heartbeat_ttl_ms * interval '1 millisecond'
-              ORDER BY last_heartbeat LIMIT $2",
+                AND last_heartbeat <= now() - $2 * heartbeat_ttl_ms * interval '1 millisecond'
+              ORDER BY last_heartbeat LIMIT $3",
         );
         let alive = [NodeHealth::Healthy, NodeHealth::Degraded];
         let silent = silent.bind::<Array<Text>, _>(&alive[..]);
+        let silent = silent.bind::<Double, _>(self.ttls);
         let silent = silent.bind::<BigInt, _>(self.at_most);
         Ok(Ok(silent.load(connection).await?))
     }

@@ -6,10 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
 /// A connection that lets other tasks run before it writes.
@@ -18,13 +15,15 @@ use tonic::transport::server::Connected;
 /// task that writes. tokio runs a task that was just woken before those that were
 /// waiting, so it would write after every single call, with a system call each.
 /// Having stepped back once, it finds the answers of all of them.
-pub struct Connection {
-    stream: TcpStream,
+///
+/// It steps back at most once before it writes, and not at all if new calls came
+/// while it ran, because then it reads, writes and reads again in one go.
+pub struct Connection<S> {
+    stream: S,
     turn: Turn,
 }
 
-/// How far the task is that reads and writes. Each time it runs it reads first,
-/// then writes.
+/// How far the task is that first reads, then writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// It has nothing to write so far.
@@ -35,8 +34,8 @@ enum Turn {
     Wrote,
 }
 
-impl From<TcpStream> for Connection {
-    fn from(stream: TcpStream) -> Self {
+impl<S> From<S> for Connection<S> {
+    fn from(stream: S) -> Self {
         Connection {
             stream,
             turn: Turn::Reads,
@@ -44,15 +43,15 @@ impl From<TcpStream> for Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+impl<S: Connected> Connected for Connection<S> {
+    type ConnectInfo = S::ConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
         self.stream.connect_info()
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,8 +65,9 @@ impl AsyncRead for Connection {
 }
 
 /// Not vectored: h2 then copies messages of up to a kilobyte into its buffer, and
-/// writes many of them at once.
-impl AsyncWrite for Connection {
+/// writes many of them at once. Those that are longer are written one by one, in
+/// two pieces where a vectored write would have been one.
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -89,5 +89,97 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Task {
+        connection: Connection<DuplexStream>,
+        wakes: Arc<Wakes>,
+    }
+
+    impl Task {
+        /// A task, and the other end, with room for so many bytes between them.
+        fn new(room: usize) -> (Self, DuplexStream) {
+            let (near, far) = duplex(room);
+            let task = Task {
+                connection: near.into(),
+                wakes: Arc::default(),
+            };
+            (task, far)
+        }
+
+        fn wakes(&self) -> usize {
+            self.wakes.0.load(Ordering::Relaxed)
+        }
+
+        fn read(&mut self) -> Poll<usize> {
+            let waker = Waker::from(self.wakes.clone());
+            let mut buffer = [0; 8];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            Pin::new(&mut self.connection)
+                .poll_read(&mut Context::from_waker(&waker), &mut buffer)
+                .map(|read| read.map(|()| buffer.filled().len()).unwrap())
+        }
+
+        fn write(&mut self, bytes: &[u8]) -> Poll<usize> {
+            let waker = Waker::from(self.wakes.clone());
+            Pin::new(&mut self.connection)
+                .poll_write(&mut Context::from_waker(&waker), bytes)
+                .map(Result::unwrap)
+        }
+    }
+
+    #[test]
+    fn it_steps_back_once_before_it_writes() {
+        let (mut task, _far) = Task::new(64);
+        for wakes in 1..=3 {
+            assert_eq!(task.read(), Poll::Pending);
+            assert_eq!(task.write(b"a"), Poll::Pending);
+            assert_eq!(task.wakes(), wakes, "it wakes itself");
+            // It runs again, and writes as much as it has.
+            assert_eq!(task.read(), Poll::Pending);
+            assert_eq!(task.write(b"a"), Poll::Ready(1));
+            assert_eq!(task.write(b"bc"), Poll::Ready(2));
+            assert_eq!(task.wakes(), wakes);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_where_the_other_end_let_it_wait() {
+        let (mut task, mut far) = Task::new(2);
+        assert_eq!(task.write(b"abcd"), Poll::Pending);
+        assert_eq!(task.write(b"abcd"), Poll::Ready(2));
+        assert_eq!(task.write(b"cd"), Poll::Pending);
+        assert_eq!(task.wakes(), 1);
+        let mut received = [0; 2];
+        far.read_exact(&mut received).await.unwrap();
+        assert_eq!(task.wakes(), 2, "there is room again");
+        assert_eq!(task.write(b"cd"), Poll::Ready(2));
+        far.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"cd");
     }
 }

@@ -17,8 +17,9 @@ const BYTES: usize = 16;
 /// The digest of a request's content.
 ///
 /// It is taken of the message as prost encodes it: fields in the order of their
-/// numbers, unset ones left out, keys of JSON objects sorted. So it is the same
-/// for every retry, in every release that only adds fields.
+/// numbers, unset ones left out, keys of JSON objects sorted, as they are in
+/// messages that came from a caller. So it is the same for every retry, in every
+/// release that only adds fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Bytea)]
 pub struct RequestDigest([u8; BYTES]);
@@ -66,5 +67,38 @@ impl ToSql<Bytea, Pg> for RequestDigest {
 impl FromSql<Bytea, Pg> for RequestDigest {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         Ok(Self(value.as_bytes().try_into()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{json::Struct, proto::v1::StartWorkflowRequest};
+
+    use super::*;
+
+    /// Every digest that is stored would be another one, and every retry across
+    /// an upgrade refused, if this changed.
+    #[test]
+    fn the_digest_of_a_request_never_changes() {
+        let entry = |text: &str| {
+            let fields: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
+            Struct::from(fields).encode_to_vec()
+        };
+        // Not in the order of the keys, as some clients write them.
+        let mut metadata = entry(r#"{"b": {"z": [1, "x", null, true], "": -0.0}}"#);
+        metadata.extend(entry(r#"{"aa": 1e300}"#));
+        let request = StartWorkflowRequest {
+            namespace: "n".into(),
+            workflow_type: "t".into(),
+            metadata: Some(Struct::decode(metadata.as_slice()).unwrap()),
+            ..StartWorkflowRequest::default()
+        };
+        let digest = RequestDigest::of(&request).as_bytes().to_vec();
+        assert_eq!(
+            digest,
+            [
+                213, 44, 165, 111, 150, 98, 128, 219, 10, 47, 88, 34, 217, 138, 131, 169
+            ]
+        );
     }
 }

@@ -49,6 +49,8 @@ pub enum Fault {
     NotFinite,
     /// It has a NUL character, in a string or in a key; JSONB cannot store it.
     Nul,
+    /// What is stored can't be read, so it can't be merged with.
+    Unreadable,
 }
 
 impl fmt::Display for Fault {
@@ -64,6 +66,7 @@ impl fmt::Display for Fault {
             }
             Fault::NotFinite => f.write_str("must not contain NaN or an infinite number"),
             Fault::Nul => f.write_str("must not contain a NUL character"),
+            Fault::Unreadable => f.write_str("can't be merged with what is stored"),
         }
     }
 }
@@ -117,7 +120,16 @@ impl Struct {
         }
     }
 
-    /// The document as protobuf.
+    /// How deep it nests; the document itself is level 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match &self.0 {
+            Form::Values(values) => 1 + deepest(values.fields.values()),
+            Form::Document(document) => 1 + deepest(document.fields().unwrap_or_default().values()),
+        }
+    }
+
+    /// The document as protobuf; its keys are sorted, if it came from a caller.
     fn encoded(&self) -> &Bytes {
         match &self.0 {
             Form::Values(values) => values.encoded(),
@@ -135,7 +147,7 @@ impl Default for Form {
 impl PartialEq for Struct {
     fn eq(&self, other: &Self) -> bool {
         let parts = |it: &Self| match &it.0 {
-            Form::Values(values) => (values.fields.clone(), values.fault),
+            Form::Values(values) => (Some(values.fields.clone()), values.fault),
             Form::Document(document) => (document.fields(), None),
         };
         parts(self) == parts(other)
@@ -146,7 +158,10 @@ impl PartialEq for Struct {
 ///
 /// It is kept as protobuf, the form in which most of them leave: what the
 /// database answers is turned from text to protobuf in one go, and clones share
-/// the bytes.
+/// the bytes. The keys of what came from the database are in its order, not sorted.
+///
+/// So its numbers are doubles. Larger integers and longer fractions, which only
+/// SQL can put into the database, are answered rounded, and a merge stores them so.
 #[derive(Debug, Clone, Default, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Jsonb)]
 pub struct JsonObject(Bytes);
@@ -158,8 +173,10 @@ impl JsonObject {
     /// # Errors
     /// [`Fault::TooLarge`] or [`Fault::TooLargeOnWire`] if the result would be.
     pub fn merge(&mut self, patch: &JsonObject) -> Result<(), Fault> {
-        let mut fields = self.fields();
-        merge_patch(&mut fields, &patch.fields());
+        let (Some(mut fields), Some(patch)) = (self.fields(), patch.fields()) else {
+            return Err(Fault::Unreadable);
+        };
+        merge_patch(&mut fields, &patch);
         *self = JsonObject(wire::encode(&fields));
         self.check_size()
     }
@@ -177,15 +194,8 @@ impl JsonObject {
         self.0.len()
     }
 
-    /// How deep it nests; the document itself is level 1.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        1 + deepest(self.fields().values())
-    }
-
-    fn fields(&self) -> Map<String, Value> {
-        // The bytes are our own, so they can be read.
-        wire::decode(&self.0).unwrap_or_default()
+    fn fields(&self) -> Option<Map<String, Value>> {
+        wire::decode(&self.0)
     }
 
     /// The length of its JSON text in bytes.
@@ -291,7 +301,7 @@ impl From<Struct> for Map<String, Value> {
     fn from(document: Struct) -> Self {
         match document.0 {
             Form::Values(values) => values.fields,
-            Form::Document(document) => document.fields(),
+            Form::Document(document) => document.fields().unwrap_or_default(),
         }
     }
 }
@@ -338,6 +348,17 @@ mod tests {
             target,
             object(json!({"a": {"b": 9}, "d": {"x": 1}, "f": "new"}))
         );
+    }
+
+    /// As PostgreSQL has them: shorter ones first.
+    #[test]
+    fn the_order_of_keys_does_not_matter() {
+        let stored =
+            JsonObject(wire::encode_text(br#"{"b": 1, "aa": {"d": 2, "cc": 3}}"#).unwrap());
+        let sorted = object(json!({"aa": {"cc": 3, "d": 2}, "b": 1}));
+        assert_ne!(stored.0, sorted.0);
+        assert_eq!(stored, sorted);
+        assert_ne!(stored, object(json!({"aa": {"cc": 3, "d": 2}, "b": 2})));
     }
 
     #[test]

@@ -186,6 +186,8 @@ mod tests {
     fn whoever_comes_through_a_proxy_is_from_elsewhere() {
         for (header, is_admitted) in [
             ("forwarded", false),
+            ("via", false),
+            ("x-real-ip", false),
             ("x-forwarded-for", false),
             ("x-forwarded-proto", false),
             ("x-envoy-expected-rq-timeout-ms", false),

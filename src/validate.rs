@@ -306,10 +306,12 @@ impl Checker {
         max_bytes: usize,
         max_depth: usize,
     ) -> JsonObject {
+        let depth = document.as_ref().map_or(1, Struct::depth);
         let document = self.json(field, document);
         if document.wire_len() > max_bytes {
-            self.violation(field, format!("must not be longer than {max_bytes} bytes"));
-        } else if document.depth() > max_depth {
+            let fault = format!("must not be longer than {max_bytes} bytes as protobuf");
+            self.violation(field, fault);
+        } else if depth > max_depth {
             let fault = format!("must not nest deeper than {max_depth} levels");
             self.violation(field, fault);
         }

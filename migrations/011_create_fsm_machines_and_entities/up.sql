@@ -27,8 +27,7 @@ CREATE TABLE fsm_entities (
     revision BIGINT NOT NULL CONSTRAINT fsm_entities_revision_check CHECK (revision > 0),
     state_since TIMESTAMPTZ NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
-    -- The id first: it is what tells rows apart.
-    CONSTRAINT fsm_entities_pkey PRIMARY KEY (entity_id, namespace, entity_type)
+    CONSTRAINT fsm_entities_pkey PRIMARY KEY (namespace, entity_type, entity_id)
 );
 
 -- The filters and the order of ListEntities.

@@ -39,13 +39,10 @@ const QUERIES_SHARE: u32 = 4;
 ///
 /// It can't know how many items an array is going to have, takes that for a
 /// reason to plan such statements anew every time, and spends more on the plan
-/// than on the work. A plan that it keeps, on the other hand, may have been made
-/// while the table was small, and read all of it; so only indexes are allowed.
-///
-/// Nor does it know what is in a table that is new. Given a namespace it might take
-/// an index that begins with the namespace, and read all that a tenant has. So
-/// batches look rows up by their ids alone, and compare the namespace with
-/// `IS NOT DISTINCT FROM`, for which PostgreSQL uses no index.
+/// than on the work. So it keeps the plans. But a plan that was made while a table
+/// was small may read all of it, so only indexes are allowed; and it may read all
+/// of a wrong index, so plans are kept for [`PLANS_LAST`], and statements leave it
+/// no choice of index, see docs/ARCHITECTURE.md.
 const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
@@ -54,8 +51,7 @@ const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_
 const QUERY_LIMITS: &str =
     "SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
 
-/// For how long plans of batches are kept. One that was made while a table had few
-/// rows may go through all of them, which is right then and wrong soon after.
+/// For how long plans of batches are kept; planning all of them takes milliseconds.
 const PLANS_LAST: Duration = Duration::from_secs(10);
 
 /// Something that is read with a connection of its own.

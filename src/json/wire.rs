@@ -52,7 +52,7 @@ impl Message for Struct {
         let entry = buffer.copy_to_bytes(length);
         let mut values = match mem::take(&mut self.0) {
             Form::Values(values) => values,
-            Form::Document(document) => Values::from(document.fields()),
+            Form::Document(document) => Values::from(document.fields().unwrap_or_default()),
         };
         let mut decoder = Decoder {
             fault: values.fault,
@@ -312,6 +312,16 @@ mod tests {
             assert_eq!(encode_text(written.as_bytes()).unwrap(), bytes);
             assert_eq!(decode(&bytes).map(|it| encode(&it)), Some(bytes));
         }
+    }
+
+    #[test]
+    fn long_texts_far_down_become_the_bytes_of_prost() {
+        let text = json!("x".repeat(1_000_000));
+        let document = (0..MAX_DEPTH).fold(text, |inner, _| json!({ "a": inner, "b": [1] }));
+        let document = fields(document);
+        let bytes = encode(&document);
+        assert_eq!(bytes, reference_struct(&document).encode_to_vec());
+        assert_eq!(decode(&bytes), Some(document));
     }
 
     #[test]

@@ -15,6 +15,12 @@ use crate::support::{App, Tenant, eventually};
 const TOO_LONG: u32 = 301;
 const FAR_TOO_LONG: u32 = 700;
 
+const A_DAY: prost_types::Duration = prost_types::Duration {
+    seconds: 86_400,
+    nanos: 0,
+};
+const MORE_THAN_A_DAY: u32 = 90_000;
+
 fn often(config: &mut Config) {
     config.sweep_interval = Duration::from_millis(20);
 }
@@ -134,11 +140,17 @@ async fn nodes_that_go_silent_one_by_one_brake_it_too() {
 async fn the_sweeper_waits_for_no_node_longer_than_one_more_ttl_of_its_own() {
     let (app, tenant) = sweeping().await;
     let stranger = app.tenant();
-    let strangers = ["a", "b", "c", "d"];
-    register_all(&stranger, &strangers).await;
-    register_all(&tenant, &["mine", "dead"]).await;
     // However many nodes of others go silent, and however long their TTL is.
-    silence(&app, &strangers, TOO_LONG).await;
+    let strangers = ["a", "b", "c", "d"];
+    for node_id in strangers {
+        let node = RegisterNodeRequest {
+            heartbeat_ttl: Some(A_DAY),
+            ..new_node(&stranger, node_id)
+        };
+        register_as(&stranger, node).await;
+    }
+    register_all(&tenant, &["mine", "dead"]).await;
+    silence(&app, &strangers, MORE_THAN_A_DAY).await;
     silence(&app, &["dead"], FAR_TOO_LONG).await;
     until_marked(&tenant, "dead").await;
     until_swept(&app).await;

@@ -8,6 +8,7 @@ mod kill;
 mod migrations;
 mod orchestrator;
 mod outage;
+mod plans;
 mod reducer;
 mod reflection;
 mod registry_node;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
     embedded::{Embedded, Settings},
-    proto::v1::{ListStampsRequest, StartWorkflowRequest},
+    proto::v1::ListStampsRequest,
 };
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
@@ -147,35 +147,4 @@ async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
         ..Default::default()
     };
     tenant.client.clone().list_workflows(list).await.unwrap();
-}
-
-#[tokio::test]
-async fn plans_that_were_made_while_tables_were_small_still_use_the_indexes() {
-    let (app, tenant) = App::with_tenant().await;
-    let starts = (0..60).map(|_| StartWorkflowRequest {
-        current_state: 2,
-        ..tenant.new_workflow()
-    });
-    let workflows = join_all(starts.map(|request| tenant.start_as(request))).await;
-    let mut admin = app.schema.connect().await;
-    admin.batch_execute("ANALYZE").await.unwrap();
-    let scans = "SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables
-        WHERE schemaname = current_schema() AND relname IN ('workflow_executions', 'workflow_steps')";
-    admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
-    for workflow in &workflows {
-        tenant
-            .record_steps(vec![tenant.new_step(workflow, 1)])
-            .await;
-        tenant.get(workflow).await;
-        tenant
-            .transition(tenant.to(workflow, bridgebook::proto::v1::WorkflowState::Failed))
-            .await;
-    }
-    let used = "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_tables
-        WHERE schemaname = current_schema() AND relname = 'workflow_executions'";
-    eventually("the scans are counted", || async {
-        (app.schema.count(used).await > 100).then_some(())
-    })
-    .await;
-    assert_eq!(app.schema.count(scans).await, 0);
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use prost::{
     bytes::Bytes,
-    encoding::{WireType, encode_key, encode_varint},
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -15,12 +15,15 @@ use super::{
     STRING_VALUE, STRUCT_VALUE,
 };
 
+/// Room for a document of usual size; larger ones grow.
+const CAPACITY: usize = 256;
+
 /// Values as a `Struct`.
 pub fn encode(fields: &Map<String, Value>) -> Bytes {
-    let mut out = Vec::new();
+    let mut target = Target::default();
     // Nothing can be wrong with values.
-    let _ = fields.deserialize_map(Entries(&mut out));
-    out.into()
+    let _ = fields.deserialize_map(Entries(&mut target));
+    target.finish()
 }
 
 /// The text of a JSON object as a `Struct`.
@@ -31,16 +34,98 @@ pub fn encode_text(text: &[u8]) -> serde_json::Result<Bytes> {
     if text == b"{}" {
         return Ok(Bytes::new());
     }
-    // Small documents grow, by the lengths and the types that are written out.
-    let mut out = Vec::with_capacity(2 * text.len());
+    let mut target = Target {
+        bytes: Vec::with_capacity(CAPACITY),
+        lengths: Vec::with_capacity(CAPACITY / 8),
+        inserted: 0,
+    };
     let mut source = serde_json::Deserializer::from_slice(text);
-    source.deserialize_map(Entries(&mut out))?;
+    source.deserialize_map(Entries(&mut target))?;
     source.end()?;
-    Ok(out.into())
+    Ok(target.finish())
+}
+
+/// What is written. The length of a field that has others in it stands before
+/// them, and is known after them: it is noted, and put in its place at the end.
+#[derive(Default)]
+struct Target {
+    /// Everything but those lengths.
+    bytes: Vec<u8>,
+    /// Those lengths, in their order.
+    lengths: Vec<Length>,
+    /// How many bytes the lengths take that are known so far.
+    inserted: usize,
+}
+
+/// A length that belongs before the byte at `place`.
+struct Length {
+    place: usize,
+    length: usize,
+}
+
+/// A field that was begun.
+struct Field {
+    /// Where its length is noted.
+    index: usize,
+    /// How many bytes the lengths took when it began.
+    inserted: usize,
+}
+
+impl Target {
+    fn open(&mut self, tag: u32) -> Field {
+        encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
+        self.lengths.push(Length {
+            place: self.bytes.len(),
+            length: 0,
+        });
+        Field {
+            index: self.lengths.len() - 1,
+            inserted: self.inserted,
+        }
+    }
+
+    fn close(&mut self, field: Field) {
+        let Some(noted) = self.lengths.get_mut(field.index) else {
+            return;
+        };
+        noted.length = self.bytes.len() - noted.place + self.inserted - field.inserted;
+        self.inserted += encoded_len_varint(noted.length as u64);
+    }
+
+    fn varint(&mut self, tag: u32, value: u64) {
+        encode_key(tag, WireType::Varint, &mut self.bytes);
+        encode_varint(value, &mut self.bytes);
+    }
+
+    fn number(&mut self, number: f64) {
+        encode_key(NUMBER_VALUE, WireType::SixtyFourBit, &mut self.bytes);
+        self.bytes.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, tag: u32, text: &str) {
+        encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
+        encode_varint(text.len() as u64, &mut self.bytes);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn finish(self) -> Bytes {
+        let mut whole = Vec::with_capacity(self.bytes.len() + self.inserted);
+        let mut rest = self.bytes.as_slice();
+        let mut written = 0;
+        for Length { place, length } in self.lengths {
+            let (before, after) = rest.split_at(place - written);
+            whole.extend_from_slice(before);
+            encode_varint(length as u64, &mut whole);
+            rest = after;
+            written = place;
+        }
+        whole.extend_from_slice(rest);
+        whole.into()
+    }
 }
 
 /// Writes the entries of an object.
-struct Entries<'a>(&'a mut Vec<u8>);
+struct Entries<'a>(&'a mut Target);
 
 impl<'de> Visitor<'de> for Entries<'_> {
     type Value = ();
@@ -50,58 +135,59 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Entries(out) = self;
-        loop {
-            let before = out.len();
-            let entry = open(ENTRIES, out);
-            if map.next_key_seed(Key(out))?.is_none() {
-                out.truncate(before);
-                return Ok(());
-            }
-            let value = open(ENTRY_VALUE, out);
-            map.next_value_seed(AnyValue(out))?;
-            close(value, out);
-            close(entry, out);
+        let Entries(target) = self;
+        while let Some(entry) = map.next_key_seed(Key(target))? {
+            map.next_value_seed(AnyValue(ENTRY_VALUE, target))?;
+            target.close(entry);
         }
+        Ok(())
     }
 }
 
-/// Writes the key of an entry.
-struct Key<'a>(&'a mut Vec<u8>);
+/// Begins an entry, and writes its key.
+struct Key<'a>(&'a mut Target);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = ();
+    type Value = Field;
 
-    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Field, D::Error> {
         source.deserialize_str(self)
     }
 }
 
 impl Visitor<'_> for Key<'_> {
-    type Value = ();
+    type Value = Field;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<(), E> {
-        text(ENTRY_KEY, key, self.0);
-        Ok(())
+    fn visit_str<E>(self, key: &str) -> Result<Field, E> {
+        let entry = self.0.open(ENTRIES);
+        self.0.text(ENTRY_KEY, key);
+        Ok(entry)
     }
 }
 
-/// Writes a `Value`.
-struct AnyValue<'a>(&'a mut Vec<u8>);
+/// Writes a field with this number, whose content is a `Value`.
+struct AnyValue<'a>(u32, &'a mut Target);
 
 impl<'de> DeserializeSeed<'de> for AnyValue<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
-        source.deserialize_any(self)
+        let AnyValue(tag, target) = self;
+        let value = target.open(tag);
+        source.deserialize_any(Kind(target))?;
+        target.close(value);
+        Ok(())
     }
 }
 
-impl<'de> Visitor<'de> for AnyValue<'_> {
+/// Writes what a `Value` is.
+struct Kind<'a>(&'a mut Target);
+
+impl<'de> Visitor<'de> for Kind<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,95 +195,48 @@ impl<'de> Visitor<'de> for AnyValue<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        varint(NULL_VALUE, 0, self.0);
+        self.0.varint(NULL_VALUE, 0);
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        varint(BOOL_VALUE, u64::from(value), self.0);
+        self.0.varint(BOOL_VALUE, value.into());
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "protobuf has doubles only")]
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        number(value as f64, self.0);
+        self.0.number(value as f64);
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "protobuf has doubles only")]
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        number(value as f64, self.0);
+        self.0.number(value as f64);
         Ok(())
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        number(value, self.0);
+        self.0.number(value);
         Ok(())
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        text(STRING_VALUE, value, self.0);
+        self.0.text(STRING_VALUE, value);
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        let fields = open(STRUCT_VALUE, self.0);
+        let fields = self.0.open(STRUCT_VALUE);
         Entries(self.0).visit_map(map)?;
-        close(fields, self.0);
+        self.0.close(fields);
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let AnyValue(out) = self;
-        let values = open(LIST_VALUE, out);
-        loop {
-            let before = out.len();
-            let value = open(ENTRIES, out);
-            if list.next_element_seed(AnyValue(out))?.is_none() {
-                out.truncate(before);
-                break;
-            }
-            close(value, out);
-        }
-        close(values, out);
+        let values = self.0.open(LIST_VALUE);
+        while list.next_element_seed(AnyValue(ENTRIES, self.0))?.is_some() {}
+        self.0.close(values);
         Ok(())
     }
-}
-
-fn varint(tag: u32, value: u64, out: &mut Vec<u8>) {
-    encode_key(tag, WireType::Varint, out);
-    encode_varint(value, out);
-}
-
-fn number(number: f64, out: &mut Vec<u8>) {
-    encode_key(NUMBER_VALUE, WireType::SixtyFourBit, out);
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn text(tag: u32, text: &str, out: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Begins a field whose length is not known yet; answers where its content begins.
-fn open(tag: u32, out: &mut Vec<u8>) -> usize {
-    encode_key(tag, WireType::LengthDelimited, out);
-    out.push(0);
-    out.len()
-}
-
-/// Ends a field. Most are short enough for the one byte that was left for the
-/// length; the content of the others moves.
-fn close(start: usize, out: &mut Vec<u8>) {
-    let mut length = Vec::new();
-    let content = out.len() - start;
-    if content < 0x80 {
-        if let (Some(byte), Ok(content)) = (out.get_mut(start - 1), u8::try_from(content)) {
-            *byte = content;
-        }
-        return;
-    }
-    encode_varint(content as u64, &mut length);
-    out.splice(start - 1..start, length);
 }

@@ -46,10 +46,16 @@ const QUERIES_SHARE: u32 = 4;
 const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-/// Nobody waits for a query for longer than this, so PostgreSQL need not go on with
-/// it either: it looks every so often whether we are still there.
-const QUERY_LIMITS: &str =
-    "SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+/// What holds for queries of a single caller.
+///
+/// They are planned anew every time: which index is best depends on what is asked
+/// for. A plan for anything would read all moves of an entity for each page, because
+/// most entities have few.
+///
+/// Nobody waits for a query for longer than the limit, so PostgreSQL need not go on
+/// with it either: it looks every so often whether we are still there.
+const QUERY_PLANS_AND_LIMITS: &str = "SET plan_cache_mode = force_custom_plan;
+     SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
 
 /// For how long plans of batches are kept; planning all of them takes milliseconds.
 const PLANS_LAST: Duration = Duration::from_secs(10);
@@ -93,7 +99,7 @@ impl Database {
         let batches = max_connections.saturating_sub(queries).max(1);
         Database {
             batches: pool(url, batches, BATCH_PLANS),
-            queries: pool(url, queries, QUERY_LIMITS),
+            queries: pool(url, queries, QUERY_PLANS_AND_LIMITS),
             is_open: Arc::new(AtomicBool::new(false)),
         }
     }

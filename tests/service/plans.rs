@@ -1,6 +1,6 @@
-//! How PostgreSQL gets at the rows of batches.
+//! How PostgreSQL gets at the rows: by which index, and how many it reads for them.
 
-use bridgebook::proto::v1::{StartWorkflowRequest, WorkflowState};
+use bridgebook::proto::v1::{ListTransitionsRequest, StartWorkflowRequest, WorkflowState};
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
@@ -85,4 +85,47 @@ async fn batches_look_rows_up_by_their_keys_in_tables_of_which_postgresql_knows_
         let by_namespace = scans("%namespace%");
         assert_eq!(app.schema.count(&by_namespace).await, 0, "{table}");
     }
+}
+
+/// Most entities have few moves, so a plan for any of them would read them all.
+#[tokio::test]
+async fn a_page_of_an_entity_with_many_moves_does_not_read_the_others() {
+    let (app, tenant) = App::with_tenant().await;
+    let entity_id = new_id();
+    let namespace = &tenant.namespace;
+    let mut admin = app.schema.connect().await;
+    let moves = format!(
+        "INSERT INTO fsm_transitions (id, entity_id, entity_type, to_state, transition_event, namespace)
+         SELECT gen_random_uuid(), CASE WHEN number % 5 = 0 THEN '{entity_id}' ELSE gen_random_uuid() END,
+                'valve', 'OPEN', 'turn', '{namespace}'
+           FROM generate_series(1, 50000) AS number;
+         ANALYZE fsm_transitions"
+    );
+    admin.batch_execute(&moves).await.unwrap();
+    let mut page_token = String::new();
+    for _ in 0..12 {
+        let request = ListTransitionsRequest {
+            namespace: namespace.clone(),
+            entity_type: "valve".into(),
+            entity_id: entity_id.clone(),
+            page_size: 10,
+            page_token,
+            ..ListTransitionsRequest::default()
+        };
+        let answer = fsm::client(&tenant).list_transitions(request).await;
+        let answer = answer.unwrap().into_inner();
+        assert_eq!(answer.transitions.len(), 10);
+        page_token = answer.next_page_token;
+    }
+    let read = "SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes
+        WHERE schemaname = current_schema() AND relname = 'fsm_transitions'";
+    eventually("what was read is counted", || async {
+        (app.schema.count(read).await > 100).then_some(())
+    })
+    .await;
+    let read = app.schema.count(read).await;
+    assert!(
+        read < 1000,
+        "{read} entries of indexes were read for 120 rows"
+    );
 }

@@ -3,11 +3,15 @@
 //! A check answers the good value, or notes what is wrong and answers a
 //! placeholder; [`Checker::finish`] lets nothing out if anything was noted.
 
+mod violation;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use prost_types::{Duration, Timestamp};
 use uuid::Uuid;
+
+pub use violation::{Violation, Violations};
 
 use crate::{
     json::{JsonObject, Struct},
@@ -38,40 +42,6 @@ pub const MAX_ROWS: i32 = 1000;
 /// faults costs no more than one with twenty. Error details travel in a header,
 /// and clients take 8 KiB of headers.
 const MAX_VIOLATIONS: usize = 20;
-
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The path of the field: `steps[3].step_order`.
-    pub field: String,
-    /// What it must be.
-    pub description: String,
-}
-
-/// Everything that is wrong with a request; at least one thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violations(pub Vec<Violation>);
-
-impl Violations {
-    /// One violation.
-    #[must_use]
-    pub fn one(field: &str, description: impl fmt::Display) -> Self {
-        Violations(vec![Violation {
-            field: field.to_owned(),
-            description: description.to_string(),
-        }])
-    }
-}
-
-impl fmt::Display for Violations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Violation { field, description }) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}{field} {description}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Collects violations.
 #[derive(Debug, Default)]

@@ -57,6 +57,11 @@ macro_rules! batch_statement {
 
 pub(crate) use batch_statement;
 
+/// The place of the item that a row belongs to, whose `ordinality` it has.
+pub fn place(ordinality: i64) -> usize {
+    usize::try_from(ordinality - 1).unwrap_or(usize::MAX)
+}
+
 /// One column of a statement's items.
 pub fn column<'a, T, V>(items: &[Placed<'a, T>], value: impl Fn(&'a T) -> V) -> Vec<V> {
     items.iter().map(|(_, item)| value(item)).collect()

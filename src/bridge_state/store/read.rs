@@ -12,7 +12,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::{BridgeSql, bridge_columns, no_bridge};
 use crate::{
     bridge_state::model::{Bridge, BridgeFilter, BridgeQuery, BridgeStats, StatsQuery},
-    db::{DbError, Query, batch::Operation, schema::bridge_states, statement::batch_statement},
+    db::{
+        DbError, Query,
+        batch::Operation,
+        schema::bridge_states,
+        statement::{batch_statement, place},
+    },
     error::Result,
     id::BridgeId,
     namespace::Scoped,
@@ -61,8 +66,7 @@ impl Operation for GetBridges {
             let missing = items.iter().map(|item| Err(no_bridge(item.bridge_id)));
             let mut answers: Vec<Result<Bridge>> = missing.collect();
             for (ordinality, bridge) in rows {
-                let place = usize::try_from(ordinality - 1).ok();
-                if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+                if let Some(answer) = answers.get_mut(place(ordinality)) {
                     *answer = Ok(bridge);
                 }
             }

@@ -9,7 +9,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns};
 use crate::{
-    db::{DbError, Query, batch::Operation, schema::fsm_entities, statement::batch_statement},
+    db::{
+        DbError, Query,
+        batch::Operation,
+        schema::fsm_entities,
+        statement::{batch_statement, place},
+    },
     error::{Error, Resource, Result},
     fsm::model::{Entity, EntityDetails, EntityFilter, EntityKey, Machine},
     id::EntityId,
@@ -65,8 +70,7 @@ impl Operation for GetEntities {
             let mut machines = Machines::default();
             let mut entities: Vec<Option<Entity>> = items.iter().map(|_| None).collect();
             for (ordinality, entity, machine) in rows {
-                let place = usize::try_from(ordinality - 1).ok();
-                if let Some(slot) = place.and_then(|place| entities.get_mut(place)) {
+                if let Some(slot) = entities.get_mut(place(ordinality)) {
                     *slot = entity;
                 }
                 machine

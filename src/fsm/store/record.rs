@@ -16,7 +16,7 @@ use crate::{
         DbError,
         batch::Operation,
         decide::{Plan, until_decided},
-        statement::batch_statement,
+        statement::{batch_statement, place},
     },
     digest::RequestDigest,
     error::{Error, Resource, Result},
@@ -222,8 +222,7 @@ impl<'a> Plan<'a> for Moves<'a> {
             machine
                 .into_iter()
                 .for_each(|machine| plan.machines.add(machine));
-            let item = usize::try_from(ordinality - 1).ok();
-            if let (Some(item), Some(entity)) = (item.and_then(|place| items.get(place)), entity) {
+            if let (Some(item), Some(entity)) = (items.get(place(ordinality)), entity) {
                 let revision = entity.revision;
                 plan.entities.insert(key(item), (entity, revision));
             }
@@ -266,8 +265,7 @@ impl<'a> Plan<'a> for Moves<'a> {
         let written: Vec<i64> = statement.load(connection).await?;
         let mut overtaken: HashSet<Key<'a>> = keys.iter().copied().collect();
         for ordinality in written {
-            let place = usize::try_from(ordinality - 1).ok();
-            if let Some(key) = place.and_then(|place| keys.get(place)) {
+            if let Some(key) = keys.get(place(ordinality)) {
                 overtaken.remove(key);
             }
         }

@@ -12,7 +12,11 @@ use futures_util::{TryStreamExt, future::BoxFuture};
 
 use super::{NodeSql, node_columns};
 use crate::{
-    db::{DbError, batch::Operation, statement::batch_statement},
+    db::{
+        DbError,
+        batch::Operation,
+        statement::{batch_statement, place},
+    },
     error::Result,
     namespace::Scoped,
     page::{Listed, MAX_BYTES},
@@ -129,8 +133,7 @@ async fn find(
     let rows = statement.load_stream::<(i64, Node)>(connection).await?;
     let found = wanted.iter().map(|item| Found::new(item)).collect();
     rows.try_fold(found, async |mut found: Vec<Found>, (ordinality, node)| {
-        let place = usize::try_from(ordinality - 1).ok();
-        if let Some(found) = place.and_then(|place| found.get_mut(place)) {
+        if let Some(found) = found.get_mut(place(ordinality)) {
             found.push(node);
         }
         Ok(found)

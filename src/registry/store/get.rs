@@ -6,7 +6,11 @@ use futures_util::future::BoxFuture;
 
 use super::{NodeSql, no_node, node_columns};
 use crate::{
-    db::{DbError, batch::Operation, statement::batch_statement},
+    db::{
+        DbError,
+        batch::Operation,
+        statement::{batch_statement, place},
+    },
     error::Result,
     namespace::Scoped,
     registry::model::{Node, NodeQuery},
@@ -50,8 +54,7 @@ impl Operation for GetNodes {
             let answers = items.iter().map(|item| Err(no_node(&item.node_id)));
             let mut answers: Vec<_> = answers.collect();
             for (ordinality, node) in rows {
-                let place = usize::try_from(ordinality - 1).ok();
-                if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+                if let Some(answer) = answers.get_mut(place(ordinality)) {
                     *answer = Ok(node);
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
         batch::Operation,
         decide::{Attempted, until_done},
         rounds::Placed,
-        statement::{batch_statement, column},
+        statement::{batch_statement, column, place},
     },
     error::Result,
     id::TransitionId,
@@ -157,9 +157,8 @@ async fn attempt(
     let missing = items.iter().map(|item| Some(Err(no_node(item.node_id))));
     let mut answers: Attempted<Pulse> = missing.collect();
     let mut set = |batch: &[Placed<_>], ordinality: i64, answer| {
-        let place = usize::try_from(ordinality - 1).ok();
-        let place = place.and_then(|place| batch.get(place));
-        if let Some(slot) = place.and_then(|(place, _)| answers.get_mut(*place)) {
+        let placed = batch.get(place(ordinality));
+        if let Some(slot) = placed.and_then(|(place, _)| answers.get_mut(*place)) {
             *slot = answer;
         }
     };

@@ -1,8 +1,9 @@
 //! The command line.
 
 mod fsm;
+mod token;
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +35,8 @@ enum Command {
         #[command(flatten)]
         database: DatabaseSettings,
     },
+    /// Look after the tokens with which nodes may call, straight on the database.
+    Token(token::TokenCommand),
     /// Look at the state machines of a running service.
     #[command(subcommand)]
     Fsm(fsm::Fsm),
@@ -75,6 +78,15 @@ pub enum CliError {
     /// A migration failed.
     #[error("the migration failed")]
     Migrate(#[from] migrations::MigrationError),
+    /// The database can't be reached.
+    #[error("cannot connect to the database")]
+    ConnectDatabase(#[from] diesel::ConnectionError),
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[source] crate::db::DbError),
+    /// What was asked for can't be done.
+    #[error("refused")]
+    Refused(#[source] Box<crate::error::Error>),
     /// The service is not healthy.
     #[error("not healthy")]
     Health(#[from] health::ProbeError),
@@ -104,6 +116,7 @@ impl Cli {
         match self.command {
             Command::Serve(settings) => Ok(server::serve(settings.check()?).await?),
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
+            Command::Token(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
             Command::Health { address } => {
                 health::probe(&address).await?;
@@ -114,15 +127,32 @@ impl Cli {
 }
 
 async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
+    if let (DatabaseSource::Embedded(data_dir), Migrate::Down | Migrate::Status | Migrate::Redo) =
+        (&database, action)
+    {
+        require_cluster(data_dir)?;
+    }
+    on_database(database, async |url| run_migrate(action, url).await).await
+}
+
+fn require_cluster(data_dir: &Path) -> Result<(), CliError> {
+    match embedded::exists(data_dir) {
+        true => Ok(()),
+        // It would be made, and be empty: who only looks has the wrong directory.
+        false => Err(CliError::NoDatabase(data_dir.to_owned())),
+    }
+}
+
+/// Does something on a database, and runs the private one meanwhile.
+async fn on_database(
+    database: DatabaseSource,
+    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     match database {
-        DatabaseSource::Url(url) => run_migrate(action, &url).await,
+        DatabaseSource::Url(url) => work(&url).await,
         DatabaseSource::Embedded(data_dir) => {
-            // Only `up` makes one: who only looks has the wrong directory.
-            if !matches!(action, Migrate::Up) && !embedded::exists(&data_dir) {
-                return Err(CliError::NoDatabase(data_dir));
-            }
             let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
-            let result = run_migrate(action, &embedded.database_url()).await;
+            let result = work(&embedded.database_url()).await;
             embedded.stop().await?;
             result
         }

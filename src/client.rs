@@ -1,12 +1,18 @@
 //! The client side: what a node written in Rust needs beside the generated
 //! clients. examples/rust/registry_node.rs is written with it.
 
+pub mod bearer;
 pub mod retry;
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint, Error};
+use tonic::{
+    metadata::errors::InvalidMetadataValue,
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint, Error},
+};
 
+use self::bearer::Bearer;
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient,
     bridge_state_service_client::BridgeStateServiceClient, fsm_service_client::FsmServiceClient,
@@ -55,46 +61,61 @@ pub fn connect_lazily(address: &str) -> Result<Client, Error> {
     Ok(Client::new(endpoint(address)?.connect_lazy()))
 }
 
+/// A channel on which every call shows a token, if there is one.
+pub type Authorized = InterceptedService<Channel, Bearer>;
+
 /// A connection to bridgebook. A clone shares it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: Channel,
+    channel: Authorized,
 }
 
 impl Client {
     /// A client on a channel that is there already.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
-        Client { channel }
+        Client {
+            channel: InterceptedService::new(channel, Bearer::default()),
+        }
+    }
+
+    /// A client whose calls show a credential, `bb_<id>_<secret>`.
+    ///
+    /// # Errors
+    /// If it has characters that no header may have.
+    pub fn with_token(channel: Channel, credential: &str) -> Result<Self, InvalidMetadataValue> {
+        Ok(Client {
+            channel: InterceptedService::new(channel, Bearer::new(credential)?),
+        })
     }
 
     /// Workflows, their steps and stamps.
     #[must_use]
-    pub fn workflows(&self) -> WorkflowServiceClient<Channel> {
+    pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.channel.clone())
     }
 
     /// State machines, entities and the journal.
     #[must_use]
-    pub fn fsm(&self) -> FsmServiceClient<Channel> {
+    pub fn fsm(&self) -> FsmServiceClient<Authorized> {
         FsmServiceClient::new(self.channel.clone())
     }
 
     /// What reducers have aggregated.
     #[must_use]
-    pub fn bridges(&self) -> BridgeStateServiceClient<Channel> {
+    pub fn bridges(&self) -> BridgeStateServiceClient<Authorized> {
         BridgeStateServiceClient::new(self.channel.clone())
     }
 
     /// The nodes.
     #[must_use]
-    pub fn registry(&self) -> RegistryServiceClient<Channel> {
+    pub fn registry(&self) -> RegistryServiceClient<Authorized> {
         RegistryServiceClient::new(self.channel.clone())
     }
 
     /// The whole, for its operator.
     #[must_use]
-    pub fn admin(&self) -> AdminServiceClient<Channel> {
+    pub fn admin(&self) -> AdminServiceClient<Authorized> {
         AdminServiceClient::new(self.channel.clone())
     }
 }

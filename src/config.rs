@@ -8,8 +8,8 @@ use clap::{Args, builder::BoolishValueParser};
 /// them can be said at once.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Where to listen for gRPC. There is no authentication yet: whoever can
-    /// connect can read and write everything.
+    /// Where to listen for gRPC. Elsewhere than on the loopback interface it takes
+    /// tokens and TLS, or --insecure.
     #[arg(
         long,
         env = "BRIDGEBOOK_LISTEN",
@@ -17,6 +17,24 @@ pub struct Settings {
         default_value = "127.0.0.1:50051"
     )]
     listen: String,
+
+    /// What callers have to show. Default: tokens, or nothing as long as only this
+    /// machine can connect.
+    #[arg(long, env = "BRIDGEBOOK_AUTH", value_name = "HOW")]
+    auth: Option<Auth>,
+
+    /// Listen elsewhere than on the loopback interface without tokens, without TLS,
+    /// or without both: whoever can connect, or listen on the way, can read and write
+    /// what callers can.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_INSECURE",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false"
+    )]
+    insecure: bool,
 
     #[command(flatten)]
     database: DatabaseSettings,
@@ -99,6 +117,15 @@ pub struct DatabaseSettings {
     data_dir: Option<PathBuf>,
 }
 
+/// What callers have to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// A token, or a certificate that stands for one.
+    Tokens,
+    /// Nothing.
+    None,
+}
+
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseSource {
@@ -113,6 +140,10 @@ pub enum DatabaseSource {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What callers have to show.
+    pub auth: Auth,
+    /// Whether it is known, and wanted, that others may listen in or call.
+    pub insecure: bool,
     /// Where the database is.
     pub database: DatabaseSource,
     /// Whether to bring the schema up to date.
@@ -144,19 +175,23 @@ impl Settings {
     pub fn check(self) -> Result<Config, Vec<String>> {
         let mut faults = Vec::new();
         let connections = MIN_CONNECTIONS.into()..=MAX_CONNECTIONS.into();
+        let listen = listen_address(&mut faults, &self.listen);
+        let auth = self
+            .auth
+            .unwrap_or(match is_local(listen) || self.insecure {
+                true => Auth::None,
+                false => Auth::Tokens,
+            });
+        if !is_local(listen) && !self.insecure {
+            faults.push(format!(
+                "--listen: {listen} can be reached from other machines; that takes tokens and TLS, \
+                 or --insecure"
+            ));
+        }
         let config = Config {
-            // The README says localhost too.
-            listen: self
-                .listen
-                .replace("localhost:", "127.0.0.1:")
-                .parse()
-                .unwrap_or_else(|_| {
-                    faults.push(format!(
-                        "--listen: {:?} is no address with a port, like 127.0.0.1:50051",
-                        self.listen
-                    ));
-                    SocketAddr::from(([127, 0, 0, 1], 0))
-                }),
+            listen,
+            auth,
+            insecure: self.insecure,
             migrate: self.migrate,
             database_connections: number(
                 &mut faults,
@@ -208,6 +243,23 @@ impl DatabaseSettings {
                 .map_err(|error| vec![format!("--data-dir: {error}")]),
         }
     }
+}
+
+fn listen_address(faults: &mut Vec<String>, text: &str) -> SocketAddr {
+    // The README says localhost too.
+    let address = text.replace("localhost:", "127.0.0.1:").parse();
+    address.unwrap_or_else(|_| {
+        faults.push(format!(
+            "--listen: {text:?} is no address with a port, like 127.0.0.1:50051"
+        ));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+/// Whether only this machine can connect to an address.
+#[must_use]
+pub fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn is_database_url(url: &str) -> bool {

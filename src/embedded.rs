@@ -92,6 +92,21 @@ pub fn exists(data_dir: &Path) -> bool {
     cluster::path(data_dir).exists()
 }
 
+/// Whether a service, or a command, has a data directory in use.
+#[must_use]
+pub fn is_running(data_dir: &Path) -> bool {
+    let lock = File::open(data_dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The URL of the database in a data directory, while it runs.
+pub fn database_url(data_dir: &Path) -> Result<String, EmbeddedError> {
+    let data_dir = data_dir
+        .canonicalize()
+        .map_err(EmbeddedError::io("find", data_dir))?;
+    Ok(socket::url(&socket::choose(&data_dir)))
+}
+
 impl Embedded {
     /// Starts PostgreSQL on the data directory, creating the cluster and the database the first
     /// time; it accepts connections when this returns.

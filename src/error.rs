@@ -39,6 +39,8 @@ pub enum Resource {
     Batch,
     /// A row of node_registrations.
     Node,
+    /// A row of api_tokens.
+    Token,
 }
 
 impl fmt::Display for Resource {
@@ -53,6 +55,7 @@ impl fmt::Display for Resource {
             Resource::Bridge => "bridge",
             Resource::Batch => "batch",
             Resource::Node => "node",
+            Resource::Token => "token",
         })
     }
 }
@@ -155,8 +158,26 @@ pub enum Error {
     /// Others changed the row again and again while this call was being decided.
     #[error("others keep changing it; nothing was done, send it again")]
     Overtaken,
+    /// The caller does not show a credential that is good.
+    #[error("{0}")]
+    Unauthenticated(CredentialFault),
+    /// The caller's role may not do this.
+    #[error("the token's role {role} is not enough, this needs {needed}")]
+    RoleTooLow {
+        /// The role that the token has.
+        role: &'static str,
+        /// The role that it would take.
+        needed: &'static str,
+        /// The namespace that the call names, if it names one.
+        namespace: Option<String>,
+    },
+    /// The caller's token does not hold for the namespace.
+    #[error("the token does not hold for the namespace {0}")]
+    NamespaceDenied(String),
     /// The caller does not come over loopback, or through a proxy.
-    #[error("AdminService answers only callers over the loopback interface, without a proxy")]
+    #[error(
+        "without tokens, AdminService answers only callers over the loopback interface, without a proxy"
+    )]
     LoopbackOnly,
     /// More calls are waiting than the server will hold.
     #[error("too many calls are waiting; nothing was done")]
@@ -170,6 +191,46 @@ pub enum Error {
     /// Our own fault.
     #[error("internal error")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// What is wrong with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// There is none.
+    #[error(
+        "a credential is missing; send it as the header authorization: Bearer bb_<id>_<secret>"
+    )]
+    Missing,
+    /// It is not written as credentials are.
+    #[error("the header authorization must be Bearer bb_<id>_<secret>")]
+    Malformed,
+    /// It is nobody's: there is no such token, or the secret is another.
+    #[error("the credential is not known")]
+    Unknown,
+    /// The token has expired.
+    #[error("the token has expired")]
+    Expired,
+    /// The token was revoked.
+    #[error("the token was revoked")]
+    Revoked,
+    /// The certificate is good, but stands for no token.
+    #[error(
+        "the subject of the client certificate stands for no token; send a credential, or have it mapped"
+    )]
+    CertificateUnknown,
+}
+
+impl CredentialFault {
+    fn reason(self) -> &'static str {
+        match self {
+            CredentialFault::Missing => "CREDENTIAL_MISSING",
+            CredentialFault::Malformed => "CREDENTIAL_MALFORMED",
+            CredentialFault::Unknown => "CREDENTIAL_UNKNOWN",
+            CredentialFault::Expired => "CREDENTIAL_EXPIRED",
+            CredentialFault::Revoked => "CREDENTIAL_REVOKED",
+            CredentialFault::CertificateUnknown => "CERTIFICATE_UNKNOWN",
+        }
+    }
 }
 
 /// A move that a machine does not have.
@@ -295,6 +356,9 @@ impl Error {
             Error::EntitiesStranded { .. } => (Code::FailedPrecondition, "ENTITIES_STRANDED"),
             Error::NodeOwned(_) => (Code::AlreadyExists, "NODE_OWNED"),
             Error::Overtaken => (Code::Aborted, "CONTENDED"),
+            Error::Unauthenticated(fault) => (Code::Unauthenticated, fault.reason()),
+            Error::RoleTooLow { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
+            Error::NamespaceDenied(_) => (Code::PermissionDenied, "NAMESPACE_DENIED"),
             Error::LoopbackOnly => (Code::PermissionDenied, "LOOPBACK_ONLY"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -321,6 +385,9 @@ impl Error {
             | Error::EntitiesStranded { .. }
             | Error::NodeOwned(_)
             | Error::Overtaken
+            | Error::Unauthenticated(_)
+            | Error::RoleTooLow { .. }
+            | Error::NamespaceDenied(_)
             | Error::LoopbackOnly
             | Error::DeadlineExceeded
             | Error::Internal(_) => None,
@@ -348,6 +415,9 @@ impl Error {
             | Error::EntitiesStranded { .. }
             | Error::NodeOwned(_)
             | Error::Overtaken
+            | Error::Unauthenticated(_)
+            | Error::RoleTooLow { .. }
+            | Error::NamespaceDenied(_)
             | Error::LoopbackOnly
             | Error::QueueFull
             | Error::DeadlineExceeded => {}
@@ -366,7 +436,13 @@ fn not_found(resource: Resource) -> &'static str {
         Resource::Bridge => "BRIDGE_NOT_FOUND",
         Resource::Batch => "BATCH_NOT_FOUND",
         Resource::Node => "NODE_NOT_FOUND",
+        Resource::Token => "TOKEN_NOT_FOUND",
     }
+}
+
+/// Something is not as it must be within the service.
+pub(crate) fn internal(what: &'static str) -> Error {
+    Error::Internal(Arc::new(std::io::Error::other(what)))
 }
 
 /// An error and all its sources.

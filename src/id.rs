@@ -74,4 +74,6 @@ id_type! {
     BridgeId;
     /// Names a batch of a bridge (`bridge_batches.batch_id`).
     BatchId;
+    /// Names a token (`api_tokens.id`).
+    TokenId;
 }

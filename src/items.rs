@@ -65,12 +65,17 @@ pub async fn submit_good<T, O>(
 where
     O: Operation<Item = Scoped<T>>,
 {
-    let Scoped { namespace, content } = items;
+    let Scoped {
+        namespace,
+        token_id,
+        content,
+    } = items;
     let mut good = Vec::with_capacity(content.len());
     let places = content.into_iter().map(|item| {
         let namespace = namespace.clone();
         good.push(Scoped {
             namespace,
+            token_id,
             content: item?,
         });
         Ok(())

@@ -5,8 +5,12 @@ use chrono::{DateTime, Utc};
 use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
 
 use crate::{
-    db::schema::fsm_transitions, digest::RequestDigest, id::TransitionId, json::JsonObject,
-    proto::v1, time,
+    db::schema::fsm_transitions,
+    digest::RequestDigest,
+    id::{TokenId, TransitionId},
+    json::JsonObject,
+    proto::v1,
+    time,
 };
 
 /// The event of an entity's first move, where nobody named another.
@@ -34,13 +38,14 @@ pub struct Transition {
     pub created_at: DateTime<Utc>,
     pub namespace: String,
     pub request_digest: Option<RequestDigest>,
+    pub token_id: Option<TokenId>,
 }
 
 /// The columns of [`Transition`], in its order, of the table alias `t`.
 macro_rules! transition_columns {
     () => {
         "t.id, t.entity_id, t.entity_type, t.from_state, t.to_state, t.transition_event, \
-         t.transition_data, t.created_at, t.namespace, t.request_digest"
+         t.transition_data, t.created_at, t.namespace, t.request_digest, t.token_id"
     };
 }
 
@@ -61,6 +66,7 @@ impl From<Transition> for v1::FsmTransition {
             transition_event: row.transition_event,
             transition_data: Some(row.transition_data.into()),
             created_at: Some(time::to_proto(row.created_at)),
+            token_id: row.token_id.map(|id| id.to_string()),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `model`, `convert`, `store`, `service`. docs/ARCHITECTURE.md follows one
 //! request through all of it.
 
+pub mod access;
 pub mod admin;
 pub mod bridge_state;
 pub mod cli;

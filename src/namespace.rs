@@ -10,7 +10,10 @@ use diesel::{
 };
 
 use crate::{
-    error::Error,
+    access::{Call, Caller},
+    config,
+    error::{Error, internal},
+    id::TokenId,
     validate::{Checker, Violations},
 };
 
@@ -29,6 +32,12 @@ impl Namespace {
     #[must_use]
     pub fn registry() -> Self {
         Namespace("bridgebook.registry".to_owned())
+    }
+
+    /// Any namespace, for tests of what does not ask who may use it.
+    #[cfg(test)]
+    pub(crate) fn for_test(namespace: &str) -> Self {
+        Namespace(namespace.to_owned())
     }
 
     /// The namespace as text.
@@ -77,6 +86,8 @@ macro_rules! tenant_requests {
 pub struct Scoped<T> {
     /// For whom.
     pub namespace: Namespace,
+    /// With which token, which the journal keeps; none if nobody was asked for one.
+    pub token_id: Option<TokenId>,
     /// What.
     pub content: T,
 }
@@ -93,47 +104,69 @@ impl<T> std::ops::Deref for Scoped<T> {
 /// somebody else's.
 const FORWARDED: [&str; 5] = ["forwarded", "via", "x-envoy-", "x-forwarded-", "x-real-ip"];
 
-/// Lets a request of an operator in, who is of no tenant. Until there are
-/// credentials, whoever is on this machine is taken for one, and nobody else.
+/// Lets a request of an operator in, who is of no tenant. Where nobody is asked for
+/// a token, whoever is on this machine is taken for one, and nobody else.
 ///
 /// # Errors
-/// [`Error::LoopbackOnly`], and [`Error::InvalidRequest`] with everything that is
-/// wrong with it.
+/// [`Error::RoleTooLow`], [`Error::LoopbackOnly`], and [`Error::InvalidRequest`] with
+/// everything that is wrong with it.
 pub fn admit_operator<R, T>(request: tonic::Request<R>) -> Result<T, Error>
 where
     T: TryFrom<R, Error = Violations>,
 {
-    let is_local = |address: std::net::SocketAddr| address.ip().to_canonical().is_loopback();
-    let mut headers = request.metadata().as_ref().keys();
-    let is_forwarded = headers.any(|name| FORWARDED.iter().any(|it| name.as_str().starts_with(it)));
-    if is_forwarded || !request.remote_addr().is_some_and(is_local) {
+    let call = call_of(&request)?;
+    call.require_role(None)?;
+    if matches!(call.caller, Caller::Anyone) && !is_local(&request) {
         return Err(Error::LoopbackOnly);
     }
     Ok(T::try_from(request.into_inner())?)
 }
 
+/// Whether a call comes from this machine, as far as can be told.
+fn is_local<R>(request: &tonic::Request<R>) -> bool {
+    let mut headers = request.metadata().as_ref().keys();
+    let is_forwarded = headers.any(|name| FORWARDED.iter().any(|it| name.as_str().starts_with(it)));
+    !is_forwarded && request.remote_addr().is_some_and(config::is_local)
+}
+
+fn call_of<R>(request: &tonic::Request<R>) -> Result<Call, Error> {
+    let call = request.extensions().get::<Call>().cloned();
+    call.ok_or_else(|| internal("the request did not come through the access layer"))
+}
+
 /// Lets a request in: finds out for whom it is, and turns it into what it asks for.
 ///
 /// # Errors
-/// [`Error::InvalidRequest`] with everything that is wrong with it, the
-/// namespace included.
+/// [`Error::RoleTooLow`], [`Error::NamespaceDenied`], and [`Error::InvalidRequest`]
+/// with everything that is wrong with it, the namespace included.
 pub fn admit<R, T>(request: tonic::Request<R>) -> Result<Scoped<T>, Error>
 where
     R: TenantRequest,
     T: TryFrom<R, Error = Violations>,
 {
+    let call = call_of(&request)?;
     let request = request.into_inner();
     let mut check = Checker::default();
     let namespace = Namespace(check.namespace("namespace", request.namespace().to_owned()));
-    let may_read = R::READS_RESERVED && namespace == Namespace::registry();
-    if namespace.0.starts_with(RESERVED) && !may_read {
-        check.violation(
-            "namespace",
-            format!("must not begin with {RESERVED}, which is reserved"),
-        );
+    let named = check.is_content().then_some(&namespace);
+    call.require_role(named)?;
+    if namespace.0.starts_with(RESERVED) {
+        if !(R::READS_RESERVED && namespace == Namespace::registry()) {
+            check.violation(
+                "namespace",
+                format!("must not begin with {RESERVED}, which is reserved"),
+            );
+        }
+    } else if let Some(namespace) = named {
+        call.require_namespace(namespace)?;
     }
+    let token_id = call.caller.token_id();
     match T::try_from(request) {
-        Ok(content) => Ok(check.finish(Scoped { namespace, content })?),
+        Ok(content) => Ok(check.finish(Scoped {
+            namespace,
+            token_id,
+            content,
+        })?),
         Err(violations) => Err(check.also(violations).into()),
     }
 }
@@ -147,8 +180,18 @@ mod tests {
     use super::*;
     use crate::{admin::model::IndexQuery, proto::v1::GetIndexUsageRequest};
 
-    fn admitted(remote_addr: Option<&str>) -> Result<IndexQuery, Error> {
+    /// A call of anybody's.
+    fn request() -> Request<GetIndexUsageRequest> {
         let mut request = Request::new(GetIndexUsageRequest::default());
+        request.extensions_mut().insert(Call {
+            caller: Caller::Anyone,
+            rpc: None,
+        });
+        request
+    }
+
+    fn admitted(remote_addr: Option<&str>) -> Result<IndexQuery, Error> {
+        let mut request = request();
         if let Some(address) = remote_addr {
             let remote_addr: Option<SocketAddr> = address.parse().ok();
             assert!(remote_addr.is_some(), "{address}");
@@ -193,7 +236,7 @@ mod tests {
             ("x-envoy-expected-rq-timeout-ms", false),
             ("x-request-id", true),
         ] {
-            let mut request = Request::new(GetIndexUsageRequest::default());
+            let mut request = request();
             request.extensions_mut().insert(TcpConnectInfo {
                 local_addr: None,
                 remote_addr: Some(([127, 0, 0, 1], 7).into()),

@@ -12,9 +12,10 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    access::{layer::AccessLayer, verifier::Verifier},
     admin::service::Admin,
     bridge_state::service::BridgeStates,
-    config::{Config, DatabaseSource},
+    config::{Auth, Config, DatabaseSource, is_local},
     connection::Connection,
     db::{Database, migrations},
     embedded::{self, Embedded},
@@ -161,11 +162,12 @@ pub async fn run(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    announce(&listener);
+    announce(&listener, config);
     let database = Database::new(url, config.database_connections);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::set(&reporter, false).await;
 
+    let verifier = (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone()));
     let (begin_drain, drain) = oneshot::channel::<()>();
     let server = Server::builder()
         // Clients that are gone without a word are noticed, and so are we.
@@ -177,6 +179,10 @@ pub async fn run(
         // A request id and a deadline for every call.
         .layer(CallLayer {
             longest: config.call_timeout,
+        })
+        // Who calls.
+        .layer(AccessLayer {
+            verifier: verifier.clone(),
         })
         .add_service(health_service)
         .add_service(reflection()?.build_v1()?)
@@ -201,7 +207,12 @@ pub async fn run(
         database.open();
         let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
         let sweeper = sweeper::run(database, config.sweep_interval, config.sweep_grace);
-        tokio::join!(watch, sweeper);
+        let verifier = async {
+            if let Some(verifier) = verifier {
+                verifier.run().await;
+            }
+        };
+        tokio::join!(watch, sweeper, verifier);
         Ok(())
     };
     tokio::pin!(server);
@@ -214,15 +225,25 @@ pub async fn run(
 }
 
 /// Says where we listen, and what that means.
-fn announce(listener: &TcpListener) {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("listening on {address}");
-        if !address.ip().is_loopback() {
-            tracing::warn!(
-                "there is no authentication yet: whoever reaches {address} can read and write everything"
-            );
-        }
+fn announce(listener: &TcpListener, config: &Config) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    tracing::info!("listening on {address}");
+    if is_local(address) && config.auth == Auth::None {
+        tracing::info!("without tokens: whoever is on this machine can read and write everything");
     }
+    if is_local(address) {
+        return;
+    }
+    if config.auth == Auth::None {
+        tracing::warn!(
+            "--insecure: whoever reaches {address} can read and write everything, without a token"
+        );
+    }
+    tracing::warn!(
+        "--insecure: without TLS, whoever is on the way to {address} can read everything"
+    );
 }
 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {

@@ -71,6 +71,12 @@ impl Checker {
         });
     }
 
+    /// Whether nothing was noted so far.
+    #[must_use]
+    pub fn is_content(&self) -> bool {
+        self.violations.is_empty()
+    }
+
     /// Lets `value` out if nothing was noted.
     ///
     /// # Errors

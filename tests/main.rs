@@ -9,6 +9,7 @@
     reason = "a test that fails is a test that panics"
 )]
 
+mod access;
 mod admin;
 mod bridge_state;
 mod fsm;

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
 use crate::{
+    access::token::{NewToken, Revocation, TokenFilter},
     db::Database,
     namespace::admit_operator,
     proto::v1::{self, admin_service_server::AdminService},
@@ -67,5 +68,32 @@ impl AdminService for Admin {
         let query: MigrationsQuery = admit_operator(request)?;
         let migrations = self.database.read(&query).await?;
         Ok(Response::new(migrations.into()))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let wanted: NewToken = admit_operator(request)?;
+        let token = self.database.read(&wanted).await?;
+        Ok(Response::new((token, wanted.credential()).into()))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let filter: TokenFilter = admit_operator(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let revocation: Revocation = admit_operator(request)?;
+        let token = self.database.read(&revocation).await?;
+        Ok(Response::new(token.into()))
     }
 }

@@ -22,7 +22,7 @@ use futures_util::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Database, DbError, retry::Retries};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, internal};
 
 /// How many workers an operation has, each with a connection while it works.
 /// Two keep both sides busy, one waiting for a commit while the other collects;
@@ -156,7 +156,7 @@ impl<O: Operation> Batcher<O> {
 
 /// Why a worker gave no answer: it panicked, or the server is being torn down.
 pub(crate) fn gone() -> Error {
-    Error::Internal(Arc::new(std::io::Error::other("a batch worker is gone")))
+    internal("a batch worker is gone")
 }
 
 /// A worker: batch after batch until nobody can send any more.

@@ -15,6 +15,34 @@ pub mod sql_types {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// Who may call: a role and the namespaces that it holds for. Rows are never deleted, the journal names them.
+    api_tokens (id) {
+        /// Names the token; the first part of the credential.
+        id -> Uuid,
+        /// What people call it.
+        #[max_length = 100]
+        name -> Varchar,
+        /// READER, WRITER or ADMIN; each may do what those before it may.
+        #[max_length = 50]
+        role -> Varchar,
+        /// Namespaces, or beginnings of namespaces, which end in an asterisk.
+        namespaces -> Array<Nullable<Text>>,
+        /// SHA-256 of the secret; the secret itself is shown once and never kept.
+        secret_sha256 -> Bytea,
+        /// When it was created.
+        created_at -> Timestamptz,
+        /// From when on it is no longer good; NULL for never.
+        expires_at -> Nullable<Timestamptz>,
+        /// When it was last used, to about a minute; NULL if it never was.
+        last_used_at -> Nullable<Timestamptz>,
+        /// Since when it is revoked; NULL if it is not.
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// Which changes were applied: batches that were added, and totals that were set; gone with their bridge.
     bridge_batches (namespace, bridge_id, batch_id) {
         /// The tenant that the bridge belongs to.
@@ -149,6 +177,8 @@ diesel::table! {
         xid -> Xid8,
         /// Digest of the request that made the move; a retry has the same. NULL where the server made the move.
         request_digest -> Nullable<Bytea>,
+        /// The API token of the call that wrote the row (api_tokens.id); NULL if the service itself did, or asked nobody for a token.
+        token_id -> Nullable<Uuid>,
     }
 }
 
@@ -292,6 +322,7 @@ diesel::joinable!(metadata_stamps -> workflow_executions (workflow_id));
 diesel::joinable!(workflow_steps -> workflow_executions (workflow_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    api_tokens,
     bridge_batches,
     bridge_states,
     fsm_entities,

@@ -60,7 +60,8 @@ pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, Emb
     Ok(directory)
 }
 
-fn choose(data_dir: &Path) -> PathBuf {
+/// Where the socket of a data directory is, which goes by its one true name.
+pub(super) fn choose(data_dir: &Path) -> PathBuf {
     let directory = data_dir.join("socket");
     if socket(&directory).as_os_str().len() <= LONGEST_PATH {
         return directory;

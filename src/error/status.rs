@@ -113,10 +113,22 @@ impl Error {
                 ("stranded_states", counted(states)),
             ],
             Error::NodeOwned(node_id) => vec![("node_id", node_id.clone())],
+            Error::RoleTooLow {
+                role,
+                needed,
+                namespace,
+            } => {
+                let namespace = namespace.iter().map(|name| ("namespace", name.clone()));
+                let roles = [("role", *role), ("needed_role", *needed)];
+                let roles = roles.map(|(key, role)| (key, role.to_owned()));
+                roles.into_iter().chain(namespace).collect()
+            }
+            Error::NamespaceDenied(namespace) => vec![("namespace", namespace.clone())],
             Error::InvalidRequest(_)
             | Error::Malformed(_)
             | Error::MessageTooLarge
             | Error::Overtaken
+            | Error::Unauthenticated(_)
             | Error::LoopbackOnly
             | Error::QueueFull
             | Error::DatabaseUnavailable(_)
@@ -168,6 +180,9 @@ impl Error {
             | Error::StateChanged { .. }
             | Error::RevisionChanged { .. }
             | Error::Overtaken
+            | Error::Unauthenticated(_)
+            | Error::RoleTooLow { .. }
+            | Error::NamespaceDenied(_)
             | Error::LoopbackOnly
             | Error::DeadlineExceeded
             | Error::Internal(_) => {}
@@ -187,5 +202,6 @@ fn id_field(resource: Resource) -> &'static str {
         Resource::Bridge => "bridge_id",
         Resource::Batch => "batch_id",
         Resource::Node => "node_id",
+        Resource::Token => "id",
     }
 }

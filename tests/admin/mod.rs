@@ -1,11 +1,15 @@
-//! AdminService, a file per RPC.
+//! AdminService, a file per RPC. That callers from other machines are refused is
+//! tested beside `admit_operator`: tests stay on loopback.
 
 mod completeness;
+mod create_token;
 mod get_index_usage;
 mod get_system_health;
 mod get_table_scans;
 mod list_migrations;
 mod list_namespace_summaries;
+mod list_tokens;
+mod revoke_token;
 
 use bridgebook::proto::v1::admin_service_client::AdminServiceClient;
 use tonic::transport::Channel;

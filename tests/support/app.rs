@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
-    config::{Config, DatabaseSource},
+    config::{Auth, Config, DatabaseSource},
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
@@ -48,6 +48,8 @@ impl App {
         let url = schema.url();
         let mut config = Config {
             listen: address,
+            auth: Auth::None,
+            insecure: false,
             database: DatabaseSource::Url(url.clone()),
             migrate: true,
             database_connections: 8,

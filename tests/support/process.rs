@@ -12,13 +12,10 @@ use super::app::{connect, wait_until_serving};
 /// A command of the binary, without the settings of whoever runs the tests.
 pub fn bridgebook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
-    for name in [
-        "DATABASE_URL",
-        "BRIDGEBOOK_LISTEN",
-        "BRIDGEBOOK_DATA_DIR",
-        "BRIDGEBOOK_MIGRATE",
-    ] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"BRIDGEBOOK_") {
+            command.env_remove(name);
+        }
     }
     command
 }

@@ -1,9 +1,18 @@
 //! Requests. Every violation is collected.
 
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+
 use crate::{
+    access::{
+        credential::Secret,
+        token::{Coverage, NewToken, Revocation, Role, TokenFilter, WILDCARD},
+    },
     admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
-    page::DEFAULT_SIZE,
+    id::TokenId,
+    page::{DEFAULT_SIZE, PageRequest},
     proto::v1,
+    time,
     validate::{Checker, Violations},
 };
 
@@ -64,5 +73,116 @@ impl TryFrom<v1::ListMigrationsRequest> for MigrationsQuery {
 
     fn try_from(_: v1::ListMigrationsRequest) -> Result<Self, Violations> {
         Ok(MigrationsQuery)
+    }
+}
+
+/// How many patterns of namespaces a token has at most: enough for a team's, and
+/// quickly gone through at every call.
+const MAX_PATTERNS: usize = 100;
+
+impl TryFrom<v1::CreateTokenRequest> for NewToken {
+    type Error = Violations;
+
+    fn try_from(request: v1::CreateTokenRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let id = check.optional_id("id", &request.id);
+        let name = check.line("name", request.name);
+        let role = role(&mut check, request.role);
+        let namespaces = coverage(&mut check, role, request.namespaces);
+        let expires_at = request
+            .expires_at
+            .map(|end| check.noted("expires_at", future(&end)));
+        let secret = Secret::generate()
+            .map_err(|error| Violations::one("credential", format!("can't be made: {error}")))?;
+        check.finish(NewToken {
+            id: id.unwrap_or_else(TokenId::generate),
+            name,
+            role,
+            namespaces,
+            expires_at,
+            secret,
+        })
+    }
+}
+
+fn future(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
+    let time = time::from_proto(time)?;
+    let is_future = time > Utc::now();
+    is_future.then_some(time).ok_or("must be in the future")
+}
+
+fn role(check: &mut Checker, role: i32) -> Role {
+    match v1::Role::try_from(role) {
+        Ok(v1::Role::Reader) => Role::Reader,
+        Ok(v1::Role::Writer) => Role::Writer,
+        Ok(v1::Role::Admin) => Role::Admin,
+        Ok(v1::Role::Unspecified) => {
+            check.violation("role", "is required");
+            Role::Reader
+        }
+        Err(_) => {
+            check.violation("role", format!("must be a Role, not {role}"));
+            Role::Reader
+        }
+    }
+}
+
+fn coverage(check: &mut Checker, role: Role, patterns: Vec<String>) -> Coverage {
+    if role == Role::Admin {
+        if patterns.iter().any(|pattern| *pattern != "*") {
+            check.violation(
+                "namespaces",
+                "must be left out, or be \"*\", for the role ADMIN",
+            );
+        }
+        return Coverage::everything();
+    }
+    if patterns.is_empty() {
+        check.violation("namespaces", "is required");
+    } else if patterns.len() > MAX_PATTERNS {
+        let fault = format!("must not have more than {MAX_PATTERNS} items");
+        check.violation("namespaces", fault);
+        return Coverage::everything();
+    }
+    for (index, pattern) in patterns.iter().enumerate() {
+        let beginning = pattern.strip_suffix(WILDCARD);
+        if beginning != Some("") {
+            let name = beginning.unwrap_or(pattern).to_owned();
+            check.namespace(&format!("namespaces[{index}]"), name);
+        }
+    }
+    Coverage::of(patterns)
+}
+
+impl TryFrom<v1::ListTokensRequest> for TokenFilter {
+    type Error = Violations;
+
+    fn try_from(request: v1::ListTokensRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let filters = v1::ListTokensRequest {
+            good_only: request.good_only,
+            ..v1::ListTokensRequest::default()
+        };
+        let page = PageRequest::read(
+            &mut check,
+            request.page_size,
+            &request.page_token,
+            "ListTokens",
+            &filters,
+        );
+        check.finish(TokenFilter {
+            good_only: request.good_only,
+            page,
+        })
+    }
+}
+
+impl TryFrom<v1::RevokeTokenRequest> for Revocation {
+    type Error = Violations;
+
+    fn try_from(request: v1::RevokeTokenRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let id = check.id("id", &request.id);
+        check.finish(Revocation { id })
     }
 }

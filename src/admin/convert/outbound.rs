@@ -1,10 +1,12 @@
 //! Answers. Nothing here can fail.
 
 use crate::{
+    access::token::{Role, Token},
     admin::model::{
         FleetHealth, IndexUsage, NamespaceSummary, SystemHealth, TableScans, WorkflowHealth,
     },
     db::migrations,
+    page::Page,
     proto::v1,
     time,
 };
@@ -104,6 +106,58 @@ impl From<Vec<migrations::Status>> for v1::ListMigrationsResponse {
         });
         v1::ListMigrationsResponse {
             migrations: migrations.collect(),
+        }
+    }
+}
+
+impl From<Role> for v1::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Reader => v1::Role::Reader,
+            Role::Writer => v1::Role::Writer,
+            Role::Admin => v1::Role::Admin,
+        }
+    }
+}
+
+impl From<Token> for v1::ApiToken {
+    fn from(row: Token) -> Self {
+        v1::ApiToken {
+            id: row.id.to_string(),
+            name: row.name,
+            role: v1::Role::from(row.role).into(),
+            namespaces: row.namespaces.patterns().to_vec(),
+            created_at: Some(time::to_proto(row.created_at)),
+            expires_at: row.expires_at.map(time::to_proto),
+            last_used_at: row.last_used_at.map(time::to_proto),
+            revoked_at: row.revoked_at.map(time::to_proto),
+        }
+    }
+}
+
+/// A token and its credential.
+impl From<(Token, String)> for v1::CreateTokenResponse {
+    fn from((token, credential): (Token, String)) -> Self {
+        v1::CreateTokenResponse {
+            token: Some(token.into()),
+            credential,
+        }
+    }
+}
+
+impl From<Page<Token>> for v1::ListTokensResponse {
+    fn from(page: Page<Token>) -> Self {
+        v1::ListTokensResponse {
+            tokens: page.rows.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
+        }
+    }
+}
+
+impl From<Token> for v1::RevokeTokenResponse {
+    fn from(token: Token) -> Self {
+        v1::RevokeTokenResponse {
+            token: Some(token.into()),
         }
     }
 }

@@ -125,6 +125,8 @@ impl Bridge {
                 created_at: now,
                 namespace: namespace.to_string(),
                 request_digest: Some(change.request_digest),
+                // Whoever stores it knows.
+                token_id: None,
             }
         });
         let is_batch = matches!(change.totals, Totals::Batch { .. });

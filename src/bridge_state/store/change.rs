@@ -166,6 +166,10 @@ impl<'a> Changes<'a> {
         transition: Option<Transition>,
     ) -> Changed {
         let id = item.bridge_id;
+        let transition = transition.map(|transition| Transition {
+            token_id: item.token_id,
+            ..transition
+        });
         let version = self.bridges.get(&id).and_then(|(_, version)| *version);
         self.bridges.insert(id, (bridge.clone(), version));
         self.known.insert((id, batch_id(item)), item.request_digest);
@@ -248,6 +252,7 @@ impl<'a> WriteBridges<'a> {
         self.to_state.push(moved.map(|it| it.to_state.as_str()));
         self.transition_event
             .push(moved.map(|it| it.transition_event.as_str()));
+        self.token_id.push(item.token_id);
     }
 }
 

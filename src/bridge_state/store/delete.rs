@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashSet};
 
 use diesel::{
     prelude::*,
-    sql_types::{Text, Uuid},
+    sql_types::{Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use futures_util::{FutureExt, future::BoxFuture};
@@ -20,7 +20,7 @@ use crate::{
         statement::{batch_statement, column},
     },
     error::Result,
-    id::{BridgeId, TransitionId},
+    id::{BridgeId, TokenId, TransitionId},
     journal::{DELETE_EVENT, DELETED},
     namespace::Scoped,
 };
@@ -49,21 +49,23 @@ batch_statement! {
         entity_type: &'a str => Text,
         to_state: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
     ", deleted AS (
         DELETE FROM bridge_states b USING item
          WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
         RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
-                  item.entity_type, item.to_state, item.transition_event
+                  item.entity_type, item.to_state, item.transition_event, item.token_id
     ), forgotten AS (
         DELETE FROM bridge_batches b USING deleted
          WHERE b.namespace = deleted.namespace AND b.bridge_id = deleted.bridge_id
     )
     INSERT INTO fsm_transitions
-        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, created_at)
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, token_id,
+         created_at)
     SELECT transition_id, namespace, bridge_id, entity_type, current_fsm_state, to_state,
-           transition_event,
+           transition_event, token_id,
            -- Not before the move that it waited for.
            greatest(now(), updated_at)
       FROM deleted
@@ -120,6 +122,7 @@ async fn delete(
         entity_type: column(round, |_| ENTITY_TYPE),
         to_state: column(round, |_| DELETED),
         transition_event: column(round, |_| DELETE_EVENT),
+        token_id: column(round, |item| item.token_id),
         ..Delete::default()
     };
     let deleted: Vec<TransitionId> = statement.load(connection).await?;

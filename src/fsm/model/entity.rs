@@ -69,6 +69,8 @@ impl Entity {
             created_at: now,
             namespace: namespace.to_string(),
             request_digest: Some(wanted.request_digest),
+            // Whoever stores it knows.
+            token_id: None,
         };
         let entity = Entity {
             namespace: namespace.to_string(),

@@ -21,7 +21,7 @@ use crate::{
     digest::RequestDigest,
     error::{Error, Resource, Result},
     fsm::model::{Entity, EntityKey, Machine, Moved, NewTransition},
-    id::{EntityId, TransitionId},
+    id::{EntityId, TokenId, TransitionId},
     journal::{Transition, TransitionSql, transition_columns},
     json::JsonObject,
     namespace::{Namespace, Scoped},
@@ -78,6 +78,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         transition_data: &'a JsonObject => Jsonb,
         request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        token_id: Option<TokenId> => Nullable<Uuid>,
         moved_at: DateTime<Utc> => Timestamptz,
         is_last: bool => Bool,
         old_revision: i64 => BigInt,
@@ -114,9 +115,9 @@ batch_statement! {
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data, request_digest, created_at)
+             transition_data, request_digest, token_id, created_at)
         SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-               transition_data, request_digest, moved_at
+               transition_data, request_digest, token_id, moved_at
           FROM written
          ORDER BY ordinality DESC
     )
@@ -246,6 +247,10 @@ impl<'a> Plan<'a> for Moves<'a> {
             namespace,
             self.now,
         )?;
+        let transition = Transition {
+            token_id: item.token_id,
+            ..transition
+        };
         let revision = current.map_or(0, |(_, revision)| *revision);
         self.entities.insert(key(item), (entity.clone(), revision));
         self.known.insert(transition.id, transition.clone());
@@ -300,6 +305,7 @@ impl<'a> Moves<'a> {
             write.transition_event.push(&row.transition_event);
             write.transition_data.push(&row.transition_data);
             write.request_digest.push(row.request_digest);
+            write.token_id.push(row.token_id);
             write.moved_at.push(row.created_at);
             write.is_last.push(seen.insert(*key));
             write.old_revision.push(revision);

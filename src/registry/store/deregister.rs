@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use diesel::{
     prelude::*,
-    sql_types::{Text, Uuid},
+    sql_types::{Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
@@ -19,7 +19,7 @@ use crate::{
         statement::{batch_statement, column},
     },
     error::Result,
-    id::TransitionId,
+    id::{TokenId, TransitionId},
     namespace::{Namespace, Scoped},
     registry::model::{DEREGISTER_EVENT, DEREGISTERED, Deregistration, ENTITY_TYPE},
 };
@@ -35,11 +35,12 @@ batch_statement! {
         entity_type: &'a str => Text,
         to_state: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
     ", locked AS (
         SELECT n.node_id, n.health_status, n.updated_at, item.owner, item.transition_id, item.namespace,
-               item.entity_id, item.entity_type, item.to_state, item.transition_event
+               item.entity_id, item.entity_type, item.to_state, item.transition_event, item.token_id
           FROM item CROSS JOIN LATERAL (
                SELECT n.node_id, n.health_status, n.updated_at FROM node_registrations n
                 WHERE n.node_id = item.node_id AND n.owner = item.owner
@@ -50,9 +51,10 @@ batch_statement! {
     )
     INSERT INTO fsm_transitions
         (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-         transition_data, created_at)
+         transition_data, token_id, created_at)
     SELECT transition_id, namespace, entity_id, entity_type, health_status, to_state,
            transition_event, jsonb_build_object('node_id', node_id, 'owner', owner),
+           token_id,
            -- Not before the heartbeat that it waited for.
            greatest(now(), updated_at)
       FROM locked
@@ -106,6 +108,7 @@ async fn deregister(
         entity_type: column(round, |_| ENTITY_TYPE),
         to_state: column(round, |_| DEREGISTERED),
         transition_event: column(round, |_| DEREGISTER_EVENT),
+        token_id: column(round, |item| item.token_id),
         ..Deregister::default()
     };
     let deregistered: Vec<TransitionId> = statement.load(connection).await?;

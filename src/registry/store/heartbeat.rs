@@ -20,7 +20,7 @@ use crate::{
         statement::{batch_statement, column, place},
     },
     error::Result,
-    id::TransitionId,
+    id::{TokenId, TransitionId},
     json::JsonObject,
     namespace::{Namespace, Scoped},
     registry::model::{ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, NodeHealth, NodeId, Pulse},
@@ -40,6 +40,7 @@ batch_statement! {
         entity_id: uuid::Uuid => Uuid,
         entity_type: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns (BigInt, BigInt, Timestamptz, Text);
     ", touched AS (
@@ -55,13 +56,13 @@ batch_statement! {
            AND n.health_status = old.health_status
         RETURNING item.ordinality, n.node_id, n.owner, n.heartbeat_ttl_ms, n.last_heartbeat, n.health_status,
                   old.health_status AS from_state, item.transition_id, item.namespace,
-                  item.entity_id, item.entity_type, item.transition_event
+                  item.entity_id, item.entity_type, item.transition_event, item.token_id
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data)
+             transition_data, token_id)
         SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
-               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
+               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
           FROM touched WHERE health_status <> from_state
     )
     SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched"
@@ -117,6 +118,8 @@ struct Latest<'a> {
     owner: &'a Namespace,
     health_status: Option<NodeHealth>,
     metadata: Option<&'a JsonObject>,
+    /// That of whoever had the last word on the health.
+    token_id: Option<TokenId>,
 }
 
 /// The latest of each node, and for each item the place of its node's.
@@ -132,11 +135,15 @@ fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) 
                     owner: &item.namespace,
                     health_status: None,
                     metadata: None,
+                    token_id: item.token_id,
                 });
                 all.len() - 1
             });
         if let Some(latest) = all.get_mut(place) {
-            latest.health_status = item.health_status.or(latest.health_status);
+            if item.health_status.is_some() {
+                latest.health_status = item.health_status;
+                latest.token_id = item.token_id;
+            }
             latest.metadata = item.metadata.as_ref().or(latest.metadata);
         }
         place
@@ -195,6 +202,7 @@ async fn touch(
         entity_id: column(batch, |item| item.node_id.entity_id()),
         entity_type: column(batch, |_| ENTITY_TYPE),
         transition_event: column(batch, |_| HEARTBEAT_EVENT),
+        token_id: column(batch, |item| item.token_id),
         ..Touch::default()
     };
     let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;

@@ -19,7 +19,7 @@ use crate::{
         statement::batch_statement,
     },
     error::{Error, Result},
-    id::TransitionId,
+    id::{TokenId, TransitionId},
     json::JsonObject,
     namespace::{Namespace, Scoped},
     recorded::Recorded,
@@ -67,6 +67,7 @@ batch_statement! {
         entity_id: uuid::Uuid => Uuid,
         entity_type: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns NodeSql;
     concat!(
@@ -97,9 +98,9 @@ batch_statement! {
         ), journaled AS (
             INSERT INTO fsm_transitions
                 (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-                 transition_data)
+                 transition_data, token_id)
             SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
-                   transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
+                   transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
               FROM item
              WHERE from_state IS DISTINCT FROM health_status
                -- IS TRUE: looked up in a hash table, not joined.
@@ -235,6 +236,7 @@ async fn write(
         write.entity_id.push(item.node_id.entity_id());
         write.entity_type.push(ENTITY_TYPE);
         write.transition_event.push(REGISTER_EVENT);
+        write.token_id.push(item.token_id);
     }
     let written: Vec<Node> = write.load(connection).await?;
     let written = written.into_iter();
@@ -262,6 +264,7 @@ mod tests {
         };
         Scoped {
             namespace: Namespace::registry(),
+            token_id: None,
             content,
         }
     }

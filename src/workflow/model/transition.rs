@@ -69,6 +69,8 @@ impl Workflow {
             created_at: now,
             namespace: self.namespace.clone(),
             request_digest: Some(wanted.request_digest),
+            // Whoever stores it knows.
+            token_id: None,
         };
         self.current_state = wanted.to_state;
         self.completed_at = ended;

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashSet};
 
 use diesel::{
     prelude::*,
-    sql_types::{Text, Uuid},
+    sql_types::{Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
@@ -19,7 +19,7 @@ use crate::{
         statement::{batch_statement, column},
     },
     error::Result,
-    id::{TransitionId, WorkflowId},
+    id::{TokenId, TransitionId, WorkflowId},
     journal::{DELETE_EVENT, DELETED},
     namespace::Scoped,
     workflow::model::{Deletion, ENTITY_TYPE},
@@ -35,11 +35,12 @@ batch_statement! {
         entity_type: &'a str => Text,
         to_state: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
     ", locked AS (
         SELECT w.id, w.current_state, w.updated_at, item.namespace, item.transition_id, item.entity_type,
-               item.to_state, item.transition_event
+               item.to_state, item.transition_event, item.token_id
           FROM item CROSS JOIN LATERAL (
                SELECT w.id, w.current_state, w.updated_at FROM workflow_executions w
                 WHERE w.id = item.id AND w.namespace IS NOT DISTINCT FROM item.namespace
@@ -49,8 +50,10 @@ batch_statement! {
          WHERE w.id = locked.id AND w.namespace IS NOT DISTINCT FROM locked.namespace
     )
     INSERT INTO fsm_transitions
-        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, created_at)
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, token_id,
+         created_at)
     SELECT transition_id, namespace, id, entity_type, current_state, to_state, transition_event,
+           token_id,
            -- Not before the move that it waited for.
            greatest(now(), updated_at)
       FROM locked
@@ -85,6 +88,7 @@ impl Operation for DeleteWorkflows {
                     entity_type: column(&round, |_| ENTITY_TYPE),
                     to_state: column(&round, |_| DELETED),
                     transition_event: column(&round, |_| DELETE_EVENT),
+                    token_id: column(&round, |item| item.token_id),
                     ..Delete::default()
                 };
                 let deleted: Vec<TransitionId> = statement.load(connection).await?;

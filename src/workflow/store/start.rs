@@ -17,7 +17,7 @@ use crate::{
     },
     digest::RequestDigest,
     error::{Error, Resource, Result},
-    id::{CorrelationId, TransitionId, WorkflowId},
+    id::{CorrelationId, TokenId, TransitionId, WorkflowId},
     journal::START_EVENT,
     json::JsonObject,
     namespace::Scoped,
@@ -39,6 +39,7 @@ batch_statement! {
         transition_id: TransitionId => Uuid,
         entity_type: &'a str => Text,
         transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns (Uuid, Timestamptz, Timestamptz);
     // In the order of the key, so that two replicas that insert the same keys
@@ -55,9 +56,9 @@ batch_statement! {
         RETURNING id, started_at, created_at
     ), journaled AS (
         INSERT INTO fsm_transitions
-            (id, entity_id, entity_type, to_state, transition_event, namespace)
+            (id, entity_id, entity_type, to_state, transition_event, namespace, token_id)
         SELECT item.transition_id, item.id, item.entity_type, item.current_state,
-               item.transition_event, item.namespace
+               item.transition_event, item.namespace, item.token_id
           FROM item
          -- IS TRUE: looked up in a hash table, not joined.
          WHERE (item.id IN (SELECT id FROM inserted)) IS TRUE
@@ -148,6 +149,7 @@ async fn insert(
         transition_id: column(round, |_| TransitionId::generate()),
         entity_type: column(round, |_| ENTITY_TYPE),
         transition_event: column(round, |_| START_EVENT),
+        token_id: column(round, |new| new.token_id),
         ..InsertWorkflows::default()
     };
     statement.load(connection).await

@@ -20,7 +20,7 @@ use crate::{
     },
     digest::RequestDigest,
     error::{Error, Resource, Result},
-    id::{TransitionId, WorkflowId},
+    id::{TokenId, TransitionId, WorkflowId},
     journal::{Transition, TransitionSql, transition_columns},
     json::JsonObject,
     namespace::Scoped,
@@ -69,6 +69,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         transition_data: &'a JsonObject => Jsonb,
         request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        token_id: Option<TokenId> => Nullable<Uuid>,
         moved_at: DateTime<Utc> => Timestamptz,
         version: i64 => BigInt,
         is_last: bool => Bool,
@@ -90,10 +91,10 @@ batch_statement! {
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data, request_digest, created_at)
+             transition_data, request_digest, token_id, created_at)
         SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
                item.to_state, item.transition_event, item.transition_data, item.request_digest,
-               item.moved_at
+               item.token_id, item.moved_at
           FROM item
          -- IS TRUE: looked up in a hash table, not joined.
          WHERE (item.workflow_id IN (SELECT id FROM moved)) IS TRUE
@@ -189,7 +190,10 @@ impl<'a> Plan<'a> for Moves {
         if let Some(stored) = self.known.get(&item.id) {
             return replay(item, stored, workflow);
         }
-        let transition = workflow.apply(item, self.now)?;
+        let transition = Transition {
+            token_id: item.token_id,
+            ..workflow.apply(item, self.now)?
+        };
         if !item.metadata_patch.is_empty() {
             self.has_new_metadata.insert(workflow.id);
         }
@@ -239,6 +243,7 @@ impl Moves {
             write.transition_event.push(&row.transition_event);
             write.transition_data.push(&row.transition_data);
             write.request_digest.push(row.request_digest);
+            write.token_id.push(row.token_id);
             write.moved_at.push(row.created_at);
             write.version.push(*version);
             write.is_last.push(seen.insert(id));

@@ -8,7 +8,7 @@ use crate::{
     db::statement::batch_statement,
     digest::RequestDigest,
     fsm::store::{MachineSql, machine_columns, outdated_machines},
-    id::{BatchId, BridgeId, TransitionId},
+    id::{BatchId, BridgeId, TokenId, TransitionId},
     json::JsonObject,
 };
 
@@ -69,6 +69,7 @@ batch_statement! {
         from_state: Option<&'a str> => Nullable<Text>,
         to_state: Option<&'a str> => Nullable<Text>,
         transition_event: Option<&'a str> => Nullable<Text>,
+        token_id: Option<TokenId> => Nullable<Uuid>,
         is_last: bool => Bool,
         version: Option<i64> => Nullable<BigInt>,
         total_workflows_processed: i64 => BigInt,
@@ -121,9 +122,9 @@ batch_statement! {
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             request_digest, created_at)
+             request_digest, token_id, created_at)
         SELECT transition_id, namespace, bridge_id, entity_type, from_state, to_state,
-               transition_event, request_digest, changed_at
+               transition_event, request_digest, token_id, changed_at
           FROM written
          WHERE transition_id IS NOT NULL
          ORDER BY ordinality DESC

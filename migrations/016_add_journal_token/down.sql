@@ -1,0 +1,1 @@
+ALTER TABLE fsm_transitions DROP COLUMN token_id;

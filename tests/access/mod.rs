@@ -1,0 +1,5 @@
+//! Who may do what.
+
+mod command;
+mod credentials;
+mod journal;

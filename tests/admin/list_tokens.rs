@@ -1,0 +1,91 @@
+use bridgebook::proto::v1::{ListTokensRequest, ListTokensResponse, RevokeTokenRequest};
+
+use super::{
+    client,
+    create_token::{create, wanted},
+};
+use crate::support::{App, Failure, failure};
+
+async fn list(app: &App, request: ListTokensRequest) -> ListTokensResponse {
+    let answer = client(app).list_tokens(request).await;
+    answer.unwrap().into_inner()
+}
+
+fn ids(answer: &ListTokensResponse) -> Vec<&str> {
+    answer
+        .tokens
+        .iter()
+        .map(|token| token.id.as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_newest_come_first_page_by_page() {
+    let app = App::start().await;
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.insert(0, create(&app, wanted()).await.token.unwrap().id);
+    }
+    let mut request = ListTokensRequest {
+        page_size: 2,
+        ..ListTokensRequest::default()
+    };
+    let mut listed: Vec<String> = Vec::new();
+    loop {
+        let page = list(&app, request.clone()).await;
+        assert!(page.tokens.len() <= 2);
+        listed.extend(ids(&page).into_iter().map(str::to_owned));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test]
+async fn those_that_are_revoked_or_expired_can_be_left_out() {
+    let app = App::start().await;
+    let good = create(&app, wanted()).await.token.unwrap();
+    let revoked = create(&app, wanted()).await.token.unwrap();
+    let request = RevokeTokenRequest { id: revoked.id };
+    client(&app).revoke_token(request).await.unwrap();
+    create(&app, wanted()).await;
+    let expire = "UPDATE api_tokens SET expires_at = now()
+                   WHERE created_at = (SELECT max(created_at) FROM api_tokens)";
+    let mut connection = app.schema.connect().await;
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut connection, expire)
+        .await
+        .unwrap();
+    let request = ListTokensRequest {
+        good_only: true,
+        ..ListTokensRequest::default()
+    };
+    assert_eq!(ids(&list(&app, request).await), [good.id]);
+    assert_eq!(
+        list(&app, ListTokensRequest::default()).await.tokens.len(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn a_page_token_is_good_for_its_own_query_only() {
+    let app = App::start().await;
+    for _ in 0..2 {
+        create(&app, wanted()).await;
+    }
+    let request = ListTokensRequest {
+        page_size: 1,
+        ..ListTokensRequest::default()
+    };
+    let page = list(&app, request).await;
+    for (good_only, page_token) in [(true, page.next_page_token), (false, "x".into())] {
+        let request = ListTokensRequest {
+            good_only,
+            page_token,
+            ..ListTokensRequest::default()
+        };
+        let failed = failure(client(&app).list_tokens(request).await);
+        assert_eq!(failed, Failure::invalid(&["page_token"]));
+    }
+}

@@ -6,6 +6,7 @@
 //! anything of the call is read; [`rules`] says which role a call needs;
 //! `namespace::admit` holds the call to both.
 
+pub mod certificate;
 pub mod credential;
 pub mod layer;
 pub mod rules;

@@ -26,7 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the gRPC API.
-    Serve(Settings),
+    Serve(Box<Settings>),
     /// Look after the database's schema. With the private database, only while
     /// no service runs on it.
     Migrate {

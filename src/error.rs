@@ -15,6 +15,8 @@ pub(crate) const DOMAIN: &str = "bridgebook";
 
 /// When to come back if a queue is full: some batches later.
 const QUEUE_RETRY: Duration = Duration::from_millis(50);
+/// When to come back if there are too many connections: some have to be closed first.
+const CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 /// When to come back if the database is away: about the time of a restart or a failover.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
@@ -67,8 +69,8 @@ pub enum Error {
     #[error("{0}")]
     InvalidRequest(Violations),
     /// The message is longer than the server takes.
-    #[error("the message is too long; the server takes 4 MiB")]
-    MessageTooLarge,
+    #[error("the message is too long; the server takes {0} bytes")]
+    MessageTooLarge(usize),
     /// The bytes are no valid message.
     #[error("the bytes of the request are no valid message")]
     Malformed(#[source] Option<prost::DecodeError>),
@@ -179,6 +181,15 @@ pub enum Error {
         "without tokens, AdminService answers only callers over the loopback interface, without a proxy"
     )]
     LoopbackOnly,
+    /// More calls are under way than the server takes on.
+    #[error("too many calls are under way; nothing was done")]
+    Overloaded,
+    /// There are more connections than the server takes on.
+    #[error("there are too many connections; nothing was done")]
+    TooManyConnections,
+    /// The token makes more calls than it may; the next one is good after this time.
+    #[error("the token makes too many calls; nothing was done")]
+    RateLimited(Duration),
     /// More calls are waiting than the server will hold.
     #[error("too many calls are waiting; nothing was done")]
     QueueFull,
@@ -342,7 +353,7 @@ impl Error {
         match self {
             Error::InvalidRequest(_) => (Code::InvalidArgument, "INVALID_FIELD"),
             Error::Malformed(_) => (Code::InvalidArgument, "MALFORMED_MESSAGE"),
-            Error::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+            Error::MessageTooLarge(_) => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
             Error::NotFound { resource, .. } => (Code::NotFound, not_found(*resource)),
             Error::IdConflict { .. } => (Code::AlreadyExists, "ID_CONFLICT"),
             Error::MoveNotAllowed { .. } => (Code::FailedPrecondition, "MOVE_NOT_ALLOWED"),
@@ -360,6 +371,9 @@ impl Error {
             Error::RoleTooLow { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
             Error::NamespaceDenied(_) => (Code::PermissionDenied, "NAMESPACE_DENIED"),
             Error::LoopbackOnly => (Code::PermissionDenied, "LOOPBACK_ONLY"),
+            Error::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
+            Error::TooManyConnections => (Code::ResourceExhausted, "TOO_MANY_CONNECTIONS"),
+            Error::RateLimited(_) => (Code::ResourceExhausted, "RATE_LIMITED"),
             Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Error::DatabaseUnavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
             Error::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
@@ -371,11 +385,13 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::QueueFull => Some(QUEUE_RETRY),
+            Error::QueueFull | Error::Overloaded => Some(QUEUE_RETRY),
+            Error::TooManyConnections => Some(CONNECTIONS_RETRY),
+            Error::RateLimited(wait) => Some(*wait),
             Error::DatabaseUnavailable(_) => Some(DATABASE_RETRY),
             Error::InvalidRequest(_)
             | Error::Malformed(_)
-            | Error::MessageTooLarge
+            | Error::MessageTooLarge(_)
             | Error::NotFound { .. }
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
@@ -405,7 +421,7 @@ impl Error {
             }
             Error::InvalidRequest(_)
             | Error::Malformed(_)
-            | Error::MessageTooLarge
+            | Error::MessageTooLarge(_)
             | Error::NotFound { .. }
             | Error::IdConflict { .. }
             | Error::MoveNotAllowed { .. }
@@ -419,6 +435,9 @@ impl Error {
             | Error::RoleTooLow { .. }
             | Error::NamespaceDenied(_)
             | Error::LoopbackOnly
+            | Error::Overloaded
+            | Error::TooManyConnections
+            | Error::RateLimited(_)
             | Error::QueueFull
             | Error::DeadlineExceeded => {}
         }

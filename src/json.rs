@@ -199,7 +199,8 @@ impl JsonObject {
     }
 
     /// The length of its JSON text in bytes.
-    fn text_len(&self) -> usize {
+    #[must_use]
+    pub fn text_len(&self) -> usize {
         let mut size = Size(0);
         // Counting does not fail, and neither do bytes of our own.
         let _ = serde_json::to_writer(&mut size, &wire::Document(&self.0));

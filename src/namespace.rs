@@ -1,6 +1,6 @@
 //! Who a request is for. The only place where a [`Namespace`] is made.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use diesel::{
     expression::AsExpression,
@@ -14,6 +14,7 @@ use crate::{
     config,
     error::{Error, internal},
     id::TokenId,
+    transport::peer::Peer,
     validate::{Checker, Violations},
 };
 
@@ -126,7 +127,8 @@ where
 fn is_local<R>(request: &tonic::Request<R>) -> bool {
     let mut headers = request.metadata().as_ref().keys();
     let is_forwarded = headers.any(|name| FORWARDED.iter().any(|it| name.as_str().starts_with(it)));
-    !is_forwarded && request.remote_addr().is_some_and(config::is_local)
+    let peer = request.extensions().get::<Arc<Peer>>();
+    !is_forwarded && peer.is_some_and(|peer| config::is_local(peer.address))
 }
 
 fn call_of<R>(request: &tonic::Request<R>) -> Result<Call, Error> {
@@ -175,7 +177,7 @@ where
 mod tests {
     use std::net::SocketAddr;
 
-    use tonic::{Request, transport::server::TcpConnectInfo};
+    use tonic::Request;
 
     use super::*;
     use crate::{admin::model::IndexQuery, proto::v1::GetIndexUsageRequest};
@@ -193,12 +195,10 @@ mod tests {
     fn admitted(remote_addr: Option<&str>) -> Result<IndexQuery, Error> {
         let mut request = request();
         if let Some(address) = remote_addr {
-            let remote_addr: Option<SocketAddr> = address.parse().ok();
-            assert!(remote_addr.is_some(), "{address}");
-            request.extensions_mut().insert(TcpConnectInfo {
-                local_addr: None,
-                remote_addr,
-            });
+            let address: SocketAddr = address.parse().unwrap();
+            request
+                .extensions_mut()
+                .insert(Peer::new(address, None, false));
         }
         admit_operator(request)
     }
@@ -237,10 +237,10 @@ mod tests {
             ("x-request-id", true),
         ] {
             let mut request = request();
-            request.extensions_mut().insert(TcpConnectInfo {
-                local_addr: None,
-                remote_addr: Some(([127, 0, 0, 1], 7).into()),
-            });
+            let address = ([127, 0, 0, 1], 7).into();
+            request
+                .extensions_mut()
+                .insert(Peer::new(address, None, false));
             let value = tonic::metadata::MetadataValue::from_static("1");
             request.metadata_mut().insert(header, value);
             let outcome: Result<IndexQuery, Error> = admit_operator(request);

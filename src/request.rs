@@ -1,4 +1,4 @@
-//! What surrounds every call: a request id and a deadline.
+//! What surrounds every call: a request id, a deadline, and what the log keeps of it.
 
 use std::{
     task::{Context, Poll},
@@ -11,21 +11,41 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::{audit::Audit, error::Error, limits::ContentLimits};
 
 /// The header of an answer that carries the request id.
 const REQUEST_ID_HEADER: &str = "x-request-id";
 
 tokio::task_local! {
-    static REQUEST_ID: Uuid;
+    static CURRENT: Current;
+}
+
+/// What everything that serves a call may ask for.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    id: Uuid,
+    limits: ContentLimits,
 }
 
 /// The id of the call that is being served. Outside of one it is a new id.
 #[must_use]
 pub fn id() -> Uuid {
-    REQUEST_ID
-        .try_with(|id| *id)
-        .unwrap_or_else(|_| Uuid::now_v7())
+    let current = CURRENT.try_with(|current| current.id);
+    current.unwrap_or_else(|_| Uuid::now_v7())
+}
+
+/// What a request may hold. Outside of a call it is what the contract allows.
+#[must_use]
+pub fn limits() -> ContentLimits {
+    let current = CURRENT.try_with(|current| current.limits);
+    current.unwrap_or_default()
+}
+
+/// Whether a call is for health or reflection, which tell nobody anything of a
+/// tenant, and answer whoever asks, whatever else is going on.
+#[must_use]
+pub fn is_for_everybody(path: &str) -> bool {
+    path.starts_with("/grpc.")
 }
 
 /// Gives every call a request id and holds it to a deadline: the caller's, from
@@ -34,6 +54,8 @@ pub fn id() -> Uuid {
 pub struct CallLayer {
     /// How long a call may take at most.
     pub longest: Duration,
+    /// What a request may hold.
+    pub limits: ContentLimits,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -42,7 +64,7 @@ impl<S> Layer<S> for CallLayer {
     fn layer(&self, inner: S) -> Calls<S> {
         Calls {
             inner,
-            longest: self.longest,
+            layer: self.clone(),
         }
     }
 }
@@ -51,7 +73,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct Calls<S> {
     inner: S,
-    longest: Duration,
+    layer: CallLayer,
 }
 
 impl<S, B> Service<http::Request<B>> for Calls<S>
@@ -69,17 +91,27 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let CallLayer { longest, limits } = self.layer;
         let id = Uuid::now_v7();
-        let patience = asked_timeout(request.headers()).map_or(self.longest, |asked| {
-            asked.saturating_sub(TICK).min(self.longest)
-        });
+        let patience = asked_timeout(request.headers())
+            .map_or(longest, |asked| asked.saturating_sub(TICK).min(longest));
+        let audit = Audit::of(&request);
+        let current = Current { id, limits };
         // The clock starts here, not when the future is first polled.
-        let call = tokio::time::timeout(patience, self.inner.call(request));
-        Box::pin(REQUEST_ID.scope(id, async move {
+        let inner = &mut self.inner;
+        let call = CURRENT.sync_scope(current, || inner.call(request));
+        let call = tokio::time::timeout(patience, call);
+        Box::pin(CURRENT.scope(current, async move {
             let mut response = match call.await {
-                Ok(response) => in_our_terms(response?),
+                Ok(response) => response?,
                 Err(_) => Status::from(Error::DeadlineExceeded).into_http(),
             };
+            let mut failure = Status::from_header_map(response.headers());
+            if let Some(ours) = failure.as_ref().and_then(in_our_terms) {
+                response = ours.clone().into_http();
+                failure = Some(ours);
+            }
+            audit.record(id, &response, failure.as_ref());
             if let Ok(id) = HeaderValue::try_from(id.to_string()) {
                 response.headers_mut().insert(REQUEST_ID_HEADER, id);
             }
@@ -91,15 +123,11 @@ where
 /// Puts into our terms what tonic itself answers to a message that is over its
 /// limit, which is its only OUT_OF_RANGE, or that is not framed as it must be,
 /// which is INTERNAL without the details that every INTERNAL of ours has.
-fn in_our_terms(response: http::Response<Body>) -> http::Response<Body> {
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() == Code::OutOfRange => {
-            Status::from(Error::MessageTooLarge).into_http()
-        }
-        Some(status) if status.code() == Code::Internal && status.details().is_empty() => {
-            Status::from(Error::Malformed(None)).into_http()
-        }
-        _ => response,
+fn in_our_terms(failure: &Status) -> Option<Status> {
+    match failure.code() {
+        Code::OutOfRange => Some(Error::MessageTooLarge(limits().message_bytes).into()),
+        Code::Internal if failure.details().is_empty() => Some(Error::Malformed(None).into()),
+        _ => None,
     }
 }
 

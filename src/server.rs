@@ -2,26 +2,30 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use futures_util::TryStreamExt;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
+use tower::ServiceBuilder;
 
 use crate::{
-    access::{layer::AccessLayer, verifier::Verifier},
+    access::{
+        certificate::{Identities, IdentityError},
+        layer::AccessLayer,
+        verifier::Verifier,
+    },
     admin::service::Admin,
     bridge_state::service::BridgeStates,
     config::{Auth, Config, DatabaseSource, is_local},
-    connection::Connection,
     db::{Database, migrations},
     embedded::{self, Embedded},
     error::chain,
     fsm::service::Fsm,
     health,
+    limits::LimitLayer,
     proto::{
         self,
         v1::{
@@ -33,20 +37,15 @@ use crate::{
     },
     registry::{service::Registry, sweeper},
     request::CallLayer,
+    transport::{
+        listener::listen,
+        tls::{Tls, TlsError},
+    },
     workflow::service::Workflows,
 };
 
 /// How often a database that is away is looked for at the start.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// What a call, and what a connection, may send before it has to wait until
-/// something of it was read, in bytes: a usual batch, and some of them. It bounds
-/// the memory that a client takes which sends without end.
-const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-
-/// How many calls a connection may have under way; clients let more wait.
-const MAX_STREAMS: u32 = 256;
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +77,12 @@ pub enum ServeError {
     /// The reflection service could not be built.
     #[error("the descriptors of the contract are not valid")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The transport failed.
-    #[error("the transport failed")]
-    Transport(#[from] tonic::transport::Error),
+    /// There can be no TLS.
+    #[error("TLS is not possible")]
+    Tls(#[from] TlsError),
+    /// Clients' certificates stand for nobody.
+    #[error("the tokens of clients' certificates are not known")]
+    Identities(#[from] IdentityError),
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -163,65 +165,97 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     announce(&listener, config);
+    let tls = config.tls.as_ref();
+    let acceptor = tls.map(|tls| Tls::load(&tls.files)).transpose()?;
+    let client_tokens = tls.and_then(|tls| tls.client_tokens.as_deref());
+    let identities = client_tokens.map(Identities::load).transpose()?;
+    let identities = identities.unwrap_or_default();
     let database = Database::new(url, config.database_connections);
+    let verifier =
+        (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone(), config.limits.rate));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     health::set(&reporter, false).await;
 
-    let verifier = (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone()));
-    let (begin_drain, drain) = oneshot::channel::<()>();
-    let server = Server::builder()
-        // Clients that are gone without a word are noticed, and so are we.
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        // A large batch arrives without waiting to be let on.
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        // A request id and a deadline for every call.
+    let content = config.limits.content;
+    let routes = Routes::new(health_service)
+        .add_service(reflection()?.build_v1()?)
+        .add_service(reflection()?.build_v1alpha()?);
+    let routes = with_services(routes, &database, content.message_bytes).prepare();
+    let service = ServiceBuilder::new()
+        // A request id, a deadline, and what the log keeps.
         .layer(CallLayer {
             longest: config.call_timeout,
+            limits: content,
         })
+        // Not more than we can do.
+        .layer(LimitLayer::new(&config.limits, config.call_timeout))
         // Who calls.
         .layer(AccessLayer {
             verifier: verifier.clone(),
+            identities: identities.clone(),
         })
-        .add_service(health_service)
-        .add_service(reflection()?.build_v1()?)
-        .add_service(reflection()?.build_v1alpha()?)
-        .add_service(WorkflowServiceServer::new(Workflows::new(database.clone())))
-        .add_service(FsmServiceServer::new(Fsm::new(database.clone())))
-        .add_service(BridgeStateServiceServer::new(BridgeStates::new(
-            database.clone(),
-        )))
-        .add_service(RegistryServiceServer::new(Registry::new(database.clone())))
-        .add_service(AdminServiceServer::new(Admin::new(database.clone())))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener)
-                .with_nodelay(Some(true))
-                .map_ok(Connection::from),
-            // Dropped or sent: either way it is time.
-            async { drop(drain.await) },
-        );
-    let server = async { server.await.map_err(ServeError::from) };
+        .service(routes);
+    let (begin_drain, drain) = oneshot::channel::<()>();
+    // Dropped or sent: either way it is time.
+    let drain = async { drop(drain.await) };
+    let connections = config.limits.connection.clone();
+    let server = listen(listener, acceptor.clone(), connections, service, drain);
     let ready = async {
         prepare(url, migrate).await?;
         database.open();
-        let watch = health::watch(reporter.clone(), url.to_owned(), migrations::newest()?);
-        let sweeper = sweeper::run(database, config.sweep_interval, config.sweep_grace);
-        let verifier = async {
-            if let Some(verifier) = verifier {
-                verifier.run().await;
-            }
-        };
-        tokio::join!(watch, sweeper, verifier);
+        tokio::join!(
+            health::watch(reporter.clone(), url.to_owned(), migrations::newest()?),
+            sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
+            async {
+                if let Some(verifier) = verifier {
+                    verifier.run().await;
+                }
+            },
+        );
         Ok(())
+    };
+    let reloads = async {
+        let tls = tls.cloned();
+        let files = tls.as_ref().map(|tls| tls.files.clone());
+        let client_tokens = tls.and_then(|tls| tls.client_tokens);
+        tokio::join!(
+            async {
+                if let (Some(acceptor), Some(files)) = (acceptor, files) {
+                    acceptor.watch(files).await;
+                }
+            },
+            async {
+                if let Some(path) = client_tokens {
+                    identities.watch(path).await;
+                }
+            },
+        );
+        std::future::pending::<()>().await;
     };
     tokio::pin!(server);
     tokio::select! {
-        result = &mut server => return result,
+        () = &mut server => return Ok(()),
         result = ready => return result,
+        () = reloads => {}
         () = stop => {}
     }
-    drain_calls(&reporter, begin_drain, server, config.drain_timeout).await
+    drain_calls(&reporter, begin_drain, server, config.drain_timeout).await;
+    Ok(())
+}
+
+/// Adds our services, each of which takes messages of at most so many bytes.
+fn with_services(routes: Routes, database: &Database, most: usize) -> Routes {
+    let workflows = WorkflowServiceServer::new(Workflows::new(database.clone()));
+    let fsm = FsmServiceServer::new(Fsm::new(database.clone()));
+    let bridges = BridgeStateServiceServer::new(BridgeStates::new(database.clone()));
+    let registry = RegistryServiceServer::new(Registry::new(database.clone()));
+    let admin = AdminServiceServer::new(Admin::new(database.clone()));
+    routes
+        .add_service(workflows.max_decoding_message_size(most))
+        .add_service(fsm.max_decoding_message_size(most))
+        .add_service(bridges.max_decoding_message_size(most))
+        .add_service(registry.max_decoding_message_size(most))
+        .add_service(admin.max_decoding_message_size(most))
 }
 
 /// Says where we listen, and what that means.
@@ -230,20 +264,22 @@ fn announce(listener: &TcpListener, config: &Config) {
         return;
     };
     tracing::info!("listening on {address}");
-    if is_local(address) && config.auth == Auth::None {
-        tracing::info!("without tokens: whoever is on this machine can read and write everything");
-    }
-    if is_local(address) {
-        return;
-    }
-    if config.auth == Auth::None {
-        tracing::warn!(
+    let is_local = is_local(address);
+    match (config.auth, is_local) {
+        (Auth::Tokens, _) => {}
+        (Auth::None, true) => tracing::info!(
+            "without tokens: whoever is on this machine can read and write everything"
+        ),
+        (Auth::None, false) => tracing::warn!(
             "--insecure: whoever reaches {address} can read and write everything, without a token"
+        ),
+    }
+    if config.tls.is_none() && !is_local {
+        tracing::warn!(
+            "--insecure: without TLS, whoever is on the way to {address} can read along and \
+             take tokens for themselves"
         );
     }
-    tracing::warn!(
-        "--insecure: without TLS, whoever is on the way to {address} can read everything"
-    );
 }
 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
@@ -294,20 +330,16 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
 async fn drain_calls(
     reporter: &HealthReporter,
     begin_drain: oneshot::Sender<()>,
-    server: impl Future<Output = Result<(), ServeError>>,
+    server: impl Future<Output = ()>,
     patience: Duration,
-) -> Result<(), ServeError> {
+) {
     tracing::info!("stopping: NOT_SERVING, letting the calls under way end");
     health::set(reporter, false).await;
     // Whoever watches is told, and let go: a watch would last for ever.
     health::clear(reporter).await;
     drop(begin_drain);
-    match tokio::time::timeout(patience, server).await {
-        Ok(result) => result,
-        Err(_) => {
-            tracing::warn!("some calls did not end within {} s", patience.as_secs());
-            Ok(())
-        }
+    if tokio::time::timeout(patience, server).await.is_err() {
+        tracing::warn!("some calls did not end within {} s", patience.as_secs());
     }
 }
 

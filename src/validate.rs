@@ -14,8 +14,9 @@ use uuid::Uuid;
 pub use violation::{Violation, Violations};
 
 use crate::{
-    json::{JsonObject, Struct},
-    time,
+    json::{self, JsonObject, Struct},
+    limits::ContentLimits,
+    request, time,
 };
 
 /// The longest namespace, in characters: VARCHAR(255).
@@ -270,7 +271,23 @@ impl Checker {
 
     /// A JSON document; one that is left out is empty.
     pub fn json(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
-        self.noted(field, JsonObject::try_from(document.unwrap_or_default()))
+        let document = document.unwrap_or_default();
+        let ContentLimits {
+            json_bytes,
+            json_depth,
+            ..
+        } = request::limits();
+        if json_depth < json::MAX_DEPTH && document.depth() > json_depth {
+            let fault = format!("must not nest deeper than {json_depth} levels");
+            self.violation(field, fault);
+            return JsonObject::default();
+        }
+        let document = self.noted(field, JsonObject::try_from(document));
+        if json_bytes < json::MAX_BYTES && document.text_len() > json_bytes {
+            let fault = format!("must not be longer than {json_bytes} bytes of JSON text");
+            self.violation(field, fault);
+        }
+        document
     }
 
     /// A JSON document of at most so many bytes as protobuf, and so many levels; one
@@ -327,17 +344,18 @@ impl Checker {
             self.violation(field, "must not be negative");
         }
         match limit {
-            0 => default.into(),
-            limit => limit.min(MAX_ROWS).into(),
+            0 => default.min(request::limits().page_rows).into(),
+            limit => limit.min(request::limits().page_rows).into(),
         }
     }
 
     /// The number of items in a batch.
     pub fn batch(&mut self, field: &str, items: usize) {
+        let most = request::limits().batch_items;
         if items == 0 {
             self.violation(field, "must have at least 1 item");
-        } else if items > MAX_BATCH {
-            self.violation(field, format!("must not have more than {MAX_BATCH} items"));
+        } else if items > most {
+            self.violation(field, format!("must not have more than {most} items"));
         }
     }
 }

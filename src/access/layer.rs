@@ -2,18 +2,23 @@
 
 use std::{
     mem,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::header::AUTHORIZATION;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::{Call, Caller, credential::Credential, verifier::Verifier};
+use super::{Call, Caller, certificate::Identities, credential::Credential, verifier::Verifier};
 use crate::{
+    audit::MadeWith,
     error::{CredentialFault, Error, Result},
+    id::TokenId,
     proto::Rpc,
+    request::is_for_everybody,
+    transport::peer::Peer,
 };
 
 /// How a credential is announced; the case does not matter (RFC 9110).
@@ -25,6 +30,8 @@ const SCHEME: &str = "bearer ";
 pub struct AccessLayer {
     /// Who knows the tokens; `None` to ask nobody for one.
     pub verifier: Option<Verifier>,
+    /// Which tokens certificates stand for.
+    pub identities: Identities,
 }
 
 impl<S> Layer<S> for AccessLayer {
@@ -33,7 +40,7 @@ impl<S> Layer<S> for AccessLayer {
     fn layer(&self, inner: S) -> Access<S> {
         Access {
             inner,
-            verifier: self.verifier.clone(),
+            layer: self.clone(),
         }
     }
 }
@@ -42,7 +49,7 @@ impl<S> Layer<S> for AccessLayer {
 #[derive(Clone)]
 pub struct Access<S> {
     inner: S,
-    verifier: Option<Verifier>,
+    layer: AccessLayer,
 }
 
 impl<S, B> Service<http::Request<B>> for Access<S>
@@ -63,41 +70,69 @@ where
         // The one that is ready, not its clone.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        let verifier = self.verifier.clone();
+        let layer = self.layer.clone();
         Box::pin(async move {
             let rpc = Rpc::from_path(request.uri().path());
             if rpc.is_none() && is_for_everybody(request.uri().path()) {
                 return inner.call(request).await;
             }
-            let caller = match &verifier {
-                Some(verifier) => authenticate(verifier, request.headers()).await,
-                None => Ok(Caller::Anyone),
+            let shown = layer.shown(&request);
+            let caller = match layer.caller(shown).await {
+                Ok(caller) => caller,
+                Err(error) => return Ok(Status::from(error).into_http()),
             };
-            match caller {
-                Ok(caller) => {
-                    request.extensions_mut().insert(Call { caller, rpc });
-                    inner.call(request).await
-                }
-                Err(error) => Ok(Status::from(error).into_http()),
+            let made_with = caller.token_id().map(MadeWith);
+            request.extensions_mut().insert(Call { caller, rpc });
+            let mut response = inner.call(request).await?;
+            if let Some(made_with) = made_with {
+                response.extensions_mut().insert(made_with);
             }
+            Ok(response)
         })
     }
 }
 
-/// Health and reflection.
-fn is_for_everybody(path: &str) -> bool {
-    path.starts_with("/grpc.")
+/// What a caller shows.
+enum Shown {
+    /// Its token's secret.
+    Credential(Credential),
+    /// A certificate that stands for this token.
+    Certificate(TokenId),
 }
 
-async fn authenticate(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller> {
-    let refused = |fault| Err(Error::Unauthenticated(fault));
-    let Some(header) = headers.get(AUTHORIZATION) else {
-        return refused(CredentialFault::Missing);
-    };
-    let Some(credential) = header.to_str().ok().and_then(bearer) else {
-        return refused(CredentialFault::Malformed);
-    };
-    Ok(Caller::Token(verifier.by_secret(&credential).await?))
+impl AccessLayer {
+    fn shown<B>(&self, request: &http::Request<B>) -> Result<Shown> {
+        match request.headers().get(AUTHORIZATION) {
+            Some(header) => {
+                let credential = header.to_str().ok().and_then(bearer);
+                let credential = credential.ok_or(refused(CredentialFault::Malformed))?;
+                Ok(Shown::Credential(credential))
+            }
+            None => {
+                let peer = request.extensions().get::<Arc<Peer>>();
+                let subject = peer.and_then(|peer| peer.subject.as_deref());
+                let subject = subject.ok_or(refused(CredentialFault::Missing))?;
+                let token_id = self.identities.token_of(subject);
+                let token_id = token_id.ok_or(refused(CredentialFault::CertificateUnknown))?;
+                Ok(Shown::Certificate(token_id))
+            }
+        }
+    }
+
+    async fn caller(&self, shown: Result<Shown>) -> Result<Caller> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(Caller::Anyone);
+        };
+        let token = match shown? {
+            Shown::Credential(credential) => verifier.by_secret(&credential).await?,
+            Shown::Certificate(token_id) => verifier.by_certificate(token_id).await?,
+        };
+        Ok(Caller::Token(token))
+    }
+}
+
+fn refused(fault: CredentialFault) -> Error {
+    Error::Unauthenticated(fault)
 }
 
 fn bearer(header: &str) -> Option<Credential> {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -14,6 +15,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
 
 use super::{
     credential::Credential,
@@ -41,6 +46,7 @@ pub struct Verifier {
     database: Database,
     find: Arc<Batcher<FindTokens>>,
     known: Arc<Mutex<HashMap<TokenId, Known>>>,
+    rate: Option<NonZeroU32>,
 }
 
 /// A token that was read.
@@ -51,14 +57,33 @@ struct Known {
     uses: Arc<Uses>,
 }
 
-/// When a token was used, in microseconds since 1970.
-#[derive(Default)]
+/// When a token was used, in microseconds since 1970, and whether it may be again.
 struct Uses {
     last: AtomicI64,
     written: AtomicI64,
+    rate: Option<DefaultDirectRateLimiter>,
 }
 
 impl Uses {
+    /// None so far; `rate` is how many there may be in a second.
+    fn new(rate: Option<NonZeroU32>) -> Self {
+        Uses {
+            last: AtomicI64::new(0),
+            written: AtomicI64::new(0),
+            rate: rate.map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+        }
+    }
+
+    /// Makes sure that there may be another one now.
+    fn require_rate(&self) -> Result<()> {
+        let Some(Err(early)) = self.rate.as_ref().map(RateLimiter::check) else {
+            return Ok(());
+        };
+        Err(Error::RateLimited(
+            early.wait_time_from(DefaultClock::default().now()),
+        ))
+    }
+
     /// The last use, if it is time to write it.
     fn due(&self, now: i64) -> Option<i64> {
         let written = self.written.load(Ordering::Relaxed);
@@ -74,10 +99,12 @@ impl Uses {
 }
 
 impl Verifier {
-    /// Makes one that knows nobody yet. Has to be called within a tokio runtime.
+    /// Makes one that knows nobody yet, and lets nobody call more often in a second
+    /// than `rate`. Has to be called within a tokio runtime.
     #[must_use]
-    pub fn new(database: Database) -> Self {
+    pub fn new(database: Database, rate: Option<NonZeroU32>) -> Self {
         Verifier {
+            rate,
             find: Arc::new(Batcher::new(&database)),
             known: Arc::default(),
             database,
@@ -119,7 +146,7 @@ impl Verifier {
         let known = Known {
             token: Arc::new(token),
             read_at,
-            uses: uses.unwrap_or_default(),
+            uses: uses.unwrap_or_else(|| Arc::new(Uses::new(self.rate))),
         };
         tokens.insert(known.token.id, known.clone());
         known
@@ -180,11 +207,12 @@ impl Verifier {
     }
 }
 
-/// Notes that a token is used, if it is good.
+/// Notes that a token is used, if it is good and not used too often.
 fn used(known: Known) -> Result<Arc<Token>> {
     let now = Utc::now();
     known.token.require_good(now)?;
     let last = &known.uses.last;
     last.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+    known.uses.require_rate()?;
     Ok(known.token)
 }

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
 use crate::{
     access::token::{NewToken, Revocation, TokenFilter},
+    audit::Touched,
     db::Database,
     namespace::admit_operator,
     proto::v1::{self, admin_service_server::AdminService},
@@ -76,7 +77,10 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let wanted: NewToken = admit_operator(request)?;
         let token = self.database.read(&wanted).await?;
-        Ok(Response::new((token, wanted.credential()).into()))
+        let touched = Touched(token.id);
+        let mut response = Response::new((token, wanted.credential()).into());
+        response.extensions_mut().insert(touched);
+        Ok(response)
     }
 
     async fn list_tokens(
@@ -94,6 +98,9 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let revocation: Revocation = admit_operator(request)?;
         let token = self.database.read(&revocation).await?;
-        Ok(Response::new(token.into()))
+        let touched = Touched(token.id);
+        let mut response = Response::new(token.into());
+        response.extensions_mut().insert(touched);
+        Ok(response)
     }
 }

@@ -136,7 +136,7 @@ mod tests {
         let zero = Some(Duration::ZERO);
         assert_eq!(retry_after(&status(error::Error::DeadlineExceeded)), zero);
         assert_eq!(retry_after(&Status::from_error("it broke".into())), zero);
-        assert_eq!(retry_after(&status(error::Error::MessageTooLarge)), None);
+        assert_eq!(retry_after(&status(error::Error::MessageTooLarge(7))), None);
         assert_eq!(retry_after(&not_found()), None);
     }
 

@@ -126,10 +126,13 @@ impl Error {
             Error::NamespaceDenied(namespace) => vec![("namespace", namespace.clone())],
             Error::InvalidRequest(_)
             | Error::Malformed(_)
-            | Error::MessageTooLarge
+            | Error::MessageTooLarge(_)
             | Error::Overtaken
             | Error::Unauthenticated(_)
             | Error::LoopbackOnly
+            | Error::Overloaded
+            | Error::TooManyConnections
+            | Error::RateLimited(_)
             | Error::QueueFull
             | Error::DatabaseUnavailable(_)
             | Error::DeadlineExceeded
@@ -172,11 +175,15 @@ impl Error {
             Error::NodeOwned(node_id) => {
                 details.set_resource_info("node", node_id, "", self.to_string());
             }
-            Error::QueueFull | Error::DatabaseUnavailable(_) => {
+            Error::QueueFull
+            | Error::Overloaded
+            | Error::TooManyConnections
+            | Error::RateLimited(_)
+            | Error::DatabaseUnavailable(_) => {
                 details.set_retry_info(self.retry_after());
             }
             Error::Malformed(_)
-            | Error::MessageTooLarge
+            | Error::MessageTooLarge(_)
             | Error::StateChanged { .. }
             | Error::RevisionChanged { .. }
             | Error::Overtaken

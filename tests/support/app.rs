@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
-    config::{Auth, Config, DatabaseSource},
+    config::{Config, Settings},
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
@@ -46,19 +46,13 @@ impl App {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let url = schema.url();
-        let mut config = Config {
-            listen: address,
-            auth: Auth::None,
-            insecure: false,
-            database: DatabaseSource::Url(url.clone()),
-            migrate: true,
-            database_connections: 8,
-            call_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(1),
-            // Not in the way of tests that are not about it.
-            sweep_interval: Duration::from_secs(3600),
-            sweep_grace: Duration::ZERO,
-        };
+        let mut config = usual(&url);
+        config.listen = address;
+        // Not in the way of tests that are not about it.
+        config.sweep_interval = Duration::from_secs(3600);
+        config.sweep_grace = Duration::ZERO;
+        config.drain_timeout = Duration::from_secs(1);
+        config.database_connections = 8;
         change(&mut config);
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
@@ -88,6 +82,18 @@ impl App {
         let tenant = app.tenant();
         (app, tenant)
     }
+}
+
+/// The settings that hold if nothing is set.
+fn usual(database_url: &str) -> Config {
+    #[derive(clap::Parser)]
+    struct Serve {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    let arguments = ["serve", "--database-url", database_url];
+    let serve = <Serve as clap::Parser>::parse_from(arguments);
+    serve.settings.check().expect("they are good")
 }
 
 pub fn connect(address: SocketAddr) -> Channel {

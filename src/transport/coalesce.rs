@@ -1,4 +1,4 @@
-//! Connections of clients.
+//! Writes many answers at once.
 
 use std::{
     io,
@@ -7,7 +7,6 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 
 /// A connection that lets other tasks run before it writes.
 ///
@@ -18,7 +17,7 @@ use tonic::transport::server::Connected;
 ///
 /// It steps back at most once before it writes, and not at all if new calls came
 /// while it ran, because then it reads, writes and reads again in one go.
-pub struct Connection<S> {
+pub struct Coalescing<S> {
     stream: S,
     turn: Turn,
 }
@@ -34,24 +33,16 @@ enum Turn {
     Wrote,
 }
 
-impl<S> From<S> for Connection<S> {
+impl<S> From<S> for Coalescing<S> {
     fn from(stream: S) -> Self {
-        Connection {
+        Coalescing {
             stream,
             turn: Turn::Reads,
         }
     }
 }
 
-impl<S: Connected> Connected for Connection<S> {
-    type ConnectInfo = S::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 /// Not vectored: h2 then copies messages of up to a kilobyte into its buffer, and
 /// writes many of them at once. Those that are longer are written one by one, in
 /// two pieces where a vectored write would have been one.
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,7 +108,7 @@ mod tests {
     }
 
     struct Task {
-        connection: Connection<DuplexStream>,
+        connection: Coalescing<DuplexStream>,
         wakes: Arc<Wakes>,
     }
 

@@ -1,0 +1,132 @@
+//! One connection, from the moment it is there until its time has come.
+
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
+
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::body::Body;
+use tower::{Service, ServiceExt};
+
+use super::{coalesce::Coalescing, peer::Peer};
+use crate::{db::retry::jittered, limits::ConnectionLimits};
+
+/// What a call, and what a connection, may send before it has to wait until
+/// something of it was read, in bytes: a usual batch, and some of them. It bounds
+/// the memory that a client takes which sends without end.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How many calls that the client took back may wait until we have noticed: who
+/// takes back more at a time is after our processor, and loses the connection
+/// (CVE-2023-44487). And how many that we broke off are remembered.
+const RESET_STREAMS: usize = 20;
+const BROKEN_STREAMS: usize = 64;
+
+/// A service as a connection needs it.
+pub trait Serve:
+    Service<
+        http::Request<Body>,
+        Response = http::Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<
+            http::Request<Body>,
+            Response = http::Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// What ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nobody called for a long time, or it is old: calls under way end first.
+    Gentle,
+    /// The other end does not take what it asked for.
+    Sudden,
+}
+
+/// Serves a connection until the other end closes it, or its time has come, or
+/// `drain` ends. Then calls under way may end, for so long as `limits` allow.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Arc<Peer>,
+    service: impl Serve,
+    limits: &ConnectionLimits,
+    drain: impl Future<Output = ()>,
+) {
+    let carried = Arc::clone(&peer);
+    let service = service.map_request(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(&carried));
+        request
+    });
+    let stream = TokioIo::new(Coalescing::from(stream));
+    let service = TowerToHyperService::new(service);
+    let mut connection = pin!(builder(limits).serve_connection(stream, service));
+    let end = tokio::select! {
+        // How a connection ends is the other end's affair.
+        _ = &mut connection => return,
+        end = watch(&peer, limits) => end,
+        () = drain => End::Gentle,
+    };
+    if end == End::Gentle {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(limits.grace, connection).await;
+    }
+}
+
+fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        // A large batch arrives without waiting to be let on.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.header_bytes)
+        .max_pending_accept_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(BROKEN_STREAMS)
+        // Clients that are gone without a word are noticed.
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout)
+        // Nobody who speaks gRPC reads it.
+        .auto_date_header(false);
+    builder
+}
+
+/// Looks at a connection now and then, until its time has come.
+async fn watch(peer: &Peer, limits: &ConnectionLimits) -> End {
+    let begun = tokio::time::Instant::now();
+    // A little younger, so that clients that came together, after a restart, do
+    // not all go at once.
+    let max_age = limits
+        .max_age
+        .map(|age| age * 8 / 10 + jittered(age * 2 / 10));
+    loop {
+        tokio::time::sleep(limits.look).await;
+        if peer.is_stalled() {
+            return End::Sudden;
+        }
+        let is_old = max_age.is_some_and(|age| begun.elapsed() >= age);
+        let idle_for = peer.idle_for();
+        let is_idle = idle_for.is_some_and(|time| time >= limits.max_idle);
+        if is_old || is_idle {
+            return End::Gentle;
+        }
+    }
+}

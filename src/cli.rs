@@ -1,6 +1,7 @@
 //! The command line.
 
 mod fsm;
+mod remote;
 mod token;
 
 use std::{io::Write, path::Path};
@@ -45,6 +46,8 @@ enum Command {
         /// The address of the service.
         #[arg(env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
         address: String,
+        #[command(flatten)]
+        tls: remote::TlsArguments,
     },
 }
 
@@ -96,6 +99,9 @@ pub enum CliError {
     /// The service refused.
     #[error("the service answered {}: {}", .0.code(), .0.message())]
     Call(Box<tonic::Status>),
+    /// A file can't be read.
+    #[error(transparent)]
+    File(#[from] crate::reload::ReadError),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
@@ -118,8 +124,8 @@ impl Cli {
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
             Command::Token(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
-            Command::Health { address } => {
-                health::probe(&address).await?;
+            Command::Health { address, tls } => {
+                health::probe(&address, tls.config()?).await?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::{
     metadata::errors::InvalidMetadataValue,
     service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint, Error},
+    transport::{Channel, ClientTlsConfig, Endpoint, Error},
 };
 
 use self::bearer::Bearer;
@@ -29,12 +29,21 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How to reach the service at `address`, a host and a port.
+/// How to reach the service at `address`: a host and a port, after `https://` where
+/// it has TLS. Its certificate has to be signed by a root that this machine trusts;
+/// [`Endpoint::tls_config`] takes others.
 ///
 /// # Errors
 /// If the address is none.
 pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let url = match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    };
+    let mut endpoint = Endpoint::from_shared(url)?;
+    if endpoint.uri().scheme_str() == Some("https") {
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
+    }
     Ok(endpoint
         .connect_timeout(CONNECT_PATIENCE)
         .timeout(CALL_PATIENCE)
@@ -44,7 +53,7 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
         .keep_alive_while_idle(true))
 }
 
-/// Connects to the service at `address`, a host and a port.
+/// Connects to the service at `address`, see [`endpoint`].
 ///
 /// # Errors
 /// If the address is none, or nobody listens there.

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use tokio::{net::lookup_host, time::timeout};
+use tonic::transport::ClientTlsConfig;
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_client::HealthClient},
@@ -120,15 +121,16 @@ pub enum ProbeError {
     NotServing(&'static str),
 }
 
-/// Asks the service at `address`, a host and a port, whether it is SERVING.
+/// Asks the service at `address`, a host and a port, whether it is SERVING; over
+/// TLS if it is said how.
 ///
 /// # Errors
 /// Every [`ProbeError`].
-pub async fn probe(address: &str) -> Result<(), ProbeError> {
-    timeout(PROBE_PATIENCE, ask(address)).await?
+pub async fn probe(address: &str, tls: Option<ClientTlsConfig>) -> Result<(), ProbeError> {
+    timeout(PROBE_PATIENCE, ask(address, tls)).await?
 }
 
-async fn ask(address: &str) -> Result<(), ProbeError> {
+async fn ask(address: &str, tls: Option<ClientTlsConfig>) -> Result<(), ProbeError> {
     let unknown = |source| ProbeError::Address {
         address: address.to_owned(),
         source,
@@ -149,8 +151,11 @@ async fn ask(address: &str) -> Result<(), ProbeError> {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let channel = client::endpoint(&address.to_string())?.connect().await?;
-    let mut client = HealthClient::new(channel);
+    let endpoint = match tls {
+        Some(tls) => client::endpoint(&format!("https://{address}"))?.tls_config(tls)?,
+        None => client::endpoint(&address.to_string())?,
+    };
+    let mut client = HealthClient::new(endpoint.connect().await?);
     let answer = client
         .check(HealthCheckRequest::default())
         .await

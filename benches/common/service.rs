@@ -38,7 +38,7 @@ impl Service {
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
             .spawn()?;
-        while let Err(error) = health::probe(&address.to_string()).await {
+        while let Err(error) = health::probe(&address.to_string(), None).await {
             if let Some(status) = process.try_wait()? {
                 return Err(format!("bridgebook ended before it served: {status}").into());
             }

@@ -4,11 +4,8 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::CliError;
-use crate::{
-    client::{self, Client},
-    proto::v1::GetMachineRequest,
-};
+use super::{CliError, remote};
+use crate::proto::v1::GetMachineRequest;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Fsm {
@@ -26,12 +23,8 @@ pub(super) struct Show {
     /// Which version. Default: the current one.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     version: i32,
-    /// The token to show, as the service printed it when it was created.
-    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The address of the service.
-    #[arg(long, env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
-    address: String,
+    #[command(flatten)]
+    service: remote::Remote,
 }
 
 impl Fsm {
@@ -42,12 +35,7 @@ impl Fsm {
             entity_type: show.entity_type,
             version: show.version,
         };
-        let channel = client::endpoint(&show.address)?.connect().await?;
-        let client = match show.token {
-            Some(token) => Client::with_token(channel, &token)
-                .map_err(|error| vec![format!("--token: {error}")])?,
-            None => Client::new(channel),
-        };
+        let client = show.service.connect().await?;
         let answer = client.fsm().get_machine(request).await;
         let answer = answer.map_err(|status| CliError::Call(Box::new(status)))?;
         Ok(write!(

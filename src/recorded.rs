@@ -1,9 +1,6 @@
 //! What a call that stores a row answers, be it the first or a retry.
 
-use crate::{
-    digest::RequestDigest,
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// A row, and who stored it.
 #[derive(Debug)]
@@ -14,23 +11,22 @@ pub struct Recorded<T> {
     pub created: bool,
 }
 
-/// What an append answers whose row was not inserted: the row that was there
-/// before, if the same request stored it. Under an id that we made for this very
-/// call it was this very call, in a try whose answer was lost.
+/// What an append answers whose id is taken: the row that is there, if the same
+/// request stored it. Under an id that we made for this very call it was this very
+/// call, in a try whose answer was lost.
 ///
 /// # Errors
-/// The conflict, if another request stored it.
+/// The conflict, if another request stored it, whoever's it was.
 pub fn replay<T>(
-    stored: Option<(T, Option<RequestDigest>)>,
-    digest: RequestDigest,
+    same: Option<T>,
     is_id_chosen: bool,
     conflict: impl FnOnce() -> Error,
 ) -> Result<Recorded<T>> {
-    match stored {
-        Some((row, stored)) if stored == Some(digest) => Ok(Recorded {
+    match same {
+        Some(row) => Ok(Recorded {
             row,
             created: !is_id_chosen,
         }),
-        _ => Err(conflict()),
+        None => Err(conflict()),
     }
 }

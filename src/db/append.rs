@@ -13,18 +13,18 @@ use super::{
     rounds::{Placed, in_order, rounds},
 };
 use crate::{
-    digest::RequestDigest,
     error::{Error, Result},
     namespace::Scoped,
     recorded::{Recorded, replay},
 };
 
-/// A row as it is stored, with the digest of the request that stored it.
-pub type Stored<T> = (T, Option<RequestDigest>);
-
 /// Why a row was not inserted: its id, whether the row that it belongs to is
-/// there, and what is stored under its id.
-pub type Found<I, R> = (I, bool, Option<Stored<R>>);
+/// there, whether the id is taken, be it by this tenant or by another, and the
+/// row that has it, if the same request stored it.
+///
+/// Of a row that another request stored nothing is read, so that one's own makes
+/// no more work than another tenant's.
+pub type Found<I, R> = (I, bool, bool, Option<R>);
 
 /// A kind of row that is appended.
 pub trait Append: Send + Sync + 'static {
@@ -41,8 +41,8 @@ pub trait Append: Send + Sync + 'static {
 
     /// The key of a row.
     fn key(new: &Self::New) -> Self::Key;
-    /// The id of a row, whether the caller chose it, and the digest of its request.
-    fn identity(new: &Self::New) -> (Self::Id, bool, RequestDigest);
+    /// The id of a row, and whether the caller chose it.
+    fn identity(new: &Self::New) -> (Self::Id, bool);
     /// The row that a new one became.
     fn stored(new: &Scoped<Self::New>, created_at: DateTime<Utc>) -> Self::Row;
     /// The id is taken.
@@ -106,7 +106,7 @@ async fn append<A: Append>(
 ) -> QueryResult<()> {
     let others = insert::<A>(connection, round, answers).await?;
     let late = find::<A>(connection, &others, answers).await?;
-    // Their owner came between our writing and our looking; now it is there.
+    // Their owner came, or their id became free, between our writing and our looking.
     let taken = insert::<A>(connection, &late, answers).await?;
     answers.extend(
         taken
@@ -150,18 +150,17 @@ async fn find<'a, A: Append>(
         return Ok(Vec::new());
     }
     let found = A::find(connection, others).await?.into_iter();
-    let found = found.map(|(id, has_owner, stored)| (id, (has_owner, stored)));
+    let found = found.map(|(id, has_owner, is_taken, same)| (id, (has_owner, is_taken, same)));
     let mut found: HashMap<_, _> = found.collect();
     let mut late = Vec::new();
     for (place, new) in others {
-        let (id, is_id_chosen, digest) = A::identity(new);
+        let (id, is_id_chosen) = A::identity(new);
         let answer = match found.remove(&id) {
-            // Taken by another tenant, or free after all.
-            Some((true, None)) => {
+            Some((true, false, _)) => {
                 late.push((*place, *new));
                 continue;
             }
-            Some((true, stored)) => replay(stored, digest, is_id_chosen, || A::id_conflict(new)),
+            Some((true, true, same)) => replay(same, is_id_chosen, || A::id_conflict(new)),
             _ => Err(A::no_owner(new)),
         };
         answers.push((*place, answer));

@@ -3,6 +3,7 @@
 mod calls;
 mod completeness;
 mod embedded;
+mod foreign_ids;
 mod health;
 mod kill;
 mod migrations;

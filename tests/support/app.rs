@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{Schema, eventually, new_id};
+use super::{Schema, Tap, eventually, new_id};
 
 /// The service and its schema. It is taken down when the value is dropped.
 pub struct App {
@@ -42,10 +42,22 @@ impl App {
 
     /// Starts a replica of the service on a schema that others may use too.
     pub async fn start_on(schema: Schema, change: impl FnOnce(&mut Config)) -> App {
+        let url = schema.url();
+        App::start_at(schema, url, change).await
+    }
+
+    /// Starts the service with a tap in its way to the database.
+    pub async fn tapped() -> (App, Tap) {
+        let schema = Schema::create().await;
+        let tap = Tap::default();
+        let url = tap.before(&schema.url()).await;
+        (App::start_at(schema, url, |_| {}).await, tap)
+    }
+
+    async fn start_at(schema: Schema, url: String, change: impl FnOnce(&mut Config)) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let url = schema.url();
         let mut config = usual(&url);
         config.listen = address;
         // Not in the way of tests that are not about it.

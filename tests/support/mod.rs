@@ -7,6 +7,7 @@ mod node;
 mod process;
 mod raw;
 mod status;
+mod tap;
 mod token;
 
 pub use app::{App, Tenant, tenant_on};
@@ -17,6 +18,7 @@ pub use node::{Node, example, registry_node, root, set_up};
 pub use process::{Server, bridgebook, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call};
 pub use status::{Failure, failure};
+pub use tap::{Ran, Tap};
 pub use token::Issued;
 
 use std::{future::Future, time::Duration};

@@ -58,6 +58,8 @@ struct Changes<'a> {
     /// The bridges as they are after the changes so far, with the versions of
     /// their rows; `None` for those that were not there.
     bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
+    /// Bridges that are there, but not for the tenant.
+    foreign: HashSet<(&'a str, BridgeId)>,
     machines: Machines,
     /// The batches that were added before, and those so far.
     known: HashMap<(BridgeId, BatchId), RequestDigest>,
@@ -68,6 +70,7 @@ struct Changes<'a> {
 type Row = (
     i64,
     DateTime<Utc>,
+    bool,
     Option<i64>,
     Option<Bridge>,
     Option<RequestDigest>,
@@ -97,22 +100,27 @@ impl<'a> Plan<'a> for Changes<'a> {
             batch_id: items.iter().map(|item| batch_id(item)).collect(),
             reads_bridge: items
                 .iter()
-                .map(|item| seen.insert(item.bridge_id))
+                .map(|item| seen.insert((item.namespace.as_str(), item.bridge_id)))
                 .collect(),
             reads_machine: Machines::firsts(kinds),
             ..ReadBridges::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Changes::default();
-        for (ordinality, now, version, bridge, known, machine) in rows {
+        for (ordinality, now, is_taken, version, bridge, known, machine) in rows {
             plan.now = now;
+            let item = items.get(place(ordinality));
+            let foreign = item.filter(|_| is_taken && bridge.is_none());
+            let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
+            plan.foreign.extend(foreign);
             machine
                 .into_iter()
                 .for_each(|machine| plan.machines.add(machine));
             plan.bridges
                 .extend(bridge.map(|row| (row.bridge_id, (row, version))));
-            let known = items.get(place(ordinality)).zip(known);
-            let known = known.map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
+            let known = item
+                .zip(known)
+                .map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
             plan.known.extend(known);
         }
         Ok(plan)
@@ -121,7 +129,12 @@ impl<'a> Plan<'a> for Changes<'a> {
     fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
         let id = item.bridge_id;
         let stored = self.bridges.get(&id);
-        if stored.is_some_and(|(bridge, _)| bridge.namespace != item.namespace.as_str()) {
+        // Made by an item of the same batch, or there before.
+        let is_foreign = match stored {
+            Some((bridge, _)) => bridge.namespace != item.namespace.as_str(),
+            None => self.foreign.contains(&(item.namespace.as_str(), id)),
+        };
+        if is_foreign {
             return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
         }
         let current = stored.map(|(bridge, _)| bridge);

@@ -22,30 +22,34 @@ use crate::{
     error::{Error, Resource, Result},
     fsm::model::{Entity, EntityKey, Machine, Moved, NewTransition},
     id::{EntityId, TokenId, TransitionId},
-    journal::{Transition, TransitionSql, transition_columns},
+    journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
     json::JsonObject,
     namespace::{Namespace, Scoped},
 };
 
 batch_statement! {
-    /// Reads entities at the database's present, the rows of the journal that
-    /// already have the items' ids, and with the first item of each type its
-    /// current machine.
-    ///
-    /// The journal is looked into beyond the namespace, because its key reaches
-    /// beyond it; [`replay`] tells what is found of other tenants from one's
-    /// own, and it is never answered.
+    /// Reads entities at the database's present, whether the journal already has
+    /// the items' ids, the rows that earlier tries of the same calls wrote, and with
+    /// the first item of each type its current machine.
     struct ReadEntities<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
         entity_id: EntityId => Uuid,
+        request_digest: RequestDigest => Bytea,
         reads_machine: bool => Bool,
     }
-    returns (BigInt, Timestamptz, Nullable<EntitySql>, Nullable<TransitionSql>, Nullable<MachineSql>);
+    returns (
+        BigInt,
+        Timestamptz,
+        Nullable<EntitySql>,
+        Nullable<Uuid>,
+        Nullable<TransitionSql>,
+        Nullable<MachineSql>,
+    );
     concat!(
-        " SELECT item.ordinality, now(), ", entity_columns!(), ", ", transition_columns!(), ", ",
-                 machine_columns!(), "
+        " SELECT item.ordinality, now(), ", entity_columns!(), ", taken.id, ",
+                 transition_columns!(), ", ", machine_columns!(), "
             FROM item
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_entities e
@@ -53,8 +57,7 @@ batch_statement! {
                     AND e.namespace IS NOT DISTINCT FROM item.namespace
                     AND e.entity_type IS NOT DISTINCT FROM item.entity_type
                   LIMIT 1) e ON true
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_transitions t WHERE t.id = item.id LIMIT 1) t ON true
+            ", known_transitions!(), "
             LEFT JOIN LATERAL (
                  SELECT * FROM fsm_machines m
                   WHERE item.reads_machine
@@ -176,7 +179,7 @@ struct Moves<'a> {
     entities: HashMap<Key<'a>, (Entity, i64)>,
     machines: Machines,
     /// The journal as far as it matters, with the moves so far.
-    known: HashMap<TransitionId, Transition>,
+    known: Known,
     journal: Vec<(Key<'a>, Transition)>,
 }
 
@@ -184,6 +187,7 @@ type Row = (
     i64,
     DateTime<Utc>,
     Option<Entity>,
+    Option<TransitionId>,
     Option<Transition>,
     Option<Machine>,
 );
@@ -210,6 +214,7 @@ impl<'a> Plan<'a> for Moves<'a> {
                 .map(|(_, it)| it.entity_type.as_str())
                 .collect(),
             entity_id: keys.clone().map(|(_, it)| it.entity_id).collect(),
+            request_digest: items.iter().map(|item| item.request_digest).collect(),
             reads_machine: Machines::firsts(
                 keys.map(|(namespace, it)| (namespace, it.entity_type.as_str())),
             ),
@@ -217,9 +222,9 @@ impl<'a> Plan<'a> for Moves<'a> {
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Moves::default();
-        for (ordinality, now, entity, known, machine) in rows {
+        for (ordinality, now, entity, taken, same, machine) in rows {
             plan.now = now;
-            plan.known.extend(known.map(|row| (row.id, row)));
+            plan.known.found(taken, same);
             machine
                 .into_iter()
                 .for_each(|machine| plan.machines.add(machine));
@@ -233,8 +238,8 @@ impl<'a> Plan<'a> for Moves<'a> {
 
     fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {
         let current = self.entities.get(&key(item));
-        if let Some(stored) = self.known.get(&item.id) {
-            return replay(item, stored, current.map(|(entity, _)| entity));
+        if let Some(known) = self.known.get(item.id) {
+            return replay(item, known, current.map(|(entity, _)| entity));
         }
         let namespace: &Namespace = &item.namespace;
         let machine = self
@@ -253,7 +258,7 @@ impl<'a> Plan<'a> for Moves<'a> {
         };
         let revision = current.map_or(0, |(_, revision)| *revision);
         self.entities.insert(key(item), (entity.clone(), revision));
-        self.known.insert(transition.id, transition.clone());
+        self.known.add(transition.clone());
         self.journal.push((key(item), transition.clone()));
         Ok(Moved {
             entity,
@@ -323,17 +328,20 @@ impl<'a> Moves<'a> {
     }
 }
 
+/// Whatever has the id, only what this request of this tenant wrote is answered.
 fn replay(
     item: &Scoped<NewTransition>,
-    stored: &Transition,
+    known: Option<&Transition>,
     entity: Option<&Entity>,
 ) -> Result<Moved> {
-    let is_same = stored.request_digest == Some(item.request_digest)
-        && stored.namespace == item.namespace.as_str();
-    match entity.filter(|_| is_same) {
-        Some(entity) => Ok(Moved {
+    let is_same = |stored: &&Transition| {
+        stored.request_digest == Some(item.request_digest)
+            && stored.namespace == item.namespace.as_str()
+    };
+    match known.filter(is_same).zip(entity) {
+        Some((same, entity)) => Ok(Moved {
             entity: entity.clone(),
-            transition: stored.clone(),
+            transition: same.clone(),
             // Made by an earlier try of this very call if the id is one that we made for it.
             applied: !item.is_id_chosen,
         }),

@@ -46,23 +46,30 @@ batch_statement! {
 }
 
 batch_statement! {
-    /// Finds out why a stamp was not inserted.
+    /// Finds out why a stamp was not inserted. The key of stamps reaches beyond the
+    /// namespace, so its id is looked up beyond it; of what was stored by another
+    /// tenant, or another request, it is only said that it is there.
     struct FindStamps<'a> {
         id: StampId => Uuid,
         namespace: &'a str => Text,
         workflow_id: Option<WorkflowId> => Nullable<Uuid>,
+        request_digest: RequestDigest => Bytea,
     }
-    returns (Uuid, Bool, Nullable<(StampSql, Nullable<Bytea>)>);
+    returns (Uuid, Bool, Bool, Nullable<StampSql>);
     concat!(
         " SELECT item.id,
                  item.workflow_id IS NULL
                  OR EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace), ",
-                 stamp_columns!(), ", m.request_digest
+                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace),
+                 taken.id IS NOT NULL, ",
+                 stamp_columns!(), "
             FROM item
             LEFT JOIN LATERAL (
-                 SELECT * FROM metadata_stamps m
-                  WHERE m.id = item.id AND m.namespace IS NOT DISTINCT FROM item.namespace LIMIT 1) m ON true"
+                 SELECT * FROM metadata_stamps m WHERE m.id = item.id LIMIT 1) taken ON true
+            LEFT JOIN LATERAL (
+                 SELECT taken.*
+                  WHERE taken.namespace = item.namespace
+                    AND taken.request_digest = item.request_digest) m ON true"
     )
 }
 
@@ -83,8 +90,8 @@ impl Append for Stamps {
         new.id
     }
 
-    fn identity(new: &NewStamp) -> (StampId, bool, RequestDigest) {
-        (new.id, new.is_id_chosen, new.request_digest)
+    fn identity(new: &NewStamp) -> (StampId, bool) {
+        (new.id, new.is_id_chosen)
     }
 
     fn stored(new: &Scoped<NewStamp>, created_at: DateTime<Utc>) -> Stamp {
@@ -127,6 +134,7 @@ impl Append for Stamps {
             id: column(others, |new| new.id),
             namespace: column(others, |new| new.namespace.as_str()),
             workflow_id: column(others, |new| new.workflow_id),
+            request_digest: column(others, |new| new.request_digest),
             ..FindStamps::default()
         };
         find.load(connection).await

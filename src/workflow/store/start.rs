@@ -67,17 +67,23 @@ batch_statement! {
 }
 
 batch_statement! {
-    /// Finds workflows by correlation_id.
+    /// Finds by correlation_id the workflows that the same request started; an id
+    /// has to be the caller's if it was chosen. Of others nothing is read, so that
+    /// one's own make no more work than another tenant's.
     struct FindWorkflows<'a> {
         namespace: &'a str => Text,
         correlation_id: CorrelationId => Uuid,
+        chosen_id: Option<WorkflowId> => Nullable<Uuid>,
+        request_digest: RequestDigest => Bytea,
     }
-    returns (WorkflowSql, Nullable<Bytea>);
+    returns WorkflowSql;
     concat!(
-        " SELECT ", workflow_columns!(), ", w.request_digest
+        " SELECT ", workflow_columns!(), "
             FROM item CROSS JOIN LATERAL (
                  SELECT * FROM workflow_executions w
                   WHERE w.correlation_id = item.correlation_id AND w.namespace IS NOT DISTINCT FROM item.namespace
+                    AND w.request_digest = item.request_digest
+                    AND (item.chosen_id IS NULL OR w.id = item.chosen_id)
                   LIMIT 1) w"
     )
 }
@@ -165,17 +171,18 @@ async fn answer_taken(
     let find = FindWorkflows {
         namespace: column(taken, |new| new.namespace.as_str()),
         correlation_id: column(taken, |new| new.correlation_id),
+        chosen_id: column(taken, |new| new.is_id_chosen.then_some(new.id)),
+        request_digest: column(taken, |new| new.request_digest),
         ..FindWorkflows::default()
     };
-    let found: Vec<(Workflow, Option<RequestDigest>)> = find.load(connection).await?;
-    let found = found.into_iter().map(|row| (row.0.correlation_id, row));
+    let found: Vec<Workflow> = find.load(connection).await?;
+    let found = found.into_iter().map(|row| (row.correlation_id, row));
     let mut found: HashMap<_, _> = found.collect();
     for (place, new) in taken {
-        let is_same = |(row, _): &(Workflow, _)| !new.is_id_chosen || row.id == new.id;
-        let stored = found.remove(&new.correlation_id).filter(is_same);
+        let same = found.remove(&new.correlation_id);
         // The id is one that we made for this very call, so that call it was.
-        let is_ours = stored.as_ref().is_some_and(|(row, _)| row.id == new.id) && !new.is_id_chosen;
-        let answer = replay(stored, new.request_digest, !is_ours, || Error::IdConflict {
+        let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
+        let answer = replay(same, !is_ours, || Error::IdConflict {
             resource: Resource::Workflow,
             field: "correlation_id",
             name: new.correlation_id.to_string(),

@@ -51,22 +51,29 @@ batch_statement! {
 }
 
 batch_statement! {
-    /// Finds out why a step was not inserted.
+    /// Finds out why a step was not inserted. The key of steps reaches beyond the
+    /// namespace, so its id is looked up beyond it; of what was stored by another
+    /// tenant, or another request, it is only said that it is there.
     struct FindSteps<'a> {
         id: StepId => Uuid,
         namespace: &'a str => Text,
         workflow_id: WorkflowId => Uuid,
+        request_digest: RequestDigest => Bytea,
     }
-    returns (Uuid, Bool, Nullable<(StepSql, Nullable<Bytea>)>);
+    returns (Uuid, Bool, Bool, Nullable<StepSql>);
     concat!(
         " SELECT item.id,
                  EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace), ",
-                 step_columns!(), ", s.request_digest
+                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace),
+                 taken.id IS NOT NULL, ",
+                 step_columns!(), "
             FROM item
             LEFT JOIN LATERAL (
-                 SELECT * FROM workflow_steps s
-                  WHERE s.id = item.id AND s.namespace IS NOT DISTINCT FROM item.namespace LIMIT 1) s ON true"
+                 SELECT * FROM workflow_steps s WHERE s.id = item.id LIMIT 1) taken ON true
+            LEFT JOIN LATERAL (
+                 SELECT taken.*
+                  WHERE taken.namespace = item.namespace
+                    AND taken.request_digest = item.request_digest) s ON true"
     )
 }
 
@@ -87,8 +94,8 @@ impl Append for Steps {
         new.workflow_id
     }
 
-    fn identity(new: &NewStep) -> (StepId, bool, RequestDigest) {
-        (new.id, new.is_id_chosen, new.request_digest)
+    fn identity(new: &NewStep) -> (StepId, bool) {
+        (new.id, new.is_id_chosen)
     }
 
     fn stored(new: &Scoped<NewStep>, created_at: DateTime<Utc>) -> Step {
@@ -135,6 +142,7 @@ impl Append for Steps {
             id: column(others, |new| new.id),
             namespace: column(others, |new| new.namespace.as_str()),
             workflow_id: column(others, |new| new.workflow_id),
+            request_digest: column(others, |new| new.request_digest),
             ..FindSteps::default()
         };
         find.load(connection).await

@@ -21,7 +21,7 @@ use crate::{
     digest::RequestDigest,
     error::{Error, Resource, Result},
     id::{TokenId, TransitionId, WorkflowId},
-    journal::{Transition, TransitionSql, transition_columns},
+    journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
     json::JsonObject,
     namespace::Scoped,
     workflow::model::{ENTITY_TYPE, Move, Moved, Workflow},
@@ -29,28 +29,25 @@ use crate::{
 
 batch_statement! {
     /// Reads workflows, each with the version of its row, at the database's
-    /// present, and the row of the journal that already has the item's id: that
-    /// of an earlier try of the same call, be it the caller's or, after a lost
-    /// connection, ours. One snapshot shows a move and its row, or neither.
-    ///
-    /// The journal is looked into beyond the namespace, because its key reaches
-    /// beyond it; [`replay`] tells what is found of other tenants from one's
-    /// own, and it is never answered.
+    /// present, whether the journal already has the item's id, and the row that an
+    /// earlier try of the same call wrote, be it the caller's or, after a lost
+    /// connection, ours.
     struct ReadWorkflows<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
         workflow_id: WorkflowId => Uuid,
+        request_digest: RequestDigest => Bytea,
     }
-    returns (Timestamptz, BigInt, WorkflowSql, Nullable<TransitionSql>);
+    returns (Timestamptz, BigInt, WorkflowSql, Nullable<Uuid>, Nullable<TransitionSql>);
     concat!(
-        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", ", transition_columns!(), "
+        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
+                 transition_columns!(), "
             FROM item
             CROSS JOIN LATERAL (
                  SELECT w.xmin, w.* FROM workflow_executions w
                   WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace
                   LIMIT 1) w
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_transitions t WHERE t.id = item.id LIMIT 1) t ON true"
+            ", known_transitions!()
     )
 }
 
@@ -146,10 +143,18 @@ struct Moves {
     /// The workflows as they are after the moves so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
     /// The journal as far as it matters, with the moves so far.
-    known: HashMap<TransitionId, Transition>,
+    known: Known,
     has_new_metadata: HashSet<WorkflowId>,
     journal: Vec<Transition>,
 }
+
+type Row = (
+    DateTime<Utc>,
+    i64,
+    Workflow,
+    Option<TransitionId>,
+    Option<Transition>,
+);
 
 impl<'a> Plan<'a> for Moves {
     type Item = Scoped<Move>;
@@ -168,14 +173,14 @@ impl<'a> Plan<'a> for Moves {
             id: items.iter().map(|item| item.id).collect(),
             namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
             workflow_id: items.iter().map(|item| item.workflow_id).collect(),
+            request_digest: items.iter().map(|item| item.request_digest).collect(),
             ..ReadWorkflows::default()
         };
-        let rows: Vec<(DateTime<Utc>, i64, Workflow, Option<Transition>)> =
-            read.load(connection).await?;
+        let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Moves::default();
-        for (now, version, workflow, known) in rows {
+        for (now, version, workflow, taken, same) in rows {
             plan.now = now;
-            plan.known.extend(known.map(|row| (row.id, row)));
+            plan.known.found(taken, same);
             plan.workflows.insert(workflow.id, (workflow, version));
         }
         Ok(plan)
@@ -187,8 +192,8 @@ impl<'a> Plan<'a> for Moves {
             .get_mut(&item.workflow_id)
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(item.workflow_id))?;
-        if let Some(stored) = self.known.get(&item.id) {
-            return replay(item, stored, workflow);
+        if let Some(known) = self.known.get(item.id) {
+            return replay(item, known, workflow);
         }
         let transition = Transition {
             token_id: item.token_id,
@@ -197,7 +202,7 @@ impl<'a> Plan<'a> for Moves {
         if !item.metadata_patch.is_empty() {
             self.has_new_metadata.insert(workflow.id);
         }
-        self.known.insert(transition.id, transition.clone());
+        self.known.add(transition.clone());
         self.journal.push(transition.clone());
         Ok(Moved {
             workflow: workflow.clone(),
@@ -259,15 +264,16 @@ impl Moves {
     }
 }
 
-fn replay(item: &Scoped<Move>, stored: &Transition, workflow: &Workflow) -> Result<Moved> {
-    let is_same = stored.request_digest == Some(item.request_digest)
-        && stored.namespace == item.namespace.as_str();
-    if !is_same {
-        return Err(id_conflict(item));
-    }
+/// Whatever has the id, only what this request of this tenant wrote is answered.
+fn replay(item: &Scoped<Move>, known: Option<&Transition>, workflow: &Workflow) -> Result<Moved> {
+    let is_same = |stored: &&Transition| {
+        stored.request_digest == Some(item.request_digest)
+            && stored.namespace == item.namespace.as_str()
+    };
+    let same = known.filter(is_same).ok_or_else(|| id_conflict(item))?;
     Ok(Moved {
         workflow: workflow.clone(),
-        transition: stored.clone(),
+        transition: same.clone(),
         // Made by an earlier try of this very call if the id is one that we made for it.
         applied: !item.is_id_chosen,
     })

@@ -14,12 +14,12 @@ use crate::{
 
 batch_statement! {
     /// Reads bridges at the database's present, each with the version of its row,
-    /// with its first item; with every item the digest of the request, if it was
-    /// done before; and with the first item of each namespace its current machine.
+    /// with the first item of each namespace; with every item the digest of the
+    /// request, if it was done before; and with the first item of each namespace its
+    /// current machine.
     ///
     /// Bridges are looked for beyond the namespace, because their key reaches
-    /// beyond it; [`super::Changes::decide`] tells those of other tenants from one's own,
-    /// and they are never answered.
+    /// beyond it; of those of other tenants it is only said that they are there.
     struct ReadBridges<'a> {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
@@ -29,15 +29,24 @@ batch_statement! {
         reads_machine: bool => Bool,
     }
     returns (
-        BigInt, Timestamptz, Nullable<BigInt>, Nullable<BridgeSql>, Nullable<Bytea>, Nullable<MachineSql>,
+        BigInt,
+        Timestamptz,
+        Bool,
+        Nullable<BigInt>,
+        Nullable<BridgeSql>,
+        Nullable<Bytea>,
+        Nullable<MachineSql>,
     );
     concat!(
-        " SELECT item.ordinality, now(), b.xmin::text::bigint, ", bridge_columns!(), ",
+        " SELECT item.ordinality, now(), taken.bridge_id IS NOT NULL, b.xmin::text::bigint, ",
+                 bridge_columns!(), ",
                  batch.request_digest, ", machine_columns!(), "
             FROM item
             LEFT JOIN LATERAL (
                  SELECT b.xmin, b.* FROM bridge_states b
-                  WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1) b ON true
+                  WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1) taken ON true
+            LEFT JOIN LATERAL (
+                 SELECT taken.* WHERE taken.namespace = item.namespace) b ON true
             LEFT JOIN LATERAL (
                  SELECT b.request_digest FROM bridge_batches b
                   WHERE b.namespace = item.namespace AND b.bridge_id = item.bridge_id

@@ -91,6 +91,7 @@ pub enum ServeError {
 /// Every [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let stop = stop_signal()?;
+    let trust = Trust::load(&config)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| ServeError::Listen {
@@ -98,10 +99,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             source,
         })?;
     match &config.database {
-        DatabaseSource::Url(url) => run(&config, url, config.migrate, listener, stop).await,
+        DatabaseSource::Url(url) => run(&config, &trust, url, config.migrate, listener, stop).await,
         DatabaseSource::Embedded(data_dir) => {
             let settings = embedded::Settings::new(data_dir);
-            serve_embedded(&config, settings, listener, stop).await
+            serve_embedded(&config, &trust, settings, listener, stop).await
         }
     }
 }
@@ -109,6 +110,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 /// Serves a private PostgreSQL, from its start to its stop.
 async fn serve_embedded(
     config: &Config,
+    trust: &Trust,
     settings: embedded::Settings,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
@@ -122,7 +124,7 @@ async fn serve_embedded(
     let url = embedded.database_url();
     let mut embedded = Some(embedded);
     let result = tokio::select! {
-        result = run(config, &url, true, listener, stop) => result,
+        result = run(config, trust, &url, true, listener, stop) => result,
         error = keep_running(&mut embedded, &settings) => Err(error.into()),
     };
     let stopped = match embedded {
@@ -151,6 +153,48 @@ async fn keep_running(
     }
 }
 
+/// How connections are made private, and whose certificates stand for which tokens.
+pub struct Trust {
+    tls: Option<Tls>,
+    identities: Identities,
+}
+
+impl Trust {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`] and [`ServeError::Identities`].
+    pub fn load(config: &Config) -> Result<Self, ServeError> {
+        let Some(settings) = &config.tls else {
+            return Ok(Trust {
+                tls: None,
+                identities: Identities::default(),
+            });
+        };
+        let identities = settings.client_tokens.as_deref().map(Identities::load);
+        Ok(Trust {
+            tls: Some(Tls::load(&settings.files)?),
+            identities: identities.transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// Reads the files again and again, for ever.
+    async fn watch(&self, config: &Config) {
+        let settings = config.tls.as_ref();
+        let certificates = async {
+            if let (Some(tls), Some(settings)) = (&self.tls, settings) {
+                tls.watch(&settings.files).await;
+            }
+        };
+        let client_tokens = async {
+            if let Some(path) = settings.and_then(|it| it.client_tokens.as_deref()) {
+                self.identities.watch(path).await;
+            }
+        };
+        tokio::join!(certificates, client_tokens, std::future::pending::<()>());
+    }
+}
+
 /// Serves the database at `url` on `listener` until `stop` ends, then drains.
 /// Address and database are given beside the settings, because by now they are
 /// known: the port that was free, the cluster that was started.
@@ -159,17 +203,13 @@ async fn keep_running(
 /// Every [`ServeError`].
 pub async fn run(
     config: &Config,
+    trust: &Trust,
     url: &str,
     migrate: bool,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     announce(&listener, config);
-    let tls = config.tls.as_ref();
-    let acceptor = tls.map(|tls| Tls::load(&tls.files)).transpose()?;
-    let client_tokens = tls.and_then(|tls| tls.client_tokens.as_deref());
-    let identities = client_tokens.map(Identities::load).transpose()?;
-    let identities = identities.unwrap_or_default();
     let database = Database::new(url, config.database_connections);
     let verifier =
         (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone(), config.limits.rate));
@@ -192,14 +232,14 @@ pub async fn run(
         // Who calls.
         .layer(AccessLayer {
             verifier: verifier.clone(),
-            identities: identities.clone(),
+            identities: trust.identities.clone(),
         })
         .service(routes);
     let (begin_drain, drain) = oneshot::channel::<()>();
     // Dropped or sent: either way it is time.
     let drain = async { drop(drain.await) };
     let connections = config.limits.connection.clone();
-    let server = listen(listener, acceptor.clone(), connections, service, drain);
+    let server = listen(listener, trust.tls.clone(), connections, service, drain);
     let ready = async {
         prepare(url, migrate).await?;
         database.open();
@@ -214,29 +254,11 @@ pub async fn run(
         );
         Ok(())
     };
-    let reloads = async {
-        let tls = tls.cloned();
-        let files = tls.as_ref().map(|tls| tls.files.clone());
-        let client_tokens = tls.and_then(|tls| tls.client_tokens);
-        tokio::join!(
-            async {
-                if let (Some(acceptor), Some(files)) = (acceptor, files) {
-                    acceptor.watch(files).await;
-                }
-            },
-            async {
-                if let Some(path) = client_tokens {
-                    identities.watch(path).await;
-                }
-            },
-        );
-        std::future::pending::<()>().await;
-    };
     tokio::pin!(server);
     tokio::select! {
         () = &mut server => return Ok(()),
         result = ready => return result,
-        () = reloads => {}
+        () = trust.watch(config) => {}
         () = stop => {}
     }
     drain_calls(&reporter, begin_drain, server, config.drain_timeout).await;
@@ -265,21 +287,24 @@ fn announce(listener: &TcpListener, config: &Config) {
     };
     tracing::info!("listening on {address}");
     let is_local = is_local(address);
-    match (config.auth, is_local) {
-        (Auth::Tokens, _) => {}
-        (Auth::None, true) => tracing::info!(
-            "without tokens: whoever is on this machine can read and write everything"
-        ),
-        (Auth::None, false) => tracing::warn!(
-            "--insecure: whoever reaches {address} can read and write everything, without a token"
-        ),
+    if is_local && config.auth == Auth::None {
+        tracing::info!("without tokens: whoever is on this machine can read and write everything");
     }
-    if config.tls.is_none() && !is_local {
-        tracing::warn!(
-            "--insecure: without TLS, whoever is on the way to {address} can read along and \
-             take tokens for themselves"
-        );
+    if !is_local {
+        for danger in dangers(config.auth, config.tls.is_some()) {
+            tracing::warn!("--insecure: {danger}");
+        }
     }
+}
+
+/// What others can do where they can connect.
+fn dangers(auth: Auth, has_tls: bool) -> impl Iterator<Item = &'static str> {
+    let no_tokens = (auth == Auth::None)
+        .then_some("without tokens, whoever can connect can read and write everything");
+    let no_tls = (!has_tls).then_some(
+        "without TLS, whoever is on the way can read along, and take tokens for themselves",
+    );
+    no_tokens.into_iter().chain(no_tls)
 }
 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
@@ -353,4 +378,28 @@ fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_danger_is_named() {
+        for (auth, has_tls, expected) in [
+            (Auth::Tokens, true, &[][..]),
+            (Auth::None, true, &["without tokens"]),
+            (Auth::Tokens, false, &["without TLS"]),
+            (Auth::None, false, &["without tokens", "without TLS"]),
+        ] {
+            let dangers: Vec<_> = dangers(auth, has_tls).collect();
+            assert_eq!(dangers.len(), expected.len());
+            assert!(
+                dangers
+                    .iter()
+                    .zip(expected)
+                    .all(|(it, part)| it.starts_with(part))
+            );
+        }
+    }
 }

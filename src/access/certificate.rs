@@ -48,10 +48,10 @@ impl Identities {
     }
 
     /// Reads the file again and again, for ever.
-    pub async fn watch(self, path: PathBuf) {
-        let read = || Ok(reload::read(&path)?);
+    pub async fn watch(&self, path: &Path) {
+        let read = || Ok(reload::read(path)?);
         let apply = |contents: &Vec<u8>| {
-            let identities = parse(&path, contents)?;
+            let identities = parse(path, contents)?;
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = identities;
             Ok::<_, IdentityError>(())
         };

@@ -1,6 +1,6 @@
 //! One connection, from the moment it is there until its time has come.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
@@ -25,6 +25,9 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// (CVE-2023-44487). And how many that we broke off are remembered.
 const RESET_STREAMS: usize = 20;
 const BROKEN_STREAMS: usize = 64;
+
+/// How long a client has to go that has no calls under way.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A service as a connection needs it.
 pub trait Serve:
@@ -54,7 +57,9 @@ impl<S> Serve for S where
 /// What ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Nobody called for a long time, or it is old: calls under way end first.
+    /// Nobody has called for a long time.
+    Idle,
+    /// It is old, or the service stops: calls under way end first.
     Gentle,
     /// The other end does not take what it asked for.
     Sudden,
@@ -84,10 +89,13 @@ pub async fn serve(
         end = watch(&peer, limits) => end,
         () = drain => End::Gentle,
     };
-    if end == End::Gentle {
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(limits.grace, connection).await;
-    }
+    let grace = match end {
+        End::Idle => GOODBYE.min(limits.grace),
+        End::Gentle => limits.grace,
+        End::Sudden => return,
+    };
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(grace, connection).await;
 }
 
 fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
@@ -122,10 +130,12 @@ async fn watch(peer: &Peer, limits: &ConnectionLimits) -> End {
         if peer.is_stalled() {
             return End::Sudden;
         }
-        let is_old = max_age.is_some_and(|age| begun.elapsed() >= age);
         let idle_for = peer.idle_for();
-        let is_idle = idle_for.is_some_and(|time| time >= limits.max_idle);
-        if is_old || is_idle {
+        if idle_for.is_some_and(|time| time >= limits.max_idle) {
+            return End::Idle;
+        }
+        let is_old = max_age.is_some_and(|age| begun.elapsed() >= age);
+        if is_old {
             return End::Gentle;
         }
     }

@@ -84,9 +84,9 @@ impl Tls {
     }
 
     /// Reads the files again and again, for ever.
-    pub async fn watch(self, files: TlsFiles) {
+    pub async fn watch(&self, files: &TlsFiles) {
         let apply = |contents: &Contents| {
-            let config = Arc::new(contents.config(&files)?);
+            let config = Arc::new(contents.config(files)?);
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
             Ok(())
         };

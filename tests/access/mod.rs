@@ -1,5 +1,7 @@
 //! Who may do what.
 
+mod audit;
 mod command;
 mod credentials;
 mod journal;
+mod tls;

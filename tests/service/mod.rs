@@ -6,6 +6,7 @@ mod embedded;
 mod foreign_ids;
 mod health;
 mod kill;
+mod limits;
 mod migrations;
 mod orchestrator;
 mod outage;

@@ -1,4 +1,4 @@
-use crate::support::{Schema, bridgebook, stderr};
+use crate::support::{Schema, Server, bridgebook, eventually, stderr, temp_dir};
 
 #[test]
 fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
@@ -16,6 +16,23 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--drain-timeout=-1",
             "--sweep-interval=0",
             "--sweep-grace=never",
+            "--tls-key=/nowhere/key.pem",
+            "--max-connections=0",
+            "--max-streams=many",
+            "--max-header-size=7",
+            "--max-requests=-1",
+            "--max-request-memory=x",
+            "--max-rate=x",
+            "--max-message-size=5000000",
+            "--max-json-size=1048577",
+            "--max-json-depth=65",
+            "--max-batch-size=1001",
+            "--max-page-size=0",
+            "--keepalive-interval=0",
+            "--keepalive-timeout=0",
+            "--max-connection-idle=0",
+            "--max-connection-age=x",
+            "--max-connection-age-grace=0",
             "--database-url",
             "mysql://x:secret@y",
         ])
@@ -30,6 +47,23 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--drain-timeout",
         "--sweep-interval",
         "--sweep-grace",
+        "--tls-certificate",
+        "--max-connections",
+        "--max-streams",
+        "--max-header-size",
+        "--max-requests",
+        "--max-request-memory",
+        "--max-rate",
+        "--max-message-size",
+        "--max-json-size",
+        "--max-json-depth",
+        "--max-batch-size",
+        "--max-page-size",
+        "--keepalive-interval",
+        "--keepalive-timeout",
+        "--max-connection-idle",
+        "--max-connection-age:",
+        "--max-connection-age-grace",
         "--database-url",
     ];
     for flag in flags {
@@ -106,4 +140,62 @@ async fn an_address_in_use_is_named() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains(&address));
+}
+
+/// What `serve` says to these arguments, with a database that is away.
+fn serve(arguments: &[&str]) -> (Option<i32>, String) {
+    let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
+    let output = bridgebook()
+        .arg("serve")
+        .args(database)
+        .args(arguments)
+        .output()
+        .unwrap();
+    (output.status.code(), stderr(&output))
+}
+
+#[test]
+fn others_may_only_connect_with_tokens_and_tls_or_if_that_is_called_insecure() {
+    let certificate = ["--tls-certificate=/nowhere/a", "--tls-key=/nowhere/b"];
+    for arguments in [
+        &["--listen=0.0.0.0:0"][..],
+        &["--listen=[::]:0"],
+        &["--listen=192.0.2.1:50051"],
+        &["--listen=0.0.0.0:0", "--auth=tokens"],
+        &[
+            "--listen=0.0.0.0:0",
+            "--auth=none",
+            certificate[0],
+            certificate[1],
+        ],
+    ] {
+        let (code, text) = serve(arguments);
+        assert_eq!(code, Some(64), "{arguments:?} {text}");
+        assert!(text.contains("--insecure"), "{text}");
+    }
+    // These are let through, as far as the certificate, which is not there.
+    for arguments in [
+        &["--listen=0.0.0.0:0"][..],
+        &["--listen=0.0.0.0:0", "--auth=tokens"],
+        &["--listen=0.0.0.0:0", "--auth=none", "--insecure"],
+        &["--listen=127.0.0.1:0", "--auth=none"],
+    ] {
+        let (code, text) = serve(&[arguments, &certificate[..]].concat());
+        assert_eq!(code, Some(1), "{arguments:?} {text}");
+        assert!(text.contains("/nowhere/a"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn every_start_says_who_may_call() {
+    let dir = temp_dir();
+    std::fs::create_dir_all(&dir.0).unwrap();
+    let log = dir.0.join("log");
+    let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
+    let _server = Server::spawn_logged(&database, &log);
+    eventually("it says so", async || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("without tokens").then_some(())
+    })
+    .await;
 }

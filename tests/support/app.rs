@@ -3,18 +3,18 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
-    config::{Config, Settings},
+    config::{Auth, Config, Settings},
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
     },
-    server,
+    server::{self, Trust},
 };
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{Schema, Tap, eventually, new_id};
+use super::{Pki, Schema, Tap, eventually, new_id};
 
 /// The service and its schema. It is taken down when the value is dropped.
 pub struct App {
@@ -43,7 +43,7 @@ impl App {
     /// Starts a replica of the service on a schema that others may use too.
     pub async fn start_on(schema: Schema, change: impl FnOnce(&mut Config)) -> App {
         let url = schema.url();
-        App::start_at(schema, url, change).await
+        App::start_at(schema, url, change, connect).await
     }
 
     /// Starts the service with a tap in its way to the database.
@@ -51,10 +51,27 @@ impl App {
         let schema = Schema::create().await;
         let tap = Tap::default();
         let url = tap.before(&schema.url()).await;
-        (App::start_at(schema, url, |_| {}).await, tap)
+        (App::start_at(schema, url, |_| {}, connect).await, tap)
     }
 
-    async fn start_at(schema: Schema, url: String, change: impl FnOnce(&mut Config)) -> App {
+    /// Starts the service with TLS, and its tenants trust it.
+    pub async fn start_private(pki: &Pki, change: impl FnOnce(&mut Config)) -> App {
+        let schema = Schema::create().await;
+        let url = schema.url();
+        let with_tls = |config: &mut Config| {
+            config.auth = Auth::Tokens;
+            config.tls = Some(pki.config());
+            change(config);
+        };
+        App::start_at(schema, url, with_tls, |address| pki.connect(address)).await
+    }
+
+    async fn start_at(
+        schema: Schema,
+        url: String,
+        change: impl FnOnce(&mut Config),
+        connect: impl FnOnce(SocketAddr) -> Channel,
+    ) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -68,7 +85,8 @@ impl App {
         change(&mut config);
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
-            server::run(&config, &url, true, listener, stop).await
+            let trust = Trust::load(&config)?;
+            server::run(&config, &trust, &url, true, listener, stop).await
         });
         let channel = connect(address);
         tokio::select! {

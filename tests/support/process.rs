@@ -1,7 +1,9 @@
 //! The service as a process of its own, for tests that kill it.
 
 use std::{
+    fs::File,
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -20,6 +22,12 @@ pub fn bridgebook() -> Command {
     command
 }
 
+/// An address that was free just now.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
 /// A running `bridgebook serve`. It is killed when the value is dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -29,17 +37,24 @@ pub struct Server {
 impl Server {
     /// Starts a service with these arguments, on a port that was free just now.
     pub fn spawn(arguments: &[&str]) -> Server {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        Server::spawn_on(address, arguments)
+        Server::spawn_on(free_address(), arguments)
+    }
+
+    /// Starts a service that writes its log to a file.
+    pub fn spawn_logged(arguments: &[&str], log: &Path) -> Server {
+        let address = free_address();
+        Server::spawn_with(address, arguments, File::create(log).unwrap().into())
     }
 
     pub fn spawn_on(address: SocketAddr, arguments: &[&str]) -> Server {
+        Server::spawn_with(address, arguments, Stdio::null())
+    }
+
+    fn spawn_with(address: SocketAddr, arguments: &[&str], log: Stdio) -> Server {
         let child = bridgebook()
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the service starts");
         Server { address, child }

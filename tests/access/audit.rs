@@ -1,0 +1,129 @@
+//! What the log keeps: the service is a process here, whose log is read.
+
+use std::{fs, path::PathBuf};
+
+use bridgebook::{
+    access::token::Role,
+    client::Client,
+    proto::v1::{
+        CreateTokenRequest, GetSystemHealthRequest, ListWorkflowsRequest, RevokeTokenRequest,
+        StartWorkflowRequest,
+    },
+};
+
+use crate::support::{App, Server, eventually, new_id, temp_dir};
+
+/// The lines of the log that are about a call.
+async fn lines(log: &PathBuf, rpc: &str) -> Vec<String> {
+    eventually("it is logged", async || {
+        let text = fs::read_to_string(log).unwrap();
+        let lines = text.lines().filter(|line| line.contains(rpc));
+        let lines: Vec<_> = lines.map(str::to_owned).collect();
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await
+}
+
+fn assert_one(lines: &[String], parts: &[&str]) {
+    let [line] = lines else {
+        panic!("not one line: {lines:#?}")
+    };
+    for part in parts {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_and_what_admins_do_are_a_line_each() {
+    let app = App::start().await;
+    let dir = temp_dir();
+    fs::create_dir_all(&dir.0).unwrap();
+    let log = dir.0.join("log");
+    let url = app.schema.url();
+    let arguments = ["--auth", "tokens", "--database-url", &url];
+    let server = Server::spawn_logged(&arguments, &log);
+    let channel = server.serving().await;
+    let reader = app.issue(Role::Reader, &["team-a"]).await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+
+    // What is let in is no line.
+    let listing = |namespace: &str| ListWorkflowsRequest {
+        namespace: namespace.to_owned(),
+        ..ListWorkflowsRequest::default()
+    };
+    let mut workflows = reader.client(&channel).workflows();
+    workflows.list_workflows(listing("team-a")).await.unwrap();
+    workflows
+        .list_workflows(listing("team-b"))
+        .await
+        .unwrap_err();
+    let parts = [
+        "WARN",
+        "refused",
+        "NAMESPACE_DENIED",
+        "team-b",
+        &reader.id,
+        "peer=127.0.0.1",
+    ];
+    assert_one(&lines(&log, "ListWorkflows").await, &parts);
+
+    let start = StartWorkflowRequest {
+        namespace: "team-a".into(),
+        correlation_id: new_id(),
+        workflow_type: "test".into(),
+        ..StartWorkflowRequest::default()
+    };
+    workflows.start_workflow(start.clone()).await.unwrap_err();
+    let parts = ["refused", "ROLE_TOO_LOW", "team-a", &reader.id];
+    assert_one(&lines(&log, "StartWorkflow").await, &parts);
+
+    let stranger = Client::new(channel.clone());
+    stranger
+        .fsm()
+        .list_machines(bridgebook::proto::v1::ListMachinesRequest::default())
+        .await
+        .unwrap_err();
+    let parts = ["refused", "CREDENTIAL_MISSING"];
+    assert_one(&lines(&log, "ListMachines").await, &parts);
+
+    let mut operator = reader.client(&channel).admin();
+    let query = GetSystemHealthRequest::default();
+    operator.get_system_health(query).await.unwrap_err();
+    let parts = ["refused", "ROLE_TOO_LOW", &reader.id];
+    assert_one(&lines(&log, "GetSystemHealth").await, &parts);
+
+    let mut operator = admin.client(&channel).admin();
+    let wanted = CreateTokenRequest {
+        id: new_id(),
+        name: "of the test".into(),
+        role: bridgebook::proto::v1::Role::Admin.into(),
+        ..CreateTokenRequest::default()
+    };
+    let created = operator.create_token(wanted.clone()).await.unwrap();
+    let parts = ["INFO", "administered", &admin.id, &wanted.id];
+    assert_one(&lines(&log, "CreateToken").await, &parts);
+    let revocation = RevokeTokenRequest {
+        id: reader.id.clone(),
+    };
+    operator.revoke_token(revocation).await.unwrap();
+    let parts = ["administered", &admin.id, &reader.id];
+    assert_one(&lines(&log, "RevokeToken").await, &parts);
+    let failing = RevokeTokenRequest { id: new_id() };
+    operator.revoke_token(failing).await.unwrap_err();
+    let both = eventually("it is logged, too", async || {
+        let lines = lines(&log, "RevokeToken").await;
+        (lines.len() == 2).then_some(lines)
+    });
+    assert_one(&both.await[1..], &["administered", "TOKEN_NOT_FOUND"]);
+
+    // Secrets are nowhere.
+    let text = fs::read_to_string(&log).unwrap();
+    for credential in [
+        &reader.credential,
+        &admin.credential,
+        &created.into_inner().credential,
+    ] {
+        let (_, secret) = credential.rsplit_once('_').unwrap();
+        assert!(!text.contains(secret));
+    }
+}

@@ -1,0 +1,192 @@
+use std::sync::Arc;
+
+use bridgebook::{
+    access::token::Role,
+    client::Client,
+    proto::v1::{ListWorkflowsRequest, RevokeTokenRequest},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+        crypto::ring,
+        pki_types::{CertificateDer, pem::PemObject},
+        version::{TLS12, TLS13},
+    },
+};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::support::{App, Failure, Pki, bridgebook, connect, eventually, failure, stderr};
+
+async fn call(client: &Client) -> Result<(), Status> {
+    let request = ListWorkflowsRequest {
+        namespace: "team-a".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    client.workflows().list_workflows(request).await.map(drop)
+}
+
+/// A call on a channel that shows no token.
+async fn certified_call(channel: &Channel) -> Result<(), Status> {
+    call(&Client::new(channel.clone())).await
+}
+
+/// Agrees with the service on this version of TLS.
+async fn handshake(
+    app: &App,
+    pki: &Pki,
+    version: &'static SupportedProtocolVersion,
+) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(pki.path("root.pem")).unwrap() {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn calls_over_tls_need_a_token_all_the_same() {
+    let pki = Pki::new();
+    let app = App::start_private(&pki, |_| {}).await;
+    let token = app.issue(Role::Reader, &["team-a"]).await;
+    call(&token.client(&app.channel)).await.unwrap();
+    let missing = Failure::new(Code::Unauthenticated, "CREDENTIAL_MISSING");
+    assert_eq!(failure(certified_call(&app.channel).await), missing);
+    // Whoever does not speak TLS gets nowhere.
+    let plain = call(&token.client(&connect(app.address)))
+        .await
+        .unwrap_err();
+    assert!(std::error::Error::source(&plain).is_some(), "{plain:?}");
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_carry_http_2() {
+    let pki = Pki::new();
+    let app = App::start_private(&pki, |_| {}).await;
+    for (version, expected) in [
+        (&TLS12, ProtocolVersion::TLSv1_2),
+        (&TLS13, ProtocolVersion::TLSv1_3),
+    ] {
+        let stream = handshake(&app, &pki, version).await;
+        let connection = stream.get_ref().1;
+        assert_eq!(connection.protocol_version(), Some(expected));
+        assert_eq!(connection.alpn_protocol(), Some(b"h2".as_slice()));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_stands_for_a_token() {
+    let pki = Pki::new();
+    let app = App::start_private(&pki, |_| {}).await;
+    let token = app.issue(Role::Reader, &["team-a"]).await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    let certified = pki.trust().identity(pki.identity("node 7", "Team A"));
+    let channel = pki.connect_with(app.address, certified);
+    let unknown = Failure::new(Code::Unauthenticated, "CERTIFICATE_UNKNOWN");
+    assert_eq!(failure(certified_call(&channel).await), unknown);
+
+    // The file is read again by itself, and holds for connections that are there.
+    pki.map(&[("CN=node 7,O=Team A", &token.id)]);
+    eventually("it is mapped", async || certified_call(&channel).await.ok()).await;
+    let mut workflows = Client::new(channel.clone()).workflows();
+    let foreign = ListWorkflowsRequest {
+        namespace: "team-b".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    let failed = failure(workflows.list_workflows(foreign).await);
+    assert_eq!(failed.reason, "NAMESPACE_DENIED");
+    // A credential, if there is one, goes before.
+    let other = app.issue(Role::Reader, &["team-b"]).await;
+    let failed = failure(call(&other.client(&channel)).await);
+    assert_eq!(failed.reason, "NAMESPACE_DENIED");
+
+    let revocation = RevokeTokenRequest { id: token.id };
+    let mut operator = admin.client(&app.channel).admin();
+    operator.revoke_token(revocation).await.unwrap();
+    let failed = eventually("it ends", async || certified_call(&channel).await.err()).await;
+    assert_eq!(failure::<()>(Err(failed)).reason, "CREDENTIAL_REVOKED");
+}
+
+#[tokio::test]
+async fn a_certificate_that_others_have_signed_is_refused() {
+    let (pki, others) = (Pki::new(), Pki::new());
+    let app = App::start_private(&pki, |_| {}).await;
+    let certified = pki.trust().identity(others.identity("node 7", "Team A"));
+    let channel = pki.connect_with(app.address, certified);
+    let refused = certified_call(&channel).await.unwrap_err();
+    assert!(std::error::Error::source(&refused).is_some(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_up_and_nobody_is_cut_off() {
+    let pki = Pki::new();
+    let app = App::start_private(&pki, |_| {}).await;
+    let before = handshake(&app, &pki, &TLS13).await;
+    let (mut old, connection) = h2::client::handshake(before).await.unwrap();
+    let connection = tokio::spawn(connection);
+
+    let renewed = pki.renew();
+    eventually("it is read", async || {
+        let stream = handshake(&app, &pki, &TLS13).await;
+        let shown = stream.get_ref().1.peer_certificates().unwrap();
+        (shown[0].to_vec() == renewed).then_some(())
+    })
+    .await;
+
+    let request = http::Request::post("https://localhost/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (answer, mut body) = old.send_request(request, false).unwrap();
+    body.send_data(vec![0, 0, 0, 0, 0].into(), true).unwrap();
+    assert!(answer.await.unwrap().status().is_success());
+    connection.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_speak_tls_and_show_tokens() {
+    let pki = Pki::new();
+    let app = App::start_private(&pki, |_| {}).await;
+    let token = app.issue(Role::Reader, &["team-a"]).await;
+    let address = app.address.to_string();
+    let root = pki.path("root.pem");
+    let tls = [
+        "--tls-ca",
+        root.to_str().unwrap(),
+        "--tls-name",
+        "localhost",
+    ];
+    let output = bridgebook().args(["health", &address]).args(tls).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let show = ["fsm", "show", "workflow", "--namespace", "team-a"];
+    let run = |credential: &str| {
+        let mut command = bridgebook();
+        command.args(show).args(tls).args(["--address", &address]);
+        command
+            .env("BRIDGEBOOK_TOKEN", credential)
+            .output()
+            .unwrap()
+    };
+    let output = run(&token.credential);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = run("bb_nobody");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("authorization"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,337 @@
+//! What is too much is turned away at once, and told so.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use bridgebook::{
+    access::token::Role,
+    config::{Auth, Config},
+    proto::v1::{
+        BatchRecordStepsRequest, ListWorkflowsRequest, StartWorkflowRequest,
+        workflow_service_client::WorkflowServiceClient,
+    },
+};
+use diesel_async::SimpleAsyncConnection;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tonic::{Code, Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt;
+
+use crate::support::{App, Failure, Tenant, connect, document, eventually, failure};
+
+fn exhausted(reason: &str) -> Failure {
+    Failure::new(Code::ResourceExhausted, reason)
+}
+
+async fn is_healthy(channel: &Channel) -> bool {
+    let mut health = HealthClient::new(channel.clone());
+    health.check(HealthCheckRequest::default()).await.is_ok()
+}
+
+async fn with(change: impl FnOnce(&mut Config)) -> (App, Tenant) {
+    let app = App::start_with(change).await;
+    let tenant = app.tenant();
+    (app, tenant)
+}
+
+fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
+    ListWorkflowsRequest {
+        namespace: tenant.namespace.clone(),
+        ..ListWorkflowsRequest::default()
+    }
+}
+
+/// How long the same call should wait, if it is worth anything.
+fn delay(status: &Status) -> Option<Duration> {
+    let details = status.get_error_details();
+    details.retry_info().and_then(|info| info.retry_delay)
+}
+
+#[tokio::test]
+async fn calls_beyond_those_under_way_are_turned_away_at_once_but_not_health() {
+    let (app, tenant) = with(|config| config.limits.requests = Some(1)).await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let (mut client, new) = (tenant.client.clone(), tenant.new_workflow());
+    let under_way = tokio::spawn(async move { client.start_workflow(new).await });
+    let waiting = "SELECT count(*) FROM pg_locks
+                    WHERE NOT granted AND relation = 'workflow_executions'::regclass";
+    eventually("the first one waits for the lock", async || {
+        (app.schema.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    let second = tenant.client.clone().list_workflows(listing(&tenant)).await;
+    let status = second.unwrap_err();
+    assert!(delay(&status).is_some());
+    assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+    assert!(is_healthy(&app.channel).await);
+    blocker.batch_execute("COMMIT").await.unwrap();
+    under_way.await.unwrap().unwrap();
+    tenant.start().await;
+}
+
+#[tokio::test]
+async fn the_requests_under_way_may_not_have_more_bytes_than_there_is_memory_for() {
+    let (app, tenant) = with(|config| config.limits.request_bytes = Some(100_000)).await;
+    let request = |length| StartWorkflowRequest {
+        metadata: document(json!({"a": "x".repeat(length)})),
+        ..tenant.new_workflow()
+    };
+    for _ in 0..3 {
+        tenant.start_as(request(60_000)).await;
+    }
+    let failed = tenant.client.clone().start_workflow(request(120_000)).await;
+    assert_eq!(failure(failed), exhausted("OVERLOADED"));
+    let count = "SELECT count(*) FROM workflow_executions";
+    assert_eq!(app.schema.count(count).await, 3);
+}
+
+#[tokio::test]
+async fn a_token_may_make_so_many_calls_in_a_second() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.rate = NonZeroU32::new(5);
+    });
+    let app = app.await;
+    let eager = app.issue(Role::Reader, &["*"]).await;
+    let other = app.issue(Role::Reader, &["*"]).await;
+    let request = ListWorkflowsRequest {
+        namespace: "team-a".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    let mut workflows = eager.client(&app.channel).workflows();
+    let status = eventually("it is too much", async || {
+        let mut workflows = workflows.clone();
+        workflows.list_workflows(request.clone()).await.err()
+    })
+    .await;
+    let wait = delay(&status).unwrap();
+    assert!(wait <= Duration::from_millis(200), "{wait:?}");
+    assert_eq!(failure::<()>(Err(status)), exhausted("RATE_LIMITED"));
+    let mut others = other.client(&app.channel).workflows();
+    others.list_workflows(request.clone()).await.unwrap();
+    tokio::time::sleep(wait).await;
+    workflows.list_workflows(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too() {
+    let (app, tenant) = with(|config| config.limits.connection.connections = 1).await;
+    tenant.start().await;
+    let surplus = connect(app.address);
+    let mut client = WorkflowServiceClient::new(surplus.clone());
+    let status = client.list_workflows(listing(&tenant)).await.unwrap_err();
+    assert!(delay(&status).is_some());
+    assert_eq!(
+        failure::<()>(Err(status)),
+        exhausted("TOO_MANY_CONNECTIONS")
+    );
+    assert!(is_healthy(&surplus).await);
+    tenant.start().await;
+}
+
+#[tokio::test]
+async fn what_a_request_holds_can_be_limited_further() {
+    let (_app, tenant) = with(|config| {
+        let content = &mut config.limits.content;
+        content.message_bytes = 5000;
+        content.json_bytes = 1000;
+        content.json_depth = 3;
+        content.batch_items = 2;
+        content.page_rows = 2;
+    })
+    .await;
+    let start = async |metadata| {
+        let request = StartWorkflowRequest {
+            metadata: document(metadata),
+            ..tenant.new_workflow()
+        };
+        tenant.client.clone().start_workflow(request).await
+    };
+    let text = |length: usize| "x".repeat(length);
+    start(json!({"a": text(990), "b": 1})).await.unwrap_err();
+    start(json!({"a": text(980), "b": 1})).await.unwrap();
+    start(json!({"a": {"b": [1]}})).await.unwrap();
+    let failed = failure(start(json!({"a": {"b": [{}]}})).await);
+    assert_eq!(failed, Failure::invalid(&["metadata"]));
+    let failed = failure(start(json!({"a": text(1000)})).await);
+    assert_eq!(failed, Failure::invalid(&["metadata"]));
+    let status = start(json!({"a": text(5000)})).await.unwrap_err();
+    assert!(status.message().contains("5000"), "{status:?}");
+    assert_eq!(failure::<()>(Err(status)), exhausted("MESSAGE_TOO_LARGE"));
+
+    let workflow = tenant.start().await;
+    let steps = [1, 2, 3].map(|order| tenant.new_step(&workflow, order));
+    let request = BatchRecordStepsRequest {
+        namespace: tenant.namespace.clone(),
+        steps: steps.to_vec(),
+    };
+    let failed = tenant.client.clone().batch_record_steps(request).await;
+    assert_eq!(failure(failed), Failure::invalid(&["steps"]));
+    let page = tenant.client.clone().list_workflows(listing(&tenant)).await;
+    assert_eq!(page.unwrap().into_inner().workflows.len(), 2);
+}
+
+type Sender = h2::client::SendRequest<prost::bytes::Bytes>;
+type Ended = tokio::task::JoinHandle<Result<(), h2::Error>>;
+
+/// As HTTP/2 has it if nobody says otherwise.
+const ANY_WINDOW: u32 = 65_535;
+
+/// A connection that speaks HTTP/2 as it likes, and how it ends. Of each answer it
+/// takes so many bytes before somebody has read them.
+async fn raw_connection(app: &App, window: u32) -> (Sender, Ended) {
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn request(app: &App, method: &str) -> http::Request<()> {
+    http::Request::post(format!("http://{}/{method}", app.address))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
+
+/// Sends a list that nobody is going to read.
+async fn send_list(app: &App, tenant: &Tenant, sender: &mut Sender) -> h2::client::ResponseFuture {
+    let mut ready = sender.clone().ready().await.unwrap();
+    let (answer, mut body) = ready.send_request(request(app, LIST), false).unwrap();
+    let message = prost::Message::encode_to_vec(&listing(tenant));
+    let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
+    frame.extend(message);
+    body.send_data(frame.into(), true).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_connection_without_calls_is_closed() {
+    let (app, _) = with(|config| {
+        config.limits.connection.max_idle = Duration::from_millis(200);
+        config.limits.connection.look = Duration::from_millis(50);
+    })
+    .await;
+    let (_sender, ended) = raw_connection(&app, ANY_WINDOW).await;
+    // Gently: it is told to go, and not cut off.
+    tokio::time::timeout(Duration::from_secs(30), ended)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    // One that never says anything, neither.
+    let silent = TcpStream::connect(app.address).await.unwrap();
+    eventually("it is closed", async || {
+        silent.readable().await.unwrap();
+        matches!(silent.try_read(&mut [0; 64]), Ok(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_when_its_calls_have_ended() {
+    let (app, tenant) = with(|config| {
+        config.limits.connection.max_age = Some(Duration::from_millis(300));
+        config.limits.connection.look = Duration::from_millis(50);
+    })
+    .await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let (mut sender, ended) = raw_connection(&app, ANY_WINDOW).await;
+    let answer = send_list(&app, &tenant, &mut sender).await;
+    eventually("it is told to go", async || {
+        let ready = sender.clone().ready().await;
+        let sent = ready.map(|mut sender| sender.send_request(request(&app, LIST), true));
+        sent.and_then(|sent| sent).err()
+    })
+    .await;
+    assert!(!ended.is_finished(), "the call is under way");
+    blocker.batch_execute("COMMIT").await.unwrap();
+    assert!(answer.await.unwrap().status().is_success());
+    drop(sender);
+    tokio::time::timeout(Duration::from_secs(30), ended)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
+    let (app, tenant) = with(|config| {
+        config.call_timeout = Duration::from_secs(1);
+        config.limits.requests = Some(3);
+        config.limits.connection.look = Duration::from_millis(100);
+    })
+    .await;
+    tenant.start().await;
+    let (mut sender, ended) = raw_connection(&app, 0).await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(send_list(&app, &tenant, &mut sender).await);
+    }
+    let status = eventually("they hold all there is", async || {
+        let mut client = tenant.client.clone();
+        client.list_workflows(listing(&tenant)).await.err()
+    })
+    .await;
+    assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+    let begun = Instant::now();
+    let _ = tokio::time::timeout(Duration::from_secs(60), ended)
+        .await
+        .expect("it is cut off");
+    assert!(begun.elapsed() > Duration::from_secs(1));
+    eventually("there is room again", async || {
+        let mut client = tenant.client.clone();
+        client.list_workflows(listing(&tenant)).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_takes_calls_back_again_and_again_loses_the_connection() {
+    let (app, tenant) = with(|_| {}).await;
+    let (sender, ended) = raw_connection(&app, ANY_WINDOW).await;
+    for _ in 0..100_000 {
+        let Ok(mut ready) = sender.clone().ready().await else {
+            break;
+        };
+        let Ok((_, mut body)) = ready.send_request(request(&app, LIST), false) else {
+            break;
+        };
+        body.send_reset(h2::Reason::CANCEL);
+        if ended.is_finished() {
+            break;
+        }
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    // It is told ENHANCE_YOUR_CALM, or finds the line cut before it has read that.
+    ended.unwrap().unwrap().unwrap_err();
+    tenant.start().await;
+    drop(sender);
+}
+
+#[tokio::test]
+async fn headers_beyond_the_limit_are_refused_and_the_service_goes_on() {
+    let (app, tenant) = with(|_| {}).await;
+    let (sender, _ended) = raw_connection(&app, ANY_WINDOW).await;
+    let mut large = request(&app, LIST);
+    let value = "x".repeat(100_000).parse().unwrap();
+    large.headers_mut().insert("x-large", value);
+    let mut ready = sender.ready().await.unwrap();
+    let refused = match ready.send_request(large, true) {
+        Ok((answer, _)) => answer.await.is_err_and(|_| true) || ready.ready().await.is_ok(),
+        Err(_) => true,
+    };
+    assert!(refused);
+    tenant.start().await;
+}

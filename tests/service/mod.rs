@@ -6,6 +6,7 @@ mod embedded;
 mod health;
 mod kill;
 mod migrations;
+mod mutations;
 mod orchestrator;
 mod outage;
 mod plans;

@@ -1,6 +1,7 @@
 //! The service as a process of its own, for tests that kill it.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     process::{Child, Command, Output, Stdio},
 };
@@ -32,20 +33,37 @@ pub struct Server {
 impl Server {
     /// Starts a service with these arguments, on a port that was free just now.
     pub fn spawn(arguments: &[&str]) -> Server {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        Server::spawn_on(address, arguments)
+        Server::spawn_on(free_address(), arguments)
     }
 
     pub fn spawn_on(address: SocketAddr, arguments: &[&str]) -> Server {
+        Server::spawn_telling(address, arguments, Stdio::null())
+    }
+
+    /// Starts a service that writes its log to a file.
+    pub fn spawn_logging(arguments: &[&str], log: File) -> Server {
+        Server::spawn_telling(free_address(), arguments, log.into())
+    }
+
+    fn spawn_telling(address: SocketAddr, arguments: &[&str], stderr: Stdio) -> Server {
         let child = bridgebook()
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("the service starts");
         Server { address, child }
+    }
+
+    /// How much memory it has, in KiB.
+    pub fn resident_kib(&self) -> usize {
+        let pid = self.child.id().to_string();
+        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output();
+        let output = output.expect("ps runs").stdout;
+        String::from_utf8_lossy(&output)
+            .trim()
+            .parse()
+            .expect("the service runs")
     }
 
     /// A channel to it, once it is SERVING.
@@ -77,6 +95,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that was free just now.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// Sends a signal to a process.

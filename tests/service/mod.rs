@@ -4,6 +4,7 @@ mod calls;
 mod completeness;
 mod embedded;
 mod health;
+mod isolation;
 mod kill;
 mod migrations;
 mod mutations;

@@ -84,32 +84,44 @@ pub struct Call {
 
 impl Call {
     /// Makes things of every kind, each tenant under other names, and deletes what
-    /// is not there: all that does more than look.
+    /// is not there.
     pub fn first_things(by: usize) -> Vec<Call> {
-        let call = |rpc: &Rpc| {
+        let calls = writes().into_iter().map(|rpc| {
             let deletes = ["/Delete", "/Deregister"];
             let deletes = deletes.iter().any(|name| rpc.path().contains(name));
             Call {
-                by,
-                rpc: *rpc,
                 thing: if deletes { 2 } else { by },
-                other: by,
-                state: 1,
                 // That something is missing is a success.
                 variant: deletes.into(),
-                token: None,
-                page_size: 1,
+                ..Call::on(by, by, rpc)
             }
-        };
-        let looks = |rpc: &&Rpc| {
-            let looks = ["/Get", "/List"];
-            looks.iter().any(|name| rpc.path().contains(name)) && !rpc.path().ends_with("/GetNode")
-        };
-        Rpc::ALL
-            .iter()
-            .filter(|rpc| !looks(rpc))
-            .map(call)
-            .collect()
+        });
+        calls.collect()
+    }
+
+    /// Does everything with what the other tenant has made first.
+    pub fn trespasses(by: usize) -> Vec<Call> {
+        let writes = writes().into_iter();
+        let calls = writes.flat_map(|rpc| {
+            [0, 1].map(|variant| Call {
+                variant,
+                ..Call::on(by, 1 - by, rpc)
+            })
+        });
+        calls.collect()
+    }
+
+    fn on(by: usize, thing: usize, rpc: Rpc) -> Call {
+        Call {
+            by,
+            rpc,
+            thing,
+            other: thing,
+            state: 1,
+            variant: 0,
+            token: None,
+            page_size: 1,
+        }
     }
 
     /// The request; none for what is of no tenant.
@@ -121,4 +133,13 @@ impl Call {
         };
         asked.request()
     }
+}
+
+/// The RPCs that do more than look, and those that look at the nodes of others.
+pub fn writes() -> Vec<Rpc> {
+    let looks = |rpc: &Rpc| {
+        let looks = ["/Get", "/List"];
+        looks.iter().any(|name| rpc.path().contains(name)) && !rpc.path().ends_with("/GetNode")
+    };
+    Rpc::ALL.iter().copied().filter(|rpc| !looks(rpc)).collect()
 }

@@ -54,7 +54,8 @@ pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
 /// A time as it is going to be stored. What is finer is no other content.
 #[must_use]
 pub fn in_micros(mut time: Timestamp) -> Timestamp {
-    time.nanos -= time.nanos.rem_euclid(1_000);
+    // Not below the smallest number, which is refused later.
+    time.nanos = time.nanos.saturating_sub(time.nanos.rem_euclid(1_000));
     time
 }
 
@@ -88,5 +89,25 @@ pub fn from_millis(millis: i64) -> Duration {
         seconds: millis / MILLIS_PER_SECOND,
         // Below 1,000,000,000, being the rest of a second.
         nanos: i32::try_from(millis % MILLIS_PER_SECOND * NANOS_PER_MILLI).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_cut_off_at_microseconds_however_odd_they_are() {
+        for (nanos, cut) in [
+            (0, 0),
+            (999, 0),
+            (1_999, 1_000),
+            (-1, -1_000),
+            (i32::MAX, 2_147_483_000),
+            (i32::MIN, i32::MIN),
+        ] {
+            let time = Timestamp { seconds: 1, nanos };
+            assert_eq!(in_micros(time).nanos, cut, "{nanos}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What the log keeps: the service is a process here, whose log is read.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
 
 use bridgebook::{
     access::token::Role,
@@ -41,7 +44,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
     let log = dir.0.join("log");
     let url = app.schema.url();
     let arguments = ["--auth", "tokens", "--database-url", &url];
-    let server = Server::spawn_logged(&arguments, &log);
+    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
     let channel = server.serving().await;
     let reader = app.issue(Role::Reader, &["team-a"]).await;
     let admin = app.issue(Role::Admin, &["*"]).await;

@@ -192,7 +192,7 @@ async fn every_start_says_who_may_call() {
     std::fs::create_dir_all(&dir.0).unwrap();
     let log = dir.0.join("log");
     let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
-    let _server = Server::spawn_logged(&database, &log);
+    let _server = Server::spawn_logging(&database, std::fs::File::create(&log).unwrap());
     eventually("it says so", async || {
         let text = std::fs::read_to_string(&log).unwrap();
         text.contains("without tokens").then_some(())

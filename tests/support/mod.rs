@@ -13,7 +13,7 @@ mod token;
 
 pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
-pub use cluster::{Schema, count, own_cluster, temp_dir};
+pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
 pub use contract::{assert_complete, methods};
 pub use node::{Node, example, registry_node, root, set_up};
 pub use pki::Pki;

@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     net::SocketAddr,
-    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -22,12 +21,6 @@ pub fn bridgebook() -> Command {
     command
 }
 
-/// An address that was free just now.
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 /// A running `bridgebook serve`. It is killed when the value is dropped.
 pub struct Server {
     pub address: SocketAddr,
@@ -40,24 +33,34 @@ impl Server {
         Server::spawn_on(free_address(), arguments)
     }
 
-    /// Starts a service that writes its log to a file.
-    pub fn spawn_logged(arguments: &[&str], log: &Path) -> Server {
-        let address = free_address();
-        Server::spawn_with(address, arguments, File::create(log).unwrap().into())
-    }
-
     pub fn spawn_on(address: SocketAddr, arguments: &[&str]) -> Server {
-        Server::spawn_with(address, arguments, Stdio::null())
+        Server::spawn_telling(address, arguments, Stdio::null())
     }
 
-    fn spawn_with(address: SocketAddr, arguments: &[&str], log: Stdio) -> Server {
+    /// Starts a service that writes its log to a file.
+    pub fn spawn_logging(arguments: &[&str], log: File) -> Server {
+        Server::spawn_telling(free_address(), arguments, log.into())
+    }
+
+    fn spawn_telling(address: SocketAddr, arguments: &[&str], stderr: Stdio) -> Server {
         let child = bridgebook()
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .expect("the service starts");
         Server { address, child }
+    }
+
+    /// How much memory it has, in KiB.
+    pub fn resident_kib(&self) -> usize {
+        let pid = self.child.id().to_string();
+        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output();
+        let output = output.expect("ps runs").stdout;
+        String::from_utf8_lossy(&output)
+            .trim()
+            .parse()
+            .expect("the service runs")
     }
 
     /// A channel to it, once it is SERVING.
@@ -89,6 +92,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that was free just now.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// Sends a signal to a process.

@@ -1,0 +1,89 @@
+//! A gRPC client that sends whatever bytes it is given; tonic's would not.
+
+use std::net::SocketAddr;
+
+use bridgebook::proto::Rpc;
+use h2::{RecvStream, client::SendRequest};
+use http::HeaderMap;
+use prost::bytes::Bytes;
+use tonic::{Code, Status};
+
+/// How much of answers may be under way.
+const WINDOW: u32 = 16 * 1024 * 1024;
+
+/// One connection.
+#[derive(Clone)]
+pub struct Wire {
+    address: SocketAddr,
+    requests: SendRequest<Bytes>,
+}
+
+/// What the service answers.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: Code,
+    pub text: String,
+    /// The details of the status.
+    pub details: Vec<u8>,
+    pub message: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn connect(address: SocketAddr) -> Wire {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let (requests, connection) = builder.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Wire { address, requests }
+    }
+
+    /// Calls an RPC with a body in these pieces. An error is one of the
+    /// connection: every call is to be answered.
+    pub async fn call(&self, rpc: Rpc, pieces: Vec<Bytes>) -> Result<Answer, h2::Error> {
+        let request = http::Request::post(format!("http://{}{}", self.address, rpc.path()))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let mut requests = self.requests.clone().ready().await?;
+        let (answer, mut body) = requests.send_request(request, false)?;
+        // After a hundred that are empty h2 hangs up, as it must.
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            // Who has an answer already need not read on.
+            let _ = body.send_data(piece, false);
+        }
+        let _ = body.send_data(Bytes::new(), true);
+        let (head, body) = answer.await?.into_parts();
+        let (message, trailers) = read(body).await?;
+        Ok(Answer::new(&trailers.unwrap_or(head.headers), message))
+    }
+}
+
+async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+    let mut message = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece?;
+        body.flow_control().release_capacity(piece.len())?;
+        message.extend(piece);
+    }
+    Ok((message, body.trailers().await?))
+}
+
+impl Answer {
+    fn new(headers: &HeaderMap, message: Vec<u8>) -> Answer {
+        // Without a status, gRPC says, the code is UNKNOWN.
+        let status = Status::from_header_map(headers);
+        let status = status.unwrap_or_else(|| Status::unknown("no grpc-status"));
+        Answer {
+            code: status.code(),
+            text: status.message().to_owned(),
+            details: status.details().to_vec(),
+            // Behind the flag and the length.
+            message: message.get(5..).unwrap_or_default().to_vec(),
+        }
+    }
+}

@@ -3,5 +3,6 @@
 mod audit;
 mod command;
 mod credentials;
+mod every_rpc;
 mod journal;
 mod tls;

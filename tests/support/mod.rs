@@ -18,7 +18,7 @@ pub use contract::{assert_complete, methods};
 pub use node::{Node, example, registry_node, root, set_up};
 pub use pki::Pki;
 pub use process::{Server, bridgebook, send_signal, stderr};
-pub use raw::{call_with_timeout, raw_call};
+pub use raw::{call_with_timeout, raw_call, raw_call_as};
 pub use status::{Failure, failure};
 pub use tap::{Ran, Tap};
 pub use token::Issued;

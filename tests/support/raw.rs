@@ -19,10 +19,25 @@ pub async fn raw_call(
     method: &str,
     message: Vec<u8>,
 ) -> Result<Vec<u8>, Status> {
+    raw_call_as(channel, None, method, message).await
+}
+
+/// The same, showing a credential.
+pub async fn raw_call_as(
+    channel: &Channel,
+    credential: Option<&str>,
+    method: &str,
+    message: Vec<u8>,
+) -> Result<Vec<u8>, Status> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.expect("the service is there");
     let path = format!("/{method}").parse().expect("a path");
-    let answer = client.unary(Request::new(message), path, Bytes).await?;
+    let mut request = Request::new(message);
+    if let Some(credential) = credential {
+        let header = format!("Bearer {credential}").parse().expect("a header");
+        request.metadata_mut().insert("authorization", header);
+    }
+    let answer = client.unary(request, path, Bytes).await?;
     Ok(answer.into_inner())
 }
 

@@ -3,7 +3,7 @@
 use bridgebook::{
     access::{
         credential::Secret,
-        token::{Coverage, NewToken, Role},
+        token::{Coverage, NewToken, Revocation, Role},
     },
     client::Client,
     config::Auth,
@@ -37,6 +37,14 @@ impl App {
     /// Makes a token.
     pub async fn issue(&self, role: Role, namespaces: &[&str]) -> Issued {
         self.issue_until(role, namespaces, None).await
+    }
+
+    /// Ends a token.
+    pub async fn revoke(&self, token: &Issued) {
+        let id = TokenId(token.id.parse().unwrap());
+        let mut connection = self.schema.connect().await;
+        let revoked = Revocation { id }.run(&mut connection).await;
+        revoked.unwrap().unwrap();
     }
 
     /// Makes a token that ends at a time.

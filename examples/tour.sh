@@ -93,7 +93,8 @@ chmod o+x "$dir" # For the user that PostgreSQL runs as.
 
 echo "== starting the service"
 # A port that is free; the log says which.
-env -u DATABASE_URL BRIDGEBOOK_LOG=info "$BRIDGEBOOK_BIN" serve --listen 127.0.0.1:0 --data-dir "$dir/data" 2>"$dir/service.log" &
+env -u DATABASE_URL BRIDGEBOOK_LOG=info "$BRIDGEBOOK_BIN" serve --listen 127.0.0.1:0 --data-dir "$dir/data" \
+    --auth tokens 2>"$dir/service.log" &
 server_pid=$!
 eventually "the service listens" "$server_pid" grep -q 'listening on 127' "$dir/service.log"
 address=$(sed -n 's/.*listening on \(127[0-9.:]*\).*/\1/p' "$dir/service.log" | head -n 1)
@@ -102,6 +103,14 @@ is_serving() {
 }
 eventually "the service is SERVING" "$server_pid" is_serving
 echo "SERVING on $address"
+
+# One for the nodes, which may write in their namespace, and one for who looks at the whole.
+token() {
+    env -u DATABASE_URL BRIDGEBOOK_LOG=warn "$BRIDGEBOOK_BIN" token create --data-dir "$dir/data" "$@" 2>>"$dir/service.log"
+}
+BRIDGEBOOK_TOKEN=$(token --name nodes --role writer --namespace demo) || fail "there is no token"
+export BRIDGEBOOK_TOKEN
+admin_token=$(token --name dashboard --role admin) || fail "there is no token"
 
 echo "== starting the nodes"
 python=$root/examples/python
@@ -114,7 +123,7 @@ head -n 1 "$dir/orchestrator.log"
 
 echo "== the dashboard, when everything is counted"
 # In the background, because a signal ends a wait and does not end a command.
-node "$root/examples/node/dashboard.js" --address "$address" --wait "$patience" &
+BRIDGEBOOK_TOKEN=$admin_token node "$root/examples/node/dashboard.js" --address "$address" --wait "$patience" &
 dashboard=$!
 node_pids+=("$dashboard")
 wait "$dashboard" || fail "not everything was counted"

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use h2::client::{ResponseFuture, SendRequest};
+use http::{HeaderValue, header::AUTHORIZATION};
 use prost::{
     Message,
     bytes::{BufMut, Bytes, BytesMut},
@@ -44,17 +45,22 @@ pub fn frame(message: &impl Message) -> Result<Bytes> {
     Ok(body.freeze())
 }
 
-/// Calls a method with a message in its frame; fails with the status of the
-/// answer if that is not OK.
+/// Calls a method with a message in its frame, and shows a credential, if there is
+/// one; fails with the status of the answer if that is not OK.
 pub async fn call(
     connection: &SendRequest<Bytes>,
     uri: http::Uri,
+    credential: Option<&HeaderValue>,
     message: Bytes,
 ) -> Result<Bytes> {
-    let request = http::Request::post(uri)
+    let mut request = http::Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())?;
+    if let Some(credential) = credential {
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, credential.clone());
+    }
     let mut connection = connection.clone().ready().await?;
     let (answer, mut stream) = connection.send_request(request, false)?;
     stream.send_data(message, true)?;

@@ -93,6 +93,21 @@ pub async fn migrate(arguments: &[&OsStr]) -> Result<()> {
     }
 }
 
+/// Creates a token that may write in a namespace; answers its credential.
+#[allow(dead_code, reason = "not every benchmark asks for tokens")]
+pub async fn create_token(arguments: &[&OsStr], namespace: &str) -> Result<String> {
+    let output = bridgebook()
+        .args(["token", "create", "--name", "benchmark", "--role", "writer"])
+        .args(["--namespace", namespace])
+        .args(arguments)
+        .output()
+        .await?;
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout)?.trim().to_owned()),
+        false => Err(format!("bridgebook token create failed: {}", output.status).into()),
+    }
+}
+
 /// A command of the program that was built with this benchmark, with no settings
 /// but those of its command line.
 fn bridgebook() -> Command {

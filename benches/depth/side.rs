@@ -91,7 +91,7 @@ impl Side {
         );
         let (uri, request) = (uri.parse()?, case.request(ask)?);
         let begun = Instant::now();
-        let answer = call(&self.connection, uri, request).await;
+        let answer = call(&self.connection, uri, None, request).await;
         let took = begun.elapsed();
         let answer = answer.map_err(|error| format!("{}: {error}", case.name()))?;
         Ok((took, case.read(answer)?))

@@ -10,6 +10,7 @@ use std::{
 };
 
 use h2::client::SendRequest;
+use http::HeaderValue;
 use prost::{Message, bytes::Bytes};
 use tokio::task::JoinSet;
 
@@ -28,13 +29,36 @@ const CALLERS_PER_CONNECTION: usize = 32;
 /// Every so many calls of a caller the answer is checked; the status always is.
 const CHECK_EVERY: usize = 50;
 
-/// Measures a call with so many callers at `address`.
+/// Whom callers call, and what they show.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where the service is.
+    pub address: SocketAddr,
+    /// The credential of a token, where one is asked for.
+    pub credential: Option<String>,
+}
+
+/// Where nobody is asked for a token.
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Target {
+            address,
+            credential: None,
+        }
+    }
+}
+
+/// Measures a call with so many callers of `target`.
 pub async fn measure<C: Call>(
     scenario: &Arc<C>,
-    address: SocketAddr,
+    target: &Target,
     callers: usize,
     window: Window,
 ) -> Result<Measured> {
+    let address = target.address;
+    let credential = target.credential.as_ref();
+    let credential = credential.map(|it| format!("Bearer {it}").parse());
+    let credential: Option<HeaderValue> = credential.transpose()?;
     let mut connections = Vec::new();
     for _ in 0..callers.div_ceil(CALLERS_PER_CONNECTION) {
         connections.push(connect(address).await?);
@@ -45,6 +69,7 @@ pub async fn measure<C: Call>(
         let caller = Caller {
             scenario: Arc::clone(scenario),
             connection: connection.clone(),
+            credential: credential.clone(),
             uri: format!("http://{address}/{}/{}", C::SERVICE, C::METHOD).parse()?,
         };
         tasks.spawn(caller.call_again(from, from + window.counted));
@@ -60,6 +85,7 @@ pub async fn measure<C: Call>(
 struct Caller<C> {
     scenario: Arc<C>,
     connection: SendRequest<Bytes>,
+    credential: Option<HeaderValue>,
     uri: http::Uri,
 }
 
@@ -88,6 +114,7 @@ impl<C: Call> Caller<C> {
 
     async fn call(&self) -> Result<Bytes> {
         let message = frame(&self.scenario.request())?;
-        call(&self.connection, self.uri.clone(), message).await
+        let credential = self.credential.as_ref();
+        call(&self.connection, self.uri.clone(), credential, message).await
     }
 }

@@ -18,6 +18,13 @@
 //! generator, the server and PostgreSQL share the machine. pgbench is tried with
 //! 1 to 64 connections and counts with its best.
 //!
+//! What tokens and limits cost is measured in turns, too, with bridgebook without
+//! them as the peer, if that is asked for:
+//!
+//! ```text
+//! cargo bench --bench vs_sql -- --only guard --rounds 7
+//! ```
+//!
 //! The database is on the disk of the directory for temporary files, see TMPDIR;
 //! where that is in memory, commits cost less than they do in production.
 
@@ -25,6 +32,7 @@
 mod call;
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod guard;
 mod load;
 mod measured;
 mod options;
@@ -42,6 +50,7 @@ use std::{ffi::OsStr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 
+use guard::measure_guard;
 use options::{Options, Subject};
 use pages::measure_pages;
 use pgbench::Pgbench;
@@ -106,7 +115,12 @@ async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
         true => Some(measure_pages(&sides, options).await?),
         false => None,
     };
+    let guarded = match options.wants(Subject::Guard) {
+        true => measure_guard(&sides, options).await?,
+        false => Vec::new(),
+    };
     let report = Report {
+        guarded,
         version: stage.version().await?,
         // Nothing to be proud of if nothing was asked of it.
         peak_memory: service

@@ -116,7 +116,8 @@ pub async fn measure_pages(sides: &Sides<'_>, options: &Options) -> Result<Pages
         eprintln!("{}, round {round} of {}", Page::TITLE, options.rounds);
         for (page, rounds) in [(&first, &mut pages.first), (&late, &mut pages.late)] {
             sides.stage.settle().await?;
-            let measured = load::measure(page, sides.address, CALLERS, options.window()).await?;
+            let measured =
+                load::measure(page, &sides.address.into(), CALLERS, options.window()).await?;
             eprintln!("  p50 {:>8.3} ms", measured.p50.as_secs_f64() * 1e3);
             rounds.push(measured);
         }

@@ -3,6 +3,7 @@
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
 use crate::{
+    guard::Guarded,
     measured::{Measured, median, median_of},
     options::Options,
     pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
@@ -18,6 +19,8 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// The pages of a long list.
     pub pages: Option<Pages>,
+    /// What tokens and limits cost.
+    pub guarded: Vec<Guarded>,
     /// The most memory that the server ever had, in KiB.
     pub peak_memory: Option<u64>,
     /// How long each start on an existing cluster took.
@@ -43,6 +46,9 @@ impl Report {
         }
         if let Some(pages) = &self.pages {
             write_pages(&mut out, pages)?;
+        }
+        if !self.guarded.is_empty() {
+            write_guarded(&mut out, &self.guarded)?;
         }
         if let Some(kib) = self.peak_memory {
             writeln!(
@@ -138,6 +144,43 @@ fn write_ratio(
         // to wait for a connection first, which its latency leaves out.
         false => writeln!(out, " |"),
     }
+}
+
+/// What tokens and limits cost.
+fn write_guarded(out: &mut String, guarded: &[Guarded]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| 64 callers | with tokens and limits | p50 | without | p50 | ratio of rates (rounds) |"
+    )?;
+    writeln!(out, "|---|--:|--:|--:|--:|--:|")?;
+    for Guarded {
+        title,
+        with,
+        without,
+    } in guarded
+    {
+        let rounds = with.iter().zip(without);
+        let ratios = rounds.map(|(with, without)| with.per_second / without.per_second);
+        let (low, high) = range(ratios.clone());
+        let ratio = median(ratios, f64::total_cmp);
+        let (Some(with), Some(without), Some(ratio)) = (median_of(with), median_of(without), ratio)
+        else {
+            continue;
+        };
+        write!(out, "| {title} | {:.0} calls/s |", with.per_second)?;
+        write!(
+            out,
+            " {} | {:.0} calls/s |",
+            millis(with.p50),
+            without.per_second
+        )?;
+        writeln!(
+            out,
+            " {} | **{ratio:.2}** ({low:.2}–{high:.2}) |",
+            millis(without.p50)
+        )?;
+    }
+    writeln!(out)
 }
 
 /// How the late page of a long list compares with the first one.

@@ -140,7 +140,8 @@ async fn measure_service<S: Scenario>(
 ) -> Result<Measured> {
     scenario.before(sides.stage, SERVED).await?;
     sides.stage.settle().await?;
-    let measured = load::measure(scenario, sides.address, callers, options.window()).await?;
+    let measured =
+        load::measure(scenario, &sides.address.into(), callers, options.window()).await?;
     scenario.after(sides.stage, SERVED).await?;
     Ok(measured)
 }

@@ -1,6 +1,7 @@
 // Calls to bridgebook from Node.js, straight from the .proto files: nothing is generated.
 
 import { setMaxListeners } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
@@ -33,13 +34,33 @@ function retryAfter(error) {
   return isTransient ? 0 : null;
 }
 
+/** TLS if BRIDGEBOOK_TLS_CA names the roots to trust (empty: those of Node.js). */
+function credentials() {
+  const roots = process.env.BRIDGEBOOK_TLS_CA;
+  if (roots === undefined) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(roots ? readFileSync(roots) : null);
+}
+
+/** Shows a token with every call, over TLS or not. */
+const bearer = (credential) => (options, nextCall) =>
+  new grpc.InterceptingCall(nextCall(options), {
+    start(metadata, listener, next) {
+      metadata.set('authorization', `Bearer ${credential}`);
+      next(metadata, listener);
+    },
+  });
+
 /** The services of one bridgebook. */
 export class Bridgebook {
   /** Every pause between two attempts ends at once when `stop`, an AbortSignal, is aborted. */
   constructor(address, stop) {
     this.stop = stop;
-    const options = { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': 1_000 };
-    const client = (Service) => new Service(address, grpc.credentials.createInsecure(), options);
+    const options = {
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 1_000,
+      interceptors: process.env.BRIDGEBOOK_TOKEN ? [bearer(process.env.BRIDGEBOOK_TOKEN)] : [],
+    };
+    const client = (Service) => new Service(address, credentials(), options);
     this.workflows = client(v1.WorkflowService);
     this.fsm = client(v1.FsmService);
     this.bridges = client(v1.BridgeStateService);

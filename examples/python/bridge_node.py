@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -50,6 +52,38 @@ def retry_after(status: status_pb2.Status) -> float | None:
     if status.code in (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED):
         return 0.0
     return None
+
+
+class Bearer(grpc.UnaryUnaryClientInterceptor):
+    """Shows a token with every call, over TLS or not."""
+
+    def __init__(self, credential: str) -> None:
+        self._header = ("authorization", f"Bearer {credential}")
+
+    def intercept_unary_unary(self, continuation, details, request):  # noqa: ANN001, ANN201
+        """Adds the header to one call."""
+        metadata = [*(details.metadata or ()), self._header]
+        return continuation(details._replace(metadata=metadata), request)
+
+
+def connect(address: str) -> grpc.Channel:
+    """A channel to bridgebook. BRIDGEBOOK_TOKEN is the credential to show, if it asks for one;
+    BRIDGEBOOK_TLS_CA names the roots to trust, if it speaks TLS (empty: those of gRPC)."""
+    # A channel waits longer and longer before it connects again, 2 minutes in the end.
+    options = [("grpc.max_reconnect_backoff_ms", 1000)]
+    roots = os.environ.get("BRIDGEBOOK_TLS_CA")
+    if roots is None:
+        channel = grpc.insecure_channel(address, options=options)
+    else:
+        trusted = Path(roots).read_bytes() if roots else None
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted), options)
+    return channel
+
+
+def showing_token(channel: grpc.Channel) -> grpc.Channel:
+    """The same channel, but with the token of BRIDGEBOOK_TOKEN, if there is one."""
+    token = os.environ.get("BRIDGEBOOK_TOKEN")
+    return grpc.intercept_channel(channel, Bearer(token)) if token else channel
 
 
 class Caller:

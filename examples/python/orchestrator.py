@@ -44,7 +44,7 @@ try:
     from tqdm import tqdm
 
     from book import FILE, Book, derive
-    from bridge_node import Caller, Presence, Refused
+    from bridge_node import Caller, Presence, Refused, connect, showing_token
 except ImportError as error:
     sys.exit(f"{error}. Run examples/python/setup.sh, then this with examples/python/.venv/bin/python.")
 
@@ -346,12 +346,10 @@ def main() -> int:
     args = arguments()
     # SIGTERM is taken as Ctrl-C is: calls under way end, and the node deregisters.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A channel waits longer and longer before it connects again, 2 minutes in the end.
-    options = [("grpc.max_reconnect_backoff_ms", 1000)]
     try:
-        with grpc.insecure_channel(args.address, options=options) as channel:
-            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-            caller = Caller()
+        with connect(args.address) as connection:
+            grpc.channel_ready_future(connection).result(timeout=CONNECT_SECONDS)
+            caller, channel = Caller(), showing_token(connection)
             with Presence(caller, channel, args.namespace, args.node_id, "orchestrator", VERSION):
                 return run(Book(caller, channel, args.namespace), args)
     except grpc.FutureTimeoutError:

@@ -36,9 +36,12 @@ const DEFAULT_PAUSE: Duration = Duration::from_millis(300);
 /// Registers itself with bridgebook and sends heartbeats until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Host and port of bridgebook.
+    /// Host and port of bridgebook, after https:// where it has TLS.
     #[arg(long, env = "BRIDGEBOOK_ADDRESS", default_value = "localhost:50051")]
     address: String,
+    /// The credential of a token, if bridgebook asks for one.
+    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// The tenant that the node belongs to.
     #[arg(long, default_value = "demo")]
     namespace: String,
@@ -197,7 +200,11 @@ impl Stop {
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut stop = Stop::new()?;
-    let client = client::connect_lazily(&arguments.address)?;
+    let channel = client::endpoint(&arguments.address)?.connect_lazy();
+    let client = match &arguments.token {
+        Some(token) => Client::with_token(channel, token)?,
+        None => Client::new(channel),
+    };
     let node = Node { client, arguments };
     node.live(&mut stop).await?;
     node.deregister().await?;

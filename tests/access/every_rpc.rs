@@ -108,15 +108,15 @@ async fn an_id_of_another_tenant_tells_nothing() {
             let foreign = World::new(&app, &format!("foreign-{}", new_id())).await;
             let theirs = foreign.value(*rpc, &field.kind);
             match field.expectation() {
-                requests::Foreign::IsNothing => {
+                requests::Foreign::Nothing => {
                     let fresh = world::fresh(&field.kind);
                     assert_eq!(with(&theirs).await, with(&fresh).await, "{about}");
                 }
-                requests::Foreign::IsTaken(reason) => {
+                requests::Foreign::Taken(reason) => {
                     let answer = with(&theirs).await;
                     assert!(answer.contains(reason), "{about}: {answer}");
                 }
-                requests::Foreign::IsPublic => {
+                requests::Foreign::Public => {
                     let answer = with(&theirs).await;
                     assert!(answer.contains("SENT"), "{about}: {answer}");
                     assert!(!answer.contains("NotFound"), "{about}: {answer}");

@@ -93,11 +93,11 @@ pub fn template(rpc: Rpc) -> Value {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// The same as one that nobody has.
-    IsNothing,
+    Nothing,
     /// A conflict, as the keys of these tables are global.
-    IsTaken(&'static str),
+    Taken(&'static str),
     /// What it names, which everybody may see.
-    IsPublic,
+    Public,
 }
 
 /// A field of a request that bears an id.
@@ -120,10 +120,10 @@ impl Field {
 
     pub fn expectation(&self) -> Foreign {
         match (self.mark, self.kind.as_str()) {
-            ('@', _) => Foreign::IsPublic,
-            ('+', "node") => Foreign::IsTaken("NODE_OWNED"),
-            ('+', "entity" | "batch" | "type") | ('$', _) => Foreign::IsNothing,
-            _ => Foreign::IsTaken("ID_CONFLICT"),
+            ('@', _) => Foreign::Public,
+            ('+', "node") => Foreign::Taken("NODE_OWNED"),
+            ('+', "entity" | "batch" | "type") | ('$', _) => Foreign::Nothing,
+            _ => Foreign::Taken("ID_CONFLICT"),
         }
     }
 

@@ -1,0 +1,120 @@
+//! What it costs to ask callers for tokens, to limit them, and to keep an audit log.
+//!
+//! The peer is bridgebook itself, on the same database, which asks nobody for a token
+//! and has no limits of calls, of their bytes and of their rate. Both go through the
+//! same layers, which have nothing to do there.
+
+use std::{ffi::OsStr, sync::Arc};
+
+use crate::{
+    Result, load,
+    measured::Measured,
+    options::Options,
+    scenario::{Call, Scenario, Sides},
+    scenarios::{Get, Heartbeat, NAMESPACE, Start},
+    service::{self, Service},
+    stage::SERVED,
+};
+
+/// With how many callers it is measured.
+const CALLERS: usize = 64;
+
+/// What the guarded one does: it asks for tokens, and counts calls, though so many
+/// are let in that none is turned away.
+const GUARDED: [&str; 4] = ["--auth", "tokens", "--max-rate", "1000000000"];
+const UNGUARDED: [&str; 6] = [
+    "--auth",
+    "none",
+    "--max-requests",
+    "0",
+    "--max-request-memory",
+    "0",
+];
+
+/// The rounds of one RPC.
+pub struct Guarded {
+    /// What the table calls it.
+    pub title: &'static str,
+    /// With tokens and limits.
+    pub with: Vec<Measured>,
+    /// Without.
+    pub without: Vec<Measured>,
+}
+
+/// One of the two services.
+struct Side {
+    service: Service,
+    credential: Option<String>,
+}
+
+/// Measures both in turns.
+pub async fn measure_guard(sides: &Sides<'_>, options: &Options) -> Result<Vec<Guarded>> {
+    let url = sides.stage.url(SERVED);
+    let database = [OsStr::new("--database-url"), OsStr::new(&url)];
+    let credential = service::create_token(&database, NAMESPACE).await?;
+    let start = async |arguments: &[&'static str]| {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        Service::start(&[&database[..], &arguments[..]].concat()).await
+    };
+    let with = Side {
+        service: start(&GUARDED).await?,
+        credential: Some(credential),
+    };
+    let without = Side {
+        service: start(&UNGUARDED).await?,
+        credential: None,
+    };
+    let guarded = vec![
+        measure(Start::new(), [&with, &without], sides, options).await?,
+        measure(Get::default(), [&with, &without], sides, options).await?,
+        measure(Heartbeat::default(), [&with, &without], sides, options).await?,
+    ];
+    with.service.stop().await?;
+    without.service.stop().await?;
+    Ok(guarded)
+}
+
+async fn measure<S: Scenario>(
+    scenario: S,
+    [with, without]: [&Side; 2],
+    sides: &Sides<'_>,
+    options: &Options,
+) -> Result<Guarded> {
+    let scenario = Arc::new(scenario);
+    scenario.prepare(sides.stage, SERVED).await?;
+    sides.stage.tidy().await?;
+    let mut guarded = Guarded {
+        title: S::TITLE,
+        with: Vec::new(),
+        without: Vec::new(),
+    };
+    for round in 1..=options.rounds {
+        eprintln!("{}, round {round} of {}", S::TITLE, options.rounds);
+        // Now the one goes first, now the other.
+        let order = [("with", with), ("without", without)];
+        let order = match round % 2 {
+            0 => [order[1], order[0]],
+            _ => order,
+        };
+        for (name, side) in order {
+            scenario.before(sides.stage, SERVED).await?;
+            sides.stage.settle().await?;
+            let measured = load(&scenario, side, options).await?;
+            scenario.after(sides.stage, SERVED).await?;
+            eprintln!("  {name:>7}: {:>8.0} {}/s", measured.per_second, S::UNIT);
+            match name {
+                "with" => guarded.with.push(measured),
+                _ => guarded.without.push(measured),
+            }
+        }
+    }
+    Ok(guarded)
+}
+
+async fn load<C: Call>(scenario: &Arc<C>, side: &Side, options: &Options) -> Result<Measured> {
+    let target = load::Target {
+        address: side.service.address,
+        credential: side.credential.clone(),
+    };
+    load::measure(scenario, &target, CALLERS, options.window()).await
+}

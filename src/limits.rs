@@ -166,15 +166,12 @@ where
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let carried = Arc::clone(&held);
-            let request = request.map(|body| {
-                Body::new(Counted {
-                    body,
-                    held: carried,
-                })
-            });
-            let response = inner.call(request).await?;
-            Ok(response.map(|body| Body::new(Held { body, _held: held })))
+            let holding = |counts| {
+                let held = Arc::clone(&held);
+                move |body| Body::new(Held { body, held, counts })
+            };
+            let response = inner.call(request.map(holding(true))).await?;
+            Ok(response.map(holding(false)))
         })
     }
 }
@@ -232,40 +229,12 @@ impl Drop for Holding {
     }
 }
 
-/// The body of a request, whose bytes are counted as they come.
-struct Counted {
-    body: Body,
-    held: Arc<Holding>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.held.take(frame.data_ref().map_or(0, Bytes::len))?;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of an answer, with what the call takes until the body is dropped.
+/// A body of a call, which holds what the call takes until it is dropped.
 struct Held {
     body: Body,
-    _held: Arc<Holding>,
+    held: Arc<Holding>,
+    /// Whether its bytes count as they come: those of a request do.
+    counts: bool,
 }
 
 impl HttpBody for Held {
@@ -276,7 +245,11 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = frame.as_ref().filter(|_| self.counts) {
+            self.held.take(frame.data_ref().map_or(0, Bytes::len))?;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,10 +4,20 @@
 //! and has no limits of calls, of their bytes and of their rate. Both go through the
 //! same layers, which have nothing to do there.
 
-use std::{ffi::OsStr, sync::Arc};
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
 
 use crate::{
-    Result, load,
+    Result,
+    call::{call, connect, frame},
+    load,
     measured::Measured,
     options::Options,
     scenario::{Call, Scenario, Sides},
@@ -31,6 +41,20 @@ const UNGUARDED: [&str; 6] = [
     "0",
 ];
 
+/// One that is overloaded as soon as more than a few call at a time.
+const OVERLOADED: [&str; 2] = ["--max-requests", "4"];
+
+/// How long callers pause that were turned away: what the service tells them.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What was found out.
+pub struct Guard {
+    /// What it costs.
+    pub costs: Vec<Guarded>,
+    /// How long calls took that were turned away, in order.
+    pub refusals: Vec<Duration>,
+}
+
 /// The rounds of one RPC.
 pub struct Guarded {
     /// What the table calls it.
@@ -48,7 +72,7 @@ struct Side {
 }
 
 /// Measures both in turns.
-pub async fn measure_guard(sides: &Sides<'_>, options: &Options) -> Result<Vec<Guarded>> {
+pub async fn measure_guard(sides: &Sides<'_>, options: &Options) -> Result<Guard> {
     let url = sides.stage.url(SERVED);
     let database = [OsStr::new("--database-url"), OsStr::new(&url)];
     let credential = service::create_token(&database, NAMESPACE).await?;
@@ -64,14 +88,17 @@ pub async fn measure_guard(sides: &Sides<'_>, options: &Options) -> Result<Vec<G
         service: start(&UNGUARDED).await?,
         credential: None,
     };
-    let guarded = vec![
+    let costs = vec![
         measure(Start::new(), [&with, &without], sides, options).await?,
         measure(Get::default(), [&with, &without], sides, options).await?,
         measure(Heartbeat::default(), [&with, &without], sides, options).await?,
     ];
     with.service.stop().await?;
     without.service.stop().await?;
-    Ok(guarded)
+    let overloaded = start(&OVERLOADED).await?;
+    let refusals = measure_refusals(overloaded.address, options).await?;
+    overloaded.stop().await?;
+    Ok(Guard { costs, refusals })
 }
 
 async fn measure<S: Scenario>(
@@ -117,4 +144,41 @@ async fn load<C: Call>(scenario: &Arc<C>, side: &Side, options: &Options) -> Res
         credential: side.credential.clone(),
     };
     load::measure(scenario, &target, CALLERS, options.window()).await
+}
+
+/// Calls an overloaded service, and answers how long it took until calls were turned
+/// away. Each caller pauses after that, as callers should.
+async fn measure_refusals(address: SocketAddr, options: &Options) -> Result<Vec<Duration>> {
+    eprintln!("turning calls away");
+    let scenario = Arc::new(Start::new());
+    let connection = connect(address).await?;
+    let until = Instant::now() + options.window().counted;
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (scenario, connection) = (Arc::clone(&scenario), connection.clone());
+        let uri: http::Uri =
+            format!("http://{address}/{}/{}", Start::SERVICE, Start::METHOD).parse()?;
+        callers.spawn(async move {
+            let mut refusals = Vec::new();
+            while Instant::now() < until {
+                let message = frame(&scenario.request())?;
+                let begun = Instant::now();
+                let Err(error) = call(&connection, uri.clone(), None, message).await else {
+                    continue;
+                };
+                match error.downcast_ref::<Status>().map(Status::code) {
+                    Some(Code::ResourceExhausted) => refusals.push(begun.elapsed()),
+                    _ => return Err(error),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(refusals)
+        });
+    }
+    let mut refusals = Vec::new();
+    while let Some(caller) = callers.join_next().await {
+        refusals.extend(caller??);
+    }
+    refusals.sort_unstable();
+    Ok(refusals)
 }

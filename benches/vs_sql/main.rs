@@ -115,12 +115,12 @@ async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
         true => Some(measure_pages(&sides, options).await?),
         false => None,
     };
-    let guarded = match options.wants(Subject::Guard) {
-        true => measure_guard(&sides, options).await?,
-        false => Vec::new(),
+    let guard = match options.wants(Subject::Guard) {
+        true => Some(measure_guard(&sides, options).await?),
+        false => None,
     };
     let report = Report {
-        guarded,
+        guard,
         version: stage.version().await?,
         // Nothing to be proud of if nothing was asked of it.
         peak_memory: service

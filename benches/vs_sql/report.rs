@@ -3,7 +3,7 @@
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
 use crate::{
-    guard::Guarded,
+    guard::{Guard, Guarded},
     measured::{Measured, median, median_of},
     options::Options,
     pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
@@ -20,7 +20,7 @@ pub struct Report {
     /// The pages of a long list.
     pub pages: Option<Pages>,
     /// What tokens and limits cost.
-    pub guarded: Vec<Guarded>,
+    pub guard: Option<Guard>,
     /// The most memory that the server ever had, in KiB.
     pub peak_memory: Option<u64>,
     /// How long each start on an existing cluster took.
@@ -47,8 +47,9 @@ impl Report {
         if let Some(pages) = &self.pages {
             write_pages(&mut out, pages)?;
         }
-        if !self.guarded.is_empty() {
-            write_guarded(&mut out, &self.guarded)?;
+        if let Some(guard) = &self.guard {
+            write_guarded(&mut out, &guard.costs)?;
+            write_refusals(&mut out, &guard.refusals)?;
         }
         if let Some(kib) = self.peak_memory {
             writeln!(
@@ -181,6 +182,21 @@ fn write_guarded(out: &mut String, guarded: &[Guarded]) -> std::fmt::Result {
         )?;
     }
     writeln!(out)
+}
+
+/// How long calls took that were turned away.
+fn write_refusals(out: &mut String, sorted: &[Duration]) -> std::fmt::Result {
+    let at = |percent: usize| sorted.get(sorted.len() * percent / 100);
+    let (Some(p50), Some(p99)) = (at(50), at(99)) else {
+        return writeln!(out, "No call was turned away.");
+    };
+    writeln!(
+        out,
+        "Turned away, of 64 callers where 4 calls may be under way: {} calls, p50 {}, p99 {}\n",
+        sorted.len(),
+        millis(*p50),
+        millis(*p99)
+    )
 }
 
 /// How the late page of a long list compares with the first one.

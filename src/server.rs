@@ -1,5 +1,9 @@
 //! The composition root: puts the service together, runs it, and takes it down.
 
+mod announce;
+mod private;
+mod trust;
+
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::{
@@ -11,18 +15,15 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
+pub use self::trust::Trust;
+use self::{announce::announce, private::serve_embedded};
 use crate::{
-    access::{
-        certificate::{Identities, IdentityError},
-        layer::AccessLayer,
-        verifier::Verifier,
-    },
+    access::{certificate::IdentityError, layer::AccessLayer, verifier::Verifier},
     admin::service::Admin,
     bridge_state::service::BridgeStates,
-    config::{Auth, Config, DatabaseSource, is_local},
+    config::{Auth, Config, DatabaseSource},
     db::{Database, migrations},
-    embedded::{self, Embedded},
-    error::chain,
+    embedded,
     fsm::service::Fsm,
     health,
     limits::LimitLayer,
@@ -37,10 +38,7 @@ use crate::{
     },
     registry::{service::Registry, sweeper},
     request::CallLayer,
-    transport::{
-        listener::listen,
-        tls::{Tls, TlsError},
-    },
+    transport::{listener::listen, tls::TlsError},
     workflow::service::Workflows,
 };
 
@@ -104,94 +102,6 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             let settings = embedded::Settings::new(data_dir);
             serve_embedded(&config, &trust, settings, listener, stop).await
         }
-    }
-}
-
-/// Serves a private PostgreSQL, from its start to its stop.
-async fn serve_embedded(
-    config: &Config,
-    trust: &Trust,
-    settings: embedded::Settings,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    tokio::pin!(stop);
-    let embedded = tokio::select! {
-        embedded = Embedded::start(settings.clone()) => embedded?,
-        // Dropped in the middle, the start leaves nothing behind that runs.
-        () = &mut stop => return Ok(()),
-    };
-    let url = embedded.database_url();
-    let mut embedded = Some(embedded);
-    let result = tokio::select! {
-        result = run(config, trust, &url, true, listener, stop) => result,
-        error = keep_running(&mut embedded, &settings) => Err(error.into()),
-    };
-    let stopped = match embedded {
-        Some(embedded) => embedded.stop().await.map_err(ServeError::from),
-        None => Ok(()),
-    };
-    result.and(stopped)
-}
-
-/// Starts the private PostgreSQL again whenever it crashes, until that fails.
-async fn keep_running(
-    embedded: &mut Option<Embedded>,
-    settings: &embedded::Settings,
-) -> embedded::EmbeddedError {
-    loop {
-        if let Some(running) = embedded {
-            let crash = running.crashed().await;
-            tracing::error!("{}; starting it again", chain(&crash));
-        }
-        // What is left of it goes first, with the lock on the data directory.
-        *embedded = None;
-        match Embedded::start(settings.clone()).await {
-            Ok(running) => *embedded = Some(running),
-            Err(error) => return error,
-        }
-    }
-}
-
-/// How connections are made private, and whose certificates stand for which tokens.
-pub struct Trust {
-    tls: Option<Tls>,
-    identities: Identities,
-}
-
-impl Trust {
-    /// Reads the files that the settings name.
-    ///
-    /// # Errors
-    /// [`ServeError::Tls`] and [`ServeError::Identities`].
-    pub fn load(config: &Config) -> Result<Self, ServeError> {
-        let Some(settings) = &config.tls else {
-            return Ok(Trust {
-                tls: None,
-                identities: Identities::default(),
-            });
-        };
-        let identities = settings.client_tokens.as_deref().map(Identities::load);
-        Ok(Trust {
-            tls: Some(Tls::load(&settings.files)?),
-            identities: identities.transpose()?.unwrap_or_default(),
-        })
-    }
-
-    /// Reads the files again and again, for ever.
-    async fn watch(&self, config: &Config) {
-        let settings = config.tls.as_ref();
-        let certificates = async {
-            if let (Some(tls), Some(settings)) = (&self.tls, settings) {
-                tls.watch(&settings.files).await;
-            }
-        };
-        let client_tokens = async {
-            if let Some(path) = settings.and_then(|it| it.client_tokens.as_deref()) {
-                self.identities.watch(path).await;
-            }
-        };
-        tokio::join!(certificates, client_tokens, std::future::pending::<()>());
     }
 }
 
@@ -280,33 +190,6 @@ fn with_services(routes: Routes, database: &Database, most: usize) -> Routes {
         .add_service(admin.max_decoding_message_size(most))
 }
 
-/// Says where we listen, and what that means.
-fn announce(listener: &TcpListener, config: &Config) {
-    let Ok(address) = listener.local_addr() else {
-        return;
-    };
-    tracing::info!("listening on {address}");
-    let is_local = is_local(address);
-    if is_local && config.auth == Auth::None {
-        tracing::info!("without tokens: whoever is on this machine can read and write everything");
-    }
-    if !is_local {
-        for danger in dangers(config.auth, config.tls.is_some()) {
-            tracing::warn!("--insecure: {danger}");
-        }
-    }
-}
-
-/// What others can do where they can connect.
-fn dangers(auth: Auth, has_tls: bool) -> impl Iterator<Item = &'static str> {
-    let no_tokens = (auth == Auth::None)
-        .then_some("without tokens, whoever can connect can read and write everything");
-    let no_tls = (!has_tls).then_some(
-        "without TLS, whoever is on the way can read along, and take tokens for themselves",
-    );
-    no_tokens.into_iter().chain(no_tls)
-}
-
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
     Ok(tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -378,28 +261,4 @@ fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
             _ = interrupt.recv() => {}
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_danger_is_named() {
-        for (auth, has_tls, expected) in [
-            (Auth::Tokens, true, &[][..]),
-            (Auth::None, true, &["without tokens"]),
-            (Auth::Tokens, false, &["without TLS"]),
-            (Auth::None, false, &["without tokens", "without TLS"]),
-        ] {
-            let dangers: Vec<_> = dangers(auth, has_tls).collect();
-            assert_eq!(dangers.len(), expected.len());
-            assert!(
-                dangers
-                    .iter()
-                    .zip(expected)
-                    .all(|(it, part)| it.starts_with(part))
-            );
-        }
-    }
 }

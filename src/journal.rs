@@ -11,6 +11,7 @@ use crate::{
     digest::RequestDigest,
     id::{TokenId, TransitionId},
     json::JsonObject,
+    namespace::Namespace,
     proto::v1,
     time,
 };
@@ -106,6 +107,9 @@ pub type TransitionSql = SqlTypeOf<<Transition as Selectable<Pg>>::SelectExpress
 
 impl From<Transition> for v1::FsmTransition {
     fn from(row: Transition) -> Self {
+        // Everybody reads that one, and tokens are their own tenants' affair.
+        let is_shared = Namespace::is_registrys(&row.namespace);
+        let token_id = row.token_id.filter(|_| !is_shared);
         v1::FsmTransition {
             id: row.id.to_string(),
             namespace: row.namespace,
@@ -116,7 +120,7 @@ impl From<Transition> for v1::FsmTransition {
             transition_event: row.transition_event,
             transition_data: Some(row.transition_data.into()),
             created_at: Some(time::to_proto(row.created_at)),
-            token_id: row.token_id.map(|id| id.to_string()),
+            token_id: token_id.map(|id| id.to_string()),
         }
     }
 }

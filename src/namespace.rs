@@ -28,11 +28,20 @@ pub struct Namespace(String);
 /// them, and nobody but the service writes there.
 const RESERVED: &str = "bridgebook.";
 
+/// The registry's own, see [`Namespace::registry`].
+const REGISTRY: &str = "bridgebook.registry";
+
 impl Namespace {
     /// Where the registry, which all tenants share, journals what becomes of nodes.
     #[must_use]
     pub fn registry() -> Self {
-        Namespace("bridgebook.registry".to_owned())
+        Namespace(REGISTRY.to_owned())
+    }
+
+    /// Whether a row is in the registry's own namespace.
+    #[must_use]
+    pub fn is_registrys(namespace: &str) -> bool {
+        namespace == REGISTRY
     }
 
     /// Any namespace, for tests of what does not ask who may use it.

@@ -64,6 +64,20 @@ impl Service {
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 
+    /// How much of the processor it has had, to a hundredth of a second; none where
+    /// there is no /proc.
+    #[allow(dead_code, reason = "not every benchmark asks")]
+    pub fn processor_time(&self) -> Option<Duration> {
+        /// What Linux counts in, on every machine.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
+        // After the name, which may have spaces in it; then utime and stime.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let times = fields.split_whitespace().skip(11).take(2);
+        let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+        Some(TICK * ticks)
+    }
+
     /// Stops it as a supervisor would, and waits for its end.
     pub async fn stop(mut self) -> Result<()> {
         let id = self.process.id().ok_or("bridgebook ended by itself")?;

@@ -60,9 +60,19 @@ pub struct Guarded {
     /// What the table calls it.
     pub title: &'static str,
     /// With tokens and limits.
-    pub with: Vec<Measured>,
+    pub with: Vec<Round>,
     /// Without.
-    pub without: Vec<Measured>,
+    pub without: Vec<Round>,
+}
+
+/// One measurement of one of the two.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// What the callers saw.
+    pub measured: Measured,
+    /// What a call took of the processor in the server. It tells small costs better
+    /// than rates do, which everything else on the machine has a part in.
+    pub processor_time: Duration,
 }
 
 /// One of the two services.
@@ -126,24 +136,36 @@ async fn measure<S: Scenario>(
         for (name, side) in order {
             scenario.before(sides.stage, SERVED).await?;
             sides.stage.settle().await?;
-            let measured = load(&scenario, side, options).await?;
+            let round_of = load(&scenario, side, options).await?;
             scenario.after(sides.stage, SERVED).await?;
-            eprintln!("  {name:>7}: {:>8.0} {}/s", measured.per_second, S::UNIT);
+            eprintln!(
+                "  {name:>7}: {:>8.0} {}/s",
+                round_of.measured.per_second,
+                S::UNIT
+            );
             match name {
-                "with" => guarded.with.push(measured),
-                _ => guarded.without.push(measured),
+                "with" => guarded.with.push(round_of),
+                _ => guarded.without.push(round_of),
             }
         }
     }
     Ok(guarded)
 }
 
-async fn load<C: Call>(scenario: &Arc<C>, side: &Side, options: &Options) -> Result<Measured> {
+async fn load<C: Call>(scenario: &Arc<C>, side: &Side, options: &Options) -> Result<Round> {
     let target = load::Target {
         address: side.service.address,
         credential: side.credential.clone(),
     };
-    load::measure(scenario, &target, CALLERS, options.window()).await
+    let window = options.window();
+    let before = side.service.processor_time().unwrap_or_default();
+    let measured = load::measure(scenario, &target, CALLERS, window).await?;
+    let after = side.service.processor_time().unwrap_or_default();
+    let calls = measured.per_second * (window.warm_up + window.counted).as_secs_f64();
+    Ok(Round {
+        measured,
+        processor_time: (after - before).div_f64(calls),
+    })
 }
 
 /// Calls an overloaded service, and answers how long it took until calls were turned

@@ -3,7 +3,7 @@
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
 use crate::{
-    guard::{Guard, Guarded},
+    guard::{Guard, Guarded, Round},
     measured::{Measured, median, median_of},
     options::Options,
     pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
@@ -151,37 +151,52 @@ fn write_ratio(
 fn write_guarded(out: &mut String, guarded: &[Guarded]) -> std::fmt::Result {
     writeln!(
         out,
-        "| 64 callers | with tokens and limits | p50 | without | p50 | ratio of rates (rounds) |"
+        "| 64 callers | with tokens and limits | p50 | without | p50 | ratio of rates (rounds) \
+         | server's CPU per call, with and without | ratio (rounds) |"
     )?;
-    writeln!(out, "|---|--:|--:|--:|--:|--:|")?;
+    writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
     for Guarded {
         title,
         with,
         without,
     } in guarded
     {
-        let rounds = with.iter().zip(without);
-        let ratios = rounds.map(|(with, without)| with.per_second / without.per_second);
-        let (low, high) = range(ratios.clone());
-        let ratio = median(ratios, f64::total_cmp);
-        let (Some(with), Some(without), Some(ratio)) = (median_of(with), median_of(without), ratio)
-        else {
+        let ratio = |of: fn(&Round) -> f64| {
+            let rounds = with.iter().zip(without);
+            let ratios = rounds.map(move |(with, without)| of(with) / of(without));
+            let (low, high) = range(ratios.clone());
+            let median = median(ratios, f64::total_cmp).unwrap_or(f64::NAN);
+            format!("**{median:.2}** ({low:.2}–{high:.2})")
+        };
+        let middle = |rounds: &[Round]| {
+            let measured: Vec<_> = rounds.iter().map(|round| round.measured).collect();
+            let time = median(rounds.iter().map(|round| round.processor_time), Ord::cmp);
+            median_of(&measured).zip(time)
+        };
+        let (Some((fast, time)), Some((faster, less))) = (middle(with), middle(without)) else {
             continue;
         };
-        write!(out, "| {title} | {:.0} calls/s |", with.per_second)?;
+        write!(out, "| {title} | {:.0} calls/s |", fast.per_second)?;
         write!(
             out,
             " {} | {:.0} calls/s |",
-            millis(with.p50),
-            without.per_second
+            millis(fast.p50),
+            faster.per_second
         )?;
+        write!(out, " {} |", millis(faster.p50))?;
+        write!(out, " {} |", ratio(|round| round.measured.per_second))?;
+        write!(out, " {:.1} µs, {:.1} µs |", micros(time), micros(less))?;
         writeln!(
             out,
-            " {} | **{ratio:.2}** ({low:.2}–{high:.2}) |",
-            millis(without.p50)
+            " {} |",
+            ratio(|round| round.processor_time.as_secs_f64())
         )?;
     }
     writeln!(out)
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 /// How long calls took that were turned away.

@@ -213,7 +213,7 @@ pub enum CredentialFault {
     )]
     Missing,
     /// It is not written as credentials are.
-    #[error("the header authorization must be Bearer bb_<id>_<secret>")]
+    #[error("the header authorization must be Bearer bb_<id>_<secret>, and there once")]
     Malformed,
     /// It is nobody's: there is no such token, or the secret is another.
     #[error("the credential is not known")]

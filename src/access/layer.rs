@@ -102,13 +102,16 @@ enum Shown {
 
 impl AccessLayer {
     fn shown<B>(&self, request: &http::Request<B>) -> Result<Shown> {
-        match request.headers().get(AUTHORIZATION) {
-            Some(header) => {
+        let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+        match (headers.next(), headers.next()) {
+            (Some(header), None) => {
                 let credential = header.to_str().ok().and_then(bearer);
                 let credential = credential.ok_or(refused(CredentialFault::Malformed))?;
                 Ok(Shown::Credential(credential))
             }
-            None => {
+            // Which of them is meant is not for us to choose.
+            (Some(_), Some(_)) => Err(refused(CredentialFault::Malformed)),
+            (None, _) => {
                 let peer = request.extensions().get::<Arc<Peer>>();
                 let subject = peer.and_then(|peer| peer.subject.as_deref());
                 let subject = subject.ok_or(refused(CredentialFault::Missing))?;

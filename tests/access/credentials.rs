@@ -79,6 +79,20 @@ async fn whoever_shows_none_or_a_bad_one_is_told_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
+async fn whoever_shows_two_is_not_let_in_with_one_of_them() {
+    let app = App::guarded().await;
+    let token = app.issue(Role::Reader, &["*"]).await.credential;
+    let mut request = Request::new(listing());
+    for _ in 0..2 {
+        let header = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().append("authorization", header);
+    }
+    let client = Client::new(app.channel.clone());
+    let failed = client.workflows().list_workflows(request).await;
+    assert_eq!(failure(failed), unauthenticated("CREDENTIAL_MALFORMED"));
+}
+
+#[tokio::test]
 async fn a_token_ends_when_it_expires() {
     let app = App::guarded().await;
     let soon = Utc::now() + TimeDelta::seconds(2);

@@ -91,7 +91,12 @@ impl Uses {
         (last > written && now - written >= USES_MICROS).then_some(last)
     }
 
-    /// Whether it was used within the time, or its last use is still to be written.
+    /// Whether it was used within the time for which a token is believed in.
+    fn is_current(&self, now: i64) -> bool {
+        now - self.last.load(Ordering::Relaxed) < FRESH.as_micros() as i64
+    }
+
+    /// Whether it was used within a minute, or its last use is still to be written.
     fn is_recent(&self, now: i64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
         now - last < USES_MICROS || last > self.written.load(Ordering::Relaxed)
@@ -170,7 +175,11 @@ impl Verifier {
         let ids: Vec<TokenId> = {
             let mut tokens = self.lock();
             tokens.retain(|_, known| known.uses.is_recent(now));
-            tokens.keys().copied().collect()
+            // The others are read when somebody calls with them again.
+            let in_use = tokens
+                .iter()
+                .filter(|(_, known)| known.uses.is_current(now));
+            in_use.map(|(id, _)| *id).collect()
         };
         let read_at = Instant::now();
         let tokens = self.find.submit_all(ids.clone()).await;

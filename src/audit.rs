@@ -1,7 +1,7 @@
 //! What the log keeps of who was refused, and of what administrators did: one event
 //! for each such call, under the target `bridgebook::audit`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use tonic::{Code, Status};
@@ -26,7 +26,7 @@ pub struct Touched(pub TokenId);
 pub struct Audit {
     rpc: Option<Rpc>,
     path: http::Uri,
-    peer: Option<SocketAddr>,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Audit {
@@ -37,7 +37,7 @@ impl Audit {
         Audit {
             rpc: Rpc::from_path(request.uri().path()),
             path: request.uri().clone(),
-            peer: peer.map(|peer| peer.address),
+            peer: peer.cloned(),
         }
     }
 
@@ -74,7 +74,8 @@ impl Audit {
                     code = ?code,
                     reason,
                     touched_token_id = touched,
-                    peer = self.peer.map(tracing::field::display),
+                    peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address)),
+                    subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref()),
                     $message
                 )
             };

@@ -125,7 +125,8 @@ impl Cli {
             Command::Token(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
             Command::Health { address, tls } => {
-                health::probe(&address, tls.config()?).await?;
+                let tls = tls.config(&address)?;
+                health::probe(&address, tls).await?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)
             }
         }

@@ -108,7 +108,9 @@ where
             };
             let mut failure = Status::from_header_map(response.headers());
             if let Some(ours) = failure.as_ref().and_then(in_our_terms) {
+                let extensions = std::mem::take(response.extensions_mut());
                 response = ours.clone().into_http();
+                response.extensions_mut().extend(extensions);
                 failure = Some(ours);
             }
             audit.record(id, &response, failure.as_ref());

@@ -83,7 +83,9 @@ fn parse(path: &Path, contents: &[u8]) -> Result<HashMap<String, TokenId>, Ident
 fn parse_line(text: &str) -> Option<(String, TokenId)> {
     let (id, subject) = text.split_once(char::is_whitespace)?;
     let id = Uuid::try_parse(id).ok()?;
-    Some((subject.trim().to_owned(), TokenId(id)))
+    // As openssl prints it.
+    let subject = subject.trim().trim_start_matches("subject=");
+    Some((subject.to_owned(), TokenId(id)))
 }
 
 #[cfg(test)]
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_line_has_an_id_and_a_subject() {
-        let text = format!("# nodes\n\n  {ID}  CN=node 7,O=Team A \n{ID}\tCN=b\n");
+        let text = format!("# nodes\n\n  {ID}  CN=node 7,O=Team A \n{ID}\tsubject=CN=b\n");
         let found = identities(&text).unwrap();
         let id = TokenId(Uuid::try_parse(ID).unwrap());
         assert_eq!(

@@ -77,9 +77,10 @@ where
                 return inner.call(request).await;
             }
             let shown = layer.shown(&request);
+            let named = shown.as_ref().ok().map(Shown::token_id);
             let caller = match layer.caller(shown).await {
                 Ok(caller) => caller,
-                Err(error) => return Ok(Status::from(error).into_http()),
+                Err(error) => return Ok(refusal(error, named)),
             };
             let made_with = caller.token_id().map(MadeWith);
             request.extensions_mut().insert(Call { caller, rpc });
@@ -98,6 +99,26 @@ enum Shown {
     Credential(Credential),
     /// A certificate that stands for this token.
     Certificate(TokenId),
+}
+
+impl Shown {
+    fn token_id(&self) -> TokenId {
+        match self {
+            Shown::Credential(credential) => credential.id,
+            Shown::Certificate(token_id) => *token_id,
+        }
+    }
+}
+
+/// Answers a caller that is not let in; `named` is the token that it named, which
+/// the log keeps unless it may be none of the caller's.
+fn refusal(error: Error, named: Option<TokenId>) -> http::Response<Body> {
+    let is_unknown = matches!(error, Error::Unauthenticated(CredentialFault::Unknown));
+    let mut response = Status::from(error).into_http();
+    if let Some(token_id) = named.filter(|_| !is_unknown) {
+        response.extensions_mut().insert(MadeWith(token_id));
+    }
+    response
 }
 
 impl AccessLayer {

@@ -47,27 +47,24 @@ pub(super) struct TlsArguments {
 
 impl TlsArguments {
     /// How to speak TLS, if it is to be spoken.
-    pub(super) fn config(self) -> Result<Option<ClientTlsConfig>, CliError> {
+    pub(super) fn config(self, address: &str) -> Result<Option<ClientTlsConfig>, CliError> {
         let Some(path) = self.tls_ca else {
             return Ok(None);
         };
         let ca = Certificate::from_pem(reload::read(&path)?);
         let config = ClientTlsConfig::new().ca_certificate(ca);
-        Ok(Some(match self.tls_name {
-            Some(name) => config.domain_name(name),
-            None => config,
-        }))
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let name = self.tls_name.unwrap_or_else(|| host.to_owned());
+        Ok(Some(config.domain_name(name)))
     }
 }
 
 impl Remote {
     /// Connects to the service.
     pub(super) async fn connect(self) -> Result<Client, CliError> {
-        let endpoint = match self.tls.config()? {
-            Some(tls) => {
-                let address = self.address.trim_start_matches("https://");
-                client::endpoint(&format!("https://{address}"))?.tls_config(tls)?
-            }
+        let address = self.address.trim_start_matches("https://");
+        let endpoint = match self.tls.config(address)? {
+            Some(tls) => client::endpoint(&format!("https://{address}"))?.tls_config(tls)?,
             None => client::endpoint(&self.address)?,
         };
         let channel = endpoint.connect().await?;

@@ -10,7 +10,7 @@ use super::CliError;
 use crate::{
     access::token::{NewToken, Revocation, Token, TokenFilter},
     config::{DatabaseSettings, DatabaseSource},
-    db::Query,
+    db::{Query, migrations},
     embedded,
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     time,
@@ -77,7 +77,21 @@ impl TokenCommand {
             DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
                 act(action, &embedded::database_url(&data_dir)?).await
             }
-            database => super::on_database(database, async |url| act(action, url).await).await,
+            database => {
+                let is_private = matches!(database, DatabaseSource::Embedded(_));
+                match (&action, &database) {
+                    // The first token may come before the first start.
+                    (Action::Create(_), _) | (_, DatabaseSource::Url(_)) => {}
+                    (_, DatabaseSource::Embedded(data_dir)) => super::require_cluster(data_dir)?,
+                }
+                super::on_database(database, async |url| {
+                    if is_private {
+                        migrations::up(url).await?;
+                    }
+                    act(action, url).await
+                })
+                .await
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 use tokio::{net::lookup_host, time::timeout};
 use tonic::transport::ClientTlsConfig;
 use tonic_health::{
@@ -14,7 +14,8 @@ use tonic_health::{
 
 use crate::{
     client,
-    db::migrations,
+    db::{self, Database, DbError, migrations},
+    error::chain,
     proto::v1::{
         admin_service_server, bridge_state_service_server, fsm_service_server,
         registry_service_server, workflow_service_server,
@@ -58,17 +59,23 @@ pub async fn clear(reporter: &HealthReporter) {
 }
 
 /// Watches the database for ever, on a connection of its own, so that a busy
-/// pool is not taken for a dead database.
-pub async fn watch(reporter: HealthReporter, url: String, newest: String) {
+/// pool is not taken for a dead database. `newest` is the migration that the schema
+/// has to have.
+pub async fn watch(reporter: HealthReporter, database: Database, url: String, newest: String) {
     let mut connection = None;
     let mut was_serving = None;
     loop {
-        let is_serving = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
-        let is_serving = is_serving.unwrap_or(false);
-        if !is_serving {
+        let answer = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
+        let answer = answer.unwrap_or(Err(DbError::TimedOut));
+        if let Err(error) = &answer {
+            tracing::debug!(cause = chain(error), "the database does not answer");
+            database.absence().begins();
             // Half an answer may be on its way: never to be used again.
             connection = None;
+        } else {
+            database.absence().ends();
         }
+        let is_serving = answer.unwrap_or(false);
         if was_serving != Some(is_serving) {
             set(&reporter, is_serving).await;
             match is_serving {
@@ -83,16 +90,16 @@ pub async fn watch(reporter: HealthReporter, url: String, newest: String) {
     }
 }
 
-async fn check(connection: &mut Option<AsyncPgConnection>, url: &str, newest: &str) -> bool {
-    if connection.is_none() {
-        *connection = AsyncPgConnection::establish(url).await.ok();
-    }
-    match connection {
-        Some(connection) => migrations::is_current(connection, newest)
-            .await
-            .unwrap_or(false),
-        None => false,
-    }
+async fn check(
+    connection: &mut Option<AsyncPgConnection>,
+    url: &str,
+    newest: &str,
+) -> Result<bool, DbError> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(db::connect(url).await?),
+    };
+    Ok(migrations::is_current(connection, newest).await?)
 }
 
 /// Why the probe failed.

@@ -154,7 +154,12 @@ pub async fn run(
         prepare(url, migrate).await?;
         database.open();
         tokio::join!(
-            health::watch(reporter.clone(), url.to_owned(), migrations::newest()?),
+            health::watch(
+                reporter.clone(),
+                database.clone(),
+                url.to_owned(),
+                migrations::newest()?
+            ),
             sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
             async {
                 if let Some(verifier) = verifier {

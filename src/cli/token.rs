@@ -4,13 +4,13 @@ use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 
 use super::CliError;
 use crate::{
     access::token::{NewToken, Revocation, Token, TokenFilter},
     config::{DatabaseSettings, DatabaseSource},
-    db::{Query, migrations},
+    db::{self, Query, migrations},
     embedded,
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     time,
@@ -97,7 +97,7 @@ impl TokenCommand {
 }
 
 async fn act(action: Action, url: &str) -> Result<(), CliError> {
-    let connection = &mut AsyncPgConnection::establish(url).await?;
+    let connection = &mut db::connect(url).await?;
     let mut out = std::io::stdout();
     match action {
         Action::Create(create) => {

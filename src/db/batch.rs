@@ -80,6 +80,7 @@ struct Queue<O: Operation> {
 
 /// Runs an operation for many callers. Its workers end when it is dropped.
 pub struct Batcher<O: Operation> {
+    database: Database,
     queues: Vec<Queue<O>>,
 }
 
@@ -94,6 +95,7 @@ impl<O: Operation> Batcher<O> {
             Queue { jobs, room }
         });
         Batcher {
+            database: database.clone(),
             queues: queues.collect(),
         }
     }
@@ -150,7 +152,11 @@ impl<O: Operation> Batcher<O> {
         // A worker that is gone has dropped the receiver or will drop the job;
         // either way there are no answers.
         let _ = queue.jobs.send(job);
-        answers.await.unwrap_or_default()
+        let answers = async { Ok(answers.await.unwrap_or_default()) };
+        match self.database.absence().or_away(answers).await {
+            Ok(answers) => answers,
+            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+        }
     }
 }
 

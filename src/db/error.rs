@@ -1,5 +1,7 @@
 //! What can go wrong between us and PostgreSQL, and what to do about it.
 
+use std::sync::Arc;
+
 use diesel::{
     ConnectionError,
     result::{DatabaseErrorKind, Error as DieselError},
@@ -10,10 +12,14 @@ use diesel::{
 pub enum DbError {
     /// No connection could be had in time.
     #[error("no connection to the database could be had")]
-    NoConnection(#[source] Option<ConnectionError>),
+    NoConnection(#[source] Option<Arc<ConnectionError>>),
     /// The schema is not known to be current yet.
     #[error("the schema of the database is not ready")]
     NotOpen,
+    /// Nothing is heard of it for longer than anybody waits; what was asked of it may
+    /// have been done.
+    #[error("the database does not answer")]
+    Away,
     /// All connections are in use, and none became free in time.
     #[error("all connections to the database are in use")]
     Busy,
@@ -31,12 +37,9 @@ impl From<DieselError> for DbError {
     }
 }
 
-impl From<bb8::RunError<ConnectionError>> for DbError {
-    fn from(error: bb8::RunError<ConnectionError>) -> Self {
-        match error {
-            bb8::RunError::User(error) => DbError::NoConnection(Some(error)),
-            bb8::RunError::TimedOut => DbError::NoConnection(None),
-        }
+impl From<ConnectionError> for DbError {
+    fn from(error: ConnectionError) -> Self {
+        DbError::NoConnection(Some(Arc::new(error)))
     }
 }
 
@@ -46,7 +49,7 @@ impl DbError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            DbError::NoConnection(_) | DbError::NotOpen | DbError::TimedOut => true,
+            DbError::NoConnection(_) | DbError::NotOpen | DbError::Away | DbError::TimedOut => true,
             DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
                 kind,
                 DatabaseErrorKind::UnableToSendCommand
@@ -74,10 +77,24 @@ impl DbError {
             }
             DbError::NoConnection(_)
             | DbError::NotOpen
+            | DbError::Away
             | DbError::Busy
             | DbError::TimedOut
             | DbError::Statement(_) => false,
         }
+    }
+
+    /// Whether the connection may be of no more use: whatever says that the database
+    /// is away, and those that PostgreSQL says before it closes (57P01 to 57P03), which
+    /// diesel-async does not tell from others. To make a connection anew costs
+    /// milliseconds, and these are rare.
+    #[must_use]
+    pub fn may_end_connection(&self) -> bool {
+        let is_unknown = matches!(
+            self,
+            DbError::Statement(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _))
+        );
+        self.is_unavailable() || is_unknown
     }
 
     /// The name of the constraint that was violated.
@@ -89,6 +106,7 @@ impl DbError {
             }
             DbError::NoConnection(_)
             | DbError::NotOpen
+            | DbError::Away
             | DbError::Busy
             | DbError::TimedOut
             | DbError::Statement(_) => None,

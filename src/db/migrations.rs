@@ -12,6 +12,8 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::connect;
+
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The advisory lock that a process holds while it migrates, so that replicas
@@ -159,7 +161,7 @@ async fn locked<T: Send + 'static>(
     url: &str,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let mut connection = AsyncPgConnection::establish(url).await?;
+    let mut connection = connect(url).await?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<BigInt, _>(LOCK)
         .execute(&mut connection)

@@ -1,9 +1,12 @@
 //! The door to PostgreSQL: the pool, the batch writer, retries, migrations.
 
+pub mod absence;
 pub mod append;
 pub mod batch;
 pub mod decide;
 mod error;
+mod lease;
+mod link;
 pub mod migrations;
 mod pool;
 pub mod retry;
@@ -14,4 +17,5 @@ pub mod schema;
 pub mod statement;
 
 pub use error::DbError;
+pub use link::connect;
 pub use pool::{Database, Query};

@@ -6,31 +6,27 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use diesel::ConnectionError;
-use diesel_async::{
-    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
-    pooled_connection::PoolableConnection,
-};
-use tokio::time::timeout;
+use diesel_async::AsyncPgConnection;
+use tokio::{sync::RwLock, time::timeout};
 
-use super::{DbError, retry::Retries};
+use super::{
+    DbError,
+    absence::Absence,
+    lease::Lease,
+    link::{LastFailure, Manager},
+    retry::Retries,
+};
 use crate::error::Result;
 
-/// How long a connection may take to be made, and how long a caller waits for
-/// one; a server that is there answers in milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a caller waits for a connection.
+const LEASE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one try of a batch may take. The largest takes a second or two; what
 /// takes longer waits for a link that is dead without saying so.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// When to give up on a link over which nothing is acknowledged, in seconds, and
-/// after how long a silence to ask whether it is still there. The operating
-/// system's own answer is two hours.
-const LINK_SETTINGS: [&str; 2] = ["tcp_user_timeout=10", "keepalives_idle=30"];
 
 /// Of so many connections one is for queries, the others are for batches.
 const QUERIES_SHARE: u32 = 4;
@@ -41,7 +37,7 @@ const QUERIES_SHARE: u32 = 4;
 /// reason to plan such statements anew every time, and spends more on the plan
 /// than on the work. So it keeps the plans. But a plan that was made while a table
 /// was small may read all of it, so only indexes are allowed; and it may read all
-/// of a wrong index, so plans are kept for [`PLANS_LAST`], and statements leave it
+/// of a wrong index, so plans are kept for ten seconds, and statements leave it
 /// no choice of index, see docs/ARCHITECTURE.md.
 const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
@@ -57,9 +53,6 @@ const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_
 const QUERY_PLANS_AND_LIMITS: &str = "SET plan_cache_mode = force_custom_plan;
      SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
 
-/// For how long plans of batches are kept; planning all of them takes milliseconds.
-const PLANS_LAST: Duration = Duration::from_secs(10);
-
 /// Something that is read with a connection of its own.
 pub trait Query: Sync {
     /// What comes of it.
@@ -71,7 +64,7 @@ pub trait Query: Sync {
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
 
-    /// Whether rows were left unread, so that the connection is of no more use.
+    /// Whether rows were left unread.
     fn leaves_rows(_answer: &Self::Answer) -> bool {
         false
     }
@@ -86,9 +79,11 @@ pub struct Database {
     queries: Pool,
     /// Whether the schema is known to be what this version needs.
     is_open: Arc<AtomicBool>,
+    /// Since when nothing is heard of it.
+    absence: Absence,
+    /// Read by every batch while it runs.
+    at_work: Arc<RwLock<()>>,
 }
-
-type Pool = bb8::Pool<Manager>;
 
 impl Database {
     /// Makes pools of at most `max_connections` together, and at least one
@@ -98,9 +93,11 @@ impl Database {
         let queries = (max_connections / QUERIES_SHARE).max(1);
         let batches = max_connections.saturating_sub(queries).max(1);
         Database {
-            batches: pool(url, batches, BATCH_PLANS),
-            queries: pool(url, queries, QUERY_PLANS_AND_LIMITS),
+            batches: Pool::new(url, batches, BATCH_PLANS),
+            queries: Pool::new(url, queries, QUERY_PLANS_AND_LIMITS),
             is_open: Arc::new(AtomicBool::new(false)),
+            absence: Absence::default(),
+            at_work: Arc::default(),
         }
     }
 
@@ -110,11 +107,26 @@ impl Database {
         self.is_open.store(true, Ordering::Release);
     }
 
+    /// What is known of the database being away.
+    #[must_use]
+    pub fn absence(&self) -> &Absence {
+        &self.absence
+    }
+
+    /// Waits until no batch is at work: those, too, whose callers went away.
+    pub async fn settle(&self) {
+        drop(self.at_work.write().await);
+    }
+
     /// Runs a query on a connection of its own, again if the connection is lost.
     ///
     /// # Errors
     /// What the query answers, and what the database fails with in the end.
     pub async fn read<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
+        self.absence.or_away(self.insist(query)).await
+    }
+
+    async fn insist<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
         let mut retries = Retries::default();
         loop {
             match self.try_read(query).await {
@@ -129,13 +141,12 @@ impl Database {
 
     async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
         let mut lease = self.lease(&self.queries).await?;
-        lease.is_busy = true;
         let result = query.run(&mut lease.connection).await;
-        lease.is_busy = match &result {
-            Ok(Ok(answer)) => Q::leaves_rows(answer),
-            Ok(Err(_)) => false,
-            Err(error) => error.is_unavailable(),
-        };
+        match &result {
+            // Dropped, it is read to its end, or cancelled.
+            Ok(Ok(answer)) if Q::leaves_rows(answer) => drop(lease),
+            _ => self.end(lease, &result),
+        }
         result
     }
 
@@ -147,140 +158,78 @@ impl Database {
         &self,
         batch: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
+        let _at_work = self.at_work.read().await;
         let mut lease = self.lease(&self.batches).await?;
-        lease.is_busy = true;
         let result = timeout(BATCH_TIMEOUT, async {
             lease.forget_old_plans().await?;
             batch(&mut lease.connection).await
         });
-        let result = result.await;
-        let result = result.unwrap_or(Err(DbError::TimedOut));
-        lease.is_busy = result.as_ref().is_err_and(DbError::is_unavailable);
-        result
-    }
-
-    async fn lease<'a>(
-        &self,
-        pool: &'a Pool,
-    ) -> Result<bb8::PooledConnection<'a, Manager>, DbError> {
-        if !self.is_open.load(Ordering::Acquire) {
-            return Err(DbError::NotOpen);
-        }
-        match pool.get().await {
-            Err(bb8::RunError::TimedOut) if is_exhausted(pool) => Err(DbError::Busy),
-            lease => Ok(lease?),
-        }
-    }
-}
-
-/// Whether as many connections are there as may be, and all at work.
-fn is_exhausted(pool: &Pool) -> bool {
-    let state = pool.state();
-    state.idle_connections == 0 && state.connections > 0
-}
-
-/// A connection, and whether something may still be under way on it.
-struct Link {
-    connection: AsyncPgConnection,
-    /// Set before work and cleared after: where the work was dropped in the
-    /// middle, or left something unread, the connection is not used again.
-    is_busy: bool,
-    /// Since when its plans are kept.
-    planned_at: Instant,
-}
-
-impl Link {
-    async fn forget_old_plans(&mut self) -> Result<(), DbError> {
-        if self.planned_at.elapsed() > PLANS_LAST {
-            self.connection.batch_execute("DISCARD PLANS").await?;
-            self.planned_at = Instant::now();
-        }
-        Ok(())
-    }
-}
-
-struct Manager {
-    url: String,
-    setup: &'static str,
-}
-
-impl bb8::ManageConnection for Manager {
-    type Connection = Link;
-    type Error = ConnectionError;
-
-    async fn connect(&self) -> Result<Link, ConnectionError> {
-        let connection = timeout(CONNECT_TIMEOUT, connect(&self.url, self.setup)).await;
-        let connection = connection.unwrap_or_else(|_| {
-            Err(ConnectionError::BadConnection(
-                "no answer in time".to_owned(),
-            ))
-        })?;
-        Ok(Link {
-            connection,
-            is_busy: false,
-            planned_at: Instant::now(),
-        })
-    }
-
-    /// Costs no round trip, which would prove nothing about the moment after: a
-    /// connection that is known to be closed is not handed out, and one that
-    /// dies later is retried.
-    async fn is_valid(&self, link: &mut Link) -> Result<(), ConnectionError> {
-        match self.has_broken(link) {
-            true => Err(ConnectionError::BadConnection("it is closed".to_owned())),
-            false => Ok(()),
+        match result.await {
+            Ok(result) => {
+                self.end(lease, &result);
+                result
+            }
+            // The lease, dropped, has PostgreSQL cancel it.
+            Err(_) => Err(DbError::TimedOut),
         }
     }
 
-    fn has_broken(&self, link: &mut Link) -> bool {
-        link.is_busy || link.connection.is_broken()
-    }
-}
-
-fn pool(url: &str, max_size: u32, setup: &'static str) -> Pool {
-    let manager = Manager {
-        url: with_link_settings(url),
-        setup,
-    };
-    bb8::Pool::builder()
-        .max_size(max_size)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .build_unchecked(manager)
-}
-
-async fn connect(url: &str, setup: &str) -> diesel::ConnectionResult<AsyncPgConnection> {
-    let mut connection = AsyncPgConnection::establish(url).await?;
-    let done = connection.batch_execute(setup).await;
-    done.map_err(ConnectionError::CouldntSetupConfiguration)?;
-    Ok(connection)
-}
-
-/// Adds our settings to a URL that does not have its own.
-fn with_link_settings(url: &str) -> String {
-    let mut url = url.to_owned();
-    for setting in LINK_SETTINGS {
-        let name = setting.split('=').next().unwrap_or_default();
-        if !url.contains(name) {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(setting);
+    /// Ends the work on a connection, which gave this result.
+    fn end<T>(&self, lease: Lease, result: &Result<T, DbError>) {
+        match result {
+            Err(error) if error.may_end_connection() => lease.close(),
+            _ => {
+                self.absence.ends();
+                lease.give_back();
+            }
         }
     }
-    url
+
+    async fn lease(&self, pool: &Pool) -> Result<Lease, DbError> {
+        match self.is_open.load(Ordering::Acquire) {
+            true => pool.lease().await,
+            false => Err(DbError::NotOpen),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Connections with the same settings.
+#[derive(Clone)]
+struct Pool {
+    links: bb8::Pool<Manager>,
+    last_failure: LastFailure,
+}
 
-    #[test]
-    fn a_url_keeps_its_own_link_settings() {
-        assert_eq!(
-            with_link_settings("postgres://a@b/c"),
-            "postgres://a@b/c?tcp_user_timeout=10&keepalives_idle=30"
-        );
-        assert_eq!(
-            with_link_settings("postgres://a@b/c?keepalives_idle=5"),
-            "postgres://a@b/c?keepalives_idle=5&tcp_user_timeout=10"
-        );
+impl Pool {
+    fn new(url: &str, max_size: u32, setup: &'static str) -> Self {
+        let last_failure = LastFailure::default();
+        let links = bb8::Pool::builder()
+            .max_size(max_size)
+            .connection_timeout(LEASE_PATIENCE)
+            .error_sink(Box::new(last_failure.clone()))
+            .build_unchecked(Manager {
+                url: url.to_owned(),
+                setup,
+            });
+        Pool {
+            links,
+            last_failure,
+        }
+    }
+
+    /// A connection for one piece of work, for which a caller waits for at most 1 s.
+    async fn lease(&self) -> Result<Lease, DbError> {
+        match self.links.get_owned().await {
+            Ok(link) => Ok(Lease::begin(link)),
+            Err(bb8::RunError::TimedOut) if self.is_exhausted() => Err(DbError::Busy),
+            Err(bb8::RunError::TimedOut) => Err(DbError::NoConnection(self.last_failure.take())),
+            Err(bb8::RunError::User(error)) => Err(error.into()),
+        }
+    }
+
+    /// Whether as many connections are there as may be, and all at work.
+    fn is_exhausted(&self) -> bool {
+        let state = self.links.state();
+        state.idle_connections == 0 && state.connections > 0
     }
 }

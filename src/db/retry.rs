@@ -5,13 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::DbError;
+use super::{DbError, absence::AWAY_FOR};
 
 /// How often a failure that may pass at once, such as a deadlock, is tried again.
 const TRANSIENT_RETRIES: u32 = 4;
-/// For how long a database that is away is waited for: a restart takes a second
-/// or two. After that callers are told, who know how much patience they have.
-const AWAY_FOR: Duration = Duration::from_secs(2);
 /// The first pause; every next one is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);

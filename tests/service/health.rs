@@ -6,9 +6,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::support::{
-    App, Server, bridgebook, eventually, methods, own_cluster, send_signal, temp_dir,
-};
+use crate::support::{App, Frozen, Server, bridgebook, eventually, methods, own_cluster, temp_dir};
 
 /// The whole, and every service of the contract.
 fn services() -> BTreeSet<String> {
@@ -60,16 +58,9 @@ async fn is_not_serving_while_the_database_is_frozen() {
     let cluster = own_cluster(&dir).await;
     let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
     server.serving().await;
-    let backends = std::process::Command::new("pgrep")
-        .args(["-P", &cluster.pid().to_string()])
-        .output()
-        .unwrap();
-    let backends = String::from_utf8(backends.stdout).unwrap();
-    let mut pids: Vec<u32> = backends.lines().map(|pid| pid.parse().unwrap()).collect();
-    pids.push(cluster.pid());
-    pids.iter().for_each(|pid| send_signal("STOP", *pid));
+    let frozen = Frozen::freeze(&cluster);
     wait_for(&server, ServingStatus::NotServing).await;
-    pids.iter().for_each(|pid| send_signal("CONT", *pid));
+    drop(frozen);
     wait_for(&server, ServingStatus::Serving).await;
 }
 

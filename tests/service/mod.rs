@@ -1,8 +1,10 @@
 //! The service around the RPCs.
 
 mod calls;
+mod cancellation;
 mod completeness;
 mod embedded;
+mod failover;
 mod foreign_ids;
 mod health;
 mod isolation;

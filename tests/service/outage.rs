@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
     embedded::{Embedded, Settings},
-    proto::v1::ListStampsRequest,
+    proto::v1::{ListStampsRequest, ListWorkflowsRequest},
 };
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
@@ -15,7 +15,8 @@ use tokio::{
 use tonic::{Code, Request, Status};
 
 use crate::support::{
-    App, Failure, Server, Tenant, connect_database, eventually, failure, temp_dir, tenant_on,
+    App, Failure, Frozen, Server, Tenant, connect_database, eventually, failure, temp_dir,
+    tenant_on,
 };
 
 async fn start(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
@@ -124,6 +125,37 @@ async fn links_that_die_without_a_word_are_given_up_and_made_anew() {
     starts_again(&tenant).await;
 }
 
+/// Long enough for the service to say by itself that the database is away.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+#[tokio::test]
+async fn callers_hear_that_a_frozen_database_is_away_and_are_answered_once_it_goes_on() {
+    let dir = temp_dir();
+    let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+    let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
+    let tenant = tenant_on(server.serving().await);
+    start(&tenant, PATIENCE).await.unwrap();
+    let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    let frozen = Frozen::freeze(&cluster);
+    // One that is under way when it freezes, and one that comes when that is known.
+    assert_eq!(failure(start(&tenant, PATIENCE).await), away);
+    let refused = list_workflows(&tenant, PATIENCE).await;
+    assert_eq!(failure(refused), away);
+    drop(frozen);
+    starts_again(&tenant).await;
+    list_workflows(&tenant, PATIENCE).await.unwrap();
+}
+
+async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
+    let mut request = Request::new(ListWorkflowsRequest {
+        namespace: tenant.namespace.clone(),
+        ..ListWorkflowsRequest::default()
+    });
+    request.set_timeout(patience);
+    let answer = tenant.client.clone().list_workflows(request).await;
+    answer.map(drop)
+}
+
 #[tokio::test]
 async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
     let (app, tenant) = App::with_tenant().await;
@@ -142,9 +174,7 @@ async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
         async move { client.list_stamps(request).await }
     });
     assert!(join_all(stuck).await.iter().all(Result::is_err));
-    let list = bridgebook::proto::v1::ListWorkflowsRequest {
-        namespace: tenant.namespace.clone(),
-        ..Default::default()
-    };
-    tenant.client.clone().list_workflows(list).await.unwrap();
+    list_workflows(&tenant, Duration::from_secs(20))
+        .await
+        .unwrap();
 }

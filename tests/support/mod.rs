@@ -17,7 +17,7 @@ pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
 pub use contract::{assert_complete, methods};
 pub use node::{Node, example, registry_node, root, set_up};
 pub use pki::Pki;
-pub use process::{Server, bridgebook, send_signal, stderr};
+pub use process::{Frozen, Server, bridgebook, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};
 pub use status::{Failure, failure};
 pub use tap::{Ran, Tap};

@@ -6,6 +6,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use bridgebook::embedded::Embedded;
 use tonic::transport::Channel;
 
 use super::app::{connect, wait_until_serving};
@@ -111,4 +112,33 @@ pub fn send_signal(name: &str, pid: u32) {
 /// What a process printed to its standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A cluster that does nothing, until this is dropped.
+pub struct Frozen(Vec<u32>);
+
+impl Frozen {
+    /// Stops all processes of a cluster in their tracks.
+    pub fn freeze(cluster: &Embedded) -> Self {
+        // First the one that could start others.
+        send_signal("STOP", cluster.pid());
+        let children = Command::new("pgrep")
+            .args(["-P", &cluster.pid().to_string()])
+            .output();
+        let children = String::from_utf8(children.expect("pgrep runs").stdout).unwrap();
+        let mut pids = vec![cluster.pid()];
+        for pid in children.lines().map(|pid| pid.parse().unwrap()) {
+            send_signal("STOP", pid);
+            pids.push(pid);
+        }
+        Frozen(pids)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            send_signal("CONT", *pid);
+        }
+    }
 }

@@ -1,0 +1,151 @@
+//! Callers that go away in the middle of a call.
+
+use std::time::Duration;
+
+use bridgebook::proto::v1::{
+    AccumulateBridgeStateRequest, GetWorkflowRequest, ListStampsRequest, ListWorkflowsRequest,
+    bridge_state_service_client::BridgeStateServiceClient, get_workflow_request::Key,
+};
+use diesel_async::SimpleAsyncConnection;
+use futures_util::{StreamExt, future::join_all, stream};
+use tonic::{Code, Request, Status};
+
+use crate::support::{App, Tenant, eventually, new_id};
+
+/// How many calls are made, and how many at a time.
+const CALLS: usize = 10_000;
+const AT_A_TIME: usize = 100;
+
+/// What PostgreSQL does for the service.
+fn backends(app: &App, condition: &str) -> String {
+    format!(
+        "SELECT count(*) FROM pg_stat_activity
+          WHERE application_name = '{}' AND pid <> pg_backend_pid() AND {condition}",
+        app.schema.name()
+    )
+}
+
+async fn list_stamps(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
+    let mut request = Request::new(ListStampsRequest {
+        namespace: tenant.namespace.clone(),
+        ..ListStampsRequest::default()
+    });
+    request.set_timeout(patience);
+    tenant.client.clone().list_stamps(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_query_whose_caller_has_gone_is_cancelled_in_postgresql() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut blocker = app.schema.connect().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE metadata_stamps")
+        .await
+        .unwrap();
+    let waiting = backends(&app, "wait_event_type = 'Lock'");
+    let call = list_stamps(&tenant, Duration::from_secs(20));
+    tokio::select! {
+        answer = call => panic!("it did not wait: {answer:?}"),
+        () = eventually("it waits", || async {
+            (app.schema.count(&waiting).await == 1).then_some(())
+        }) => {}
+    }
+    eventually("it is cancelled", || async {
+        (app.schema.count(&waiting).await == 0).then_some(())
+    })
+    .await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    list_stamps(&tenant, Duration::from_secs(20)).await.unwrap();
+}
+
+/// One of all kinds of calls.
+async fn call(app: &App, tenant: &Tenant, number: usize, workflow_id: String, bridge_id: String) {
+    let namespace = tenant.namespace.clone();
+    let mut workflows = tenant.client.clone();
+    match number % 5 {
+        0 => {
+            let mut request = tenant.new_workflow();
+            request.id = workflow_id;
+            let _ = workflows.start_workflow(request).await;
+        }
+        1 => {
+            let _ = get(tenant, workflow_id).await;
+        }
+        2 => {
+            let request = ListWorkflowsRequest {
+                namespace,
+                ..ListWorkflowsRequest::default()
+            };
+            let _ = workflows.list_workflows(request).await;
+        }
+        3 => {
+            let _ = list_stamps(tenant, Duration::from_secs(20)).await;
+        }
+        _ => {
+            let request = AccumulateBridgeStateRequest {
+                namespace,
+                bridge_id,
+                batch_id: new_id(),
+                workflows_processed: 1,
+                current_fsm_state: "ACTIVE".into(),
+                ..AccumulateBridgeStateRequest::default()
+            };
+            let mut bridges = BridgeStateServiceClient::new(app.channel.clone());
+            let _ = bridges.accumulate_bridge_state(request).await;
+        }
+    }
+}
+
+async fn get(tenant: &Tenant, id: String) -> Result<String, Status> {
+    let request = GetWorkflowRequest {
+        namespace: tenant.namespace.clone(),
+        key: Some(Key::Id(id)),
+        include_stamps: false,
+    };
+    let answer = tenant.client.clone().get_workflow(request).await?;
+    Ok(answer.into_inner().workflow.unwrap().id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_calls_that_are_dropped_leave_nothing_behind() {
+    let (app, tenant) = App::with_tenant().await;
+    let (app, tenant, bridge_id) = (&app, &tenant, new_id());
+    let ids: Vec<_> = (0..CALLS).map(|_| new_id()).collect();
+    stream::iter(ids.iter().enumerate())
+        .for_each_concurrent(AT_A_TIME, |(number, id)| {
+            let call = call(app, tenant, number, id.clone(), bridge_id.clone());
+            // From before it is sent until after it is answered.
+            let patience = Duration::from_micros(fastrand::u64(0..20_000));
+            async move { drop(tokio::time::timeout(patience, call).await) }
+        })
+        .await;
+
+    let busy = backends(app, "state <> 'idle'");
+    eventually("nothing is under way in PostgreSQL", || async {
+        (app.schema.count(&busy).await == 0).then_some(())
+    })
+    .await;
+    // More than there are connections, so that every one of them is used.
+    let lists = join_all((0..64).map(|_| list_stamps(tenant, Duration::from_secs(20)))).await;
+    assert!(lists.iter().all(Result::is_ok), "{lists:?}");
+    let gets = join_all(ids.iter().map(|id| get(tenant, id.clone()))).await;
+    let mut found = 0;
+    for (id, answer) in ids.iter().zip(gets) {
+        match answer {
+            Ok(answer) => {
+                found += 1;
+                assert_eq!(answer, *id);
+            }
+            Err(status) => assert_eq!(status.code(), Code::NotFound, "{status:?}"),
+        }
+    }
+    let stored = app
+        .schema
+        .count("SELECT count(*) FROM workflow_executions")
+        .await;
+    assert_eq!(stored, found);
+    assert!(found > 0, "no call came as far as that");
+    let wrong = "SELECT count(*) FROM bridge_states WHERE total_workflows_processed <>
+                     (SELECT count(*) FROM bridge_batches)";
+    assert_eq!(app.schema.count(wrong).await, 0);
+}

@@ -3,23 +3,20 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
-use tonic::{Code, Status};
-use tonic_types::StatusExt;
+use http::Request;
+use tonic::Code;
+use tonic_types::ErrorInfo;
 use uuid::Uuid;
 
-use crate::{access::rules, access::token::Role, id::TokenId, proto::Rpc, transport::peer::Peer};
+use crate::{
+    access::{rules, token::Role},
+    proto::Rpc,
+    request::Facts,
+    transport::peer::Peer,
+};
 
 /// The longest path of a method that there is not, in bytes: it is the caller's.
 const MAX_PATH: usize = 100;
-
-/// Beside an answer: which token the call was made with.
-#[derive(Debug, Clone, Copy)]
-pub struct MadeWith(pub TokenId);
-
-/// Beside an answer: which token an administrator created or revoked.
-#[derive(Debug, Clone, Copy)]
-pub struct Touched(pub TokenId);
 
 /// What is known of a call before it is served.
 #[derive(Debug)]
@@ -41,10 +38,15 @@ impl Audit {
         }
     }
 
-    /// Notes how the call ended, if that is to be kept; `failure` is its status, if
-    /// it failed.
-    pub fn record<B>(&self, request_id: Uuid, response: &Response<B>, failure: Option<&Status>) {
-        let code = failure.map_or(Code::Ok, Status::code);
+    /// Notes how the call ended, if that is to be kept; answers whether it was. `info` is
+    /// what the caller is told of a failure.
+    pub fn record(
+        &self,
+        request_id: Uuid,
+        facts: &Facts,
+        code: Code,
+        info: Option<&ErrorInfo>,
+    ) -> bool {
         let is_refused = matches!(
             code,
             Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
@@ -53,16 +55,13 @@ impl Audit {
             .rpc
             .is_some_and(|rpc| rules::needed(rpc) == Role::Admin);
         if !is_refused && !is_admins {
-            return;
+            return false;
         }
-        let extensions = response.extensions();
-        let info = failure.and_then(|status| status.get_details_error_info());
-        let namespace = info
-            .as_ref()
-            .and_then(|info| info.metadata.get("namespace"));
-        let token_id = extensions.get::<MadeWith>().map(|it| it.0.to_string());
-        let touched = extensions.get::<Touched>().map(|it| it.0.to_string());
-        let reason = info.as_ref().map_or("", |info| info.reason.as_str());
+        let refused_namespace = info.and_then(|info| info.metadata.get("namespace"));
+        let namespace = refused_namespace.or(facts.namespace.get());
+        let token_id = facts.token_id.get().map(ToString::to_string);
+        let touched = facts.touched_token_id.get().map(ToString::to_string);
+        let reason = info.map_or("", |info| info.reason.as_str());
         macro_rules! event {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
@@ -84,10 +83,11 @@ impl Audit {
             true => event!(warn, "refused"),
             false => event!(info, "administered"),
         }
+        true
     }
 
-    /// What was called, without what would break a line.
-    fn rpc_name(&self) -> String {
+    /// What was called, without what would break a line of the log.
+    pub(crate) fn rpc_name(&self) -> String {
         match self.rpc {
             Some(rpc) => rpc.path().to_owned(),
             None => self

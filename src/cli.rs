@@ -13,6 +13,7 @@ use crate::{
     db::migrations,
     embedded::{self, Embedded},
     health, server,
+    telemetry::{LogSettings, Telemetry},
 };
 
 /// The book of record for bridge nodes: workflows, state machines, aggregates
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "bridgebook", version)]
 pub struct Cli {
+    #[command(flatten)]
+    log: LogSettings,
     #[command(subcommand)]
     command: Command,
 }
@@ -114,13 +117,19 @@ impl From<Vec<String>> for CliError {
 }
 
 impl Cli {
+    /// What is to be logged.
+    #[must_use]
+    pub fn log(&self) -> &LogSettings {
+        &self.log
+    }
+
     /// Does what the command line says.
     ///
     /// # Errors
     /// Every [`CliError`].
-    pub async fn run(self) -> Result<(), CliError> {
+    pub async fn run(self, telemetry: &Telemetry) -> Result<(), CliError> {
         match self.command {
-            Command::Serve(settings) => Ok(server::serve(settings.check()?).await?),
+            Command::Serve(settings) => Ok(server::serve(settings.check()?, telemetry).await?),
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
             Command::Token(command) => command.run().await,
             Command::Fsm(command) => command.run().await,

@@ -23,6 +23,11 @@ pub struct Settings {
     )]
     listen: String,
 
+    /// Where to answer HTTP: /metrics for Prometheus, /livez and /readyz. It asks nobody
+    /// for a token, and says nothing of tenants. Default: nowhere.
+    #[arg(long, env = "BRIDGEBOOK_METRICS_LISTEN", value_name = "ADDR:PORT")]
+    metrics_listen: Option<String>,
+
     /// What callers have to show. Default: tokens, or nothing as long as only this
     /// machine can connect.
     #[arg(long, env = "BRIDGEBOOK_AUTH", value_name = "HOW")]
@@ -78,6 +83,25 @@ pub struct Settings {
         default_value = "30"
     )]
     call_timeout: String,
+
+    /// From how many milliseconds on a call is slow, and logged.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SLOW_CALL",
+        value_name = "MILLISECONDS",
+        default_value = "1000"
+    )]
+    slow_call: String,
+
+    /// For how long to go on serving after health has said NOT_SERVING when the service
+    /// stops, in seconds: until load balancers have noticed.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DRAIN_PAUSE",
+        value_name = "SECONDS",
+        default_value = "0"
+    )]
+    drain_pause: String,
 
     /// How long calls that are under way may take to end when the service stops, in seconds.
     #[arg(
@@ -218,6 +242,8 @@ pub enum DatabaseSource {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to answer HTTP, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// What callers have to show.
     pub auth: Auth,
     /// Where the certificates are, if connections are to be private.
@@ -234,6 +260,10 @@ pub struct Config {
     pub database_connections: u32,
     /// How long a call may take at most.
     pub call_timeout: Duration,
+    /// From how long on a call is slow, and logged.
+    pub slow_call: Duration,
+    /// For how long to go on serving before a drain.
+    pub drain_pause: Duration,
     /// How long a drain may take at most.
     pub drain_timeout: Duration,
     /// How often to look for nodes that are silent.
@@ -257,7 +287,11 @@ impl Settings {
     pub fn check(self) -> Result<Config, Vec<String>> {
         let mut faults = Vec::new();
         let connections = MIN_CONNECTIONS.into()..=MAX_CONNECTIONS.into();
-        let listen = listen_address(&mut faults, &self.listen);
+        let listen = listen_address(&mut faults, "--listen", &self.listen);
+        // Set but empty is how some files say "not set".
+        let metrics_listen = self.metrics_listen.filter(|address| !address.is_empty());
+        let metrics_listen =
+            metrics_listen.map(|it| listen_address(&mut faults, "--metrics-listen", &it));
         let tls = self.tls.check(&mut faults);
         let is_open = is_local(listen) || self.insecure;
         let auth = self.auth.unwrap_or(match is_open && tls.is_none() {
@@ -272,6 +306,7 @@ impl Settings {
         }
         let config = Config {
             listen,
+            metrics_listen,
             auth,
             tls,
             limits: self.limits.check(&mut faults),
@@ -286,6 +321,18 @@ impl Settings {
             .try_into()
             .unwrap_or(MAX_CONNECTIONS),
             call_timeout: seconds(&mut faults, "--call-timeout", &self.call_timeout),
+            slow_call: Duration::from_millis(number(
+                &mut faults,
+                "--slow-call",
+                &self.slow_call,
+                1..=MAX_SECONDS * 1000,
+            )),
+            drain_pause: Duration::from_secs(number(
+                &mut faults,
+                "--drain-pause",
+                &self.drain_pause,
+                0..=MAX_SECONDS,
+            )),
             drain_timeout: seconds(&mut faults, "--drain-timeout", &self.drain_timeout),
             sweep_interval: seconds(&mut faults, "--sweep-interval", &self.sweep_interval),
             sweep_grace: seconds(&mut faults, "--sweep-grace", &self.sweep_grace),
@@ -329,12 +376,12 @@ impl DatabaseSettings {
     }
 }
 
-fn listen_address(faults: &mut Vec<String>, text: &str) -> SocketAddr {
+fn listen_address(faults: &mut Vec<String>, flag: &str, text: &str) -> SocketAddr {
     // The README says localhost too.
     let address = text.replace("localhost:", "127.0.0.1:").parse();
     address.unwrap_or_else(|_| {
         faults.push(format!(
-            "--listen: {text:?} is no address with a port, like 127.0.0.1:50051"
+            "{flag}: {text:?} is no address with a port, like 127.0.0.1:50051"
         ));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })

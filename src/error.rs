@@ -410,15 +410,11 @@ impl Error {
         }
     }
 
-    /// Logs what the caller is not told.
-    fn log(&self) {
+    /// Notes for the log what the caller is not told.
+    fn note_cause(&self) {
         match self {
-            Error::Internal(cause) => {
-                tracing::error!(request_id = %request::id(), cause = chain(cause), "internal error");
-            }
-            Error::DatabaseUnavailable(cause) => {
-                tracing::warn!(request_id = %request::id(), cause = chain(cause), "the database is away");
-            }
+            Error::Internal(cause) => request::fails_because(chain(cause)),
+            Error::DatabaseUnavailable(cause) => request::fails_because(chain(cause)),
             Error::InvalidRequest(_)
             | Error::Malformed(_)
             | Error::MessageTooLarge(_)

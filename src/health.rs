@@ -8,7 +8,11 @@ use tokio::{net::lookup_host, time::timeout};
 use tonic::transport::ClientTlsConfig;
 use tonic_health::{
     ServingStatus,
-    pb::{HealthCheckRequest, health_client::HealthClient},
+    pb::{
+        HealthCheckRequest,
+        health_client::HealthClient,
+        health_server::{self, HealthServer},
+    },
     server::HealthReporter,
 };
 
@@ -16,6 +20,7 @@ use crate::{
     client,
     db::{self, Database, DbError, migrations},
     error::chain,
+    metrics::Metrics,
     proto::v1::{
         admin_service_server, bridge_state_service_server, fsm_service_server,
         registry_service_server, workflow_service_server,
@@ -40,28 +45,49 @@ const SERVICES: &[&str] = &[
     registry_service_server::SERVICE_NAME,
 ];
 
-/// Sets the health of everything.
-pub async fn set(reporter: &HealthReporter, is_serving: bool) {
-    let status = match is_serving {
-        true => ServingStatus::Serving,
-        false => ServingStatus::NotServing,
-    };
-    for service in SERVICES {
-        reporter.set_service_status(*service, status).await;
-    }
+/// What the service says of itself: over gRPC, and as a figure. Cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    metrics: Metrics,
 }
 
-/// Ends the watches of everybody who watches.
-pub async fn clear(reporter: &HealthReporter) {
-    for service in SERVICES {
-        reporter.clone().clear_service_status(service).await;
+impl Health {
+    /// Not serving, to begin with; and the gRPC service that says so.
+    pub async fn new(metrics: &Metrics) -> (Self, HealthServer<impl health_server::Health>) {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let health = Health {
+            reporter,
+            metrics: metrics.clone(),
+        };
+        health.set(false).await;
+        (health, service)
+    }
+
+    /// Sets the health of everything.
+    pub async fn set(&self, is_serving: bool) {
+        let status = match is_serving {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        self.metrics.serving().set(is_serving.into());
+        for service in SERVICES {
+            self.reporter.set_service_status(*service, status).await;
+        }
+    }
+
+    /// Ends the watches of everybody who watches.
+    pub async fn clear(&self) {
+        for service in SERVICES {
+            self.reporter.clone().clear_service_status(service).await;
+        }
     }
 }
 
 /// Watches the database for ever, on a connection of its own, so that a busy
 /// pool is not taken for a dead database. `newest` is the migration that the schema
 /// has to have.
-pub async fn watch(reporter: HealthReporter, database: Database, url: String, newest: String) {
+pub async fn watch(health: Health, database: Database, url: String, newest: String) {
     let mut connection = None;
     let mut was_serving = None;
     loop {
@@ -77,7 +103,7 @@ pub async fn watch(reporter: HealthReporter, database: Database, url: String, ne
         }
         let is_serving = answer.unwrap_or(false);
         if was_serving != Some(is_serving) {
-            set(&reporter, is_serving).await;
+            health.set(is_serving).await;
             match is_serving {
                 true => tracing::info!("the database answers and its schema is current: SERVING"),
                 false => tracing::warn!(

@@ -1,11 +1,13 @@
 //! Parses the command line, sets up logging, runs, and chooses the exit status:
 //! 0, 1 for a failure, 64 for a wrong command line or setting (EX_USAGE).
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
-use bridgebook::cli::{Cli, CliError};
+use bridgebook::{
+    cli::{Cli, CliError},
+    telemetry::Telemetry,
+};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 const EX_USAGE: u8 = 64;
 
@@ -20,15 +22,16 @@ async fn main() -> ExitCode {
             return ExitCode::from(if is_error { EX_USAGE } else { 0 });
         }
     };
-    let filter = EnvFilter::try_from_env("BRIDGEBOOK_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    // Kept until the end, so that the last lines are written.
+    let telemetry = match Telemetry::start(cli.log()) {
+        Ok(telemetry) => telemetry,
+        Err(fault) => {
+            eprintln!("bridgebook: {fault}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
 
-    match cli.run().await {
+    match cli.run(&telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bridgebook: {}", bridgebook::error::chain(&error));

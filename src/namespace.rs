@@ -14,6 +14,7 @@ use crate::{
     config,
     error::{Error, internal},
     id::TokenId,
+    request,
     transport::peer::Peer,
     validate::{Checker, Violations},
 };
@@ -77,6 +78,11 @@ pub trait TenantRequest {
 
     /// The value of its field `namespace`.
     fn namespace(&self) -> &str;
+
+    /// The value of its field `correlation_id`, if it has one: the log has it.
+    fn correlation_id(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Declares requests that have a field `namespace`.
@@ -157,9 +163,15 @@ where
 {
     let call = call_of(&request)?;
     let request = request.into_inner();
+    if let Some(correlation_id) = request.correlation_id() {
+        request::correlates(correlation_id);
+    }
     let mut check = Checker::default();
     let namespace = Namespace(check.namespace("namespace", request.namespace().to_owned()));
     let named = check.is_content().then_some(&namespace);
+    if let Some(namespace) = named {
+        request::is_for(namespace.as_str());
+    }
     call.require_role(named)?;
     if namespace.0.starts_with(RESERVED) {
         if !(R::READS_RESERVED && namespace == Namespace::registry()) {

@@ -1,30 +1,49 @@
-//! What surrounds every call: a request id, a deadline, and what the log keeps of it.
+//! What surrounds every call: a request id, a deadline, and what is counted and logged of it.
+
+mod deadline;
+mod facts;
+mod watched;
 
 use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use crate::{audit::Audit, error::Error, limits::ContentLimits};
+pub use self::facts::{Facts, correlates, fails_because, is_for, made_with, touches};
+use self::watched::{Watched, WatchedBody};
+use crate::{
+    audit::Audit,
+    error::{Error, internal},
+    limits::ContentLimits,
+    metrics::{Method, Metrics},
+};
 
 /// The header of an answer that carries the request id.
 const REQUEST_ID_HEADER: &str = "x-request-id";
+
+/// The header by which callers say to which of their affairs a call belongs, and how
+/// much of it the log keeps, in bytes.
+const CORRELATION_ID_HEADER: &str = "x-correlation-id";
+const MAX_CORRELATION_ID: usize = 128;
 
 tokio::task_local! {
     static CURRENT: Current;
 }
 
 /// What everything that serves a call may ask for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Current {
     id: Uuid,
     limits: ContentLimits,
+    facts: Arc<Facts>,
 }
 
 /// The id of the call that is being served. Outside of one it is a new id.
@@ -49,13 +68,18 @@ pub fn is_for_everybody(path: &str) -> bool {
 }
 
 /// Gives every call a request id and holds it to a deadline: the caller's, from
-/// the header `grpc-timeout`, and at most `longest`.
-#[derive(Debug, Clone)]
+/// the header `grpc-timeout`, and at most `longest`. A call that panics is INTERNAL.
+/// How it ends is counted, and logged if it failed, was slow, or is to be kept.
+#[derive(Clone)]
 pub struct CallLayer {
     /// How long a call may take at most.
     pub longest: Duration,
+    /// From how long on a call is slow.
+    pub slow: Duration,
     /// What a request may hold.
     pub limits: ContentLimits,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -70,7 +94,7 @@ impl<S> Layer<S> for CallLayer {
 }
 
 /// The service that [`CallLayer`] makes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Calls<S> {
     inner: S,
     layer: CallLayer,
@@ -80,7 +104,7 @@ impl<S, B> Service<http::Request<B>> for Calls<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
-    S::Error: 'static,
+    S::Error: Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
@@ -91,35 +115,73 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let CallLayer { longest, limits } = self.layer;
-        let id = Uuid::now_v7();
-        let patience = asked_timeout(request.headers())
-            .map_or(longest, |asked| asked.saturating_sub(TICK).min(longest));
-        let audit = Audit::of(&request);
-        let current = Current { id, limits };
+        let watched = self.layer.begin(&request);
+        let metrics = self.layer.metrics.clone();
+        let current = Current {
+            id: watched.id,
+            limits: self.layer.limits,
+            facts: Arc::clone(&watched.facts),
+        };
+        let patience = deadline::patience(request.headers(), self.layer.longest);
         // The clock starts here, not when the future is first polled.
         let inner = &mut self.inner;
-        let call = CURRENT.sync_scope(current, || inner.call(request));
-        let call = tokio::time::timeout(patience, call);
+        let call = CURRENT.sync_scope(current.clone(), || inner.call(request));
+        let call = AssertUnwindSafe(tokio::time::timeout(patience, call)).catch_unwind();
         Box::pin(CURRENT.scope(current, async move {
-            let mut response = match call.await {
-                Ok(response) => response?,
-                Err(_) => Status::from(Error::DeadlineExceeded).into_http(),
+            let response = match call.await {
+                Ok(Ok(response)) => response?,
+                Ok(Err(_)) => Status::from(Error::DeadlineExceeded).into_http(),
+                Err(_) => {
+                    metrics.panics().inc();
+                    Status::from(internal("it panicked")).into_http()
+                }
             };
-            let mut failure = Status::from_header_map(response.headers());
-            if let Some(ours) = failure.as_ref().and_then(in_our_terms) {
-                let extensions = std::mem::take(response.extensions_mut());
-                response = ours.clone().into_http();
-                response.extensions_mut().extend(extensions);
-                failure = Some(ours);
-            }
-            audit.record(id, &response, failure.as_ref());
-            if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-                response.headers_mut().insert(REQUEST_ID_HEADER, id);
-            }
-            Ok(response)
+            Ok(finish(response, watched))
         }))
     }
+}
+
+impl CallLayer {
+    fn begin<B>(&self, request: &http::Request<B>) -> Watched {
+        let facts = Facts::default();
+        if let Some(correlation_id) = header_correlation_id(request.headers()) {
+            let _ = facts.correlation_id.set(correlation_id);
+        }
+        let method = Method::from_path(request.uri().path());
+        Watched {
+            id: Uuid::now_v7(),
+            facts: Arc::new(facts),
+            audit: Audit::of(request),
+            slow: self.slow,
+            running: Some(self.metrics.calls().begin(method)),
+        }
+    }
+}
+
+fn header_correlation_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CORRELATION_ID_HEADER)?.to_str().ok()?;
+    Some(text.chars().take(MAX_CORRELATION_ID).collect())
+}
+
+/// Puts an answer into our terms, and ends the call; if its answer comes in pieces,
+/// when the last of them has been taken.
+fn finish(mut response: http::Response<Body>, watched: Watched) -> http::Response<Body> {
+    let mut failure = Status::from_header_map(response.headers());
+    if let Some(ours) = failure.as_ref().and_then(in_our_terms) {
+        response = ours.clone().into_http();
+        failure = Some(ours);
+    }
+    if let Ok(id) = HeaderValue::try_from(watched.id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    }
+    if failure.is_none() && watched.is_stream() {
+        return response.map(|body| {
+            let watched = Some(watched);
+            Body::new(WatchedBody { body, watched })
+        });
+    }
+    watched.end(failure.as_ref());
+    response
 }
 
 /// Puts into our terms what tonic itself answers to a message that is over its
@@ -133,48 +195,33 @@ fn in_our_terms(failure: &Status) -> Option<Status> {
     }
 }
 
-/// tonic holds calls to `grpc-timeout` too, but answers CANCELLED. We are one
-/// tick of tokio's clock before it, and answer DEADLINE_EXCEEDED.
-const TICK: Duration = Duration::from_millis(1);
-
-/// Reads `grpc-timeout`: up to 8 digits and a unit.
-fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+
     use super::*;
 
-    #[test]
-    fn the_timeout_is_read_in_every_unit_and_nothing_else() {
-        for (text, expected) in [
-            ("2H", Some(Duration::from_secs(7200))),
-            ("3M", Some(Duration::from_secs(180))),
-            ("99999999S", Some(Duration::from_secs(99_999_999))),
-            ("5m", Some(Duration::from_millis(5))),
-            ("7u", Some(Duration::from_micros(7))),
-            ("9n", Some(Duration::from_nanos(9))),
-            ("123456789S", None),
-            ("5", None),
-            ("S", None),
-            ("", None),
-            ("5x", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", HeaderValue::from_static(text));
-            assert_eq!(asked_timeout(&headers), expected, "{text:?}");
-        }
+    #[tokio::test]
+    async fn a_call_that_panics_is_internal_and_counted() {
+        let metrics = Metrics::new().unwrap();
+        let layer = CallLayer {
+            longest: Duration::from_secs(60),
+            slow: Duration::from_secs(60),
+            limits: ContentLimits::default(),
+            metrics: metrics.clone(),
+        };
+        let broken = service_fn(|request: http::Request<()>| async move {
+            assert_ne!(request.uri().path(), "/a.B/C", "a fault of ours");
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        });
+        let service = ServiceBuilder::new().layer(layer).service(broken);
+        let request = http::Request::builder().uri("/a.B/C").body(()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("fault"), "{status:?}");
+        assert_eq!(metrics.panics().get(), 1);
     }
 }

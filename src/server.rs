@@ -1,22 +1,24 @@
 //! The composition root: puts the service together, runs it, and takes it down.
 
 mod announce;
+mod background;
+mod drain;
 mod private;
 mod trust;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
+use prometheus::IntCounter;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
 pub use self::trust::Trust;
-use self::{announce::announce, private::serve_embedded};
+use self::{announce::announce, drain::drain, private::serve_embedded};
 use crate::{
     access::{certificate::IdentityError, layer::AccessLayer, verifier::Verifier},
     admin::service::Admin,
@@ -25,8 +27,9 @@ use crate::{
     db::{Database, migrations},
     embedded,
     fsm::service::Fsm,
-    health,
+    health::Health,
     limits::LimitLayer,
+    metrics::{self, Metrics, endpoint},
     proto::{
         self,
         v1::{
@@ -36,8 +39,9 @@ use crate::{
             workflow_service_server::WorkflowServiceServer,
         },
     },
-    registry::{service::Registry, sweeper},
+    registry::service::Registry,
     request::CallLayer,
+    telemetry::Telemetry,
     transport::{listener::listen, tls::TlsError},
     workflow::service::Workflows,
 };
@@ -75,6 +79,9 @@ pub enum ServeError {
     /// The reflection service could not be built.
     #[error("the descriptors of the contract are not valid")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// What is counted has names that can't be.
+    #[error("the figures have names that can't be")]
+    Metrics(#[from] prometheus::Error),
     /// There can be no TLS.
     #[error("TLS is not possible")]
     Tls(#[from] TlsError),
@@ -87,20 +94,20 @@ pub enum ServeError {
 ///
 /// # Errors
 /// Every [`ServeError`].
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeError> {
     let stop = stop_signal()?;
+    let metrics = Metrics::new()?;
+    count_dropped_lines(&metrics, telemetry)?;
     let trust = Trust::load(&config)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address: config.listen,
-            source,
-        })?;
+    let listener = bind(config.listen).await?;
     match &config.database {
-        DatabaseSource::Url(url) => run(&config, &trust, url, config.migrate, listener, stop).await,
+        DatabaseSource::Url(url) => {
+            let migrate = config.migrate;
+            run(&config, &trust, &metrics, url, migrate, listener, stop).await
+        }
         DatabaseSource::Embedded(data_dir) => {
             let settings = embedded::Settings::new(data_dir);
-            serve_embedded(&config, &trust, settings, listener, stop).await
+            serve_embedded(&config, &trust, &metrics, settings, listener, stop).await
         }
     }
 }
@@ -114,17 +121,42 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 pub async fn run(
     config: &Config,
     trust: &Trust,
+    metrics: &Metrics,
     url: &str,
     migrate: bool,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     announce(&listener, config);
-    let database = Database::new(url, config.database_connections);
+    let figures = match config.metrics_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let figures = async {
+        match figures {
+            Some(listener) => endpoint::serve(listener, metrics.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = serve_calls(config, trust, metrics, url, migrate, listener, stop) => result,
+        () = figures => Ok(()),
+    }
+}
+
+async fn serve_calls(
+    config: &Config,
+    trust: &Trust,
+    metrics: &Metrics,
+    url: &str,
+    migrate: bool,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let database = Database::new(url, config.database_connections, metrics);
     let verifier =
         (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone(), config.limits.rate));
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    health::set(&reporter, false).await;
+    let (health, health_service) = Health::new(metrics).await;
 
     let content = config.limits.content;
     let routes = Routes::new(health_service)
@@ -132,10 +164,12 @@ pub async fn run(
         .add_service(reflection()?.build_v1alpha()?);
     let routes = with_services(routes, &database, content.message_bytes).prepare();
     let service = ServiceBuilder::new()
-        // A request id, a deadline, and what the log keeps.
+        // A request id, a deadline, and what is counted and logged of it.
         .layer(CallLayer {
             longest: config.call_timeout,
+            slow: config.slow_call,
             limits: content,
+            metrics: metrics.clone(),
         })
         // Not more than we can do.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))
@@ -145,38 +179,27 @@ pub async fn run(
             identities: trust.identities.clone(),
         })
         .service(routes);
-    let (begin_drain, drain) = oneshot::channel::<()>();
+    let (begin_drain, drained) = oneshot::channel::<()>();
     // Dropped or sent: either way it is time.
-    let drain = async { drop(drain.await) };
+    let drained = async { drop(drained.await) };
     let connections = config.limits.connection.clone();
-    let server = listen(listener, trust.tls.clone(), connections, service, drain);
-    let ready = async {
+    let server = listen(listener, trust.tls.clone(), connections, service, drained);
+    let background = async {
         prepare(url, migrate).await?;
         database.open();
-        tokio::join!(
-            health::watch(
-                reporter.clone(),
-                database.clone(),
-                url.to_owned(),
-                migrations::newest()?
-            ),
-            sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
-            async {
-                if let Some(verifier) = verifier {
-                    verifier.run().await;
-                }
-            },
-        );
+        let newest = migrations::newest()?;
+        let health = health.clone();
+        background::run(config, &database, url, newest, health, verifier, metrics).await;
         Ok(())
     };
     tokio::pin!(server);
     tokio::select! {
         () = &mut server => return Ok(()),
-        result = ready => return result,
+        result = background => return result,
         () = trust.watch(config) => {}
         () = stop => {}
     }
-    drain_calls(&reporter, begin_drain, server, config.drain_timeout).await;
+    drain(config, &health, &database, begin_drain, server).await;
     Ok(())
 }
 
@@ -238,22 +261,22 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
     }
 }
 
-/// Tells everybody that we are about to go, takes no more calls, and lets those
-/// under way end, for so long.
-async fn drain_calls(
-    reporter: &HealthReporter,
-    begin_drain: oneshot::Sender<()>,
-    server: impl Future<Output = ()>,
-    patience: Duration,
-) {
-    tracing::info!("stopping: NOT_SERVING, letting the calls under way end");
-    health::set(reporter, false).await;
-    // Whoever watches is told, and let go: a watch would last for ever.
-    health::clear(reporter).await;
-    drop(begin_drain);
-    if tokio::time::timeout(patience, server).await.is_err() {
-        tracing::warn!("some calls did not end within {} s", patience.as_secs());
-    }
+fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::Result<()> {
+    let dropped = metrics.register(IntCounter::new(
+        "bridgebook_log_lines_dropped_total",
+        "Lines of the log that were left out because nobody took them.",
+    )?)?;
+    let lines = telemetry.dropped_lines();
+    metrics.on_scrape(move || {
+        let count = u64::try_from(lines.dropped_lines()).unwrap_or(u64::MAX);
+        metrics::follow(&dropped, count);
+    });
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServeError::Listen { address, source })
 }
 
 /// Ends at the first SIGTERM or SIGINT.

@@ -13,11 +13,10 @@ use tower::{Layer, Service};
 
 use super::{Call, Caller, certificate::Identities, credential::Credential, verifier::Verifier};
 use crate::{
-    audit::MadeWith,
     error::{CredentialFault, Error, Result},
     id::TokenId,
     proto::Rpc,
-    request::is_for_everybody,
+    request::{self, is_for_everybody},
     transport::peer::Peer,
 };
 
@@ -82,13 +81,11 @@ where
                 Ok(caller) => caller,
                 Err(error) => return Ok(refusal(error, named)),
             };
-            let made_with = caller.token_id().map(MadeWith);
-            request.extensions_mut().insert(Call { caller, rpc });
-            let mut response = inner.call(request).await?;
-            if let Some(made_with) = made_with {
-                response.extensions_mut().insert(made_with);
+            if let Some(token_id) = caller.token_id() {
+                request::made_with(token_id);
             }
-            Ok(response)
+            request.extensions_mut().insert(Call { caller, rpc });
+            inner.call(request).await
         })
     }
 }
@@ -114,11 +111,10 @@ impl Shown {
 /// the log keeps unless it may be none of the caller's.
 fn refusal(error: Error, named: Option<TokenId>) -> http::Response<Body> {
     let is_unknown = matches!(error, Error::Unauthenticated(CredentialFault::Unknown));
-    let mut response = Status::from(error).into_http();
     if let Some(token_id) = named.filter(|_| !is_unknown) {
-        response.extensions_mut().insert(MadeWith(token_id));
+        request::made_with(token_id);
     }
-    response
+    Status::from(error).into_http()
 }
 
 impl AccessLayer {

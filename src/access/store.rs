@@ -23,6 +23,8 @@ use crate::{
 pub struct FindTokens;
 
 impl Operation for FindTokens {
+    const NAME: &'static str = "FindTokens";
+
     type Item = TokenId;
     type Answer = Token;
     type Key = TokenId;

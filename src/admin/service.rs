@@ -5,10 +5,10 @@ use tonic::{Request, Response, Status};
 use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
 use crate::{
     access::token::{NewToken, Revocation, TokenFilter},
-    audit::Touched,
     db::Database,
     namespace::admit_operator,
     proto::v1::{self, admin_service_server::AdminService},
+    request,
 };
 
 /// Serves `bridgebook.v1.AdminService`.
@@ -76,11 +76,9 @@ impl AdminService for Admin {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let wanted: NewToken = admit_operator(request)?;
+        request::touches(wanted.id);
         let token = self.database.read(&wanted).await?;
-        let touched = Touched(token.id);
-        let mut response = Response::new((token, wanted.credential()).into());
-        response.extensions_mut().insert(touched);
-        Ok(response)
+        Ok(Response::new((token, wanted.credential()).into()))
     }
 
     async fn list_tokens(
@@ -97,10 +95,8 @@ impl AdminService for Admin {
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let revocation: Revocation = admit_operator(request)?;
+        request::touches(revocation.id);
         let token = self.database.read(&revocation).await?;
-        let touched = Touched(token.id);
-        let mut response = Response::new(token.into());
-        response.extensions_mut().insert(touched);
-        Ok(response)
+        Ok(Response::new(token.into()))
     }
 }

@@ -28,6 +28,8 @@ pub type Found<I, R> = (I, bool, bool, Option<R>);
 
 /// A kind of row that is appended.
 pub trait Append: Send + Sync + 'static {
+    /// The name of the operation that appends them, for metrics.
+    const NAME: &'static str;
     /// A row to append.
     type New: Send + Sync + 'static;
     /// The row as it is stored.
@@ -67,6 +69,8 @@ pub trait Append: Send + Sync + 'static {
 pub struct Appending<A>(PhantomData<A>);
 
 impl<A: Append> Operation for Appending<A> {
+    const NAME: &'static str = A::NAME;
+
     type Item = Scoped<A::New>;
     type Answer = Recorded<A::Row>;
     type Key = A::Key;

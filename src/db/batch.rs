@@ -12,6 +12,7 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
     panic::AssertUnwindSafe,
     sync::Arc,
+    time::Instant,
 };
 
 use diesel_async::AsyncPgConnection;
@@ -19,10 +20,14 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Database, DbError, retry::Retries};
-use crate::error::{Error, Result, internal};
+use crate::{
+    error::{Error, Result, internal},
+    metrics::OperationMetrics,
+};
 
 /// How many workers an operation has, each with a connection while it works.
 /// Two keep both sides busy, one waiting for a commit while the other collects;
@@ -39,6 +44,9 @@ const QUEUE_ITEMS: usize = 16_384;
 
 /// Something that is done to many items at once.
 pub trait Operation: Send + Sync + 'static {
+    /// What it is called in metrics and traces.
+    const NAME: &'static str;
+
     /// One item. It is kept until it is answered, to be done again if the
     /// connection is lost, so doing it twice has to be the same as doing it once.
     type Item: Send + Sync + 'static;
@@ -68,7 +76,26 @@ pub trait Operation: Send + Sync + 'static {
 struct Job<O: Operation> {
     items: Vec<O::Item>,
     reply: oneshot::Sender<Vec<Result<O::Answer>>>,
+    queued_at: Instant,
+    _queued: Queued,
     _room: OwnedSemaphorePermit,
+}
+
+/// Items that count as queued, until this is dropped.
+struct Queued(IntGauge, i64);
+
+impl Queued {
+    fn new(gauge: &IntGauge, items: usize) -> Self {
+        let items = i64::try_from(items).unwrap_or(i64::MAX);
+        gauge.add(items);
+        Queued(gauge.clone(), items)
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.sub(self.1);
+    }
 }
 
 /// One worker's queue.
@@ -81,6 +108,7 @@ struct Queue<O: Operation> {
 /// Runs an operation for many callers. Its workers end when it is dropped.
 pub struct Batcher<O: Operation> {
     database: Database,
+    metrics: OperationMetrics,
     queues: Vec<Queue<O>>,
 }
 
@@ -88,14 +116,16 @@ impl<O: Operation> Batcher<O> {
     /// Starts the workers. Has to be called within a tokio runtime.
     #[must_use]
     pub fn new(database: &Database) -> Self {
+        let metrics = database.metrics().operation(O::NAME);
         let queues = (0..WORKERS).map(|_| {
             let (jobs, incoming) = mpsc::unbounded_channel();
-            tokio::spawn(work(database.clone(), incoming));
+            tokio::spawn(work(database.clone(), metrics.clone(), incoming));
             let room = Arc::new(Semaphore::new(QUEUE_ITEMS));
             Queue { jobs, room }
         });
         Batcher {
             database: database.clone(),
+            metrics: metrics.clone(),
             queues: queues.collect(),
         }
     }
@@ -147,6 +177,8 @@ impl<O: Operation> Batcher<O> {
         let job = Job {
             items,
             reply,
+            queued_at: Instant::now(),
+            _queued: Queued::new(&self.metrics.queued, count),
             _room: room,
         };
         // A worker that is gone has dropped the receiver or will drop the job;
@@ -166,7 +198,11 @@ pub(crate) fn gone() -> Error {
 }
 
 /// A worker: batch after batch until nobody can send any more.
-async fn work<O: Operation>(database: Database, mut incoming: mpsc::UnboundedReceiver<Job<O>>) {
+async fn work<O: Operation>(
+    database: Database,
+    metrics: OperationMetrics,
+    mut incoming: mpsc::UnboundedReceiver<Job<O>>,
+) {
     while let Some(first) = incoming.recv().await {
         let mut jobs = vec![first];
         let mut count = jobs.iter().map(|job| job.items.len()).sum::<usize>();
@@ -177,9 +213,19 @@ async fn work<O: Operation>(database: Database, mut incoming: mpsc::UnboundedRec
         }
         // A caller who went away before its items were taken costs nothing.
         jobs.retain(|job| !job.reply.is_closed());
+        let begun = Instant::now();
+        for job in &jobs {
+            let waited = begun.saturating_duration_since(job.queued_at);
+            metrics.wait_seconds.observe(waited.as_secs_f64());
+        }
         let batch = AssertUnwindSafe(run_jobs(&database, &jobs)).catch_unwind();
+        let answers = batch.await;
+        metrics
+            .items
+            .observe(jobs.iter().map(|job| job.items.len()).sum::<usize>() as f64);
+        metrics.seconds.observe(begun.elapsed().as_secs_f64());
         // A panic is the end of this batch, but not of the worker.
-        let Ok(answers) = batch.await else { continue };
+        let Ok(answers) = answers else { continue };
         let mut answers = answers.into_iter();
         for job in jobs {
             let share = answers.by_ref().take(job.items.len()).collect();
@@ -241,7 +287,7 @@ async fn run_whole<O: Operation>(
             Err(error) => error,
         };
         match retries.pause_after(&error) {
-            Some(pause) if is_wanted() => tokio::time::sleep(pause).await,
+            Some(pause) if is_wanted() => database.pause(&error, pause).await,
             _ => return Err(error),
         }
     }

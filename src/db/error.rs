@@ -61,6 +61,15 @@ impl DbError {
         }
     }
 
+    /// Why what failed is tried again, for metrics.
+    #[must_use]
+    pub fn retry_cause(&self) -> &'static str {
+        match self.is_unavailable() {
+            true => "unavailable",
+            false => "transient",
+        }
+    }
+
     /// Whether the same statements may well succeed if they are run again.
     ///
     /// diesel-async does not pass the SQLSTATE on, so a deadlock, a statement

@@ -12,7 +12,8 @@ use diesel_async::{
 };
 use tokio::time::timeout;
 
-use super::DbError;
+use super::{DbError, watcher::Watcher};
+use crate::metrics::PoolMetrics;
 
 /// How long a connection may take to be made; a server that is there answers in
 /// milliseconds, but it may be the third host that is asked.
@@ -72,6 +73,7 @@ pub(super) struct Manager {
     pub(super) url: String,
     /// What holds for all of them: settings, as SQL.
     pub(super) setup: &'static str,
+    pub(super) metrics: PoolMetrics,
 }
 
 impl bb8::ManageConnection for Manager {
@@ -83,6 +85,8 @@ impl bb8::ManageConnection for Manager {
         let done = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
         let done = done.unwrap_or(Err(diesel::result::Error::BrokenTransactionManager));
         done.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        let watcher = Watcher::new(self.metrics.clone());
+        connection.set_instrumentation(watcher);
         Ok(Link {
             connection,
             is_busy: false,

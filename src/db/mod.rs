@@ -15,6 +15,7 @@ pub mod rounds;
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
 pub mod statement;
+mod watcher;
 
 pub use error::DbError;
 pub use link::connect;

@@ -19,7 +19,10 @@ use super::{
     link::{LastFailure, Manager},
     retry::Retries,
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    metrics::{Metrics, PoolMetrics},
+};
 
 /// How long a caller waits for a connection.
 const LEASE_PATIENCE: Duration = Duration::from_secs(1);
@@ -83,22 +86,39 @@ pub struct Database {
     absence: Absence,
     /// Read by every batch while it runs.
     at_work: Arc<RwLock<()>>,
+    metrics: Metrics,
 }
 
 impl Database {
     /// Makes pools of at most `max_connections` together, and at least one
     /// each; connects when it has to.
     #[must_use]
-    pub fn new(url: &str, max_connections: u32) -> Self {
+    pub fn new(url: &str, max_connections: u32, metrics: &Metrics) -> Self {
         let queries = (max_connections / QUERIES_SHARE).max(1);
         let batches = max_connections.saturating_sub(queries).max(1);
-        Database {
-            batches: Pool::new(url, batches, BATCH_PLANS),
-            queries: Pool::new(url, queries, QUERY_PLANS_AND_LIMITS),
+        let pool = |name, size, setup| {
+            let metrics = metrics.database().pool(name, size);
+            Pool::new(url, size, setup, metrics)
+        };
+        let database = Database {
+            batches: pool("batches", batches, BATCH_PLANS),
+            queries: pool("queries", queries, QUERY_PLANS_AND_LIMITS),
             is_open: Arc::new(AtomicBool::new(false)),
             absence: Absence::default(),
             at_work: Arc::default(),
+            metrics: metrics.clone(),
+        };
+        for pool in [&database.batches, &database.queries] {
+            let pool = pool.clone();
+            metrics.on_scrape(move || pool.metrics.set(&pool.links.state()));
         }
+        database
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Lets connections out. Until this is called, once the schema is current,
@@ -132,11 +152,18 @@ impl Database {
             match self.try_read(query).await {
                 Ok(answer) => return answer,
                 Err(error) => match retries.pause_after(&error) {
-                    Some(pause) => tokio::time::sleep(pause).await,
+                    Some(pause) => self.pause(&error, pause).await,
                     None => return Err(error.into()),
                 },
             }
         }
+    }
+
+    /// Waits before what failed is tried again.
+    pub(super) async fn pause(&self, error: &DbError, pause: Duration) {
+        let retries = &self.metrics.database().retries;
+        retries.with_label_values(&[error.retry_cause()]).inc();
+        tokio::time::sleep(pause).await;
     }
 
     async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
@@ -198,10 +225,11 @@ impl Database {
 struct Pool {
     links: bb8::Pool<Manager>,
     last_failure: LastFailure,
+    metrics: PoolMetrics,
 }
 
 impl Pool {
-    fn new(url: &str, max_size: u32, setup: &'static str) -> Self {
+    fn new(url: &str, max_size: u32, setup: &'static str, metrics: PoolMetrics) -> Self {
         let last_failure = LastFailure::default();
         let links = bb8::Pool::builder()
             .max_size(max_size)
@@ -210,10 +238,12 @@ impl Pool {
             .build_unchecked(Manager {
                 url: url.to_owned(),
                 setup,
+                metrics: metrics.clone(),
             });
         Pool {
             links,
             last_failure,
+            metrics,
         }
     }
 

@@ -17,7 +17,7 @@ const MAX_MESSAGE: usize = 1000;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        error.log();
+        error.note_cause();
         let (code, reason) = error.classify();
         let metadata = error.metadata().into_iter();
         let metadata: HashMap<_, _> = metadata.map(|(k, v)| (k.to_owned(), v)).collect();

@@ -9,12 +9,14 @@ use crate::{
     config::Config,
     embedded::{self, Embedded},
     error::chain,
+    metrics::Metrics,
 };
 
 /// Serves a private PostgreSQL, from its start to its stop.
 pub(super) async fn serve_embedded(
     config: &Config,
     trust: &Trust,
+    metrics: &Metrics,
     settings: embedded::Settings,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
@@ -28,7 +30,7 @@ pub(super) async fn serve_embedded(
     let url = embedded.database_url();
     let mut embedded = Some(embedded);
     let result = tokio::select! {
-        result = run(config, trust, &url, true, listener, stop) => result,
+        result = run(config, trust, metrics, &url, true, listener, stop) => result,
         error = keep_running(&mut embedded, &settings) => Err(error.into()),
     };
     let stopped = match embedded {

@@ -14,6 +14,8 @@ use bridgebook::{
     },
 };
 
+use diesel_async::SimpleAsyncConnection;
+
 use crate::support::{App, Server, eventually, new_id, temp_dir};
 
 /// The lines of the log that are about a call.
@@ -129,4 +131,60 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         let (_, secret) = credential.rsplit_once('_').unwrap();
         assert!(!text.contains(secret));
     }
+}
+
+#[tokio::test]
+async fn what_an_admin_does_is_a_line_though_the_admin_goes_away_in_the_middle() {
+    let app = App::start().await;
+    let dir = temp_dir();
+    fs::create_dir_all(&dir.0).unwrap();
+    let log = dir.0.join("log");
+    let url = app.schema.url();
+    let arguments = ["--auth", "tokens", "--database-url", &url];
+    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    let channel = server.serving().await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    // Known from now on.
+    let health = GetSystemHealthRequest::default();
+    admin
+        .client(&channel)
+        .admin()
+        .get_system_health(health)
+        .await
+        .unwrap();
+    let mut blocker = app.schema.connect().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE api_tokens IN EXCLUSIVE MODE")
+        .await
+        .unwrap();
+
+    let id = new_id();
+    let create = CreateTokenRequest {
+        id: id.clone(),
+        name: "cut off".into(),
+        role: bridgebook::proto::v1::Role::Reader.into(),
+        namespaces: vec!["team-a".into()],
+        ..CreateTokenRequest::default()
+    };
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity
+          WHERE application_name = '{}' AND wait_event_type = 'Lock'",
+        app.schema.name()
+    );
+    let mut client = admin.client(&channel).admin();
+    tokio::select! {
+        answer = client.create_token(create) => panic!("it did not wait: {answer:?}"),
+        () = eventually("it waits", || async {
+            (app.schema.count(&waiting).await == 1).then_some(())
+        }) => {}
+    }
+    assert_one(
+        &lines(&log, "CreateToken").await,
+        &[
+            "administered",
+            "Cancelled",
+            &admin.id,
+            &format!("touched_token_id=\"{id}\""),
+        ],
+    );
 }

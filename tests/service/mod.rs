@@ -10,6 +10,8 @@ mod health;
 mod isolation;
 mod kill;
 mod limits;
+mod logs;
+mod metrics;
 mod migrations;
 mod mutations;
 mod orchestrator;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
     config::{Auth, Config, Settings},
+    metrics::Metrics,
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
@@ -86,7 +87,8 @@ impl App {
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
             let trust = Trust::load(&config)?;
-            server::run(&config, &trust, &url, true, listener, stop).await
+            let metrics = Metrics::new()?;
+            server::run(&config, &trust, &metrics, &url, true, listener, stop).await
         });
         let channel = connect(address);
         tokio::select! {

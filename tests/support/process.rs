@@ -81,9 +81,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        send_signal(name, self.child.id());
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
-        send_signal("TERM", self.child.id());
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 }
@@ -96,7 +101,7 @@ impl Drop for Server {
 }
 
 /// An address that was free just now.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }

@@ -35,6 +35,8 @@ use statement::{ReadBridges, WriteBridges};
 pub struct ChangeBridges;
 
 impl Operation for ChangeBridges {
+    const NAME: &'static str = "ChangeBridges";
+
     type Item = Scoped<BridgeChange>;
     type Answer = Changed;
     type Key = BridgeId;

@@ -76,6 +76,8 @@ batch_statement! {
 pub struct DeleteBridges;
 
 impl Operation for DeleteBridges {
+    const NAME: &'static str = "DeleteBridges";
+
     type Item = Scoped<BridgeDeletion>;
     type Answer = bool;
     type Key = BridgeId;

@@ -44,6 +44,8 @@ batch_statement! {
 pub struct GetBridges;
 
 impl Operation for GetBridges {
+    const NAME: &'static str = "GetBridges";
+
     type Item = Scoped<BridgeQuery>;
     type Answer = Bridge;
     type Key = BridgeId;

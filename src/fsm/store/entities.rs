@@ -52,6 +52,8 @@ batch_statement! {
 pub struct GetEntities;
 
 impl Operation for GetEntities {
+    const NAME: &'static str = "GetEntities";
+
     type Item = Scoped<EntityKey>;
     type Answer = EntityDetails;
     type Key = EntityId;

@@ -145,6 +145,8 @@ impl Query for Scoped<MachineFilter> {
 pub struct DeleteMachines;
 
 impl Operation for DeleteMachines {
+    const NAME: &'static str = "DeleteMachines";
+
     type Item = Scoped<MachineDeletion>;
     type Answer = bool;
     type Key = (String, String);

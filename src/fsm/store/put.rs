@@ -60,6 +60,8 @@ const IS_BRIDGE_STRANDED: &str = "
 pub struct PutMachines;
 
 impl Operation for PutMachines {
+    const NAME: &'static str = "PutMachines";
+
     type Item = Scoped<NewMachine>;
     type Answer = Recorded<Machine>;
     type Key = (String, String);

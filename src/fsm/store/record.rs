@@ -131,6 +131,8 @@ batch_statement! {
 pub struct RecordTransitions;
 
 impl Operation for RecordTransitions {
+    const NAME: &'static str = "RecordTransitions";
+
     type Item = Scoped<NewTransition>;
     type Answer = Moved;
     type Key = EntityId;

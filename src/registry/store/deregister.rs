@@ -65,6 +65,8 @@ batch_statement! {
 pub struct DeregisterNodes;
 
 impl Operation for DeregisterNodes {
+    const NAME: &'static str = "DeregisterNodes";
+
     type Item = Scoped<Deregistration>;
     type Answer = bool;
     type Key = uuid::Uuid;

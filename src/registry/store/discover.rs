@@ -54,6 +54,8 @@ batch_statement! {
 pub struct DiscoverNodes;
 
 impl Operation for DiscoverNodes {
+    const NAME: &'static str = "DiscoverNodes";
+
     type Item = Scoped<Discovery>;
     type Answer = Arc<Discovered>;
     /// By what is asked for, so that those who ask for the same meet.

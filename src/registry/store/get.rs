@@ -33,6 +33,8 @@ batch_statement! {
 pub struct GetNodes;
 
 impl Operation for GetNodes {
+    const NAME: &'static str = "GetNodes";
+
     type Item = Scoped<NodeQuery>;
     type Answer = Node;
     type Key = uuid::Uuid;

@@ -85,6 +85,8 @@ batch_statement! {
 pub struct TouchNodes;
 
 impl Operation for TouchNodes {
+    const NAME: &'static str = "TouchNodes";
+
     type Item = Scoped<Heartbeat>;
     type Answer = Pulse;
     type Key = uuid::Uuid;

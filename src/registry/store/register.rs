@@ -114,6 +114,8 @@ batch_statement! {
 pub struct RegisterNodes;
 
 impl Operation for RegisterNodes {
+    const NAME: &'static str = "RegisterNodes";
+
     type Item = Scoped<NewNode>;
     type Answer = Recorded<Node>;
     type Key = uuid::Uuid;

@@ -117,6 +117,8 @@ batch_statement! {
 pub struct MarkSilent;
 
 impl Operation for MarkSilent {
+    const NAME: &'static str = "MarkSilent";
+
     type Item = SilentNode;
     type Answer = bool;
     type Key = String;

@@ -6,6 +6,7 @@ use crate::{
     digest::RequestDigest,
     id::{StampId, StepId, TransitionId, WorkflowId},
     items::{many, single},
+    namespace::TenantRequest,
     page::PageRequest,
     proto::v1::{self, get_workflow_request::Key},
     tenant_requests, time,
@@ -17,7 +18,6 @@ use crate::{
 };
 
 tenant_requests!(
-    v1::StartWorkflowRequest,
     v1::TransitionWorkflowRequest,
     v1::GetWorkflowRequest,
     v1::ListWorkflowsRequest,
@@ -29,6 +29,16 @@ tenant_requests!(
     v1::BatchRecordStampsRequest,
     v1::ListStampsRequest,
 );
+
+impl TenantRequest for v1::StartWorkflowRequest {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn correlation_id(&self) -> Option<&str> {
+        Some(&self.correlation_id)
+    }
+}
 
 /// The names that page tokens are bound to, beside their filters; GetWorkflow
 /// makes tokens for these two.

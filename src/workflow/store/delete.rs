@@ -64,6 +64,8 @@ batch_statement! {
 pub struct DeleteWorkflows;
 
 impl Operation for DeleteWorkflows {
+    const NAME: &'static str = "DeleteWorkflows";
+
     type Item = Scoped<Deletion>;
     type Answer = bool;
     type Key = WorkflowId;

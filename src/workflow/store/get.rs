@@ -91,6 +91,8 @@ type Row = (
 pub struct GetWorkflows;
 
 impl Operation for GetWorkflows {
+    const NAME: &'static str = "GetWorkflows";
+
     type Item = Scoped<WorkflowQuery>;
     type Answer = WorkflowDetails;
     type Key = uuid::Uuid;

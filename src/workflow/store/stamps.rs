@@ -80,6 +80,7 @@ pub type RecordStamps = Appending<Stamps>;
 pub struct Stamps;
 
 impl Append for Stamps {
+    const NAME: &'static str = "RecordStamps";
     type New = NewStamp;
     type Row = Stamp;
     type Id = StampId;

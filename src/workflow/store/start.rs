@@ -92,6 +92,8 @@ batch_statement! {
 pub struct StartWorkflows;
 
 impl Operation for StartWorkflows {
+    const NAME: &'static str = "StartWorkflows";
+
     type Item = Scoped<NewWorkflow>;
     type Answer = Recorded<Workflow>;
     type Key = CorrelationId;

@@ -84,6 +84,7 @@ pub type RecordSteps = Appending<Steps>;
 pub struct Steps;
 
 impl Append for Steps {
+    const NAME: &'static str = "RecordSteps";
     type New = NewStep;
     type Row = Step;
     type Id = StepId;

@@ -104,6 +104,8 @@ batch_statement! {
 pub struct MoveWorkflows;
 
 impl Operation for MoveWorkflows {
+    const NAME: &'static str = "MoveWorkflows";
+
     type Item = Scoped<Move>;
     type Answer = Moved;
     type Key = WorkflowId;

@@ -1,0 +1,38 @@
+//! What goes on beside the calls.
+
+use crate::{
+    access::verifier::Verifier,
+    config::Config,
+    db::Database,
+    health::{self, Health},
+    metrics::{self, Metrics},
+    registry::sweeper,
+};
+
+/// All of it, for ever. `newest` is the migration that the schema has to have.
+pub(super) async fn run(
+    config: &Config,
+    database: &Database,
+    url: &str,
+    newest: String,
+    health: Health,
+    verifier: Option<Verifier>,
+    metrics: &Metrics,
+) {
+    let tokens = async {
+        if let Some(verifier) = verifier {
+            verifier.run().await;
+        }
+    };
+    let figures = async {
+        if config.metrics_listen.is_some() {
+            metrics::sample(database, metrics).await;
+        }
+    };
+    tokio::join!(
+        health::watch(health, database.clone(), url.to_owned(), newest),
+        sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
+        tokens,
+        figures,
+    );
+}

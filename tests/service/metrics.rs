@@ -1,0 +1,155 @@
+//! The second port: figures, and health for those who read only HTTP.
+
+use std::net::SocketAddr;
+
+use bridgebook::proto::v1::{
+    GetWorkflowRequest, RegisterNodeRequest, get_workflow_request::Key,
+    registry_service_client::RegistryServiceClient,
+};
+use futures_util::future::join_all;
+use tonic::Code;
+
+use crate::support::{
+    App, Failure, Figures, Frozen, Server, eventually, failure, free_address, get, new_id,
+    own_cluster, temp_dir, tenant_on,
+};
+
+async fn readiness(address: SocketAddr, status: u16) {
+    eventually(&format!("/readyz is {status}"), || async {
+        (get(address, "/readyz").await?.0 == status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_batches_and_the_database_are_counted() {
+    let address = free_address();
+    let app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+    let tenant = app.tenant();
+    join_all((0..20).map(|_| tenant.start())).await;
+    let unknown = GetWorkflowRequest {
+        namespace: tenant.namespace.clone(),
+        key: Some(Key::Id(new_id())),
+        include_stamps: false,
+    };
+    let refused = tenant.client.clone().get_workflow(unknown).await;
+    assert_eq!(
+        failure(refused),
+        Failure::new(Code::NotFound, "WORKFLOW_NOT_FOUND")
+    );
+
+    let figures = Figures::of(address).await;
+    let start = [
+        ("grpc_type", "unary"),
+        ("grpc_service", "bridgebook.v1.WorkflowService"),
+        ("grpc_method", "StartWorkflow"),
+    ];
+    assert_eq!(figures.sum("grpc_server_started_total", &start), 20.0);
+    let ok = [&start[..], &[("grpc_code", "OK")]].concat();
+    assert_eq!(figures.sum("grpc_server_handled_total", &ok), 20.0);
+    assert_eq!(
+        figures.sum("grpc_server_handling_seconds_count", &start),
+        20.0
+    );
+    let not_found = [("grpc_method", "GetWorkflow"), ("grpc_code", "NotFound")];
+    assert_eq!(figures.sum("grpc_server_handled_total", &not_found), 1.0);
+
+    let operation = [("operation", "StartWorkflows")];
+    assert_eq!(figures.sum("bridgebook_batch_items_sum", &operation), 20.0);
+    assert_eq!(
+        figures.sum("bridgebook_batch_wait_seconds_count", &operation),
+        20.0
+    );
+    assert_eq!(figures.sum("bridgebook_queue_items", &operation), 0.0);
+    let batches = figures.sum("bridgebook_batch_seconds_count", &operation);
+    let pool = [("pool", "batches")];
+    assert!(figures.sum("bridgebook_database_statements_total", &pool) >= batches);
+    assert!(figures.sum("bridgebook_pool_connections", &pool) >= 1.0);
+    assert_eq!(figures.sum("bridgebook_serving", &[]), 1.0);
+    assert!(figures.sum("process_resident_memory_bytes", &[]) > 0.0);
+}
+
+#[tokio::test]
+async fn what_only_the_database_knows_is_looked_at_now_and_then() {
+    let address = free_address();
+    let app = App::start().await;
+    let tenant = app.tenant();
+    tenant.start().await;
+    let node = RegisterNodeRequest {
+        namespace: tenant.namespace.clone(),
+        node_id: new_id(),
+        node_type: "reducer".into(),
+        node_version: "1.0.0".into(),
+        ..RegisterNodeRequest::default()
+    };
+    let mut registry = RegistryServiceClient::new(app.channel.clone());
+    registry.register_node(node).await.unwrap();
+    // It looks as soon as it serves.
+    let _replica = App::start_on(app.schema.clone(), |config| {
+        config.metrics_listen = Some(address);
+    })
+    .await;
+    eventually("it has looked", || async {
+        let figures = Figures::of(address).await;
+        let journal = figures.sum("bridgebook_journal_position", &[]);
+        (journal == 2.0).then(|| {
+            let healthy = [("health_status", "HEALTHY")];
+            assert_eq!(figures.sum("bridgebook_nodes", &healthy), 1.0);
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readiness_follows_the_database_and_liveness_does_not() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let address = free_address();
+    let (url, listen) = (cluster.database_url(), address.to_string());
+    let server = Server::spawn(&[
+        "--database-url",
+        &url,
+        "--migrate",
+        "--metrics-listen",
+        &listen,
+    ]);
+    server.serving().await;
+    readiness(address, 200).await;
+    let frozen = Frozen::freeze(&cluster);
+    readiness(address, 503).await;
+    assert_eq!(get(address, "/livez").await.unwrap().0, 200);
+    drop(frozen);
+    readiness(address, 200).await;
+}
+
+#[tokio::test]
+async fn what_stops_is_not_ready_while_it_still_serves() {
+    let app = App::start().await;
+    let address = free_address();
+    let (url, listen) = (app.schema.url(), address.to_string());
+    let mut server = Server::spawn(&[
+        "--database-url",
+        &url,
+        "--metrics-listen",
+        &listen,
+        "--drain-pause",
+        "60",
+    ]);
+    let tenant = tenant_on(server.serving().await);
+    server.signal("TERM");
+    readiness(address, 503).await;
+    assert_eq!(get(address, "/livez").await.unwrap().0, 200);
+    // On a new connection, as those of a load balancer that has not noticed.
+    tenant_on(server.channel()).start().await;
+    tenant.start().await;
+    server.kill();
+}
+
+#[tokio::test]
+async fn there_is_nothing_else() {
+    let address = free_address();
+    let _app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+    let (status, body) = get(address, "/").await.unwrap();
+    assert_eq!(status, 404);
+    assert!(body.contains("/metrics"), "{body}");
+}

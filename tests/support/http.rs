@@ -1,0 +1,50 @@
+//! The service's second port.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Asks for a path; answers the status and the body, or nothing if nobody listens.
+pub async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// What Prometheus would read.
+pub struct Figures(String);
+
+impl Figures {
+    pub async fn of(address: SocketAddr) -> Self {
+        let (status, figures) = get(address, "/metrics").await.expect("somebody listens");
+        assert_eq!(status, 200);
+        Figures(figures)
+    }
+
+    /// The sum of all figures of a name whose labels have all of these.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        let lines = self.0.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        let values: Vec<f64> = lines
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+            .collect();
+        assert!(
+            !values.is_empty(),
+            "there is no {name} {labels:?}:\n{}",
+            self.0
+        );
+        values.iter().sum()
+    }
+}

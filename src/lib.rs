@@ -36,6 +36,7 @@ pub mod server;
 pub mod telemetry;
 mod text_enum;
 pub mod time;
+mod trace;
 pub mod transport;
 pub mod validate;
 pub mod workflow;

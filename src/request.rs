@@ -15,6 +15,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use self::facts::{Facts, correlates, fails_because, is_for, made_with, touches};
@@ -24,6 +25,7 @@ use crate::{
     error::{Error, internal},
     limits::ContentLimits,
     metrics::{Method, Metrics},
+    trace,
 };
 
 /// The header of an answer that carries the request id.
@@ -125,8 +127,10 @@ where
         let patience = deadline::patience(request.headers(), self.layer.longest);
         // The clock starts here, not when the future is first polled.
         let inner = &mut self.inner;
+        let span = watched.span.clone();
         let call = CURRENT.sync_scope(current.clone(), || inner.call(request));
-        let call = AssertUnwindSafe(tokio::time::timeout(patience, call)).catch_unwind();
+        let call = tokio::time::timeout(patience, call).instrument(span);
+        let call = AssertUnwindSafe(call).catch_unwind();
         Box::pin(CURRENT.scope(current, async move {
             let response = match call.await {
                 Ok(Ok(response)) => response?,
@@ -149,6 +153,7 @@ impl CallLayer {
         }
         let method = Method::from_path(request.uri().path());
         Watched {
+            span: trace::call(method, request.headers()),
             id: Uuid::now_v7(),
             facts: Arc::new(facts),
             audit: Audit::of(request),

@@ -1,12 +1,20 @@
-//! What a process tells of itself while it runs: its log.
-//!
-//! Figures are in `metrics`.
+//! What a process tells of itself while it runs: its log, and its traces if somebody
+//! takes them. Figures are in `metrics`.
+
+mod otlp;
 
 use std::{io::IsTerminal, panic::PanicHookInfo};
 
 use clap::{Args, ValueEnum};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    layer::SubscriberExt,
+};
+
+use self::otlp::Traces;
+use crate::trace;
 
 /// How many lines may wait until somebody takes them. Beyond that they are left out,
 /// and counted: who serves calls does not wait for who reads the log.
@@ -35,6 +43,17 @@ pub struct LogSettings {
         global = true
     )]
     log_format: LogFormat,
+
+    /// Whom to send traces to, over OTLP and gRPC, as in http://localhost:4317; what else
+    /// OpenTelemetry's SDKs read from the environment (OTEL_TRACES_SAMPLER,
+    /// OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*) holds, too. Default: nobody.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        global = true
+    )]
+    otlp_endpoint: Option<String>,
 }
 
 /// How to log.
@@ -48,12 +67,14 @@ enum LogFormat {
 
 /// Writes what is still to be written when it is dropped.
 pub struct Telemetry {
+    _traces: Option<Traces>,
     _lines: WorkerGuard,
     dropped_lines: ErrorCounter,
 }
 
 impl Telemetry {
-    /// Begins to log.
+    /// Begins to log, and to trace if that is wanted. Has to be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// What is wrong with the settings.
@@ -66,11 +87,22 @@ impl Telemetry {
             .thread_name("log")
             .finish(std::io::stderr());
         let dropped_lines = writer.error_counter();
-        let subscriber = Registry::default().with(log(settings, writer).with_filter(filter));
+        // Spans are for traces, and not for the log.
+        let is_event = filter_fn(|metadata| metadata.target() != trace::TARGET);
+        let log = log(settings, writer).with_filter(filter.and(is_event));
+        // Set but empty is how some files say "not set".
+        let endpoint = settings
+            .otlp_endpoint
+            .as_deref()
+            .filter(|it| !it.is_empty());
+        let traces = endpoint.map(Traces::to).transpose()?;
+        let spans = traces.as_ref().map(Traces::layer);
+        let subscriber = Registry::default().with(log).with(spans);
         // There is one already only where somebody uses us as a library.
         let _ = tracing::subscriber::set_global_default(subscriber);
         std::panic::set_hook(Box::new(log_panic));
         Ok(Telemetry {
+            _traces: traces,
             _lines: lines,
             dropped_lines,
         })

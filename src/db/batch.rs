@@ -23,10 +23,13 @@ use futures_util::{
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use tracing::{Instrument, Span};
+
 use super::{Database, DbError, retry::Retries};
 use crate::{
     error::{Error, Result, internal},
     metrics::OperationMetrics,
+    trace,
 };
 
 /// How many workers an operation has, each with a connection while it works.
@@ -77,6 +80,8 @@ struct Job<O: Operation> {
     items: Vec<O::Item>,
     reply: oneshot::Sender<Vec<Result<O::Answer>>>,
     queued_at: Instant,
+    /// The call's, for traces.
+    span: Span,
     _queued: Queued,
     _room: OwnedSemaphorePermit,
 }
@@ -178,6 +183,7 @@ impl<O: Operation> Batcher<O> {
             items,
             reply,
             queued_at: Instant::now(),
+            span: Span::current(),
             _queued: Queued::new(&self.metrics.queued, count),
             _room: room,
         };
@@ -218,11 +224,11 @@ async fn work<O: Operation>(
             let waited = begun.saturating_duration_since(job.queued_at);
             metrics.wait_seconds.observe(waited.as_secs_f64());
         }
+        let count = jobs.iter().map(|job| job.items.len()).sum::<usize>();
+        let span = trace::batch(O::NAME, count, jobs.iter().map(|job| &job.span));
         let batch = AssertUnwindSafe(run_jobs(&database, &jobs)).catch_unwind();
-        let answers = batch.await;
-        metrics
-            .items
-            .observe(jobs.iter().map(|job| job.items.len()).sum::<usize>() as f64);
+        let answers = batch.instrument(span).await;
+        metrics.items.observe(count as f64);
         metrics.seconds.observe(begun.elapsed().as_secs_f64());
         // A panic is the end of this batch, but not of the worker.
         let Ok(answers) = answers else { continue };

@@ -10,6 +10,7 @@ use std::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tonic_types::StatusExt;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::facts::Facts;
@@ -18,6 +19,7 @@ use crate::{audit::Audit, metrics::RunningCall};
 /// A call that is under way. It ends once, and if it is dropped before, its caller has
 /// gone away.
 pub(super) struct Watched {
+    pub(super) span: Span,
     pub(super) id: Uuid,
     pub(super) facts: Arc<Facts>,
     pub(super) audit: Audit,
@@ -44,6 +46,7 @@ impl Watched {
             return;
         };
         let took = running.end(code);
+        self.trace_end(code);
         let info = failure.and_then(|status| status.get_details_error_info());
         let is_told = self.audit.record(self.id, &self.facts, code, info.as_ref());
         let is_slow = took >= self.slow && !running.method().is_stream();
@@ -74,6 +77,33 @@ impl Watched {
             Code::Internal | Code::Unknown | Code::DataLoss => event!(error, "failed"),
             Code::Unavailable | Code::DeadlineExceeded => event!(warn, "failed"),
             _ => event!(info, "failed"),
+        }
+    }
+
+    fn trace_end(&self, code: Code) {
+        if self.span.is_disabled() {
+            return;
+        }
+        self.span.record("rpc.grpc.status_code", i32::from(code));
+        self.span
+            .record("request_id", tracing::field::display(self.id));
+        if let Some(namespace) = self.facts.namespace.get() {
+            self.span.record("namespace", namespace);
+        }
+        if let Some(correlation_id) = self.facts.correlation_id.get() {
+            self.span.record("correlation_id", correlation_id);
+        }
+        // As OpenTelemetry has it for servers: those that are not the caller's fault.
+        if matches!(
+            code,
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        ) {
+            self.span.record("otel.status_code", "ERROR");
         }
     }
 }

@@ -22,3 +22,4 @@ mod reflection;
 mod registry_node;
 mod settings;
 mod tour;
+mod traces;

@@ -7,6 +7,9 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
 };
 
+/// Why something is tried again, for metrics.
+pub const RETRY_CAUSES: [&str; 2] = ["unavailable", "transient"];
+
 /// A failure of the database or of the way to it.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -61,12 +64,13 @@ impl DbError {
         }
     }
 
-    /// Why what failed is tried again, for metrics.
+    /// Why what failed is tried again: one of [`RETRY_CAUSES`].
     #[must_use]
     pub fn retry_cause(&self) -> &'static str {
+        let [unavailable, transient] = RETRY_CAUSES;
         match self.is_unavailable() {
-            true => "unavailable",
-            false => "transient",
+            true => unavailable,
+            false => transient,
         }
     }
 

@@ -17,6 +17,6 @@ pub mod schema;
 pub mod statement;
 mod watcher;
 
-pub use error::DbError;
+pub use error::{DbError, RETRY_CAUSES};
 pub use link::connect;
 pub use pool::{Database, Query};

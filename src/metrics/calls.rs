@@ -110,6 +110,7 @@ impl CallMetrics {
         for rpc in Rpc::ALL {
             let labels = Method::from_path(rpc.path()).labels();
             calls.started.with_label_values(&labels);
+            calls.seconds.with_label_values(&labels);
             let [kind, service, name] = labels;
             for code in [Code::Ok, Code::Internal, Code::Unavailable] {
                 let labels = [kind, service, name, code_name(code)];

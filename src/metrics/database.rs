@@ -3,6 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, opts};
 
 use super::{follow, register};
+use crate::db::RETRY_CAUSES;
 
 /// The database, in all.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ impl DatabaseMetrics {
             register(registry, IntGaugeVec::new(opts!(name, help), labels)?)
         };
         let by_pool = &["pool"];
-        Ok(DatabaseMetrics {
+        let metrics = DatabaseMetrics {
             statements: counter(
                 "bridgebook_database_statements_total",
                 "Statements sent to PostgreSQL; each is a round trip.",
@@ -71,7 +72,12 @@ impl DatabaseMetrics {
                 "Pieces of work that waited for a connection in vain.",
                 by_pool,
             )?,
-        })
+        };
+        // So that the first one is an increase, and not a figure that was not there.
+        for cause in RETRY_CAUSES {
+            metrics.retries.with_label_values(&[cause]);
+        }
+        Ok(metrics)
     }
 
     /// One pool.

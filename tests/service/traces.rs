@@ -142,7 +142,7 @@ async fn a_call_is_traced_from_its_caller_to_its_statement() {
     assert_eq!(statement.parent_span_id, call.span_id);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_keeps_nobody_waiting() {
     let app = App::start().await;
     let url = app.schema.url();

@@ -219,7 +219,7 @@ mod tests {
             let address: SocketAddr = address.parse().unwrap();
             request
                 .extensions_mut()
-                .insert(Peer::new(address, None, false));
+                .insert(Peer::new(address, None, false, Arc::default()));
         }
         admit_operator(request)
     }
@@ -261,7 +261,7 @@ mod tests {
             let address = ([127, 0, 0, 1], 7).into();
             request
                 .extensions_mut()
-                .insert(Peer::new(address, None, false));
+                .insert(Peer::new(address, None, false, Arc::default()));
             let value = tonic::metadata::MetadataValue::from_static("1");
             request.metadata_mut().insert(header, value);
             let outcome: Result<IndexQuery, Error> = admit_operator(request);

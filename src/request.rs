@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
@@ -117,6 +117,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if let Err(status) = require_grpc(&request) {
+            let mut refusal = http::Response::new(Body::empty());
+            *refusal.status_mut() = status;
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let watched = self.layer.begin(&request);
         let metrics = self.layer.metrics.clone();
         let current = Current {
@@ -160,6 +165,21 @@ impl CallLayer {
             slow: self.slow,
             running: Some(self.metrics.calls().begin(method)),
         }
+    }
+}
+
+/// Makes sure that a call is one of gRPC, as no browser makes them by itself: it would
+/// show its owner's certificate to whoever asks it to.
+fn require_grpc<B>(request: &http::Request<B>) -> Result<(), StatusCode> {
+    if request.method() != http::Method::POST {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|it| it.to_str().ok());
+    let rest = content_type.and_then(|it| it.strip_prefix("application/grpc"));
+    match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';'])) {
+        true => Ok(()),
+        false => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
     }
 }
 
@@ -208,6 +228,25 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_is_no_call_of_grpc_is_refused_as_http_does() {
+        let request = |method: &str, content_type: &str| {
+            let request = http::Request::builder().method(method);
+            let request = request.header(CONTENT_TYPE, content_type).body(());
+            require_grpc(&request.unwrap()).err()
+        };
+        for good in ["", "+proto", ";charset=utf-8"] {
+            assert_eq!(request("POST", &format!("application/grpc{good}")), None);
+        }
+        let not_allowed = Some(StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(request("GET", "application/grpc"), not_allowed);
+        assert_eq!(request("PUT", "application/grpc"), not_allowed);
+        for bad in ["text/plain", "application/json", "application/grpc-web", ""] {
+            let unsupported = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            assert_eq!(request("POST", bad), unsupported, "{bad}");
+        }
+    }
+
     #[tokio::test]
     async fn a_call_that_panics_is_internal_and_counted() {
         let metrics = Metrics::new().unwrap();
@@ -222,7 +261,8 @@ mod tests {
             Ok::<_, Infallible>(http::Response::new(Body::empty()))
         });
         let service = ServiceBuilder::new().layer(layer).service(broken);
-        let request = http::Request::builder().uri("/a.B/C").body(()).unwrap();
+        let request = http::Request::post("/a.B/C").header(CONTENT_TYPE, "application/grpc");
+        let request = request.body(()).unwrap();
         let response = service.oneshot(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);

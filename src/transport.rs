@@ -1,6 +1,6 @@
 //! Connections: from the socket to the calls that they carry.
 //!
-//! [`listener`] accepts them, as many as may be; [`tls`] makes them private; [`connection`]
+//! [`listener`] accepts them, as many as may be, and [`guests`] knows who could go; [`tls`] makes them private; [`connection`]
 //! serves one, over HTTP/2, until its time has come; [`peer`] is what a call knows of the
 //! connection that it came on. hyper speaks HTTP/2, as it does in tonic's own server. We
 //! drive it ourselves because that server can neither close a connection that is idle or
@@ -8,6 +8,8 @@
 
 mod coalesce;
 mod connection;
+mod greeting;
+pub mod guests;
 pub mod listener;
 pub mod peer;
 pub mod tls;

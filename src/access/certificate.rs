@@ -49,7 +49,8 @@ impl Identities {
 
     /// Reads the file again and again, for ever.
     pub async fn watch(&self, path: &Path) {
-        let read = || Ok(reload::read(path)?);
+        let file = path.to_owned();
+        let read = move || Ok(reload::read(&file)?);
         let apply = |contents: &Vec<u8>| {
             let identities = parse(path, contents)?;
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = identities;

@@ -84,6 +84,9 @@ where
             if let Some(token_id) = caller.token_id() {
                 request::made_with(token_id);
             }
+            if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+                peer.guest.is_known();
+            }
             request.extensions_mut().insert(Call { caller, rpc });
             inner.call(request).await
         })

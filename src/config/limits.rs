@@ -51,7 +51,8 @@ pub struct LimitSettings {
     )]
     max_requests: String,
 
-    /// How many MiB the requests under way may have together; 0 for any number.
+    /// How many MiB the requests and the answers of the calls under way may have
+    /// together; 0 for any number.
     #[arg(
         long,
         env = "BRIDGEBOOK_MAX_REQUEST_MEMORY",

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::{coalesce::Coalescing, peer::Peer};
+use super::{coalesce::Coalescing, greeting::Greeted, peer::Peer};
 use crate::{db::retry::jittered, limits::ConnectionLimits};
 
 /// What a call, and what a connection, may send before it has to wait until
@@ -28,6 +28,10 @@ const BROKEN_STREAMS: usize = 64;
 
 /// How long a client has to go that has no calls under way.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How old a connection gets that is one too many: it is told so, and a load balancer
+/// asks for the health, in much less.
+const SURPLUS_AGE: Duration = Duration::from_secs(5);
 
 /// A service as a connection needs it.
 pub trait Serve:
@@ -80,12 +84,14 @@ pub async fn serve(
         request.extensions_mut().insert(Arc::clone(&carried));
         request
     });
+    let (stream, greeting) = Greeted::new(stream);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let mut connection = pin!(builder(limits).serve_connection(stream, service));
     let end = tokio::select! {
         // How a connection ends is the other end's affair.
         _ = &mut connection => return,
+        () = greeting.fails() => return,
         end = watch(&peer, limits) => end,
         () = drain => End::Gentle,
     };
@@ -122,11 +128,15 @@ async fn watch(peer: &Peer, limits: &ConnectionLimits) -> End {
     let begun = tokio::time::Instant::now();
     // A little younger, so that clients that came together, after a restart, do
     // not all go at once.
-    let max_age = limits
-        .max_age
-        .map(|age| age * 8 / 10 + jittered(age * 2 / 10));
+    let max_age = match peer.is_surplus {
+        true => Some(SURPLUS_AGE),
+        false => limits
+            .max_age
+            .map(|age| age * 8 / 10 + jittered(age * 2 / 10)),
+    };
+    let look = limits.look.min(max_age.unwrap_or(limits.look));
     loop {
-        tokio::time::sleep(limits.look).await;
+        tokio::time::sleep(look).await;
         if peer.is_stalled() {
             return End::Sudden;
         }

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     connection::{Serve, serve},
+    guests::{Guests, Listed},
     peer::Peer,
     tls::Tls,
 };
@@ -22,6 +23,9 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections beyond the limit are still served, to tell callers that
 /// there are too many, and a load balancer how we are.
 const SURPLUS: usize = 32;
+
+/// How long a connection that is told to go may take to leave its place to another.
+const MOVING: Duration = Duration::from_secs(1);
 
 /// How long to wait if connections can't be accepted: the process has too many
 /// files open, and some of them may be closed by then.
@@ -102,13 +106,17 @@ fn is_of_the_client(error: &io::Error) -> bool {
 struct Room {
     regular: Arc<Semaphore>,
     surplus: Arc<Semaphore>,
+    guests: Guests,
     is_full: bool,
 }
 
 /// The place of one connection, until it is dropped.
 struct Place {
+    permit: OwnedSemaphorePermit,
+    /// Where it may become a regular one, if it is a surplus one.
+    promised: Option<Arc<Semaphore>>,
     is_surplus: bool,
-    _permit: OwnedSemaphorePermit,
+    listed: Listed,
 }
 
 impl Room {
@@ -116,6 +124,7 @@ impl Room {
         Room {
             regular: Arc::new(Semaphore::new(connections)),
             surplus: Arc::new(Semaphore::new(SURPLUS)),
+            guests: Guests::default(),
             is_full: false,
         }
     }
@@ -128,10 +137,27 @@ impl Room {
         }
         self.is_full = is_surplus;
         let permit = regular.or_else(|_| Arc::clone(&self.surplus).try_acquire_owned());
+        let permit = permit.ok()?;
+        let has_room = is_surplus && self.guests.make_room();
         Some(Place {
+            permit,
+            promised: has_room.then(|| Arc::clone(&self.regular)),
             is_surplus,
-            _permit: permit.ok()?,
+            listed: self.guests.add(),
         })
+    }
+}
+
+impl Place {
+    /// Waits for the connection that was told to go, and takes its place.
+    async fn settle(&mut self) {
+        let Some(regular) = self.promised.take() else {
+            return;
+        };
+        if let Ok(Ok(permit)) = timeout(MOVING, regular.acquire_owned()).await {
+            self.permit = permit;
+            self.is_surplus = false;
+        }
     }
 }
 
@@ -144,13 +170,32 @@ struct Accepted {
 
 impl Accepted {
     async fn serve(
+        mut self,
+        tls: Option<Tls>,
+        service: impl Serve,
+        limits: &ConnectionLimits,
+        drain: impl Future<Output = ()>,
+    ) {
+        self.place.settle().await;
+        let guest = Arc::clone(&self.place.listed.guest);
+        tokio::select! {
+            () = self.serve_until_told(tls, service, limits, drain) => {}
+            () = guest.has_to_go() => {}
+        }
+    }
+
+    async fn serve_until_told(
         self,
         tls: Option<Tls>,
         service: impl Serve,
         limits: &ConnectionLimits,
         drain: impl Future<Output = ()>,
     ) {
-        let peer = |subject| Peer::new(self.address, subject, self.place.is_surplus);
+        let place = self.place;
+        let peer = |subject| {
+            let guest = Arc::clone(&place.listed.guest);
+            Peer::new(self.address, subject, place.is_surplus, guest)
+        };
         let Some(tls) = tls else {
             return serve(self.stream, peer(None), service, limits, drain).await;
         };

@@ -7,6 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::guests::Guest;
+
+/// How long the other end may take an answer no further, beyond the longest call.
+const TAKING: Duration = Duration::from_secs(10);
+
 /// The other end of a connection. Every call carries one.
 #[derive(Debug)]
 pub struct Peer {
@@ -16,16 +21,20 @@ pub struct Peer {
     pub subject: Option<String>,
     /// Whether the connection is one too many: it is only told so.
     pub is_surplus: bool,
+    /// The connection, as those know it who have to choose which one is to go.
+    pub guest: Arc<Guest>,
     calls: Mutex<Calls>,
 }
 
 /// The calls of a connection that are under way.
 #[derive(Debug)]
 struct Calls {
-    /// By their numbers, and so by their age: until when each must have ended.
+    /// By their numbers: until when each must have ended, or have been taken further.
     open: BTreeMap<u64, Instant>,
-    /// Those that may go on for ever: whoever watches the health.
-    watches: usize,
+    /// Those that are never cut off: for health and reflection.
+    endless: usize,
+    /// Those of them whose answers have no end.
+    streams: usize,
     next: u64,
     /// Since when there are none.
     idle_since: Instant,
@@ -34,55 +43,72 @@ struct Calls {
 impl Peer {
     /// The other end of a connection that was just made.
     #[must_use]
-    pub fn new(address: SocketAddr, subject: Option<String>, is_surplus: bool) -> Arc<Self> {
+    pub fn new(
+        address: SocketAddr,
+        subject: Option<String>,
+        is_surplus: bool,
+        guest: Arc<Guest>,
+    ) -> Arc<Self> {
         Arc::new(Peer {
             address,
             subject,
             is_surplus,
+            guest,
             calls: Mutex::new(Calls {
                 open: BTreeMap::new(),
-                watches: 0,
+                endless: 0,
+                streams: 0,
                 next: 0,
                 idle_since: Instant::now(),
             }),
         })
     }
 
-    /// Notes that a call begins, which must have ended after so long; `None` if it
-    /// may go on for ever. It ends when what is answered is dropped.
+    /// Notes that a call begins, which takes `longest` at most. It ends when what is
+    /// answered is dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, patience: Option<Duration>) -> OpenCall {
+    pub fn begin(self: &Arc<Self>, longest: Duration) -> OpenCall {
         let mut calls = self.calls();
-        let number = patience.map(|patience| {
-            let number = calls.next;
-            calls.next += 1;
-            calls.open.insert(number, Instant::now() + patience);
-            number
-        });
-        if number.is_none() {
-            calls.watches += 1;
-        }
+        let number = calls.next;
+        calls.next += 1;
+        calls.open.insert(number, Instant::now() + longest + TAKING);
         OpenCall {
             peer: Arc::clone(self),
-            number,
+            kind: Kind::Limited(number),
         }
+    }
+
+    /// Notes that a call begins that may go on for ever, or whose answer, a stream, may.
+    #[must_use]
+    pub fn begin_endless(self: &Arc<Self>, is_stream: bool) -> OpenCall {
+        let mut calls = self.calls();
+        calls.endless += 1;
+        calls.streams += usize::from(is_stream);
+        OpenCall {
+            peer: Arc::clone(self),
+            kind: Kind::Endless { is_stream },
+        }
+    }
+
+    /// How many answers without end there are.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.calls().streams
     }
 
     /// For how long there have been no calls; `None` while there are some.
     #[must_use]
     pub fn idle_for(&self) -> Option<Duration> {
         let calls = self.calls();
-        let is_idle = calls.open.is_empty() && calls.watches == 0;
-        is_idle.then(|| calls.idle_since.elapsed())
+        calls.is_idle().then(|| calls.idle_since.elapsed())
     }
 
     /// Whether a call is there that must have ended: its answer is ready, and the
     /// other end does not take it.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        let calls = self.calls();
-        let oldest = calls.open.first_key_value();
-        oldest.is_some_and(|(_, end)| *end <= Instant::now())
+        let now = Instant::now();
+        self.calls().open.values().any(|end| *end <= now)
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -90,21 +116,48 @@ impl Peer {
     }
 }
 
+impl Calls {
+    fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.endless == 0
+    }
+}
+
 /// A call that is under way, until this is dropped.
 #[derive(Debug)]
 pub struct OpenCall {
     peer: Arc<Peer>,
-    number: Option<u64>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Limited(u64),
+    Endless { is_stream: bool },
+}
+
+impl OpenCall {
+    /// Notes that its answer is ready, or taken further: the time that the other end
+    /// has for the rest begins anew.
+    pub fn progress(&self) {
+        if let Kind::Limited(number) = self.kind
+            && let Some(end) = self.peer.calls().open.get_mut(&number)
+        {
+            *end = Instant::now() + TAKING;
+        }
+    }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut calls = self.peer.calls();
-        match self.number {
-            Some(number) => drop(calls.open.remove(&number)),
-            None => calls.watches -= 1,
+        match self.kind {
+            Kind::Limited(number) => drop(calls.open.remove(&number)),
+            Kind::Endless { is_stream } => {
+                calls.endless -= 1;
+                calls.streams -= usize::from(is_stream);
+            }
         }
-        if calls.open.is_empty() && calls.watches == 0 {
+        if calls.is_idle() {
             calls.idle_since = Instant::now();
         }
     }
@@ -115,32 +168,40 @@ mod tests {
     use super::*;
 
     fn peer() -> Arc<Peer> {
-        Peer::new(([127, 0, 0, 1], 7).into(), None, false)
+        Peer::new(([127, 0, 0, 1], 7).into(), None, false, Arc::default())
     }
 
     #[test]
     fn a_connection_is_idle_while_it_has_no_calls() {
         let peer = peer();
         assert!(peer.idle_for().is_some());
-        let call = peer.begin(Some(Duration::from_secs(60)));
-        let watch = peer.begin(None);
+        let call = peer.begin(Duration::from_secs(60));
+        let watch = peer.begin_endless(true);
+        assert_eq!(peer.streams(), 1);
         drop(call);
         assert_eq!(peer.idle_for(), None);
         drop(watch);
         assert!(peer.idle_for().is_some());
+        assert_eq!(peer.streams(), 0);
     }
 
     #[test]
-    fn a_connection_is_stalled_by_a_call_that_goes_on_for_too_long() {
+    fn a_connection_is_stalled_by_a_call_that_goes_no_further() {
         let peer = peer();
-        let _watch = peer.begin(None);
-        let _new = peer.begin(Some(Duration::from_secs(60)));
+        let _watch = peer.begin_endless(true);
+        let new = peer.begin(Duration::from_secs(60));
         assert!(!peer.is_stalled());
-        let peer = self::peer();
-        let old = peer.begin(Some(Duration::ZERO));
-        let _new = peer.begin(Some(Duration::from_secs(60)));
+        let age = |call: &OpenCall| match call.kind {
+            Kind::Limited(number) => peer.calls().open.insert(number, Instant::now()),
+            Kind::Endless { .. } => None,
+        };
+        let old = peer.begin(Duration::from_secs(60));
+        age(&old);
         assert!(peer.is_stalled());
-        drop(old);
+        old.progress();
+        assert!(!peer.is_stalled());
+        age(&new);
+        drop(new);
         assert!(!peer.is_stalled());
     }
 }

@@ -90,7 +90,11 @@ impl Tls {
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
             Ok(())
         };
-        reload::watch("the certificates", || files.read(), apply).await;
+        let read = {
+            let files = files.clone();
+            move || files.read()
+        };
+        reload::watch("the certificates", read, apply).await;
     }
 
     /// Agrees with a client on TLS; answers the subject of its certificate, too, if

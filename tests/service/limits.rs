@@ -20,7 +20,9 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
-use crate::support::{App, Failure, Tenant, connect, document, eventually, failure};
+use crate::support::{
+    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure,
+};
 
 fn exhausted(reason: &str) -> Failure {
     Failure::new(Code::ResourceExhausted, reason)
@@ -176,42 +178,7 @@ async fn what_a_request_holds_can_be_limited_further() {
     assert_eq!(page.unwrap().into_inner().workflows.len(), 2);
 }
 
-type Sender = h2::client::SendRequest<prost::bytes::Bytes>;
-type Ended = tokio::task::JoinHandle<Result<(), h2::Error>>;
-
-/// As HTTP/2 has it if nobody says otherwise.
-const ANY_WINDOW: u32 = 65_535;
-
-/// A connection that speaks HTTP/2 as it likes, and how it ends. Of each answer it
-/// takes so many bytes before somebody has read them.
-async fn raw_connection(app: &App, window: u32) -> (Sender, Ended) {
-    let stream = TcpStream::connect(app.address).await.unwrap();
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(window);
-    let (sender, connection) = builder.handshake(stream).await.unwrap();
-    (sender, tokio::spawn(connection))
-}
-
-fn request(app: &App, method: &str) -> http::Request<()> {
-    http::Request::post(format!("http://{}/{method}", app.address))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .unwrap()
-}
-
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
-
-/// Sends a list that nobody is going to read.
-async fn send_list(app: &App, tenant: &Tenant, sender: &mut Sender) -> h2::client::ResponseFuture {
-    let mut ready = sender.clone().ready().await.unwrap();
-    let (answer, mut body) = ready.send_request(request(app, LIST), false).unwrap();
-    let message = prost::Message::encode_to_vec(&listing(tenant));
-    let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
-    frame.extend(message);
-    body.send_data(frame.into(), true).unwrap();
-    answer
-}
 
 #[tokio::test]
 async fn a_connection_without_calls_is_closed() {
@@ -220,9 +187,9 @@ async fn a_connection_without_calls_is_closed() {
         config.limits.connection.look = Duration::from_millis(50);
     })
     .await;
-    let (_sender, ended) = raw_connection(&app, ANY_WINDOW).await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
     // Gently: it is told to go, and not cut off.
-    tokio::time::timeout(Duration::from_secs(30), ended)
+    tokio::time::timeout(Duration::from_secs(30), wire.ended)
         .await
         .unwrap()
         .unwrap()
@@ -246,19 +213,19 @@ async fn an_old_connection_is_closed_when_its_calls_have_ended() {
     let mut blocker = app.schema.connect().await;
     let lock = "BEGIN; LOCK TABLE workflow_executions";
     blocker.batch_execute(lock).await.unwrap();
-    let (mut sender, ended) = raw_connection(&app, ANY_WINDOW).await;
-    let answer = send_list(&app, &tenant, &mut sender).await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let answer = wire.send(LIST, &listing(&tenant)).await;
     eventually("it is told to go", async || {
-        let ready = sender.clone().ready().await;
-        let sent = ready.map(|mut sender| sender.send_request(request(&app, LIST), true));
+        let ready = wire.sender.clone().ready().await;
+        let sent = ready.map(|mut sender| sender.send_request(wire.head(LIST), true));
         sent.and_then(|sent| sent).err()
     })
     .await;
-    assert!(!ended.is_finished(), "the call is under way");
+    assert!(!wire.ended.is_finished(), "the call is under way");
     blocker.batch_execute("COMMIT").await.unwrap();
     assert!(answer.await.unwrap().status().is_success());
-    drop(sender);
-    tokio::time::timeout(Duration::from_secs(30), ended)
+    drop(wire.sender);
+    tokio::time::timeout(Duration::from_secs(30), wire.ended)
         .await
         .unwrap()
         .unwrap()
@@ -274,10 +241,10 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
     })
     .await;
     tenant.start().await;
-    let (mut sender, ended) = raw_connection(&app, 0).await;
+    let wire = Wire::connect(app.address, 0).await;
     let mut answers = Vec::new();
     for _ in 0..3 {
-        answers.push(send_list(&app, &tenant, &mut sender).await);
+        answers.push(wire.send(LIST, &listing(&tenant)).await);
     }
     let status = eventually("they hold all there is", async || {
         let mut client = tenant.client.clone();
@@ -286,7 +253,7 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
     .await;
     assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
     let begun = Instant::now();
-    let _ = tokio::time::timeout(Duration::from_secs(60), ended)
+    let _ = tokio::time::timeout(Duration::from_secs(60), wire.ended)
         .await
         .expect("it is cut off");
     assert!(begun.elapsed() > Duration::from_secs(1));
@@ -300,34 +267,33 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
 #[tokio::test]
 async fn who_takes_calls_back_again_and_again_loses_the_connection() {
     let (app, tenant) = with(|_| {}).await;
-    let (sender, ended) = raw_connection(&app, ANY_WINDOW).await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
     for _ in 0..100_000 {
-        let Ok(mut ready) = sender.clone().ready().await else {
+        let Ok(mut ready) = wire.sender.clone().ready().await else {
             break;
         };
-        let Ok((_, mut body)) = ready.send_request(request(&app, LIST), false) else {
+        let Ok((_, mut body)) = ready.send_request(wire.head(LIST), false) else {
             break;
         };
         body.send_reset(h2::Reason::CANCEL);
-        if ended.is_finished() {
+        if wire.ended.is_finished() {
             break;
         }
     }
-    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), wire.ended).await;
     // It is told ENHANCE_YOUR_CALM, or finds the line cut before it has read that.
     ended.unwrap().unwrap().unwrap_err();
     tenant.start().await;
-    drop(sender);
 }
 
 #[tokio::test]
 async fn headers_beyond_the_limit_are_refused_and_the_service_goes_on() {
     let (app, tenant) = with(|_| {}).await;
-    let (sender, _ended) = raw_connection(&app, ANY_WINDOW).await;
-    let mut large = request(&app, LIST);
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let mut large = wire.head(LIST);
     let value = "x".repeat(100_000).parse().unwrap();
     large.headers_mut().insert("x-large", value);
-    let mut ready = sender.ready().await.unwrap();
+    let mut ready = wire.sender.ready().await.unwrap();
     let refused = match ready.send_request(large, true) {
         Ok((answer, _)) => answer.await.is_err_and(|_| true) || ready.ready().await.is_ok(),
         Err(_) => true,

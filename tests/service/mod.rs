@@ -21,5 +21,6 @@ mod reducer;
 mod reflection;
 mod registry_node;
 mod settings;
+mod strangers;
 mod tour;
 mod traces;

@@ -11,6 +11,7 @@ mod raw;
 mod status;
 mod tap;
 mod token;
+mod wire;
 
 pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
@@ -24,6 +25,7 @@ pub use raw::{call_with_timeout, raw_call, raw_call_as};
 pub use status::{Failure, failure};
 pub use tap::{Ran, Tap};
 pub use token::Issued;
+pub use wire::{ANY_WINDOW, Wire};
 
 use std::{future::Future, time::Duration};
 

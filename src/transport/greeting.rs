@@ -1,0 +1,94 @@
+//! Clients that connect and say nothing.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+    time::sleep,
+};
+
+/// How long a client has to greet us, as long as for TLS.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many bytes a client sends in any case: the preface of HTTP/2 (RFC 9113, 3.4) and
+/// an empty SETTINGS frame.
+const GREETING: usize = 24 + 9;
+
+/// A connection that notices when the client has greeted us.
+pub(super) struct Greeted<S> {
+    stream: S,
+    /// How many bytes are missing, and who wants to know when there are none.
+    missing: usize,
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// Whether the client has greeted us.
+pub(super) struct Greeting(oneshot::Receiver<()>);
+
+impl<S> Greeted<S> {
+    pub(super) fn new(stream: S) -> (Self, Greeting) {
+        let (done, greeting) = oneshot::channel();
+        let stream = Greeted {
+            stream,
+            missing: GREETING,
+            done: Some(done),
+        };
+        (stream, Greeting(greeting))
+    }
+}
+
+impl Greeting {
+    /// Ends if the client has not greeted us in time, and never if it has.
+    pub(super) async fn fails(self) {
+        tokio::select! {
+            Ok(()) = self.0 => std::future::pending().await,
+            () = sleep(PATIENCE) => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.done.is_some() {
+            let came = buffer.filled().len() - before;
+            self.missing = self.missing.saturating_sub(came);
+        }
+        if self.missing == 0
+            && let Some(done) = self.done.take()
+        {
+            // Who wanted to know may have gone.
+            let _ = done.send(());
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,158 @@
+//! Those who connect and mean no good: they take nothing from those who do.
+
+use std::time::Duration;
+
+use bridgebook::{
+    access::token::Role,
+    config::Auth,
+    proto::v1::{ListWorkflowsRequest, StartWorkflowRequest},
+};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{
+    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure, tenant_on,
+};
+
+const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
+
+fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
+    ListWorkflowsRequest {
+        namespace: tenant.namespace.clone(),
+        ..ListWorkflowsRequest::default()
+    }
+}
+
+async fn list(tenant: &Tenant) -> Result<(), Status> {
+    let answer = tenant.client.clone().list_workflows(listing(tenant)).await;
+    answer.map(drop)
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_keeps_nobody_out() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.connection.connections = 3;
+    })
+    .await;
+    let token = app.issue(Role::Writer, &["*"]).await;
+    let known = token.client(&app.channel);
+    let request = ListWorkflowsRequest {
+        namespace: "team-a".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    known
+        .workflows()
+        .list_workflows(request.clone())
+        .await
+        .unwrap();
+    // More than there is room for, together with those that are one too many.
+    let silent = join_all((0..60).map(|_| TcpStream::connect(app.address))).await;
+    assert!(silent.iter().all(Result::is_ok));
+    eventually("somebody new is let in", async || {
+        let channel = connect(app.address);
+        let new = token.client(&channel);
+        new.workflows().list_workflows(request.clone()).await.ok()
+    })
+    .await;
+    // And whoever was let in before is still there.
+    known.workflows().list_workflows(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_let_go() {
+    let app = App::start().await;
+    let silent = TcpStream::connect(app.address).await.unwrap();
+    eventually("it is closed", async || {
+        silent.readable().await.unwrap();
+        matches!(silent.try_read(&mut [0; 64]), Ok(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_one_too_many_is_let_go_soon() {
+    let app = App::start_with(|config| config.limits.connection.connections = 1).await;
+    tenant_on(app.channel.clone()).start().await;
+    let surplus = Wire::connect(app.address, ANY_WINDOW).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), surplus.ended).await;
+    ended.expect("it ends").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_count_until_their_connection_is_cut_off() {
+    let app = App::start_with(|config| config.limits.request_bytes = Some(300_000)).await;
+    let tenant = app.tenant();
+    let large = StartWorkflowRequest {
+        metadata: document(json!({"a": "x".repeat(150_000)})),
+        ..tenant.new_workflow()
+    };
+    tenant.start_as(large).await;
+    let wire = Wire::connect(app.address, 0).await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(wire.send(LIST, &listing(&tenant)).await);
+    }
+    let refused = eventually("they take all there is", async || list(&tenant).await.err());
+    let overloaded = Failure::new(Code::ResourceExhausted, "OVERLOADED");
+    assert_eq!(failure::<()>(Err(refused.await)), overloaded);
+    wire.ended.abort();
+    eventually("there is room again", async || list(&tenant).await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_request_takes_a_place_only_when_it_is_there() {
+    let app = App::start_with(|config| config.limits.requests = Some(1)).await;
+    let tenant = app.tenant();
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        slow.push(wire.begin(wire.head(LIST)).await);
+    }
+    list(&tenant).await.unwrap();
+    tenant.start().await;
+}
+
+#[tokio::test]
+async fn watches_are_so_many_and_checks_are_always_answered() {
+    let app = App::start().await;
+    let mut health = HealthClient::new(app.channel.clone());
+    let mut watches = Vec::new();
+    let refused = loop {
+        match health.watch(HealthCheckRequest::default()).await {
+            Ok(watch) => watches.push(watch),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(!watches.is_empty());
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    watches.pop();
+    eventually("there is room for another", async || {
+        let request = HealthCheckRequest::default();
+        health.clone().watch(request).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_browser_could_be_made_to_send_is_no_call() {
+    let app = App::start().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    for (method, content_type, status) in [
+        ("GET", "application/grpc", 405),
+        ("POST", "text/plain", 415),
+        ("POST", "application/grpc", 200),
+    ] {
+        let mut head = wire.head(LIST);
+        *head.method_mut() = method.parse().unwrap();
+        let content_type = content_type.parse().unwrap();
+        head.headers_mut().insert("content-type", content_type);
+        let mut ready = wire.sender.clone().ready().await.unwrap();
+        let (answer, _) = ready.send_request(head, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), status, "{method}");
+    }
+}

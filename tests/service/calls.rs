@@ -1,9 +1,12 @@
-use bridgebook::proto::v1::{StartWorkflowRequest, TransitionWorkflowRequest, WorkflowState};
+use bridgebook::proto::v1::{
+    ListWorkflowsRequest, StartWorkflowRequest, TransitionWorkflowRequest, WorkflowState,
+};
 use diesel_async::SimpleAsyncConnection;
 use tonic::Code;
 
 use crate::support::{
-    App, Failure, call_with_timeout, document, eventually, failure, new_id, raw_call,
+    ANY_WINDOW, App, Failure, Wire, call_with_timeout, document, eventually, failure, new_id,
+    raw_call,
 };
 
 #[tokio::test]
@@ -96,4 +99,15 @@ async fn an_unknown_method_is_unimplemented() {
         let answer = raw_call(&app.channel, method, Vec::new()).await;
         assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
     }
+}
+
+#[tokio::test]
+async fn a_failure_is_headers_and_no_more_as_some_clients_want_it() {
+    let app = App::start().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let list = "bridgebook.v1.WorkflowService/ListWorkflows";
+    let refused = wire.send(list, &ListWorkflowsRequest::default()).await;
+    let refused = refused.await.unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "3");
+    assert!(refused.body().is_end_stream());
 }

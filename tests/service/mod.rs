@@ -2,13 +2,13 @@
 
 mod calls;
 mod cancellation;
+mod chaos;
 mod completeness;
 mod embedded;
 mod failover;
 mod foreign_ids;
 mod health;
 mod isolation;
-mod kill;
 mod limits;
 mod logs;
 mod metrics;

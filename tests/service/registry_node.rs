@@ -6,11 +6,11 @@ use bridgebook::{client::Client, proto::v1::GetNodeRequest};
 use diesel_async::SimpleAsyncConnection;
 use tonic::{Code, Status};
 
-use crate::support::{App, Node, Schema, Server, failure, new_id, registry_node};
+use crate::support::{App, Node, Schema, Server, failure, new_id, rust_example};
 
 /// Starts a node of the shortest TTL but two, so that a heartbeat is due each second.
 fn spawn(address: &str, node_id: &str) -> Node {
-    let mut command = Command::new(registry_node());
+    let mut command = Command::new(rust_example("registry_node"));
     command.args(["--address", address, "--node-id", node_id, "--ttl", "3"]);
     Node::spawn(command)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::support::{Node, example, registry_node, set_up, stderr, temp_dir};
+use crate::support::{Node, example, rust_example, set_up, stderr, temp_dir};
 
 /// How many files the tour gets to stamp.
 const FILES: usize = 40;
@@ -13,7 +13,7 @@ fn tour(directory: &Path) -> Command {
     command
         .arg(directory)
         .env("BRIDGEBOOK_BIN", env!("CARGO_BIN_EXE_bridgebook"))
-        .env("REGISTRY_NODE_BIN", registry_node());
+        .env("REGISTRY_NODE_BIN", rust_example("registry_node"));
     // Two tests would make the environments at once.
     set_up("python");
     set_up("node");

@@ -18,7 +18,7 @@ pub use cluster::connect as connect_database;
 pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
 pub use contract::{assert_complete, methods};
 pub use http::{Figures, get};
-pub use node::{Node, example, registry_node, root, set_up};
+pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;
 pub use process::{Frozen, Server, bridgebook, free_address, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};

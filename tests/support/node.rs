@@ -32,15 +32,15 @@ pub fn set_up(language: &str) {
     );
 }
 
-/// The registry node, which cargo builds with the tests.
-pub fn registry_node() -> PathBuf {
+/// An example in Rust, which cargo builds with the tests.
+pub fn rust_example(name: &str) -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_bridgebook"));
-    let node = binary.with_file_name("examples").join("registry_node");
+    let program = binary.with_file_name("examples").join(name);
     assert!(
-        node.is_file(),
-        "there is no registry_node: cargo build --examples"
+        program.is_file(),
+        "there is no {name}: cargo build --examples"
     );
-    node
+    program
 }
 
 /// A node that runs. It is killed when the value is dropped.

@@ -1,0 +1,403 @@
+//! Who writes: everything that can be written, each until it is acknowledged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bridgebook::{
+    client::{self, Client, retry::Retries},
+    proto::v1::{
+        BatchHeartbeatRequest, BatchRecordStampsRequest, BatchRecordStepsRequest,
+        BatchRecordTransitionsRequest, DeleteBridgeStateRequest, DeleteMachineRequest,
+        DeleteWorkflowRequest, DeregisterNodeRequest, HeartbeatRequest, NodeHeartbeat,
+        RecordStampRequest, RecordStepRequest, RecordTransitionRequest, WorkflowState,
+        heartbeat_result, record_stamp_result, record_step_result, record_transition_result,
+    },
+};
+use prost::Message;
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use crate::{
+    Result,
+    faults::Recoveries,
+    ledger::Ledger,
+    process::World,
+    requests::{self, NAMESPACE, Shared},
+};
+
+/// How long a call is tried: far longer than anything is ever away.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// In every so many rounds what was made is deleted again.
+const DELETE_EVERY: usize = 4;
+
+/// Writes.
+pub struct Caller {
+    client: Client,
+    shared: Shared,
+    recoveries: Recoveries,
+    stop: Arc<AtomicBool>,
+    ledger: Ledger,
+    /// What is this caller's alone: an entity and its state, a bridge, a node.
+    entity: (Uuid, Option<String>),
+    bridge: Uuid,
+    node: String,
+    round: usize,
+}
+
+impl Caller {
+    /// Makes one with a connection of its own.
+    pub fn new(
+        number: usize,
+        world: &World,
+        shared: &Shared,
+        recoveries: Recoveries,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        Ok(Caller {
+            client: client::connect_lazily(&world.front.address.to_string())?,
+            shared: shared.clone(),
+            recoveries,
+            stop,
+            ledger: Ledger::default(),
+            entity: (Uuid::now_v7(), None),
+            bridge: Uuid::now_v7(),
+            node: format!("node-{number}"),
+            round: 0,
+        })
+    }
+
+    /// Writes until it is time to stop; answers what was acknowledged.
+    pub async fn run(mut self) -> Ledger {
+        self.register(&self.node.clone()).await;
+        while !self.stop.load(Ordering::Relaxed) {
+            self.round += 1;
+            let deletes = self.round.is_multiple_of(DELETE_EVERY);
+            self.workflow(deletes).await;
+            self.moves().await;
+            self.machine(deletes).await;
+            self.bridges(deletes).await;
+            self.nodes(deletes).await;
+        }
+        self.ledger.nodes.push(self.node);
+        self.ledger.bridges.push((self.bridge, self.round as i64));
+        if let (entity, Some(state)) = self.entity {
+            self.ledger.entities.push((entity, state));
+        }
+        self.ledger
+    }
+
+    async fn workflow(&mut self, deletes: bool) {
+        let id = Uuid::now_v7();
+        let request = requests::start(id);
+        self.insist("StartWorkflow", async |client| {
+            client.workflows().start_workflow(request.clone()).await
+        })
+        .await;
+        self.steps(id, deletes).await;
+        self.stamps(id).await;
+        for state in [WorkflowState::Processing, WorkflowState::Completed] {
+            let move_id = Uuid::now_v7();
+            let request = requests::transition(id, move_id, state);
+            self.insist("TransitionWorkflow", async |client| {
+                client
+                    .workflows()
+                    .transition_workflow(request.clone())
+                    .await
+            })
+            .await;
+            self.ledger.moves.push(move_id);
+        }
+        if !deletes {
+            self.ledger.workflows.push((id, "COMPLETED"));
+            return;
+        }
+        let request = DeleteWorkflowRequest {
+            namespace: NAMESPACE.into(),
+            workflow_id: id.to_string(),
+            allow_missing: true,
+        };
+        self.insist("DeleteWorkflow", async |client| {
+            client.workflows().delete_workflow(request.clone()).await
+        })
+        .await;
+        self.ledger.deleted_workflows.push(id);
+    }
+
+    async fn steps(&mut self, workflow: Uuid, deletes: bool) {
+        let ids: [Uuid; 3] = std::array::from_fn(|_| Uuid::now_v7());
+        let [first, others @ ..] = ids;
+        let request = RecordStepRequest {
+            namespace: NAMESPACE.into(),
+            step: Some(requests::step(workflow, first, 1)),
+        };
+        self.insist("RecordStep", async |client| {
+            client.workflows().record_step(request.clone()).await
+        })
+        .await;
+        let steps = others.iter().zip(2..);
+        let request = BatchRecordStepsRequest {
+            namespace: NAMESPACE.into(),
+            steps: steps
+                .map(|(id, order)| requests::step(workflow, *id, order))
+                .collect(),
+        };
+        self.insist("BatchRecordSteps", async |client| {
+            let answer = client
+                .workflows()
+                .batch_record_steps(request.clone())
+                .await?;
+            every(answer, |answer| {
+                let mut results = answer.results.into_iter();
+                results.find_map(|it| match it.result {
+                    Some(record_step_result::Result::Error(error)) => Some(error),
+                    _ => None,
+                })
+            })
+        })
+        .await;
+        if !deletes {
+            self.ledger.steps.extend(ids);
+        }
+    }
+
+    async fn stamps(&mut self, workflow: Uuid) {
+        let ids: [Uuid; 3] = std::array::from_fn(|_| Uuid::now_v7());
+        let [first, others @ ..] = ids;
+        let request = RecordStampRequest {
+            namespace: NAMESPACE.into(),
+            stamp: Some(requests::stamp(workflow, first)),
+        };
+        self.insist("RecordStamp", async |client| {
+            client.workflows().record_stamp(request.clone()).await
+        })
+        .await;
+        let request = BatchRecordStampsRequest {
+            namespace: NAMESPACE.into(),
+            stamps: others.map(|id| requests::stamp(workflow, id)).into(),
+        };
+        self.insist("BatchRecordStamps", async |client| {
+            let answer = client
+                .workflows()
+                .batch_record_stamps(request.clone())
+                .await?;
+            every(answer, |answer| {
+                let mut results = answer.results.into_iter();
+                results.find_map(|it| match it.result {
+                    Some(record_stamp_result::Result::Error(error)) => Some(error),
+                    _ => None,
+                })
+            })
+        })
+        .await;
+        self.ledger.stamps.extend(ids);
+    }
+
+    /// Moves an entity that others move, too, and its own.
+    async fn moves(&mut self) {
+        let id = Uuid::now_v7();
+        let Some(entity) = fastrand::choice(&self.shared.entities).copied() else {
+            return;
+        };
+        let request = RecordTransitionRequest {
+            namespace: NAMESPACE.into(),
+            transition: Some(requests::entity_move(entity, id, None)),
+        };
+        self.insist("RecordTransition", async |client| {
+            client.fsm().record_transition(request.clone()).await
+        })
+        .await;
+        self.ledger.moves.push(id);
+
+        let (entity, state) = self.entity.clone();
+        let [first, second] = [Uuid::now_v7(), Uuid::now_v7()];
+        let between = Some(requests::state_of(first));
+        let request = BatchRecordTransitionsRequest {
+            namespace: NAMESPACE.into(),
+            transitions: vec![
+                requests::entity_move(entity, first, state),
+                requests::entity_move(entity, second, between),
+            ],
+        };
+        self.insist("BatchRecordTransitions", async |client| {
+            let answer = client
+                .fsm()
+                .batch_record_transitions(request.clone())
+                .await?;
+            every(answer, |answer| {
+                let mut results = answer.results.into_iter();
+                results.find_map(|it| match it.result {
+                    Some(record_transition_result::Result::Error(error)) => Some(error),
+                    _ => None,
+                })
+            })
+        })
+        .await;
+        self.ledger.moves.extend([first, second]);
+        self.entity.1 = Some(requests::state_of(second));
+    }
+
+    async fn machine(&mut self, deletes: bool) {
+        let entity_type = format!("t-{}", Uuid::now_v7());
+        for last in ["DONE", "OVER"] {
+            let request = requests::machine(&entity_type, last);
+            self.insist("PutMachine", async |client| {
+                client.fsm().put_machine(request.clone()).await
+            })
+            .await;
+        }
+        if !deletes {
+            self.ledger.machines.push((entity_type, 2));
+            return;
+        }
+        let request = DeleteMachineRequest {
+            namespace: NAMESPACE.into(),
+            entity_type: entity_type.clone(),
+            allow_missing: true,
+        };
+        self.insist("DeleteMachine", async |client| {
+            client.fsm().delete_machine(request.clone()).await
+        })
+        .await;
+        self.ledger.deleted_machines.push(entity_type);
+    }
+
+    async fn bridges(&mut self, deletes: bool) {
+        let request = requests::totals(self.bridge, self.round as i64);
+        self.insist("UpsertBridgeState", async |client| {
+            client.bridges().upsert_bridge_state(request.clone()).await
+        })
+        .await;
+        let Some(bridge) = fastrand::choice(&self.shared.bridges).copied() else {
+            return;
+        };
+        let (batch, items) = (Uuid::now_v7(), fastrand::i64(1..100));
+        let request = requests::batch(bridge, batch, items);
+        self.insist("AccumulateBridgeState", async |client| {
+            client
+                .bridges()
+                .accumulate_bridge_state(request.clone())
+                .await
+        })
+        .await;
+        self.ledger.batches.push((bridge, batch, items));
+        if !deletes {
+            return;
+        }
+        let bridge = Uuid::now_v7();
+        let request = requests::totals(bridge, 1);
+        self.insist("UpsertBridgeState", async |client| {
+            client.bridges().upsert_bridge_state(request.clone()).await
+        })
+        .await;
+        let request = DeleteBridgeStateRequest {
+            namespace: NAMESPACE.into(),
+            bridge_id: bridge.to_string(),
+            allow_missing: true,
+        };
+        self.insist("DeleteBridgeState", async |client| {
+            client.bridges().delete_bridge_state(request.clone()).await
+        })
+        .await;
+        self.ledger.deleted_bridges.push(bridge);
+    }
+
+    async fn nodes(&mut self, deletes: bool) {
+        let heartbeat = NodeHeartbeat {
+            node_id: self.node.clone(),
+            ..NodeHeartbeat::default()
+        };
+        let request = HeartbeatRequest {
+            namespace: NAMESPACE.into(),
+            heartbeat: Some(heartbeat.clone()),
+        };
+        self.insist("Heartbeat", async |client| {
+            client.registry().heartbeat(request.clone()).await
+        })
+        .await;
+        let request = BatchHeartbeatRequest {
+            namespace: NAMESPACE.into(),
+            heartbeats: vec![heartbeat],
+        };
+        self.insist("BatchHeartbeat", async |client| {
+            let answer = client.registry().batch_heartbeat(request.clone()).await?;
+            every(answer, |answer| {
+                let mut results = answer.results.into_iter();
+                results.find_map(|it| match it.result {
+                    Some(heartbeat_result::Result::Error(error)) => Some(error),
+                    _ => None,
+                })
+            })
+        })
+        .await;
+        if !deletes {
+            return;
+        }
+        let node_id = Uuid::now_v7().to_string();
+        self.register(&node_id).await;
+        let request = DeregisterNodeRequest {
+            namespace: NAMESPACE.into(),
+            node_id: node_id.clone(),
+            allow_missing: true,
+        };
+        self.insist("DeregisterNode", async |client| {
+            client.registry().deregister_node(request.clone()).await
+        })
+        .await;
+        self.ledger.deleted_nodes.push(node_id);
+    }
+
+    async fn register(&mut self, node_id: &str) {
+        let request = requests::node(node_id);
+        self.insist("RegisterNode", async |client| {
+            client.registry().register_node(request.clone()).await
+        })
+        .await;
+    }
+
+    /// Calls until it is acknowledged.
+    async fn insist<T>(
+        &mut self,
+        rpc: &'static str,
+        call: impl AsyncFn(&Client) -> Result<Response<T>, Status>,
+    ) {
+        let mut retries = Retries::new(PATIENCE);
+        loop {
+            let begun = Instant::now();
+            let status = match call(&self.client).await {
+                Ok(_) => {
+                    self.recoveries.acknowledged(begun);
+                    return self.ledger.count(rpc);
+                }
+                Err(status) => status,
+            };
+            match retries.pause_after(&status) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return self.ledger.refused.push(format!("{rpc}: {status}")),
+            }
+        }
+    }
+}
+
+/// Takes a batch for failed if one of its items is, so that it is sent again.
+fn every<T>(
+    answer: Response<T>,
+    failed: impl Fn(T) -> Option<tonic_types::pb::Status>,
+) -> Result<Response<()>, Status> {
+    match failed(answer.into_inner()) {
+        None => Ok(Response::new(())),
+        Some(error) => {
+            let details = error.encode_to_vec().into();
+            Err(Status::with_details(
+                error.code.into(),
+                error.message,
+                details,
+            ))
+        }
+    }
+}

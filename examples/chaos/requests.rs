@@ -1,0 +1,143 @@
+//! What callers ask for.
+
+use bridgebook::proto::v1::{
+    AccumulateBridgeStateRequest, FsmMove, NewStamp, NewStep, NewTransition, PutMachineRequest,
+    RegisterNodeRequest, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest,
+    UpsertBridgeStateRequest, WorkflowState,
+};
+use uuid::Uuid;
+
+/// The tenant.
+pub const NAMESPACE: &str = "chaos";
+
+/// What kind of entities callers move.
+pub const ENTITY_TYPE: &str = "valve";
+
+/// How many rows all callers change: few, so that they meet.
+const SHARED: usize = 4;
+
+/// What all callers change.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Entities.
+    pub entities: Vec<Uuid>,
+    /// Bridges.
+    pub bridges: Vec<Uuid>,
+}
+
+impl Shared {
+    /// New ones.
+    pub fn new() -> Self {
+        let ids = || (0..SHARED).map(|_| Uuid::now_v7()).collect();
+        Shared {
+            entities: ids(),
+            bridges: ids(),
+        }
+    }
+}
+
+pub fn start(id: Uuid) -> StartWorkflowRequest {
+    StartWorkflowRequest {
+        namespace: NAMESPACE.into(),
+        id: id.to_string(),
+        correlation_id: Uuid::now_v7().to_string(),
+        workflow_type: "chaos".into(),
+        ..StartWorkflowRequest::default()
+    }
+}
+
+pub fn transition(workflow: Uuid, id: Uuid, state: WorkflowState) -> TransitionWorkflowRequest {
+    TransitionWorkflowRequest {
+        namespace: NAMESPACE.into(),
+        workflow_id: workflow.to_string(),
+        transition_id: id.to_string(),
+        to_state: state.into(),
+        ..TransitionWorkflowRequest::default()
+    }
+}
+
+pub fn step(workflow: Uuid, id: Uuid, order: i32) -> NewStep {
+    NewStep {
+        id: id.to_string(),
+        workflow_id: workflow.to_string(),
+        step_name: format!("step {order}"),
+        step_order: order,
+        status: StepStatus::Completed.into(),
+        ..NewStep::default()
+    }
+}
+
+pub fn stamp(workflow: Uuid, id: Uuid) -> NewStamp {
+    NewStamp {
+        id: id.to_string(),
+        workflow_id: workflow.to_string(),
+        file_hash: id.simple().to_string(),
+        ..NewStamp::default()
+    }
+}
+
+/// A move to a state that no other move leads to.
+pub fn entity_move(entity: Uuid, id: Uuid, from: Option<String>) -> NewTransition {
+    NewTransition {
+        transition_id: id.to_string(),
+        entity_type: ENTITY_TYPE.into(),
+        entity_id: entity.to_string(),
+        from_state: from,
+        to_state: state_of(id),
+        transition_event: "turn".into(),
+        ..NewTransition::default()
+    }
+}
+
+/// The state that a move leads to.
+pub fn state_of(id: Uuid) -> String {
+    format!("S-{id}")
+}
+
+pub fn machine(entity_type: &str, last: &str) -> PutMachineRequest {
+    PutMachineRequest {
+        namespace: NAMESPACE.into(),
+        entity_type: entity_type.into(),
+        initial_state: "NEW".into(),
+        terminal_states: vec![last.into()],
+        moves: vec![FsmMove {
+            from_state: "NEW".into(),
+            transition_event: "end".into(),
+            to_state: last.into(),
+        }],
+        ..PutMachineRequest::default()
+    }
+}
+
+pub fn totals(bridge: Uuid, items: i64) -> UpsertBridgeStateRequest {
+    UpsertBridgeStateRequest {
+        namespace: NAMESPACE.into(),
+        bridge_id: bridge.to_string(),
+        total_workflows_processed: Some(1),
+        total_items_aggregated: Some(items),
+        current_fsm_state: "ACTIVE".into(),
+        ..UpsertBridgeStateRequest::default()
+    }
+}
+
+pub fn batch(bridge: Uuid, batch: Uuid, items: i64) -> AccumulateBridgeStateRequest {
+    AccumulateBridgeStateRequest {
+        namespace: NAMESPACE.into(),
+        bridge_id: bridge.to_string(),
+        batch_id: batch.to_string(),
+        workflows_processed: 1,
+        items_aggregated: items,
+        current_fsm_state: "ACTIVE".into(),
+        ..AccumulateBridgeStateRequest::default()
+    }
+}
+
+pub fn node(node_id: &str) -> RegisterNodeRequest {
+    RegisterNodeRequest {
+        namespace: NAMESPACE.into(),
+        node_id: node_id.into(),
+        node_type: "chaos".into(),
+        node_version: "1.0.0".into(),
+        ..RegisterNodeRequest::default()
+    }
+}

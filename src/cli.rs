@@ -1,6 +1,7 @@
 //! The command line.
 
 mod fsm;
+mod prune;
 mod remote;
 mod token;
 
@@ -41,6 +42,9 @@ enum Command {
     },
     /// Look after the tokens with which nodes may call, straight on the database.
     Token(token::TokenCommand),
+    /// Remove rows that are older than they get, as the service does by itself; or count
+    /// them.
+    Prune(prune::PruneCommand),
     /// Look at the state machines of a running service.
     #[command(subcommand)]
     Fsm(fsm::Fsm),
@@ -105,6 +109,9 @@ pub enum CliError {
     /// A file can't be read.
     #[error(transparent)]
     File(#[from] crate::reload::ReadError),
+    /// What is counted has names that can't be.
+    #[error("the figures have names that can't be")]
+    Metrics(#[from] prometheus::Error),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
@@ -132,6 +139,7 @@ impl Cli {
             Command::Serve(settings) => Ok(server::serve(settings.check()?, telemetry).await?),
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
             Command::Token(command) => command.run().await,
+            Command::Prune(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
             Command::Health { address, tls } => {
                 let tls = tls.config(&address)?;
@@ -156,6 +164,30 @@ fn require_cluster(data_dir: &Path) -> Result<(), CliError> {
         true => Ok(()),
         // It would be made, and be empty: who only looks has the wrong directory.
         false => Err(CliError::NoDatabase(data_dir.to_owned())),
+    }
+}
+
+/// Does something on a database whose service may be running, or not; a private one
+/// is brought up to date first.
+async fn on_live_database(
+    database: DatabaseSource,
+    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    match database {
+        // Its service may well be running, and need not stop for this.
+        DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
+            work(&embedded::database_url(&data_dir)?).await
+        }
+        database => {
+            let is_private = matches!(database, DatabaseSource::Embedded(_));
+            on_database(database, async |url| {
+                if is_private {
+                    migrations::up(url).await?;
+                }
+                work(url).await
+            })
+            .await
+        }
     }
 }
 

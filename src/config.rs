@@ -1,13 +1,17 @@
 //! The settings of `bridgebook serve`. Every flag has an environment variable.
 
 mod limits;
+mod retention;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
 
-pub use self::limits::LimitSettings;
-use crate::{limits::Limits, transport::tls::TlsFiles};
+pub use self::{
+    limits::LimitSettings,
+    retention::{PruneSettings, RetentionSettings},
+};
+use crate::{limits::Limits, retention::model::Defaults, transport::tls::TlsFiles};
 
 /// The settings as they are given: text, so that everything that is wrong with
 /// them can be said at once.
@@ -51,6 +55,12 @@ pub struct Settings {
 
     #[command(flatten)]
     limits: LimitSettings,
+
+    #[command(flatten)]
+    retention: RetentionSettings,
+
+    #[command(flatten)]
+    prune: PruneSettings,
 
     #[command(flatten)]
     database: DatabaseSettings,
@@ -250,6 +260,10 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// What callers may take.
     pub limits: Limits,
+    /// For how long rows are kept.
+    pub retention: Defaults,
+    /// How often to look for older ones.
+    pub prune_interval: Duration,
     /// Whether it is known, and wanted, that others may listen in or call.
     pub insecure: bool,
     /// Where the database is.
@@ -310,6 +324,8 @@ impl Settings {
             auth,
             tls,
             limits: self.limits.check(&mut faults),
+            retention: self.retention.check(&mut faults),
+            prune_interval: self.prune.check(&mut faults),
             insecure: self.insecure,
             migrate: self.migrate,
             database_connections: number(

@@ -32,6 +32,7 @@ pub mod recorded;
 pub mod registry;
 pub mod reload;
 pub mod request;
+pub mod retention;
 pub mod server;
 pub mod telemetry;
 mod text_enum;

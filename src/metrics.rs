@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
     core::{Atomic, Collector, GenericCounter},
 };
 
@@ -40,6 +40,8 @@ struct Inner {
     panics: IntCounter,
     nodes: IntGaugeVec,
     journal_position: IntGauge,
+    retention_rows: IntCounterVec,
+    retention_lag: GaugeVec,
     on_scrape: Mutex<Vec<Look>>,
 }
 
@@ -96,6 +98,27 @@ impl Metrics {
                      last looked at; its rate is that of state changes.",
                 )?,
             )?,
+            retention_rows: register(
+                &registry,
+                IntCounterVec::new(
+                    prometheus::opts!(
+                        "bridgebook_retention_rows_total",
+                        "Rows that were removed because they were older than they get."
+                    ),
+                    &["table"],
+                )?,
+            )?,
+            retention_lag: register(
+                &registry,
+                GaugeVec::new(
+                    prometheus::opts!(
+                        "bridgebook_retention_lag_seconds",
+                        "How long ago no row was older than it gets; about the interval of \
+                         pruning where that keeps up."
+                    ),
+                    &["table"],
+                )?,
+            )?,
             on_scrape: Mutex::default(),
             registry,
         })))
@@ -129,6 +152,16 @@ impl Metrics {
     #[must_use]
     pub fn panics(&self) -> &IntCounter {
         &self.0.panics
+    }
+
+    /// Rows of a table that were removed for their age, and for how long some have been
+    /// there that should have been, in seconds.
+    #[must_use]
+    pub fn retention(&self, table: &str) -> (IntCounter, Gauge) {
+        (
+            self.0.retention_rows.with_label_values(&[table]),
+            self.0.retention_lag.with_label_values(&[table]),
+        )
     }
 
     /// Adds a figure of another module's.

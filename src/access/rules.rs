@@ -51,6 +51,9 @@ pub fn needed(rpc: Rpc) -> Role {
         | Rpc::AdminServiceListMigrations
         | Rpc::AdminServiceCreateToken
         | Rpc::AdminServiceListTokens
-        | Rpc::AdminServiceRevokeToken => Role::Admin,
+        | Rpc::AdminServiceRevokeToken
+        | Rpc::AdminServiceSetRetentionPolicy
+        | Rpc::AdminServiceListRetentionPolicies
+        | Rpc::AdminServiceDeleteRetentionPolicy => Role::Admin,
     }
 }

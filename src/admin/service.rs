@@ -9,6 +9,7 @@ use crate::{
     namespace::admit_operator,
     proto::v1::{self, admin_service_server::AdminService},
     request,
+    retention::model::{NewPolicy, PolicyFilter, PolicyRemoval},
 };
 
 /// Serves `bridgebook.v1.AdminService`.
@@ -98,5 +99,32 @@ impl AdminService for Admin {
         request::touches(revocation.id);
         let token = self.database.read(&revocation).await?;
         Ok(Response::new(token.into()))
+    }
+
+    async fn set_retention_policy(
+        &self,
+        request: Request<v1::SetRetentionPolicyRequest>,
+    ) -> Result<Response<v1::SetRetentionPolicyResponse>, Status> {
+        let wanted: NewPolicy = admit_operator(request)?;
+        let policy = self.database.read(&wanted).await?;
+        Ok(Response::new(policy.into()))
+    }
+
+    async fn list_retention_policies(
+        &self,
+        request: Request<v1::ListRetentionPoliciesRequest>,
+    ) -> Result<Response<v1::ListRetentionPoliciesResponse>, Status> {
+        let filter: PolicyFilter = admit_operator(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn delete_retention_policy(
+        &self,
+        request: Request<v1::DeleteRetentionPolicyRequest>,
+    ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
+        let removal: PolicyRemoval = admit_operator(request)?;
+        let deleted = self.database.read(&removal).await?;
+        Ok(Response::new(v1::DeleteRetentionPolicyResponse { deleted }))
     }
 }

@@ -10,8 +10,7 @@ use super::CliError;
 use crate::{
     access::token::{NewToken, Revocation, Token, TokenFilter},
     config::{DatabaseSettings, DatabaseSource},
-    db::{self, Query, migrations},
-    embedded,
+    db::{self, Query},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     time,
     validate::Violations,
@@ -72,27 +71,14 @@ enum RoleName {
 impl TokenCommand {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let action = self.action;
-        match self.database.check()? {
-            // Its service may well be running, and need not stop for this.
-            DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
-                act(action, &embedded::database_url(&data_dir)?).await
-            }
-            database => {
-                let is_private = matches!(database, DatabaseSource::Embedded(_));
-                match (&action, &database) {
-                    // The first token may come before the first start.
-                    (Action::Create(_), _) | (_, DatabaseSource::Url(_)) => {}
-                    (_, DatabaseSource::Embedded(data_dir)) => super::require_cluster(data_dir)?,
-                }
-                super::on_database(database, async |url| {
-                    if is_private {
-                        migrations::up(url).await?;
-                    }
-                    act(action, url).await
-                })
-                .await
-            }
+        let database = self.database.check()?;
+        if let (Action::List { .. } | Action::Revoke { .. }, DatabaseSource::Embedded(data_dir)) =
+            (&action, &database)
+        {
+            // The first token may come before the first start; these may not.
+            super::require_cluster(data_dir)?;
         }
+        super::on_live_database(database, async |url| act(action, url).await).await
     }
 }
 

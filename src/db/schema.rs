@@ -251,6 +251,26 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// For how long the rows of a tenant are kept, where that is not what the settings say.
+    retention_policies (namespace, table_name) {
+        /// The tenant.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// The table.
+        #[max_length = 100]
+        table_name -> Varchar,
+        /// How old rows get; NULL for any age.
+        max_age_seconds -> Nullable<Int8>,
+        /// When the row was inserted.
+        created_at -> Timestamptz,
+        /// When the row was last changed.
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// One row per run of a workflow.
     workflow_executions (id) {
         /// Primary key; UUIDv7 where the server made it.
@@ -330,6 +350,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     fsm_transitions,
     metadata_stamps,
     node_registrations,
+    retention_policies,
     workflow_executions,
     workflow_steps,
 );

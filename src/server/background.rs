@@ -7,6 +7,7 @@ use crate::{
     health::{self, Health},
     metrics::{self, Metrics},
     registry::sweeper,
+    retention::pruner,
 };
 
 /// All of it, for ever. `newest` is the migration that the schema has to have.
@@ -32,6 +33,12 @@ pub(super) async fn run(
     tokio::join!(
         health::watch(health, database.clone(), url.to_owned(), newest),
         sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
+        pruner::run(
+            database.clone(),
+            config.retention,
+            config.prune_interval,
+            metrics
+        ),
         tokens,
         figures,
     );

@@ -10,6 +10,7 @@ async fn an_empty_request_is_answered_or_told_what_it_lacks() {
         let lacks: &[&str] = match method.rsplit_once('/').unwrap().1 {
             "CreateToken" => &["name", "role", "namespaces"],
             "RevokeToken" => &["id"],
+            "SetRetentionPolicy" | "DeleteRetentionPolicy" => &["namespace", "table"],
             _ => &[],
         };
         let answer = raw_call(&app.channel, &method, Vec::new()).await;

@@ -3,13 +3,16 @@
 
 mod completeness;
 mod create_token;
+mod delete_retention_policy;
 mod get_index_usage;
 mod get_system_health;
 mod get_table_scans;
 mod list_migrations;
 mod list_namespace_summaries;
+mod list_retention_policies;
 mod list_tokens;
 mod revoke_token;
+mod set_retention_policy;
 
 use bridgebook::proto::v1::admin_service_client::AdminServiceClient;
 use tonic::transport::Channel;

@@ -20,6 +20,7 @@ mod plans;
 mod reducer;
 mod reflection;
 mod registry_node;
+mod retention;
 mod settings;
 mod strangers;
 mod tour;

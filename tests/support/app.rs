@@ -80,6 +80,7 @@ impl App {
         config.listen = address;
         // Not in the way of tests that are not about it.
         config.sweep_interval = Duration::from_secs(3600);
+        config.prune_interval = Duration::from_secs(3600);
         config.sweep_grace = Duration::ZERO;
         config.drain_timeout = Duration::from_secs(1);
         config.database_connections = 8;

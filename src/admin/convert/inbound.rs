@@ -12,6 +12,9 @@ use crate::{
     id::TokenId,
     page::{DEFAULT_SIZE, PageRequest},
     proto::v1,
+    retention::model::{
+        MAX_AGE, MIN_AGE, NewPolicy, PolicyFilter, PolicyKey, PolicyRemoval, Table,
+    },
     time,
     validate::{Checker, Violations},
 };
@@ -184,5 +187,73 @@ impl TryFrom<v1::RevokeTokenRequest> for Revocation {
         let mut check = Checker::default();
         let id = check.id("id", &request.id);
         check.finish(Revocation { id })
+    }
+}
+
+impl TryFrom<v1::SetRetentionPolicyRequest> for NewPolicy {
+    type Error = Violations;
+
+    fn try_from(request: v1::SetRetentionPolicyRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let key = policy_key(&mut check, request.namespace, request.table);
+        let max_age_seconds = request
+            .max_age
+            .map(|age| check.noted("max_age", age_seconds(&age)));
+        check.finish(NewPolicy {
+            key,
+            max_age_seconds,
+        })
+    }
+}
+
+fn policy_key(check: &mut Checker, namespace: String, table: i32) -> PolicyKey {
+    let namespace = check.namespace("namespace", namespace);
+    let table = match v1::RetainedTable::try_from(table) {
+        Ok(v1::RetainedTable::WorkflowExecutions) => Table::Workflows,
+        Ok(v1::RetainedTable::FsmTransitions) => Table::Transitions,
+        Ok(v1::RetainedTable::BridgeBatches) => Table::Batches,
+        Ok(v1::RetainedTable::MetadataStamps) => Table::Stamps,
+        Ok(v1::RetainedTable::Unspecified) => {
+            check.violation("table", "is required");
+            Table::Workflows
+        }
+        Err(_) => {
+            check.violation("table", format!("must be a RetainedTable, not {table}"));
+            Table::Workflows
+        }
+    };
+    PolicyKey { namespace, table }
+}
+
+fn age_seconds(age: &prost_types::Duration) -> Result<i64, String> {
+    let is_good = age.nanos == 0 && (MIN_AGE..=MAX_AGE).contains(&age.seconds);
+    is_good
+        .then_some(age.seconds)
+        .ok_or_else(|| format!("must be whole seconds, from {MIN_AGE} to {MAX_AGE}"))
+}
+
+impl TryFrom<v1::ListRetentionPoliciesRequest> for PolicyFilter {
+    type Error = Violations;
+
+    fn try_from(request: v1::ListRetentionPoliciesRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let page = PageRequest::read(
+            &mut check,
+            request.page_size,
+            &request.page_token,
+            "ListRetentionPolicies",
+            &v1::ListRetentionPoliciesRequest::default(),
+        );
+        check.finish(PolicyFilter { page })
+    }
+}
+
+impl TryFrom<v1::DeleteRetentionPolicyRequest> for PolicyRemoval {
+    type Error = Violations;
+
+    fn try_from(request: v1::DeleteRetentionPolicyRequest) -> Result<Self, Violations> {
+        let mut check = Checker::default();
+        let key = policy_key(&mut check, request.namespace, request.table);
+        check.finish(PolicyRemoval(key))
     }
 }

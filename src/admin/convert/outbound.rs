@@ -8,6 +8,7 @@ use crate::{
     db::migrations,
     page::Page,
     proto::v1,
+    retention::model::{Policy, Table},
     time,
 };
 
@@ -158,6 +159,42 @@ impl From<Token> for v1::RevokeTokenResponse {
     fn from(token: Token) -> Self {
         v1::RevokeTokenResponse {
             token: Some(token.into()),
+        }
+    }
+}
+
+impl From<Policy> for v1::RetentionPolicy {
+    fn from(policy: Policy) -> Self {
+        let table = match policy.table_name {
+            Table::Workflows => v1::RetainedTable::WorkflowExecutions,
+            Table::Transitions => v1::RetainedTable::FsmTransitions,
+            Table::Batches => v1::RetainedTable::BridgeBatches,
+            Table::Stamps => v1::RetainedTable::MetadataStamps,
+        };
+        let max_age = policy.max_age_seconds;
+        v1::RetentionPolicy {
+            namespace: policy.namespace,
+            table: table.into(),
+            max_age: max_age.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            created_at: Some(time::to_proto(policy.created_at)),
+            updated_at: Some(time::to_proto(policy.updated_at)),
+        }
+    }
+}
+
+impl From<Policy> for v1::SetRetentionPolicyResponse {
+    fn from(policy: Policy) -> Self {
+        v1::SetRetentionPolicyResponse {
+            policy: Some(policy.into()),
+        }
+    }
+}
+
+impl From<Page<Policy>> for v1::ListRetentionPoliciesResponse {
+    fn from(page: Page<Policy>) -> Self {
+        v1::ListRetentionPoliciesResponse {
+            policies: page.rows.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
         }
     }
 }

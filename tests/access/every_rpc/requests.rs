@@ -76,7 +76,12 @@ pub fn template(rpc: Rpc) -> Value {
         Rpc::RegistryServiceDiscoverNodes => json!({"node_type": "t"}),
         Rpc::AdminServiceCreateToken => json!({"name": "t", "role": "ROLE_ADMIN"}),
         Rpc::AdminServiceRevokeToken => json!({"id": "0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11"}),
-        Rpc::AdminServiceGetSystemHealth
+        Rpc::AdminServiceSetRetentionPolicy => {
+            json!({"namespace": "own", "table": 2, "max_age": "3600s"})
+        }
+        Rpc::AdminServiceDeleteRetentionPolicy => json!({"namespace": "own", "table": 2}),
+        Rpc::AdminServiceListRetentionPolicies
+        | Rpc::AdminServiceGetSystemHealth
         | Rpc::AdminServiceListNamespaceSummaries
         | Rpc::AdminServiceGetIndexUsage
         | Rpc::AdminServiceGetTableScans

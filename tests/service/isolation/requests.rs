@@ -62,7 +62,10 @@ impl Asked<'_> {
             | Rpc::AdminServiceListMigrations
             | Rpc::AdminServiceCreateToken
             | Rpc::AdminServiceListTokens
-            | Rpc::AdminServiceRevokeToken => return None,
+            | Rpc::AdminServiceRevokeToken
+            | Rpc::AdminServiceSetRetentionPolicy
+            | Rpc::AdminServiceListRetentionPolicies
+            | Rpc::AdminServiceDeleteRetentionPolicy => return None,
         };
         Some(bytes)
     }

@@ -106,7 +106,10 @@ fn questions(rpc: Rpc, tenant: &Tenant, pools: &Pools) -> Vec<(Rpc, String, Vec<
         | Rpc::AdminServiceListMigrations
         | Rpc::AdminServiceCreateToken
         | Rpc::AdminServiceListTokens
-        | Rpc::AdminServiceRevokeToken => &[],
+        | Rpc::AdminServiceRevokeToken
+        | Rpc::AdminServiceSetRetentionPolicy
+        | Rpc::AdminServiceListRetentionPolicies
+        | Rpc::AdminServiceDeleteRetentionPolicy => &[],
     };
     let calls = numbers.iter().map(|(thing, other, variant)| Call {
         by: 0,

@@ -111,7 +111,10 @@ fn settle(rpc: Rpc, request: &mut DynamicMessage, rng: &mut Rng) {
         | Rpc::AdminServiceGetTableScans
         | Rpc::AdminServiceListMigrations
         | Rpc::AdminServiceListTokens
-        | Rpc::AdminServiceRevokeToken => {}
+        | Rpc::AdminServiceRevokeToken
+        | Rpc::AdminServiceSetRetentionPolicy
+        | Rpc::AdminServiceListRetentionPolicies
+        | Rpc::AdminServiceDeleteRetentionPolicy => {}
     }
 }
 

@@ -1,0 +1,3 @@
+DROP INDEX idx_bridge_batches_namespace_created_at;
+DROP INDEX idx_workflow_executions_namespace_completed_at;
+DROP TABLE retention_policies;

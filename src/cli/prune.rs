@@ -1,0 +1,98 @@
+//! `bridgebook prune`: what retention does by itself, now and to its end.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::CliError;
+use crate::{
+    config::{DatabaseSettings, DatabaseSource, RetentionSettings},
+    db::Database,
+    metrics::Metrics,
+    retention::{
+        model::{Defaults, Table},
+        pruner::Pruner,
+        store::Old,
+    },
+};
+
+/// How many connections it takes: the fewest that there may be.
+const CONNECTIONS: u32 = 2;
+
+#[derive(Debug, Args)]
+pub(super) struct PruneCommand {
+    /// Only count what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    retention: RetentionSettings,
+    #[command(flatten)]
+    database: DatabaseSettings,
+}
+
+impl PruneCommand {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let mut faults = Vec::new();
+        let defaults = self.retention.check(&mut faults);
+        if !faults.is_empty() {
+            return Err(faults.into());
+        }
+        let database = self.database.check()?;
+        if let DatabaseSource::Embedded(data_dir) = &database {
+            super::require_cluster(data_dir)?;
+        }
+        super::on_live_database(database, async |url| {
+            prune(url, defaults, self.dry_run).await
+        })
+        .await
+    }
+}
+
+async fn prune(url: &str, defaults: Defaults, dry_run: bool) -> Result<(), CliError> {
+    let metrics = Metrics::new()?;
+    let database = Database::new(url, CONNECTIONS, &metrics);
+    database.open();
+    let pruner = Pruner { database, defaults };
+    let mut is_kept_for_ever = true;
+    for table in Table::ALL {
+        let groups = pruner.groups(*table).await;
+        for old in groups.map_err(refused)? {
+            is_kept_for_ever = false;
+            prune_group(&pruner, &old, dry_run).await?;
+        }
+    }
+    if is_kept_for_ever {
+        let hint = "no rows get too old: --retain-… and AdminService say how old they get";
+        writeln!(std::io::stdout(), "{hint}")?;
+    }
+    Ok(())
+}
+
+async fn prune_group(pruner: &Pruner, old: &Old, dry_run: bool) -> Result<(), CliError> {
+    /// A day, in seconds.
+    const DAY: f64 = 24.0 * 3600.0;
+    let rows = pruner.count(old).await.map_err(refused)?;
+    let mut removed = 0;
+    if !dry_run {
+        let outcome = pruner.remove(old, |count| removed += count).await;
+        outcome.map_err(refused)?;
+    }
+    let group = &old.group;
+    let age = old.max_age_seconds as f64 / DAY;
+    let oldest = rows.oldest_seconds.unwrap_or_default() / DAY;
+    let (count, done) = match dry_run {
+        true => (rows.count, "to remove"),
+        false => (removed, "removed"),
+    };
+    Ok(writeln!(
+        std::io::stdout(),
+        "{:20} {} {} {count} {done}, older than {age:.1} days; the oldest has {oldest:.1}",
+        old.table.as_str(),
+        group.namespace,
+        group.part,
+    )?)
+}
+
+fn refused(error: crate::error::Error) -> CliError {
+    CliError::Refused(Box::new(error))
+}

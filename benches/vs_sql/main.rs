@@ -25,6 +25,12 @@
 //! cargo bench --bench vs_sql -- --only guard --rounds 7
 //! ```
 //!
+//! And so is what callers notice of the removal of a million old rows:
+//!
+//! ```text
+//! cargo bench --bench vs_sql -- --only prune --seconds 10 --rounds 5
+//! ```
+//!
 //! The database is on the disk of the directory for temporary files, see TMPDIR;
 //! where that is in memory, commits cost less than they do in production.
 
@@ -38,6 +44,7 @@ mod measured;
 mod options;
 mod pages;
 mod pgbench;
+mod prune;
 mod report;
 mod scenario;
 mod scenarios;
@@ -54,6 +61,7 @@ use guard::measure_guard;
 use options::{Options, Subject};
 use pages::measure_pages;
 use pgbench::Pgbench;
+use prune::measure_prune;
 use report::Report;
 use scenario::{Comparison, Scenario, Sides, compare};
 use scenarios::{
@@ -119,8 +127,13 @@ async fn measure(stage: &Stage, options: &Options) -> Result<Report> {
         true => Some(measure_guard(&sides, options).await?),
         false => None,
     };
+    let prune = match options.wants(Subject::Prune) {
+        true => measure_prune(&sides, options).await?,
+        false => Vec::new(),
+    };
     let report = Report {
         guard,
+        prune,
         version: stage.version().await?,
         // Nothing to be proud of if nothing was asked of it.
         peak_memory: service

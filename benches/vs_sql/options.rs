@@ -54,13 +54,15 @@ pub enum Subject {
     Boot,
     /// Some of the calls with tokens and limits, and without. Only if it is named.
     Guard,
+    /// Some of the calls while old rows are removed, and while not. Only if it is named.
+    Prune,
 }
 
 impl Options {
     /// Whether to measure `subject`.
     pub fn wants(&self, subject: Subject) -> bool {
         match self.only.as_slice() {
-            [] => subject != Subject::Guard,
+            [] => !matches!(subject, Subject::Guard | Subject::Prune),
             only => only.contains(&subject),
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     options::Options,
     pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
     pgbench::CONNECTIONS,
+    prune::Pruned,
     scenario::Comparison,
 };
 
@@ -21,6 +22,8 @@ pub struct Report {
     pub pages: Option<Pages>,
     /// What tokens and limits cost.
     pub guard: Option<Guard>,
+    /// What the removal of old rows costs.
+    pub prune: Vec<Pruned>,
     /// The most memory that the server ever had, in KiB.
     pub peak_memory: Option<u64>,
     /// How long each start on an existing cluster took.
@@ -50,6 +53,9 @@ impl Report {
         if let Some(guard) = &self.guard {
             write_guarded(&mut out, &guard.costs)?;
             write_refusals(&mut out, &guard.refusals)?;
+        }
+        if !self.prune.is_empty() {
+            write_pruned(&mut out, &self.prune)?;
         }
         if let Some(kib) = self.peak_memory {
             writeln!(
@@ -190,6 +196,40 @@ fn write_guarded(out: &mut String, guarded: &[Guarded]) -> std::fmt::Result {
             out,
             " {} |",
             ratio(|round| round.processor_time.as_secs_f64())
+        )?;
+    }
+    writeln!(out)
+}
+
+/// What the removal of old rows costs.
+fn write_pruned(out: &mut String, pruned: &[Pruned]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| 64 callers | rows removed meanwhile | p50, p99 while | p50, p99 while not \
+         | ratio of p99 (rounds) |"
+    )?;
+    writeln!(out, "|---|--:|--:|--:|--:|")?;
+    for Pruned {
+        title,
+        with,
+        without,
+        removed,
+    } in pruned
+    {
+        let (Some(slow), Some(fast)) = (median_of(with), median_of(without)) else {
+            continue;
+        };
+        let rounds = with.iter().zip(without);
+        let ratios = rounds.map(|(with, without)| with.p99.div_duration_f64(without.p99));
+        let (low, high) = range(ratios.clone());
+        let median = median(ratios, f64::total_cmp).unwrap_or(f64::NAN);
+        writeln!(
+            out,
+            "| {title} | {removed} | {}, {} | {}, {} | **{median:.2}** ({low:.2}–{high:.2}) |",
+            millis(slow.p50),
+            millis(slow.p99),
+            millis(fast.p50),
+            millis(fast.p99),
         )?;
     }
     writeln!(out)

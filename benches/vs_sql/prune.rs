@@ -1,0 +1,119 @@
+//! What it costs callers that old rows are removed meanwhile.
+//!
+//! The peer is bridgebook itself, on the same database with the same old rows, which
+//! keeps them for ever. They are measured in turns, until all old rows are gone or all
+//! rounds are over.
+
+use std::{ffi::OsStr, sync::Arc};
+
+use crate::{
+    Result, load,
+    measured::Measured,
+    options::Options,
+    scenario::{Call, Scenario, Sides},
+    scenarios::{ALL_ENTITIES, Record, Start},
+    service::Service,
+    stage::{SERVED, Stage},
+};
+
+/// With how many callers it is measured.
+const CALLERS: usize = 64;
+
+/// How many rows of the journal are too old.
+const OLD_ROWS: u64 = 1_000_000;
+
+/// What removes them: it looks all the time.
+const PRUNING: [&str; 4] = ["--retain-transitions", "10", "--prune-interval", "1"];
+
+/// The rounds of one RPC.
+pub struct Pruned {
+    /// What the table calls it.
+    pub title: &'static str,
+    /// While rows are removed.
+    pub with: Vec<Measured>,
+    /// While they are not.
+    pub without: Vec<Measured>,
+    /// How many rows went meanwhile.
+    pub removed: u64,
+}
+
+/// Measures both in turns.
+pub async fn measure_prune(sides: &Sides<'_>, options: &Options) -> Result<Vec<Pruned>> {
+    Ok(vec![
+        measure(Start::new(), sides, options).await?,
+        measure(Record::<ALL_ENTITIES>::default(), sides, options).await?,
+    ])
+}
+
+async fn measure<S: Scenario>(scenario: S, sides: &Sides<'_>, options: &Options) -> Result<Pruned> {
+    let scenario = Arc::new(scenario);
+    scenario.prepare(sides.stage, SERVED).await?;
+    fill(sides.stage).await?;
+    sides.stage.tidy().await?;
+    let mut pruned = Pruned {
+        title: S::TITLE,
+        with: Vec::new(),
+        without: Vec::new(),
+        removed: 0,
+    };
+    for round in 1..=options.rounds {
+        eprintln!("{} while rows are removed, round {round}", S::TITLE);
+        // Now the one goes first, now the other.
+        for prunes in [round % 2 == 0, round % 2 != 0] {
+            scenario.before(sides.stage, SERVED).await?;
+            let before = old_rows(sides.stage).await?;
+            if before == 0 {
+                return Ok(pruned);
+            }
+            let measured = measure_one(&scenario, sides, options, prunes).await?;
+            scenario.after(sides.stage, SERVED).await?;
+            let removed = before - old_rows(sides.stage).await?;
+            eprintln!("  p99 {:?}, {removed} rows removed", measured.p99);
+            match prunes {
+                true => pruned.with.push(measured),
+                false => pruned.without.push(measured),
+            }
+            pruned.removed += removed;
+        }
+    }
+    Ok(pruned)
+}
+
+async fn measure_one<C: Call>(
+    scenario: &Arc<C>,
+    sides: &Sides<'_>,
+    options: &Options,
+    prunes: bool,
+) -> Result<Measured> {
+    let url = sides.stage.url(SERVED);
+    let mut arguments: Vec<&OsStr> = vec!["--database-url".as_ref(), url.as_ref()];
+    if prunes {
+        arguments.extend(PRUNING.map(OsStr::new));
+    }
+    let service = Service::start(&arguments).await?;
+    sides.stage.settle().await?;
+    let target = service.address.into();
+    let measured = load::measure(scenario, &target, CALLERS, options.window()).await?;
+    service.stop().await?;
+    Ok(measured)
+}
+
+/// Adds rows that are too old, of as many types of entities as tenants have.
+async fn fill(stage: &Stage) -> Result<()> {
+    let missing = OLD_ROWS.saturating_sub(old_rows(stage).await?);
+    let fill = format!(
+        "INSERT INTO fsm_transitions
+             (id, namespace, entity_id, entity_type, to_state, transition_event, created_at)
+         SELECT gen_random_uuid(), 'tenant-' || number % 20, gen_random_uuid(),
+                'type-' || number % 5, 'OPEN', 'turn',
+                now() - INTERVAL '20 days' + number * INTERVAL '1 millisecond'
+           FROM generate_series(1, {missing}) AS number"
+    );
+    stage.execute(SERVED, &fill).await
+}
+
+async fn old_rows(stage: &Stage) -> Result<u64> {
+    let count = "SELECT count(*) AS number FROM fsm_transitions
+                  WHERE created_at < now() - INTERVAL '10 days'";
+    stage.number(SERVED, count).await
+}

@@ -21,6 +21,7 @@ mod reducer;
 mod reflection;
 mod registry_node;
 mod retention;
+mod rolling;
 mod settings;
 mod strangers;
 mod tour;

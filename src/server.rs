@@ -24,7 +24,7 @@ use crate::{
     admin::service::Admin,
     bridge_state::service::BridgeStates,
     config::{Auth, Config, DatabaseSource},
-    db::{Database, migrations},
+    db::{Database, migrations, pooler},
     embedded,
     fsm::service::Fsm,
     health::Health,
@@ -73,6 +73,12 @@ pub enum ServeError {
         .0.join(", ")
     )]
     SchemaBehind(Vec<String>),
+    /// A pooler shares sessions.
+    #[error(
+        "a connection pooler before the database shares sessions between its clients; prepared \
+         statements and settings would get lost there: use pool_mode = session"
+    )]
+    SharedSessions,
     /// The schema can't be read or brought up to date.
     #[error("the schema of the database could not be made ready")]
     Schema(#[from] migrations::MigrationError),
@@ -229,6 +235,9 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError
 /// Waits for the database and makes sure of its schema.
 async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
     loop {
+        if pooler::shares_sessions(url).await {
+            return Err(ServeError::SharedSessions);
+        }
         let outcome = match migrate {
             true => migrations::up(url).await.map(|applied| {
                 if !applied.is_empty() {

@@ -9,6 +9,7 @@ mod lease;
 mod link;
 pub mod migrations;
 mod pool;
+pub mod pooler;
 pub mod retry;
 pub mod rounds;
 #[rustfmt::skip]

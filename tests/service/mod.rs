@@ -16,6 +16,7 @@ mod migrations;
 mod mutations;
 mod orchestrator;
 mod outage;
+mod pgbouncer;
 mod plans;
 mod reducer;
 mod reflection;

@@ -1,0 +1,99 @@
+//! PgBouncer between the service and PostgreSQL.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    process::{Child, Command, Stdio},
+};
+
+use bridgebook::embedded::Embedded;
+
+use crate::support::{
+    Server, TempDir, bridgebook, eventually, free_address, own_cluster, stderr, temp_dir, tenant_on,
+};
+
+/// A PgBouncer, which is killed when the value is dropped.
+struct Bouncer {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Bouncer {
+    /// Starts one before a cluster in this directory.
+    fn start(cluster: &Embedded, dir: &TempDir, mode: &str) -> Self {
+        let address = free_address();
+        let config = dir.0.join("pgbouncer.ini");
+        let settings = format!(
+            "[databases]\n\
+             {database} = host={host} port={port} user={user}\n\
+             [pgbouncer]\n\
+             listen_addr = {ip}\nlisten_port = {listen}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 50\n",
+            database = cluster.database(),
+            host = cluster.socket_dir().display(),
+            port = cluster.port(),
+            user = cluster.user(),
+            ip = address.ip(),
+            listen = address.port(),
+        );
+        fs::write(&config, settings).unwrap();
+        // As the user of the cluster, whose socket is nobody else's; it refuses to be root.
+        let owner = fs::metadata(dir.0.join("cluster")).unwrap();
+        let child = Command::new("pgbouncer")
+            .arg("--quiet")
+            .arg(&config)
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pgbouncer runs");
+        Bouncer { address, child }
+    }
+
+    async fn url(&self, cluster: &Embedded) -> String {
+        eventually("pgbouncer listens", || async {
+            tokio::net::TcpStream::connect(self.address).await.ok()
+        })
+        .await;
+        let (user, database) = (cluster.user(), cluster.database());
+        format!("postgres://{user}@{}/{database}", self.address)
+    }
+}
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_pool_of_sessions_is_good() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let bouncer = Bouncer::start(&cluster, &dir, "session");
+    let url = bouncer.url(&cluster).await;
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
+    let tenant = tenant_on(server.serving().await);
+    let workflow = tenant.start().await;
+    assert_eq!(tenant.get(&workflow).await.workflow.unwrap(), workflow);
+}
+
+#[tokio::test]
+async fn a_pool_of_transactions_or_statements_is_refused_at_the_start() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    for mode in ["transaction", "statement"] {
+        let bouncer = Bouncer::start(&cluster, &dir, mode);
+        let url = bouncer.url(&cluster).await;
+        let output = bridgebook()
+            .args(["serve", "--listen", "127.0.0.1:0", "--database-url", &url])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(text.contains("pool_mode = session"), "{mode}: {text}");
+    }
+}

@@ -29,7 +29,7 @@ use crate::{
 
 /// How often the database is asked, and how long it has for an answer. Together
 /// they are the longest that a change goes unnoticed: less than 2 s.
-const INTERVAL: Duration = Duration::from_millis(600);
+const INTERVAL: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// How long the probe waits for an answer.

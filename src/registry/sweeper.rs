@@ -72,6 +72,9 @@ impl Sweeper {
     async fn sweep(&self) -> Result<bool> {
         loop {
             let mut silent = self.silent_for(1.0).await?;
+            if silent.is_empty() {
+                return Ok(false);
+            }
             // Counted after they were found, so that all of them are counted.
             let is_braked = self.database.read(&Census).await?.is_braked();
             if is_braked {

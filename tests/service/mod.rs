@@ -27,3 +27,4 @@ mod settings;
 mod strangers;
 mod tour;
 mod traces;
+mod upgrade;

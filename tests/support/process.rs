@@ -43,8 +43,22 @@ impl Server {
         Server::spawn_telling(free_address(), arguments, log.into())
     }
 
+    /// Starts another version of the service.
+    pub fn spawn_program(program: Command, arguments: &[&str]) -> Server {
+        Server::spawn_command(program, free_address(), arguments, Stdio::null())
+    }
+
     fn spawn_telling(address: SocketAddr, arguments: &[&str], stderr: Stdio) -> Server {
-        let child = bridgebook()
+        Server::spawn_command(bridgebook(), address, arguments, stderr)
+    }
+
+    fn spawn_command(
+        mut program: Command,
+        address: SocketAddr,
+        arguments: &[&str],
+        stderr: Stdio,
+    ) -> Server {
+        let child = program
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
             .stderr(stderr)

@@ -31,6 +31,14 @@ pub enum IdentityError {
         /// The line, counted from 1.
         line: usize,
     },
+    /// Two lines have the same subject.
+    #[error("{}:{line}: a line before it has the same subject", path.display())]
+    Duplicate {
+        /// The file.
+        path: PathBuf,
+        /// The second line, counted from 1.
+        line: usize,
+    },
 }
 
 /// The tokens of subjects, as a file has them. Cheap to clone.
@@ -68,25 +76,32 @@ impl Identities {
 }
 
 fn parse(path: &Path, contents: &[u8]) -> Result<HashMap<String, TokenId>, IdentityError> {
-    let text = String::from_utf8_lossy(contents);
-    let lines = text.lines().map(str::trim).zip(1..);
-    let lines = lines.filter(|(text, _)| !text.is_empty() && !text.starts_with('#'));
-    lines
-        .map(|(text, line)| {
-            parse_line(text).ok_or_else(|| IdentityError::Line {
-                path: path.to_owned(),
-                line,
-            })
-        })
-        .collect()
+    let mut identities = HashMap::new();
+    for (contents, line) in contents.split(|byte| *byte == b'\n').zip(1..) {
+        let path = || path.to_owned();
+        let bad = || IdentityError::Line { path: path(), line };
+        let text = str::from_utf8(contents).map_err(|_| bad())?.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let (subject, id) = parse_line(text).ok_or_else(bad)?;
+        if identities.insert(subject, id).is_some() {
+            return Err(IdentityError::Duplicate { path: path(), line });
+        }
+    }
+    Ok(identities)
 }
 
 fn parse_line(text: &str) -> Option<(String, TokenId)> {
     let (id, subject) = text.split_once(char::is_whitespace)?;
     let id = Uuid::try_parse(id).ok()?;
     // As openssl prints it.
-    let subject = subject.trim().trim_start_matches("subject=");
-    Some((subject.to_owned(), TokenId(id)))
+    let subject = subject.trim();
+    let subject = subject.strip_prefix("subject=").unwrap_or(subject);
+    // A subject without an attribute stands for nobody.
+    subject
+        .contains('=')
+        .then(|| (subject.to_owned(), TokenId(id)))
 }
 
 #[cfg(test)]
@@ -112,7 +127,12 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        for text in [format!("#\n{ID}"), "#\nCN=a 7".to_owned()] {
+        for text in [
+            format!("#\n{ID}"),
+            "#\nCN=a 7".to_owned(),
+            format!("#\n{ID} node-7"),
+            format!("{ID} CN=a\n{ID} subject=CN=a"),
+        ] {
             let error = identities(&text).unwrap_err().to_string();
             assert!(error.starts_with("file:2:"), "{error}");
         }

@@ -171,6 +171,38 @@ fn serve(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
+fn certificates_of_clients_stand_for_tokens_or_the_start_says_why_not() {
+    let ours = ["--tls-certificate=/nowhere/a", "--tls-key=/nowhere/b"];
+    for (arguments, flag) in [
+        (
+            &["--tls-client-ca=/nowhere/c"][..],
+            "--tls-client-tokens: is missing",
+        ),
+        (
+            &["--tls-client-tokens=/nowhere/d"],
+            "--tls-client-ca: is missing",
+        ),
+        (
+            &[
+                "--tls-client-ca=/nowhere/c",
+                "--tls-client-tokens=/nowhere/d",
+                "--auth=none",
+            ],
+            "--tls-client-tokens: nobody is asked",
+        ),
+    ] {
+        let output = bridgebook()
+            .arg("serve")
+            .args(ours)
+            .args(arguments)
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        assert!(stderr(&output).contains(flag), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn others_may_only_connect_with_tokens_and_tls_or_if_that_is_called_insecure() {
     let certificate = ["--tls-certificate=/nowhere/a", "--tls-key=/nowhere/b"];
     for arguments in [

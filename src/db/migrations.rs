@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
+    BoolExpressionMethods, ExpressionMethods, QueryDsl,
+    dsl::exists,
     migration::{Migration, MigrationSource},
     pg::Pg,
     sql_types::{BigInt, Bool, Text, Timestamptz},
@@ -202,8 +204,22 @@ pub fn newest() -> Result<String> {
     Ok(newest.unwrap_or_default())
 }
 
+diesel::table! {
+    /// Which migrations were applied: Diesel's own, which its schema.rs leaves out.
+    __diesel_schema_migrations (version) {
+        /// The migration's version.
+        version -> Text,
+    }
+}
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// A setting of the session.
+    fn current_setting(name: Text) -> Text;
+}
+
 /// Whether the schema has the migration `newest` and can be written to: what
-/// health asks, again and again.
+/// health asks, again and again, so it is prepared once (which `sql_query` is not).
 ///
 /// # Errors
 /// Whatever the query fails with, such as there being no migrations at all.
@@ -211,17 +227,9 @@ pub async fn is_current(
     connection: &mut AsyncPgConnection,
     newest: &str,
 ) -> diesel::QueryResult<bool> {
-    #[derive(diesel::QueryableByName)]
-    struct Current {
-        #[diesel(sql_type = Bool)]
-        is_current: bool,
-    }
-    let row: Current = diesel::sql_query(
-        "SELECT current_setting('transaction_read_only') = 'off' AND EXISTS (
-             SELECT FROM __diesel_schema_migrations WHERE version = $1) AS is_current",
-    )
-    .bind::<Text, _>(newest)
-    .get_result(connection)
-    .await?;
-    Ok(row.is_current)
+    let is_writable = current_setting("transaction_read_only").eq("off");
+    let has_newest = exists(__diesel_schema_migrations::table.find(newest));
+    diesel::select(is_writable.and(has_newest))
+        .get_result(connection)
+        .await
 }

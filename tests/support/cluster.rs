@@ -59,12 +59,14 @@ async fn start_shared() -> Embedded {
     };
     let cluster = Embedded::start(settings).await.expect("PostgreSQL starts");
     let mut connection = connect(&cluster.database_url()).await;
-    // What an earlier run left behind.
+    // What an earlier run left behind; not in one transaction, which would hold a
+    // lock for each of its tables.
     connection
         .batch_execute(
             "DO $$ DECLARE name TEXT; BEGIN
                  FOR name IN SELECT nspname FROM pg_namespace WHERE nspname LIKE 'test\\_%' LOOP
                      EXECUTE format('DROP SCHEMA %I CASCADE', name);
+                     COMMIT;
                  END LOOP;
              END $$",
         )

@@ -6,6 +6,7 @@
 
 mod batches;
 mod calls;
+mod connections;
 mod database;
 pub mod endpoint;
 mod sample;
@@ -23,6 +24,7 @@ use prometheus::{
 pub use self::{
     batches::OperationMetrics,
     calls::{CallMetrics, Method, RunningCall},
+    connections::ConnectionMetrics,
     database::{DatabaseMetrics, PoolMetrics},
     sample::sample,
 };
@@ -34,6 +36,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     calls: CallMetrics,
+    connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
     serving: IntGauge,
@@ -67,6 +70,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Metrics(Arc::new(Inner {
             calls: CallMetrics::new(&registry)?,
+            connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
             serving: register(
@@ -128,6 +132,12 @@ impl Metrics {
     #[must_use]
     pub fn calls(&self) -> &CallMetrics {
         &self.0.calls
+    }
+
+    /// Connections of clients.
+    #[must_use]
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.0.connections
     }
 
     /// Batches of an operation.

@@ -189,7 +189,14 @@ async fn serve_calls(
     // Dropped or sent: either way it is time.
     let drained = async { drop(drained.await) };
     let connections = config.limits.connection.clone();
-    let server = listen(listener, trust.tls.clone(), connections, service, drained);
+    let server = listen(
+        listener,
+        trust.tls.clone(),
+        connections,
+        metrics.connections().clone(),
+        service,
+        drained,
+    );
     let background = async {
         prepare(url, migrate).await?;
         database.open();

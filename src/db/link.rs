@@ -19,10 +19,11 @@ use crate::metrics::PoolMetrics;
 /// milliseconds, but it may be the third host that is asked.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long each host has to take the connection, in seconds. When to give up on a link over which nothing is acknowledged, in seconds, and
-/// after how long a silence to ask whether it is still there: the operating
-/// system's own answer is two hours. And that a standby is not what we look for:
-/// of many hosts it is the primary, and a failover does not end in stale reads.
+/// How long each host has to take the connection, in seconds. When to give up on a
+/// link over which nothing is acknowledged, in seconds, and after how long a silence
+/// to ask whether it is still there: the operating system's own answer is two hours.
+/// And that a standby is not what we look for: of many hosts it is the primary, and a
+/// failover does not end in stale reads.
 const LINK_SETTINGS: [&str; 4] = [
     "connect_timeout=1",
     "tcp_user_timeout=10",

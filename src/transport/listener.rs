@@ -15,7 +15,7 @@ use super::{
     peer::Peer,
     tls::Tls,
 };
-use crate::limits::ConnectionLimits;
+use crate::{limits::ConnectionLimits, metrics::ConnectionMetrics};
 
 /// How long a client has to agree with us on TLS.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +37,7 @@ pub async fn listen(
     listener: TcpListener,
     tls: Option<Tls>,
     limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
     service: impl Serve,
     stop: impl Future<Output = ()>,
 ) {
@@ -55,12 +56,17 @@ pub async fn listen(
         let Some((stream, address)) = accepted_or_pause(accepted).await else {
             continue;
         };
-        // Not even one to tell that it is one too many: closed at once.
-        let Some(place) = room.place() else { continue };
+        metrics.accepted.inc();
+        let Some(place) = room.place() else {
+            // Not even one to tell that it is one too many: closed at once.
+            metrics.too_many.inc();
+            continue;
+        };
         let connection = Accepted {
             stream,
             address,
             place,
+            metrics: metrics.clone(),
         };
         let (tls, limits, service) = (tls.clone(), Arc::clone(&limits), service.clone());
         let mut drain = drain.clone();
@@ -166,6 +172,7 @@ struct Accepted {
     stream: TcpStream,
     address: SocketAddr,
     place: Place,
+    metrics: ConnectionMetrics,
 }
 
 impl Accepted {
@@ -176,12 +183,18 @@ impl Accepted {
         limits: &ConnectionLimits,
         drain: impl Future<Output = ()>,
     ) {
+        let metrics = self.metrics.clone();
+        metrics.open.inc();
         self.place.settle().await;
+        if self.place.is_surplus {
+            metrics.too_many.inc();
+        }
         let guest = Arc::clone(&self.place.listed.guest);
         tokio::select! {
             () = self.serve_until_told(tls, service, limits, drain) => {}
-            () = guest.has_to_go() => {}
+            () = guest.has_to_go() => metrics.too_many.inc(),
         }
+        metrics.open.dec();
     }
 
     async fn serve_until_told(
@@ -199,12 +212,14 @@ impl Accepted {
         let Some(tls) = tls else {
             return serve(self.stream, peer(None), service, limits, drain).await;
         };
-        match timeout(HANDSHAKE_PATIENCE, tls.accept(self.stream)).await {
-            Ok(Ok((stream, subject))) => {
-                serve(stream, peer(subject), service, limits, drain).await;
+        let agreed = timeout(HANDSHAKE_PATIENCE, tls.accept(self.stream)).await;
+        match agreed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((stream, subject)) => serve(stream, peer(subject), service, limits, drain).await,
+            Err(error) => {
+                self.metrics.no_tls.inc();
+                // Anybody can make us say this, as often as they like.
+                tracing::debug!(peer = %self.address, "no TLS: {error}");
             }
-            Ok(Err(error)) => tracing::debug!(peer = %self.address, "no TLS: {error}"),
-            Err(_) => tracing::debug!(peer = %self.address, "no TLS within the time"),
         }
     }
 }

@@ -21,7 +21,8 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure,
+    ANY_WINDOW, App, Failure, Figures, Tenant, Wire, connect, document, eventually, failure,
+    free_address,
 };
 
 fn exhausted(reason: &str) -> Failure {
@@ -122,7 +123,12 @@ async fn a_token_may_make_so_many_calls_in_a_second() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too() {
-    let (app, tenant) = with(|config| config.limits.connection.connections = 1).await;
+    let figures = free_address();
+    let (app, tenant) = with(|config| {
+        config.limits.connection.connections = 1;
+        config.metrics_listen = Some(figures);
+    })
+    .await;
     tenant.start().await;
     let surplus = connect(app.address);
     let mut client = WorkflowServiceClient::new(surplus.clone());
@@ -134,6 +140,14 @@ async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too()
     );
     assert!(is_healthy(&surplus).await);
     tenant.start().await;
+    let figures = Figures::of(figures).await;
+    assert_eq!(figures.sum("bridgebook_connections", &[]), 2.0);
+    assert_eq!(
+        figures.sum("bridgebook_connections_accepted_total", &[]),
+        2.0
+    );
+    let refused = "bridgebook_connections_refused_total";
+    assert_eq!(figures.sum(refused, &[("cause", "limit")]), 1.0);
 }
 
 #[tokio::test]

@@ -7,13 +7,14 @@ mod tls;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
+use tokio_postgres::config::SslMode;
 
 pub use self::{
     limits::LimitSettings,
     retention::{PruneSettings, RetentionSettings},
     tls::{TlsConfig, TlsSettings},
 };
-use crate::{limits::Limits, retention::model::Defaults};
+use crate::{error::chain, limits::Limits, retention::model::Defaults};
 
 /// The settings as they are given: text, so that everything that is wrong with
 /// them can be said at once.
@@ -310,14 +311,14 @@ impl DatabaseSettings {
     /// # Errors
     /// What is wrong with them.
     pub fn check(self) -> Result<DatabaseSource, Vec<String>> {
-        // Set but empty is how some files say "not set".
-        let database_url = self.database_url.filter(|url| !url.is_empty());
-        match (database_url, self.data_dir) {
-            (Some(url), None) if is_database_url(&url) => Ok(DatabaseSource::Url(url)),
-            // Not shown: it may hold a password.
-            (Some(_), None) => Err(vec![
-                "--database-url: must be like postgres://user:password@host:5432/name".to_owned(),
-            ]),
+        // Set but empty is how some files say "not set"; but who says nothing else may
+        // as well have a secret that was not filled in.
+        let is_elsewhere = |url: &String| self.data_dir.is_none() || !url.is_empty();
+        match (self.database_url.filter(is_elsewhere), self.data_dir) {
+            (Some(url), None) => match database_url_fault(&url) {
+                None => Ok(DatabaseSource::Url(url)),
+                Some(fault) => Err(vec![format!("--database-url: {fault}")]),
+            },
             (Some(_), Some(_)) => Err(vec![
                 "--database-url and --data-dir exclude each other: one names a PostgreSQL that \
                  runs elsewhere, the other the directory of a private one"
@@ -348,8 +349,21 @@ pub fn is_local(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn is_database_url(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
+/// What is wrong with a database's URL, which is not shown: it may hold a password.
+fn database_url_fault(url: &str) -> Option<String> {
+    if url.is_empty() {
+        return Some("DATABASE_URL is empty; unset it for a private PostgreSQL".to_owned());
+    }
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Some("must be like postgres://user:password@host:5432/name".to_owned());
+    }
+    match url.parse::<tokio_postgres::Config>() {
+        Err(error) => Some(chain(&error)),
+        Ok(config) if config.get_ssl_mode() == SslMode::Require => {
+            Some("sslmode: there is no TLS to the database yet".to_owned())
+        }
+        Ok(_) => None,
+    }
 }
 
 fn seconds(faults: &mut Vec<String>, flag: &str, text: &str) -> Duration {

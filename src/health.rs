@@ -18,7 +18,10 @@ use tonic_health::{
 
 use crate::{
     client,
-    db::{self, Database, DbError, migrations},
+    db::{
+        self, Database, DbError,
+        migrations::{self, Standing},
+    },
     error::chain,
     metrics::Metrics,
     proto::v1::{
@@ -89,30 +92,42 @@ impl Health {
 /// has to have.
 pub async fn watch(health: Health, database: Database, url: String, newest: String) {
     let mut connection = None;
-    let mut was_serving = None;
+    // `None` before the first answer, then what is the matter, if anything is.
+    let mut told: Option<Option<String>> = None;
     loop {
         let answer = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
-        let answer = answer.unwrap_or(Err(DbError::TimedOut));
-        if let Err(error) = &answer {
-            tracing::debug!(cause = chain(error), "the database does not answer");
-            database.absence().begins();
-            // Half an answer may be on its way: never to be used again.
-            connection = None;
-        } else {
-            database.absence().ends();
-        }
-        let is_serving = answer.unwrap_or(false);
-        if was_serving != Some(is_serving) {
-            health.set(is_serving).await;
-            match is_serving {
-                true => tracing::info!("the database answers and its schema is current: SERVING"),
-                false => tracing::warn!(
-                    "the database does not answer, is read-only, or its schema is behind: NOT_SERVING"
-                ),
+        let trouble = match answer.unwrap_or(Err(DbError::TimedOut)) {
+            Ok(standing) => {
+                database.absence().ends();
+                trouble(standing).map(ToOwned::to_owned)
             }
-            was_serving = Some(is_serving);
+            Err(error) => {
+                database.absence().begins();
+                // Half an answer may be on its way: never to be used again.
+                connection = None;
+                Some(chain(&error))
+            }
+        };
+        if told.as_ref() != Some(&trouble) {
+            health.set(trouble.is_none()).await;
+            match &trouble {
+                None => tracing::info!("the database answers and its schema is current: SERVING"),
+                Some(cause) => tracing::warn!(cause, "the database can not be used: NOT_SERVING"),
+            }
+            told = Some(trouble);
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Why a database that answers can't be used.
+fn trouble(standing: Standing) -> Option<&'static str> {
+    if !standing.has_newest {
+        Some("its schema is behind; run `bridgebook migrate up`")
+    } else if !standing.is_writable {
+        Some("it is read-only")
+    } else {
+        None
     }
 }
 
@@ -120,12 +135,12 @@ async fn check(
     connection: &mut Option<AsyncPgConnection>,
     url: &str,
     newest: &str,
-) -> Result<bool, DbError> {
+) -> Result<Standing, DbError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(db::connect(url).await?),
     };
-    Ok(migrations::is_current(connection, newest).await?)
+    Ok(migrations::standing(connection, newest).await?)
 }
 
 /// Why the probe failed.

@@ -34,7 +34,12 @@ async fn main() -> ExitCode {
     match cli.run(&telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bridgebook: {}", bridgebook::error::chain(&error));
+            let cause = bridgebook::error::chain(&error);
+            match error {
+                // Whoever collects the log wants to know of it most of all.
+                CliError::Serve(_) => tracing::error!("{cause}"),
+                _ => eprintln!("bridgebook: {cause}"),
+            }
             match error {
                 CliError::Usage(_) => ExitCode::from(EX_USAGE),
                 _ => ExitCode::FAILURE,

@@ -42,6 +42,7 @@ struct Inner {
     serving: IntGauge,
     panics: IntCounter,
     nodes: IntGaugeVec,
+    stale_nodes: IntGauge,
     journal_position: IntGauge,
     retention_rows: IntCounterVec,
     retention_lag: GaugeVec,
@@ -92,6 +93,14 @@ impl Metrics {
                         "Registered nodes, as last looked at; the same in all replicas."
                     ),
                     &["health_status"],
+                )?,
+            )?,
+            stale_nodes: register(
+                &registry,
+                IntGauge::new(
+                    "bridgebook_nodes_stale",
+                    "Registered nodes that have been silent for longer than their TTL, as last \
+                     looked at; the same in all replicas.",
                 )?,
             )?,
             journal_position: register(

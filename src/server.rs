@@ -8,7 +8,7 @@ mod trust;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -109,13 +109,15 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     match &config.database {
         DatabaseSource::Url(url) => {
             let migrate = config.migrate;
-            run(&config, &trust, &metrics, url, migrate, listener, stop).await
+            run(&config, &trust, &metrics, url, migrate, listener, stop).await?;
         }
         DatabaseSource::Embedded(data_dir) => {
             let settings = embedded::Settings::new(data_dir);
-            serve_embedded(&config, &trust, &metrics, settings, listener, stop).await
+            serve_embedded(&config, &trust, &metrics, settings, listener, stop).await?;
         }
     }
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// Serves the database at `url` on `listener` until `stop` ends, then drains.
@@ -134,6 +136,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     announce(&listener, config);
+    tell_when_certificate_ends(metrics, trust)?;
     let figures = match config.metrics_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -241,6 +244,7 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError
 
 /// Waits for the database and makes sure of its schema.
 async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
+    let mut told = String::new();
     loop {
         if pooler::shares_sessions(url).await {
             return Err(ServeError::SharedSessions);
@@ -269,7 +273,11 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
         };
         match outcome {
             Err(migrations::MigrationError::Connect(error)) => {
-                tracing::warn!("waiting for the database: {error}");
+                let cause = error.to_string();
+                if cause != told {
+                    tracing::warn!(cause, "waiting for the database");
+                    told = cause;
+                }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             outcome => return Ok(outcome?),
@@ -287,6 +295,18 @@ fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::
         let count = u64::try_from(lines.dropped_lines()).unwrap_or(u64::MAX);
         metrics::follow(&dropped, count);
     });
+    Ok(())
+}
+
+fn tell_when_certificate_ends(metrics: &Metrics, trust: &Trust) -> prometheus::Result<()> {
+    let gauge = metrics.register(IntGauge::new(
+        "bridgebook_tls_certificate_expiry_timestamp_seconds",
+        "When our certificate, or one between it and its root, ends, since 1970; 0 without TLS.",
+    )?)?;
+    if let Some(tls) = trust.tls.clone() {
+        metrics
+            .on_scrape(move || gauge.set(i64::try_from(tls.ends().as_secs()).unwrap_or(i64::MAX)));
+    }
     Ok(())
 }
 

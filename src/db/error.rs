@@ -29,14 +29,28 @@ pub enum DbError {
     /// There was no answer in time; what was asked may have been done.
     #[error("the database did not answer in time")]
     TimedOut,
+    /// There is no room for what was to be written.
+    #[error("the database's disk is full")]
+    DiskFull(#[source] DieselError),
     /// A statement failed.
     #[error("a statement failed")]
     Statement(#[source] DieselError),
 }
 
+/// What PostgreSQL says where its disk is full (53100), unless it was told to speak
+/// another language: diesel-async does not pass the SQLSTATE on.
+const NO_SPACE: &str = "No space left on device";
+
 impl From<DieselError> for DbError {
     fn from(error: DieselError) -> Self {
-        DbError::Statement(error)
+        match &error {
+            DieselError::DatabaseError(_, information)
+                if information.message().contains(NO_SPACE) =>
+            {
+                DbError::DiskFull(error)
+            }
+            _ => DbError::Statement(error),
+        }
     }
 }
 
@@ -52,7 +66,11 @@ impl DbError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            DbError::NoConnection(_) | DbError::NotOpen | DbError::Away | DbError::TimedOut => true,
+            DbError::NoConnection(_)
+            | DbError::NotOpen
+            | DbError::Away
+            | DbError::TimedOut
+            | DbError::DiskFull(_) => true,
             DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
                 kind,
                 DatabaseErrorKind::UnableToSendCommand
@@ -93,6 +111,7 @@ impl DbError {
             | DbError::Away
             | DbError::Busy
             | DbError::TimedOut
+            | DbError::DiskFull(_)
             | DbError::Statement(_) => false,
         }
     }
@@ -107,7 +126,7 @@ impl DbError {
             self,
             DbError::Statement(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _))
         );
-        self.is_unavailable() || is_unknown
+        is_unknown || (self.is_unavailable() && !matches!(self, DbError::DiskFull(_)))
     }
 
     /// The name of the constraint that was violated.
@@ -122,6 +141,7 @@ impl DbError {
             | DbError::Away
             | DbError::Busy
             | DbError::TimedOut
+            | DbError::DiskFull(_)
             | DbError::Statement(_) => None,
         }
     }

@@ -11,9 +11,10 @@ use diesel_async::{
     pooled_connection::PoolableConnection,
 };
 use tokio::time::timeout;
+use tokio_postgres::{Config, NoTls, config::Host};
 
 use super::{DbError, watcher::Watcher};
-use crate::metrics::PoolMetrics;
+use crate::{error::chain, metrics::PoolMetrics};
 
 /// How long a connection may take to be made; a server that is there answers in
 /// milliseconds, but it may be the third host that is asked.
@@ -39,13 +40,40 @@ const PLANS_LAST: Duration = Duration::from_secs(10);
 /// # Errors
 /// Whatever the connection fails with; [`ConnectionError::BadConnection`] after 3 s.
 pub async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
-    let url = with_link_settings(url);
-    let connection = timeout(CONNECT_TIMEOUT, AsyncPgConnection::establish(&url)).await;
-    connection.unwrap_or_else(|_| {
-        Err(ConnectionError::BadConnection(
-            "no answer in time".to_owned(),
-        ))
-    })
+    connect_to_any(&with_link_settings(url)).await
+}
+
+/// Connects to a database, be it a standby.
+///
+/// # Errors
+/// Those of [`connect`].
+pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let config: Config = url
+        .parse()
+        .map_err(|error| ConnectionError::InvalidConnectionUrl(chain(&error)))?;
+    // What Diesel makes of an error of the connection leaves out what is the matter.
+    let bad = |cause| ConnectionError::BadConnection(format!("{}: {cause}", addresses(&config)));
+    let connected = timeout(CONNECT_TIMEOUT, async {
+        let connected = config.connect(NoTls).await;
+        let (client, connection) = connected.map_err(|error| bad(chain(&error)))?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    });
+    let connected = connected.await;
+    connected.unwrap_or_else(|_| Err(bad("no answer in time".to_owned())))
+}
+
+/// Where a database is: `db1:5432, db2:5432`.
+fn addresses(config: &Config) -> String {
+    let ports = config.get_ports();
+    let addresses = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or(ports.first()).copied();
+        let port = port.map_or(String::new(), |port| format!(":{port}"));
+        match host {
+            Host::Tcp(name) => format!("{name}{port}"),
+            Host::Unix(path) => format!("{}{port}", path.display()),
+        }
+    });
+    addresses.collect::<Vec<_>>().join(", ")
 }
 
 /// A connection, and whether something may still be under way on it.

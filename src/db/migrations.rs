@@ -1,26 +1,32 @@
 //! The embedded migrations: applying them, taking them back, telling where the
 //! schema stands.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, QueryDsl,
+    ExpressionMethods, QueryDsl,
     dsl::exists,
     migration::{Migration, MigrationSource},
     pg::Pg,
     sql_types::{BigInt, Bool, Text, Timestamptz},
 };
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::connect;
+use super::link::{connect, connect_to_any};
+use crate::error::chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The advisory lock that a process holds while it migrates, so that replicas
 /// that start at once do it one after the other. The number means nothing.
 const LOCK: i64 = 0x6272_6964_6765_626b;
+
+/// How long a migration waits for a table that somebody uses: whoever comes after it
+/// waits behind it for as long. And how long those have then, before it tries again.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
+const AFTER_YOU: Duration = Duration::from_secs(3);
 
 /// What can go wrong with migrations.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,7 @@ impl Status {
 /// # Errors
 /// [`MigrationError::Connect`], and those of [`status_on`].
 pub async fn status(url: &str) -> Result<Vec<Status>> {
-    status_on(&mut AsyncPgConnection::establish(url).await?).await
+    status_on(&mut connect_to_any(url).await?).await
 }
 
 /// The same on a connection that is there already.
@@ -125,8 +131,11 @@ async fn applied(
 /// Every [`MigrationError`].
 pub async fn up(url: &str) -> Result<Vec<String>> {
     locked(url, |harness| {
-        let applied = harness.run_pending_migrations(MIGRATIONS)?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+        let mut applied = Vec::new();
+        while harness.has_pending_migration(MIGRATIONS)? {
+            applied.push(apply_next(harness)?);
+        }
+        Ok(applied)
     })
     .await
 }
@@ -136,12 +145,7 @@ pub async fn up(url: &str) -> Result<Vec<String>> {
 /// # Errors
 /// Every [`MigrationError`].
 pub async fn down(url: &str) -> Result<String> {
-    locked(url, |harness| {
-        harness
-            .revert_last_migration(MIGRATIONS)
-            .map(|version| version.to_string())
-    })
-    .await
+    locked(url, take_back_last).await
 }
 
 /// Takes back the last one and applies it again, and answers its version.
@@ -150,12 +154,18 @@ pub async fn down(url: &str) -> Result<String> {
 /// Every [`MigrationError`].
 pub async fn redo(url: &str) -> Result<String> {
     locked(url, |harness| {
-        harness.revert_last_migration(MIGRATIONS)?;
-        harness
-            .run_next_migration(MIGRATIONS)
-            .map(|version| version.to_string())
+        take_back_last(harness)?;
+        apply_next(harness)
     })
     .await
+}
+
+fn apply_next(harness: &mut Harness) -> diesel::migration::Result<String> {
+    patiently(|| Ok(harness.run_next_migration(MIGRATIONS)?.to_string()))
+}
+
+fn take_back_last(harness: &mut Harness) -> diesel::migration::Result<String> {
+    patiently(|| Ok(harness.revert_last_migration(MIGRATIONS)?.to_string()))
 }
 
 /// Runs `work` while no other process migrates.
@@ -168,8 +178,26 @@ async fn locked<T: Send + 'static>(
         .bind::<BigInt, _>(LOCK)
         .execute(&mut connection)
         .await?;
+    connection.batch_execute(LOCK_TIMEOUT).await?;
     // The lock ends with the connection.
     blocking(connection, work).await
+}
+
+/// Does one step again and again while somebody has a lock on what it changes. Blocks.
+#[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
+fn patiently<T>(
+    mut step: impl FnMut() -> diesel::migration::Result<T>,
+) -> diesel::migration::Result<T> {
+    loop {
+        match step() {
+            // diesel-async does not pass the SQLSTATE on (55P03).
+            Err(error) if chain(&*error).contains("due to lock timeout") => {
+                tracing::warn!("a migration waits for somebody who has a lock on its tables");
+                std::thread::sleep(AFTER_YOU);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Runs Diesel's migrations, which block, where they block nobody.
@@ -218,18 +246,27 @@ extern "SQL" {
     fn current_setting(name: Text) -> Text;
 }
 
+/// Whether a database can be used.
+#[derive(Debug, Clone, Copy, diesel::Queryable)]
+pub struct Standing {
+    /// It can be written to: it is no standby.
+    pub is_writable: bool,
+    /// Its schema has the newest migration.
+    pub has_newest: bool,
+}
+
 /// Whether the schema has the migration `newest` and can be written to: what
 /// health asks, again and again, so it is prepared once (which `sql_query` is not).
 ///
 /// # Errors
 /// Whatever the query fails with, such as there being no migrations at all.
-pub async fn is_current(
+pub async fn standing(
     connection: &mut AsyncPgConnection,
     newest: &str,
-) -> diesel::QueryResult<bool> {
+) -> diesel::QueryResult<Standing> {
     let is_writable = current_setting("transaction_read_only").eq("off");
     let has_newest = exists(__diesel_schema_migrations::table.find(newest));
-    diesel::select(is_writable.and(has_newest))
+    diesel::select((is_writable, has_newest))
         .get_result(connection)
         .await
 }

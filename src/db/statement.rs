@@ -1,8 +1,9 @@
-//! Statements that run over many items at once and are prepared once per connection.
+//! Statements that are prepared once per connection: those that run over many items at
+//! once, and those that run again and again.
 //!
 //! Diesel prepares `sql_query` and multi-row inserts anew at every call. A type
-//! with static SQL and arrays for binds is prepared once per connection, however
-//! many items it carries.
+//! with static SQL is prepared once per connection; with arrays for binds however many
+//! items it carries.
 
 use super::rounds::Placed;
 
@@ -56,6 +57,46 @@ macro_rules! batch_statement {
 }
 
 pub(crate) use batch_statement;
+
+/// Declares a statement of which the SQL and the fields that go into it take turns, a
+/// field with its type in SQL.
+macro_rules! statement {
+    (
+        $(#[$doc:meta])*
+        struct $name:ident { $($field:ident: $rust:ty,)* }
+        returns $row:ty;
+        $($sql:literal $({$bind:ident: $type:ty})?)+
+    ) => {
+        $(#[$doc])*
+        struct $name {
+            $($field: $rust,)*
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                $(
+                    out.push_sql($sql);
+                    $(out.push_bind_param::<$type, _>(&self.$bind)?;)?
+                )+
+                Ok(())
+            }
+        }
+
+        impl diesel::query_builder::QueryId for $name {
+            type QueryId = Self;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::Query for $name {
+            type SqlType = $row;
+        }
+    };
+}
+
+pub(crate) use statement;
 
 /// The place of the item that a row belongs to, whose `ordinality` it has.
 pub fn place(ordinality: i64) -> usize {

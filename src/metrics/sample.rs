@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Metrics,
-    store::{Figures, JOURNAL},
+    store::{Figures, JOURNAL, STALE},
 };
 use crate::{
     db::Database,
@@ -33,6 +33,7 @@ async fn look(database: &Database, metrics: &Metrics) -> Result<()> {
         figure.map_or(0, |figure| figure.value)
     };
     metrics.0.journal_position.set(value(JOURNAL));
+    metrics.0.stale_nodes.set(value(STALE));
     for health in NodeHealth::ALL {
         let nodes = metrics.0.nodes.with_label_values(&[health.as_str()]);
         nodes.set(value(health.as_str()));

@@ -4,7 +4,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    db::{DbError, Query},
+    db::{DbError, Query, statement::statement},
     error::Result,
 };
 
@@ -12,17 +12,17 @@ use crate::{
 pub(super) struct Figures;
 
 /// A figure.
-#[derive(Debug, diesel::QueryableByName)]
+#[derive(Debug, diesel::Queryable)]
 pub(super) struct Figure {
-    /// A `health_status`, or [`JOURNAL`].
-    #[diesel(sql_type = Text)]
+    /// A `health_status`, [`STALE`] or [`JOURNAL`].
     pub(super) name: String,
-    #[diesel(sql_type = BigInt)]
     pub(super) value: i64,
 }
 
-/// The name of the journal's position; nodes' health is in capitals.
+/// The names of the journal's position, and of the number of nodes that have been silent
+/// for longer than their TTL; nodes' health is in capitals.
 pub(super) const JOURNAL: &str = "journal";
+pub(super) const STALE: &str = "stale";
 
 impl Query for Figures {
     type Answer = Vec<Figure>;
@@ -31,12 +31,20 @@ impl Query for Figures {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let figures = diesel::sql_query(
-            "SELECT health_status AS name, count(*) AS value
-               FROM node_registrations GROUP BY health_status
-              UNION ALL
-             SELECT 'journal', last_value FROM fsm_transitions_seq_seq",
-        );
-        Ok(Ok(figures.load(connection).await?))
+        Ok(Ok(SelectFigures {}.load(connection).await?))
     }
+}
+
+statement! {
+    /// The figures.
+    struct SelectFigures {}
+    returns (Text, BigInt);
+    "SELECT health_status, count(*)
+       FROM node_registrations GROUP BY health_status
+      UNION ALL
+     SELECT 'stale', count(*)
+       FROM node_registrations
+      WHERE last_heartbeat <= now() - heartbeat_ttl_ms * interval '1 millisecond'
+      UNION ALL
+     SELECT 'journal', last_value FROM fsm_transitions_seq_seq"
 }

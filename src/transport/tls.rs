@@ -7,6 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::net::TcpStream;
@@ -60,7 +61,14 @@ pub enum TlsError {
 /// Makes connections private. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    current: Arc<RwLock<Current>>,
+}
+
+/// What holds for new connections.
+struct Current {
+    config: Arc<ServerConfig>,
+    /// When our certificate ends, since 1970.
+    ends: Duration,
 }
 
 /// What the files held.
@@ -77,17 +85,24 @@ impl Tls {
     /// # Errors
     /// Every [`TlsError`].
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let config = Arc::new(files.read()?.config(files)?);
+        let current = files.read()?.to_current(files)?;
         Ok(Tls {
-            config: Arc::new(RwLock::new(config)),
+            current: Arc::new(RwLock::new(current)),
         })
+    }
+
+    /// When our certificate ends, since 1970.
+    #[must_use]
+    pub fn ends(&self) -> Duration {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).ends
     }
 
     /// Reads the files again and again, for ever.
     pub async fn watch(&self, files: &TlsFiles) {
         let apply = |contents: &Contents| {
-            let config = Arc::new(contents.config(files)?);
-            *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+            let current = contents.to_current(files)?;
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
             Ok(())
         };
         let read = {
@@ -107,8 +122,8 @@ impl Tls {
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<String>)> {
         let config = {
-            let current = self.config.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&current)
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&current.config)
         };
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates();
@@ -124,6 +139,13 @@ fn subject_of(certificate: &CertificateDer<'_>) -> io::Result<String> {
     Ok(certificate.tbs_certificate().subject().to_string())
 }
 
+/// When a certificate ends, since 1970.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    Some(validity.not_after.to_unix_duration())
+}
+
 impl TlsFiles {
     fn read(&self) -> Result<Contents, TlsError> {
         let client_ca = self.client_ca.as_deref().map(reload::read).transpose()?;
@@ -136,8 +158,22 @@ impl TlsFiles {
 }
 
 impl Contents {
-    fn config(&self, files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    fn to_current(&self, files: &TlsFiles) -> Result<Current, TlsError> {
         let certificates = certificates(&self.certificate, &files.certificate)?;
+        let ends = certificates.iter().filter_map(end_of).min();
+        let ends = ends.unwrap_or_default();
+        if UNIX_EPOCH + ends < SystemTime::now() {
+            tracing::warn!(path = %files.certificate.display(), "the certificate has expired");
+        }
+        let config = Arc::new(self.config(files, certificates)?);
+        Ok(Current { config, ends })
+    }
+
+    fn config(
+        &self,
+        files: &TlsFiles,
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Result<ServerConfig, TlsError> {
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::Content {
             path: files.key.clone(),
             what: "private key",

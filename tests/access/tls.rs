@@ -5,6 +5,7 @@ use bridgebook::{
     client::Client,
     proto::v1::{ListWorkflowsRequest, RevokeTokenRequest},
 };
+use chrono::Utc;
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -74,6 +75,8 @@ async fn calls_over_tls_need_a_token_all_the_same() {
     let figures = Figures::of(figures).await;
     let refused = "bridgebook_connections_refused_total";
     assert!(figures.sum(refused, &[("cause", "handshake")]) >= 1.0);
+    let ends = figures.sum("bridgebook_tls_certificate_expiry_timestamp_seconds", &[]);
+    assert!(ends > Utc::now().timestamp() as f64);
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs::File};
 
 use bridgebook::embedded::{Embedded, Settings};
+use diesel_async::SimpleAsyncConnection;
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
 };
 
-use crate::support::{App, Frozen, Server, bridgebook, eventually, methods, own_cluster, temp_dir};
+use crate::support::{
+    App, Frozen, Server, bridgebook, connect_database, eventually, methods, own_cluster, temp_dir,
+};
 
 /// The whole, and every service of the contract.
 fn services() -> BTreeSet<String> {
@@ -50,6 +53,30 @@ async fn is_not_serving_until_the_database_answers_and_follows_it_from_then_on()
         cluster.stop().await.unwrap();
         wait_for(&server, ServingStatus::NotServing).await;
     }
+}
+
+#[tokio::test]
+async fn the_log_says_why_it_is_not_serving() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    let log = dir.0.join("log");
+    let arguments = ["--database-url", &url, "--migrate"];
+    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    server.serving().await;
+    let is_told = async |cause: &str| {
+        eventually(cause, || async {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.contains(cause).then_some(())
+        })
+        .await;
+    };
+    let mut admin = connect_database(&url).await;
+    let behind = "DELETE FROM __diesel_schema_migrations WHERE version = '017'";
+    admin.batch_execute(behind).await.unwrap();
+    is_told("its schema is behind").await;
+    cluster.stop().await.unwrap();
+    is_told("error connecting to server: ").await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use bridgebook::proto::v1::{
     GetWorkflowRequest, RegisterNodeRequest, get_workflow_request::Key,
     registry_service_client::RegistryServiceClient,
 };
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use tonic::Code;
 
@@ -83,7 +84,19 @@ async fn what_only_the_database_knows_is_looked_at_now_and_then() {
         ..RegisterNodeRequest::default()
     };
     let mut registry = RegistryServiceClient::new(app.channel.clone());
+    let silent = RegisterNodeRequest {
+        node_id: new_id(),
+        ..node.clone()
+    };
     registry.register_node(node).await.unwrap();
+    let silence = format!(
+        "UPDATE node_registrations SET last_heartbeat = now() - INTERVAL '1 day'
+          WHERE node_id = '{}'",
+        silent.node_id
+    );
+    registry.register_node(silent).await.unwrap();
+    let mut database = app.schema.connect().await;
+    database.batch_execute(&silence).await.unwrap();
     // It looks as soon as it serves.
     let _replica = App::start_on(app.schema.clone(), |config| {
         config.metrics_listen = Some(address);
@@ -92,9 +105,10 @@ async fn what_only_the_database_knows_is_looked_at_now_and_then() {
     eventually("it has looked", || async {
         let figures = Figures::of(address).await;
         let journal = figures.sum("bridgebook_journal_position", &[]);
-        (journal == 2.0).then(|| {
+        (journal == 3.0).then(|| {
             let healthy = [("health_status", "HEALTHY")];
-            assert_eq!(figures.sum("bridgebook_nodes", &healthy), 1.0);
+            assert_eq!(figures.sum("bridgebook_nodes", &healthy), 2.0);
+            assert_eq!(figures.sum("bridgebook_nodes_stale", &[]), 1.0);
         })
     })
     .await;

@@ -5,7 +5,9 @@ use chrono::Utc;
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
-use crate::support::{Schema, bridgebook, connect_database, count, own_cluster, temp_dir};
+use crate::support::{
+    Schema, bridgebook, connect_database, count, eventually, own_cluster, temp_dir,
+};
 
 fn migrate(url: &str, action: &str) -> Output {
     let output = bridgebook()
@@ -82,6 +84,33 @@ async fn the_commands_apply_take_back_and_tell() {
     migrate(&url, "down");
     let last = stdout(migrate(&url, "status"));
     assert!(last.lines().last().unwrap().starts_with("pending"));
+}
+
+/// Whoever comes after somebody who waits for a table waits, too.
+#[tokio::test]
+async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it_for_long() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    migrations::up(&url).await.unwrap();
+    migrations::down(&url).await.unwrap();
+    let [mut slow, mut other] = [connect_database(&url).await, connect_database(&url).await];
+    // As somebody has who writes, and does not commit.
+    let lock = "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE";
+    slow.batch_execute(lock).await.unwrap();
+    let up = tokio::spawn(async move { migrations::up(&url).await });
+    eventually("the migration waits", || async {
+        let mut looking = connect_database(&cluster.database_url()).await;
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL";
+        (count(&mut looking, waiting).await > 0).then_some(())
+    })
+    .await;
+    let write =
+        "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE; COMMIT";
+    other.batch_execute(write).await.unwrap();
+    assert!(!up.is_finished());
+    slow.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(up.await.unwrap().unwrap().len(), 1);
 }
 
 #[tokio::test]

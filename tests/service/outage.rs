@@ -37,6 +37,29 @@ async fn starts_again(tenant: &Tenant) {
     .await;
 }
 
+/// The trigger says what PostgreSQL says, with its SQLSTATE.
+#[tokio::test]
+async fn a_full_disk_is_an_outage_and_no_fault_of_ours() {
+    let app = App::start().await;
+    let tenant = app.tenant();
+    let mut admin = app.schema.connect().await;
+    let fills_up = "CREATE FUNCTION fill_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE 'could not extend file \"base/1/2\": No space left on device'
+                USING ERRCODE = 'disk_full';
+        END $$;
+        CREATE TRIGGER is_full BEFORE INSERT ON workflow_executions
+            FOR EACH ROW EXECUTE FUNCTION fill_up()";
+    admin.batch_execute(fills_up).await.unwrap();
+    let starts = (0..8).map(|_| start(&tenant, Duration::from_secs(20)));
+    for refused in join_all(starts).await {
+        let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+        assert_eq!(failure(refused), away);
+    }
+    let has_room = "DROP TRIGGER is_full ON workflow_executions";
+    admin.batch_execute(has_room).await.unwrap();
+    start(&tenant, Duration::from_secs(20)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_read_only_database_is_away_until_it_can_be_written_again() {
     let dir = temp_dir();

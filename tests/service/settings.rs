@@ -103,6 +103,42 @@ fn two_databases_are_one_too_many() {
     assert_eq!(output.status.code(), Some(64));
 }
 
+/// A secret that was not filled in must not make a new, empty book.
+#[test]
+fn a_database_that_can_not_be_meant_is_refused() {
+    for (url, part) in [
+        ("", "DATABASE_URL is empty"),
+        ("postgres://a@b/c?sslmode=require", "no TLS to the database"),
+        ("postgres://a@b/c?sslmode=verify-full", "sslmode"),
+        ("postgres://a@b:secret/c", "port"),
+    ] {
+        let mut serve = bridgebook();
+        let output = serve
+            .arg("serve")
+            .env("DATABASE_URL", url)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64), "{url}");
+        let text = stderr(&output);
+        assert!(text.contains(part), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+#[test]
+fn what_ends_the_service_is_in_its_log() {
+    let mut serve = bridgebook();
+    let files = ["--tls-certificate=/nowhere", "--tls-key=/nowhere"];
+    let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
+    serve.args(["serve", "--listen=127.0.0.1:0", "--log-format=json"]);
+    let output = serve.args(files).args(database).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["message"].as_str().unwrap().contains("/nowhere"));
+}
+
 #[test]
 fn an_unknown_flag_has_exit_status_64_and_help_has_0() {
     assert_eq!(

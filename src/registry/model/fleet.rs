@@ -1,10 +1,7 @@
 //! All nodes together, and when their silence is not taken at its word.
 
 use chrono::{DateTime, Utc};
-use diesel::{
-    prelude::*,
-    sql_types::{BigInt, Text, Timestamptz},
-};
+use diesel::{prelude::*, sql_types::BigInt};
 
 use super::NodeHealth;
 
@@ -51,16 +48,13 @@ pub fn is_braked(nodes: i64, silent: i64) -> bool {
 
 /// A node that is silent for longer than its TTL and not yet marked, as it was
 /// when it was found.
-#[derive(Debug, QueryableByName)]
+#[derive(Debug, Queryable)]
 pub struct SilentNode {
     /// The node.
-    #[diesel(sql_type = Text)]
     pub node_id: String,
     /// How it is by its own word.
-    #[diesel(sql_type = Text)]
     pub health_status: NodeHealth,
     /// When it was last heard of.
-    #[diesel(sql_type = Timestamptz)]
     pub last_heartbeat: DateTime<Utc>,
 }
 

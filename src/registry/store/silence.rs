@@ -15,7 +15,7 @@ use crate::{
         DbError, Query,
         batch::Operation,
         rounds::Placed,
-        statement::{batch_statement, column},
+        statement::{batch_statement, column, statement},
     },
     error::Result,
     id::TransitionId,
@@ -63,19 +63,29 @@ impl Query for SilentNodes {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let silent = diesel::sql_query(
-            "SELECT node_id, health_status, last_heartbeat
-               FROM node_registrations
-              WHERE health_status = ANY ($1)
-                AND last_heartbeat <= now() - $2 * heartbeat_ttl_ms * interval '1 millisecond'
-              ORDER BY last_heartbeat LIMIT $3",
-        );
-        let alive = [NodeHealth::Healthy, NodeHealth::Degraded];
-        let silent = silent.bind::<Array<Text>, _>(&alive[..]);
-        let silent = silent.bind::<Double, _>(self.ttls);
-        let silent = silent.bind::<BigInt, _>(self.at_most);
+        let silent = SelectSilent {
+            alive: vec![NodeHealth::Healthy, NodeHealth::Degraded],
+            ttls: self.ttls,
+            at_most: self.at_most,
+        };
         Ok(Ok(silent.load(connection).await?))
     }
+}
+
+statement! {
+    /// Nodes whose last word is too old, the one that has been silent for longest first.
+    struct SelectSilent {
+        alive: Vec<NodeHealth>,
+        ttls: f64,
+        at_most: i64,
+    }
+    returns (Text, Text, Timestamptz);
+    "SELECT node_id, health_status, last_heartbeat
+       FROM node_registrations
+      WHERE health_status = ANY (" {alive: Array<Text>} ")
+        AND last_heartbeat <= now() - " {ttls: Double}
+                              " * heartbeat_ttl_ms * interval '1 millisecond'
+      ORDER BY last_heartbeat LIMIT " {at_most: BigInt}
 }
 
 batch_statement! {

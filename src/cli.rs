@@ -5,9 +5,9 @@ mod prune;
 mod remote;
 mod token;
 
-use std::{io::Write, path::Path};
+use std::{collections::HashSet, io::Write, path::Path};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{DatabaseSettings, DatabaseSource, Settings},
@@ -33,7 +33,7 @@ enum Command {
     /// Serve the gRPC API.
     Serve(Box<Settings>),
     /// Look after the database's schema. With the private database, only while
-    /// no service runs on it.
+    /// no service runs on it, but for `status`.
     Migrate {
         #[command(subcommand)]
         action: Migrate,
@@ -85,6 +85,9 @@ pub enum CliError {
     /// There is nothing to look at.
     #[error("there is no database in {}; --data-dir or --database-url say where it is", .0.display())]
     NoDatabase(std::path::PathBuf),
+    /// The schema lacks migrations.
+    #[error("the schema of the database is behind, it lacks {}; run `bridgebook migrate up`", .0.join(", "))]
+    SchemaBehind(Vec<String>),
     /// A migration failed.
     #[error("the migration failed")]
     Migrate(#[from] migrations::MigrationError),
@@ -136,7 +139,13 @@ impl Cli {
     /// Every [`CliError`].
     pub async fn run(self, telemetry: &Telemetry) -> Result<(), CliError> {
         match self.command {
-            Command::Serve(settings) => Ok(server::serve(settings.check()?, telemetry).await?),
+            Command::Serve(settings) => {
+                let config = settings.check()?;
+                for name in unknown_variables() {
+                    tracing::warn!("{name} is no setting: it is ignored");
+                }
+                Ok(server::serve(config, telemetry).await?)
+            }
             Command::Migrate { action, database } => migrate(action, database.check()?).await,
             Command::Token(command) => command.run().await,
             Command::Prune(command) => command.run().await,
@@ -150,12 +159,36 @@ impl Cli {
     }
 }
 
+/// The variables of the environment that look like settings, and are none.
+fn unknown_variables() -> Vec<String> {
+    let mut known = HashSet::new();
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        let names = command.get_arguments().filter_map(clap::Arg::get_env);
+        known.extend(names.map(ToOwned::to_owned));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    let all = std::env::vars_os().map(|(name, _)| name);
+    let unknown = all.filter(|name| !known.contains(name));
+    let unknown = unknown.filter_map(|name| name.into_string().ok());
+    // Kubernetes tells every pod of a service that is called bridgebook.
+    let kubernetes = ["BRIDGEBOOK_SERVICE_", "BRIDGEBOOK_PORT"];
+    unknown
+        .filter(|name| name.starts_with("BRIDGEBOOK_"))
+        .filter(|name| !kubernetes.iter().any(|it| name.starts_with(it)))
+        .collect()
+}
+
 async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
     if let (DatabaseSource::Embedded(data_dir), Migrate::Down | Migrate::Status | Migrate::Redo) =
         (&database, action)
     {
         require_cluster(data_dir)?;
     }
+    let database = match action {
+        Migrate::Status => where_it_runs(database)?,
+        Migrate::Up | Migrate::Down | Migrate::Redo => database,
+    };
     on_database(database, async |url| run_migrate(action, url).await).await
 }
 
@@ -167,28 +200,35 @@ fn require_cluster(data_dir: &Path) -> Result<(), CliError> {
     }
 }
 
-/// Does something on a database whose service may be running, or not; a private one
-/// is brought up to date first.
+/// A private database that runs is like any other: its service need not stop for what
+/// is done on it.
+fn where_it_runs(database: DatabaseSource) -> Result<DatabaseSource, CliError> {
+    Ok(match database {
+        DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
+            DatabaseSource::Url(embedded::database_url(&data_dir)?)
+        }
+        other => other,
+    })
+}
+
+/// Does something on a database whose service may be running, or not; a private one that
+/// is not is brought up to date first.
 async fn on_live_database(
     database: DatabaseSource,
     work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    match database {
-        // Its service may well be running, and need not stop for this.
-        DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
-            work(&embedded::database_url(&data_dir)?).await
+    let database = where_it_runs(database)?;
+    let is_stopped = matches!(database, DatabaseSource::Embedded(_));
+    on_database(database, async |url| {
+        if is_stopped {
+            migrations::up(url).await?;
         }
-        database => {
-            let is_private = matches!(database, DatabaseSource::Embedded(_));
-            on_database(database, async |url| {
-                if is_private {
-                    migrations::up(url).await?;
-                }
-                work(url).await
-            })
-            .await
+        match migrations::pending(url).await? {
+            pending if pending.is_empty() => work(url).await,
+            pending => Err(CliError::SchemaBehind(pending)),
         }
-    }
+    })
+    .await
 }
 
 /// Does something on a database, and runs the private one meanwhile.

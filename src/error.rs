@@ -75,7 +75,7 @@ pub enum Error {
     #[error("the bytes of the request are no valid message")]
     Malformed(#[source] Option<prost::DecodeError>),
     /// There is no such row in the caller's namespace.
-    #[error("there is no {resource} with {field} {name} for this namespace")]
+    #[error("there is no {resource} with {field} {name}{}", for_whom(*resource))]
     NotFound {
         /// What was looked for.
         resource: Resource,
@@ -299,6 +299,22 @@ impl From<DbError> for Error {
         } else {
             Error::Internal(Arc::new(error))
         }
+    }
+}
+
+fn for_whom(resource: Resource) -> &'static str {
+    match resource {
+        // Tokens are the operator's.
+        Resource::Token => "",
+        Resource::Workflow
+        | Resource::Step
+        | Resource::Stamp
+        | Resource::Transition
+        | Resource::Machine
+        | Resource::Entity
+        | Resource::Bridge
+        | Resource::Batch
+        | Resource::Node => " for this namespace",
     }
 }
 

@@ -255,21 +255,12 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
                     tracing::info!("applied migrations {}", applied.join(", "));
                 }
             }),
-            false => {
-                let status = migrations::status(url).await;
-                let pending = status.map(|migrations| {
-                    let pending = migrations
-                        .into_iter()
-                        .filter(|migration| migration.applied_at.is_none());
-                    pending.map(|migration| migration.name).collect::<Vec<_>>()
-                });
-                match pending {
-                    Ok(pending) if !pending.is_empty() => {
-                        return Err(ServeError::SchemaBehind(pending));
-                    }
-                    other => other.map(drop),
+            false => match migrations::pending(url).await {
+                Ok(pending) if !pending.is_empty() => {
+                    return Err(ServeError::SchemaBehind(pending));
                 }
-            }
+                other => other.map(drop),
+            },
         };
         match outcome {
             Err(migrations::MigrationError::Connect(error)) => {

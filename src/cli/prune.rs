@@ -69,8 +69,6 @@ async fn prune(url: &str, defaults: Defaults, dry_run: bool) -> Result<(), CliEr
 }
 
 async fn prune_group(pruner: &Pruner, old: &Old, dry_run: bool) -> Result<(), CliError> {
-    /// A day, in seconds.
-    const DAY: f64 = 24.0 * 3600.0;
     let rows = pruner.count(old).await.map_err(refused)?;
     let mut removed = 0;
     if !dry_run {
@@ -78,19 +76,29 @@ async fn prune_group(pruner: &Pruner, old: &Old, dry_run: bool) -> Result<(), Cl
         outcome.map_err(refused)?;
     }
     let group = &old.group;
-    let age = old.max_age_seconds as f64 / DAY;
-    let oldest = rows.oldest_seconds.unwrap_or_default() / DAY;
+    let age = for_people(old.max_age_seconds as f64);
+    let oldest = for_people(rows.oldest_seconds.unwrap_or_default());
     let (count, done) = match dry_run {
         true => (rows.count, "to remove"),
         false => (removed, "removed"),
     };
     Ok(writeln!(
         std::io::stdout(),
-        "{:20} {} {} {count} {done}, older than {age:.1} days; the oldest has {oldest:.1}",
+        "{:20} {} {} {count} {done}, older than {age}; the oldest has {oldest}",
         old.table.as_str(),
         group.namespace,
         group.part,
     )?)
+}
+
+/// A time of so many seconds, in what it is best told in.
+fn for_people(seconds: f64) -> String {
+    const HOUR: f64 = 3600.0;
+    const DAY: f64 = 24.0 * HOUR;
+    match seconds {
+        days if days >= DAY => format!("{:.1} days", days / DAY),
+        hours => format!("{:.1} hours", hours / HOUR),
+    }
 }
 
 fn refused(error: crate::error::Error) -> CliError {

@@ -75,7 +75,17 @@ pub async fn status(url: &str) -> Result<Vec<Status>> {
     status_on(&mut connect_to_any(url).await?).await
 }
 
-/// The same on a connection that is there already.
+/// The names of those that are not applied yet.
+///
+/// # Errors
+/// Those of [`status`].
+pub async fn pending(url: &str) -> Result<Vec<String>> {
+    let all = status(url).await?.into_iter();
+    let pending = all.filter(|migration| migration.applied_at.is_none());
+    Ok(pending.map(|migration| migration.name).collect())
+}
+
+/// The same as [`status`] on a connection that is there already.
 ///
 /// # Errors
 /// [`MigrationError::Statement`] and [`MigrationError::Migration`].

@@ -126,17 +126,30 @@ fn a_database_that_can_not_be_meant_is_refused() {
 }
 
 #[test]
-fn what_ends_the_service_is_in_its_log() {
+fn what_is_ignored_and_what_ends_the_service_are_in_its_log() {
     let mut serve = bridgebook();
+    let misspelt = "BRIDGEBOOK_RETAIN_WORKFLOW";
+    serve
+        .env(misspelt, "3")
+        .env("BRIDGEBOOK_PORT", "tcp://[::1]:1");
     let files = ["--tls-certificate=/nowhere", "--tls-key=/nowhere"];
     let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
     serve.args(["serve", "--listen=127.0.0.1:0", "--log-format=json"]);
     let output = serve.args(files).args(database).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
-    let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!(line["level"], "ERROR");
-    assert!(line["message"].as_str().unwrap().contains("/nowhere"));
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let has = |index: usize, level: &str, part: &str| {
+        let is_level = lines[index]["level"] == level;
+        is_level && lines[index]["message"].as_str().unwrap().contains(part)
+    };
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        has(0, "WARN", &format!("{misspelt} is no setting")),
+        "{text}"
+    );
+    assert!(has(1, "ERROR", "/nowhere"), "{text}");
 }
 
 #[test]

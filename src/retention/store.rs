@@ -107,25 +107,60 @@ pub struct Group {
     pub is_set: bool,
 }
 
+/// How the rows of a table are removed.
+struct Shape {
+    table: &'static str,
+    /// What tells a row from others.
+    key: &'static str,
+    /// Since when it gets old.
+    age: &'static str,
+    /// What holds for the rows of a part: those of a namespace have none.
+    part: &'static str,
+}
+
+impl Table {
+    fn shape(self) -> Shape {
+        let (key, age, part) = match self {
+            Table::Workflows => ("id", "completed_at", "$2 = ''"),
+            Table::Transitions => ("id", "created_at", "entity_type = $2"),
+            Table::Batches => ("namespace, bridge_id, batch_id", "created_at", "$2 = ''"),
+            Table::Stamps => ("id", "created_at", "$2 = ''"),
+        };
+        Shape {
+            table: self.as_str(),
+            key,
+            age,
+            part,
+        }
+    }
+}
+
+impl Shape {
+    /// Which rows are too old: of the namespace `$1` and the part `$2`, for longer than `$3`
+    /// seconds.
+    fn is_old(&self) -> String {
+        let Shape { age, part, .. } = self;
+        format!("namespace = $1 AND {part} AND {age} < now() - $3 * INTERVAL '1 second'")
+    }
+}
+
 /// Finds the groups of a table: it goes from one to the next by the index, however
 /// many rows each has.
 pub struct Groups(pub Table);
 
-macro_rules! by_namespace {
-    ($table:literal) => {
-        concat!(
-            "WITH RECURSIVE it AS (
-                 (SELECT namespace FROM ", $table, " ORDER BY namespace LIMIT 1)
-                  UNION ALL
-                 SELECT (SELECT namespace FROM ", $table, " next
-                          WHERE next.namespace > it.namespace ORDER BY namespace LIMIT 1)
-                   FROM it WHERE it.namespace IS NOT NULL)
-             SELECT it.namespace, '' AS part, p.max_age_seconds, p.namespace IS NOT NULL AS is_set
-               FROM it LEFT JOIN retention_policies p
-                 ON p.namespace = it.namespace AND p.table_name = '", $table, "'
-              WHERE it.namespace IS NOT NULL"
-        )
-    };
+fn namespaces(table: &str) -> String {
+    format!(
+        "WITH RECURSIVE it AS (
+             (SELECT namespace FROM {table} ORDER BY namespace LIMIT 1)
+              UNION ALL
+             SELECT (SELECT namespace FROM {table} next
+                      WHERE next.namespace > it.namespace ORDER BY namespace LIMIT 1)
+               FROM it WHERE it.namespace IS NOT NULL)
+         SELECT it.namespace, '' AS part, p.max_age_seconds, p.namespace IS NOT NULL AS is_set
+           FROM it LEFT JOIN retention_policies p
+             ON p.namespace = it.namespace AND p.table_name = '{table}'
+          WHERE it.namespace IS NOT NULL"
+    )
 }
 
 const TRANSITION_GROUPS: &str = "
@@ -149,13 +184,11 @@ impl Query for Groups {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let groups = diesel::sql_query(match self.0 {
-            Table::Workflows => by_namespace!("workflow_executions"),
-            Table::Transitions => TRANSITION_GROUPS,
-            Table::Batches => by_namespace!("bridge_batches"),
-            Table::Stamps => by_namespace!("metadata_stamps"),
-        });
-        Ok(Ok(groups.load(connection).await?))
+        let groups = match self.0 {
+            Table::Transitions => TRANSITION_GROUPS.to_owned(),
+            table => namespaces(table.as_str()),
+        };
+        Ok(Ok(diesel::sql_query(groups).load(connection).await?))
     }
 }
 
@@ -178,37 +211,17 @@ impl Query for Remove<'_> {
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<i64>, DbError> {
         let Remove(old) = self;
-        let remove = diesel::sql_query(match old.table {
-            Table::Workflows => {
-                "DELETE FROM workflow_executions WHERE id IN
-                     (SELECT id FROM workflow_executions
-                       WHERE namespace = $1 AND $2 = '' AND completed_at IS NOT NULL
-                         AND completed_at < now() - $3 * INTERVAL '1 second'
-                       ORDER BY completed_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
-            }
-            Table::Transitions => {
-                "DELETE FROM fsm_transitions WHERE id IN
-                     (SELECT id FROM fsm_transitions
-                       WHERE namespace = $1 AND entity_type = $2
-                         AND created_at < now() - $3 * INTERVAL '1 second'
-                       ORDER BY created_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
-            }
-            Table::Batches => {
-                "DELETE FROM bridge_batches WHERE (namespace, bridge_id, batch_id) IN
-                     (SELECT namespace, bridge_id, batch_id FROM bridge_batches
-                       WHERE namespace = $1 AND $2 = ''
-                         AND created_at < now() - $3 * INTERVAL '1 second'
-                       ORDER BY created_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
-            }
-            Table::Stamps => {
-                "DELETE FROM metadata_stamps WHERE id IN
-                     (SELECT id FROM metadata_stamps
-                       WHERE namespace = $1 AND $2 = ''
-                         AND created_at < now() - $3 * INTERVAL '1 second'
-                       ORDER BY created_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
-            }
-        });
-        let removed = remove
+        let shape = old.table.shape();
+        let is_old = shape.is_old();
+        let Shape {
+            table, key, age, ..
+        } = shape;
+        let remove = format!(
+            "DELETE FROM {table} WHERE ({key}) IN
+                 (SELECT {key} FROM {table} WHERE {is_old}
+                   ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED)"
+        );
+        let removed = diesel::sql_query(remove)
             .bind::<Text, _>(&old.group.namespace)
             .bind::<Text, _>(&old.group.part)
             .bind::<BigInt, _>(old.max_age_seconds)
@@ -249,41 +262,15 @@ impl Query for CountOld<'_> {
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
         let CountOld(old) = self;
-        let count = diesel::sql_query(match old.table {
-            Table::Workflows => {
-                "SELECT count(*) AS count,
-                        extract(epoch FROM now() - min(completed_at))::DOUBLE PRECISION
-                            AS oldest_seconds
-                   FROM workflow_executions
-                  WHERE namespace = $1 AND $2 = '' AND completed_at IS NOT NULL
-                    AND completed_at < now() - $3 * INTERVAL '1 second'"
-            }
-            Table::Transitions => {
-                "SELECT count(*) AS count,
-                        extract(epoch FROM now() - min(created_at))::DOUBLE PRECISION
-                            AS oldest_seconds
-                   FROM fsm_transitions
-                  WHERE namespace = $1 AND entity_type = $2
-                    AND created_at < now() - $3 * INTERVAL '1 second'"
-            }
-            Table::Batches => {
-                "SELECT count(*) AS count,
-                        extract(epoch FROM now() - min(created_at))::DOUBLE PRECISION
-                            AS oldest_seconds
-                   FROM bridge_batches
-                  WHERE namespace = $1 AND $2 = ''
-                    AND created_at < now() - $3 * INTERVAL '1 second'"
-            }
-            Table::Stamps => {
-                "SELECT count(*) AS count,
-                        extract(epoch FROM now() - min(created_at))::DOUBLE PRECISION
-                            AS oldest_seconds
-                   FROM metadata_stamps
-                  WHERE namespace = $1 AND $2 = ''
-                    AND created_at < now() - $3 * INTERVAL '1 second'"
-            }
-        });
-        let rows = count
+        let shape = old.table.shape();
+        let is_old = shape.is_old();
+        let Shape { table, age, .. } = shape;
+        let count = format!(
+            "SELECT count(*) AS count,
+                    extract(epoch FROM now() - min({age}))::DOUBLE PRECISION AS oldest_seconds
+               FROM {table} WHERE {is_old}"
+        );
+        let rows = diesel::sql_query(count)
             .bind::<Text, _>(&old.group.namespace)
             .bind::<Text, _>(&old.group.part)
             .bind::<BigInt, _>(old.max_age_seconds)

@@ -70,6 +70,13 @@ impl ToSql<Text, Pg> for Namespace {
     }
 }
 
+/// Whether there are rows for a namespace, or may be: for the service's own there are those
+/// of the registry.
+#[must_use]
+pub fn may_have_rows(namespace: &str) -> bool {
+    !namespace.starts_with(RESERVED) || Namespace::is_registrys(namespace)
+}
+
 /// A request of a tenant.
 pub trait TenantRequest {
     /// Whether it may name the registry's namespace: those that only read what

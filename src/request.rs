@@ -129,7 +129,13 @@ where
             limits: self.layer.limits,
             facts: Arc::clone(&watched.facts),
         };
-        let patience = deadline::patience(request.headers(), self.layer.longest);
+        let patience = match deadline::patience(request.headers(), self.layer.longest) {
+            Ok(patience) => patience,
+            Err(error) => {
+                let refusal = CURRENT.sync_scope(current, || Status::from(error).into_http());
+                return Box::pin(std::future::ready(Ok(finish(refusal, watched))));
+            }
+        };
         // The clock starts here, not when the future is first polled.
         let inner = &mut self.inner;
         let span = watched.span.clone();
@@ -211,11 +217,13 @@ fn finish(mut response: http::Response<Body>, watched: Watched) -> http::Respons
 
 /// Puts into our terms what tonic itself answers to a message that is over its
 /// limit, which is its only OUT_OF_RANGE, or that is not framed as it must be,
-/// which is INTERNAL without the details that every INTERNAL of ours has.
+/// which is INTERNAL without the details that every INTERNAL of ours has, or that
+/// breaks off because the connection does, which is its only UNKNOWN.
 fn in_our_terms(failure: &Status) -> Option<Status> {
     match failure.code() {
         Code::OutOfRange => Some(Error::MessageTooLarge(limits().message_bytes).into()),
         Code::Internal if failure.details().is_empty() => Some(Error::Malformed(None).into()),
+        Code::Unknown => Some(Status::cancelled("the caller went away")),
         _ => None,
     }
 }

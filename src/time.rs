@@ -7,8 +7,9 @@ use prost_types::{Duration, Timestamp};
 /// 1 to 9999; PostgreSQL holds all of them.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// Nanoseconds in a microsecond, the resolution of TIMESTAMPTZ.
+/// Nanoseconds in a microsecond, the resolution of TIMESTAMPTZ, and in a second.
 const NANOS_PER_MICRO: u32 = 1_000;
+const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
 /// The longest duration, in seconds: the 10,000 years of a protobuf Duration.
 const MAX_SECONDS: i64 = 315_576_000_000;
@@ -27,8 +28,10 @@ pub fn from_proto(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
     if !SECONDS.contains(&time.seconds) {
         return Err("must be within the years 1 to 9999");
     }
-    u32::try_from(time.nanos)
-        .ok()
+    let nanos = u32::try_from(time.nanos).ok();
+    nanos
+        // chrono would take more for a leap second.
+        .filter(|nanos| *nanos < NANOS_PER_SECOND)
         .and_then(|nanos| {
             DateTime::from_timestamp(time.seconds, nanos / NANOS_PER_MICRO * NANOS_PER_MICRO)
         })
@@ -46,7 +49,7 @@ pub fn is_storable(time: DateTime<Utc>) -> bool {
 pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: time.timestamp(),
-        // Below 2,000,000,000 by chrono's own promise.
+        // Below 1,000,000,000, as no leap second comes in.
         nanos: time.timestamp_subsec_nanos().try_into().unwrap_or_default(),
     }
 }
@@ -95,6 +98,22 @@ pub fn from_millis(millis: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_has_no_more_nanoseconds_than_it_has() {
+        // The last one of a minute, of which some are longer.
+        for (nanos, is_good) in [
+            (0, true),
+            (999_999_999, true),
+            (1_000_000_000, false),
+            (1_999_999_999, false),
+            (-1, false),
+            (i32::MAX, false),
+        ] {
+            let time = Timestamp { seconds: 59, nanos };
+            assert_eq!(from_proto(&time).is_ok(), is_good, "{nanos}");
+        }
+    }
 
     #[test]
     fn times_are_cut_off_at_microseconds_however_odd_they_are() {

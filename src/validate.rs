@@ -241,7 +241,7 @@ impl Checker {
     pub fn line(&mut self, field: &str, text: String) -> String {
         if text.is_empty() {
             self.violation(field, "is required");
-        } else if text.chars().any(char::is_control) {
+        } else if text.chars().any(is_unseen) {
             self.violation(field, "must not contain a control character");
         } else if text.chars().count() > NAME_CHARS {
             self.violation(
@@ -367,6 +367,13 @@ fn parse_id(text: &str) -> Option<Uuid> {
     (text.len() == HYPHENATED_LENGTH)
         .then(|| Uuid::try_parse(text).ok())
         .flatten()
+}
+
+/// Whether a character is not seen itself, but has others seen where they are not:
+/// controls, line and paragraph separators, and what overrides the direction.
+fn is_unseen(character: char) -> bool {
+    let moves_others = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || moves_others
 }
 
 #[cfg(test)]

@@ -114,6 +114,8 @@ struct Shape {
     key: &'static str,
     /// Since when it gets old.
     age: &'static str,
+    /// The namespace, as the index has it.
+    namespace: &'static str,
     /// What holds for the rows of a part: those of a namespace have none.
     part: &'static str,
 }
@@ -130,6 +132,11 @@ impl Table {
             table: self.as_str(),
             key,
             age,
+            namespace: match self {
+                // So that batches are looked up by no other index than that of their key.
+                Table::Batches => "namespace COLLATE \"C\"",
+                Table::Workflows | Table::Transitions | Table::Stamps => "namespace",
+            },
             part,
         }
     }
@@ -139,8 +146,13 @@ impl Shape {
     /// Which rows are too old: of the namespace `$1` and the part `$2`, for longer than `$3`
     /// seconds.
     fn is_old(&self) -> String {
-        let Shape { age, part, .. } = self;
-        format!("namespace = $1 AND {part} AND {age} < now() - $3 * INTERVAL '1 second'")
+        let Shape {
+            namespace,
+            age,
+            part,
+            ..
+        } = self;
+        format!("{namespace} = $1 AND {part} AND {age} < now() - $3 * INTERVAL '1 second'")
     }
 }
 

@@ -40,6 +40,8 @@ async fn every_bad_field_is_named() {
     for (request, field) in [
         (wanted("", Some(7200)), "namespace"),
         (wanted("team a", Some(7200)), "namespace"),
+        (wanted("bridgebook.x", Some(7200)), "namespace"),
+        (wanted("bridgebook.", Some(7200)), "namespace"),
         (wanted("team-a", Some(3599)), "max_age"),
         (wanted("team-a", Some(-1)), "max_age"),
         (wanted("team-a", Some(i64::MAX)), "max_age"),

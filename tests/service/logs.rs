@@ -7,6 +7,7 @@ use std::{
 
 use bridgebook::proto::v1::GetWorkflowRequest;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tonic::Request;
 
 use crate::support::{
@@ -91,6 +92,32 @@ async fn a_slow_call_is_a_line_with_the_correlation_id_of_its_workflow() {
     assert_eq!(workflow["message"], "slow");
     assert_eq!(workflow["code"], "Ok");
     assert!(workflow["correlation_id"].is_string());
+}
+
+/// That a connection breaks off in the middle of a request is no fault of ours.
+#[tokio::test]
+async fn a_caller_that_is_cut_off_went_away() {
+    let app = App::start().await;
+    let (server, dir, _tenant) = start(&app, &[]).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    // To close it is to reset it.
+    stream.set_zero_linger().unwrap();
+    let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut ping = connection.ping_pong().unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post("http://test/bridgebook.v1.WorkflowService/GetWorkflow")
+        .header("content-type", "application/grpc")
+        .body(());
+    let (_answer, mut body) = sender.send_request(request.unwrap(), false).unwrap();
+    // The beginning of a message of 255 bytes.
+    let beginning = vec![0, 0, 0, 0, 255, 1];
+    body.send_data(beginning.into(), false).unwrap();
+    // What came before it has come, too.
+    ping.ping(h2::Ping::opaque()).await.unwrap();
+    connection.abort();
+    let lines = lines(&dir.0, 1).await;
+    assert_eq!(lines[0]["code"], "Cancelled");
+    assert_eq!(lines[0]["level"], "INFO");
 }
 
 #[tokio::test]

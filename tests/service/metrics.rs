@@ -1,6 +1,6 @@
 //! The second port: figures, and health for those who read only HTTP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::proto::v1::{
     GetWorkflowRequest, RegisterNodeRequest, get_workflow_request::Key,
@@ -8,6 +8,7 @@ use bridgebook::proto::v1::{
 };
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tonic::Code;
 
 use crate::support::{
@@ -157,6 +158,21 @@ async fn what_stops_is_not_ready_while_it_still_serves() {
     tenant_on(server.channel()).start().await;
     tenant.start().await;
     server.kill();
+}
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_keeps_nobody_else_from_an_answer() {
+    let address = free_address();
+    let _app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+    let mut mute = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\n";
+        stream.write_all(request).await.unwrap();
+        mute.push(stream);
+    }
+    let answer = timeout(Duration::from_secs(2), get(address, "/livez")).await;
+    assert_eq!(answer.unwrap().unwrap().0, 200);
 }
 
 #[tokio::test]

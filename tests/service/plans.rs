@@ -66,6 +66,7 @@ async fn batches_look_rows_up_by_their_keys_in_tables_of_which_postgresql_knows_
     for table in [
         "workflow_executions",
         "bridge_states",
+        "bridge_batches",
         "fsm_entities",
         "fsm_transitions",
     ] {

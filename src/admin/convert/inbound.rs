@@ -10,6 +10,7 @@ use crate::{
     },
     admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
     id::TokenId,
+    namespace::{self, Namespace},
     page::{DEFAULT_SIZE, PageRequest},
     proto::v1,
     retention::model::{
@@ -208,6 +209,11 @@ impl TryFrom<v1::SetRetentionPolicyRequest> for NewPolicy {
 
 fn policy_key(check: &mut Checker, namespace: String, table: i32) -> PolicyKey {
     let namespace = check.namespace("namespace", namespace);
+    if !namespace::may_have_rows(&namespace) {
+        let registry = Namespace::registry();
+        let rule = format!("of the service's own namespaces there is only {registry}");
+        check.violation("namespace", rule);
+    }
     let table = match v1::RetainedTable::try_from(table) {
         Ok(v1::RetainedTable::WorkflowExecutions) => Table::Workflows,
         Ok(v1::RetainedTable::FsmTransitions) => Table::Transitions,

@@ -55,6 +55,13 @@ pub fn id() -> Uuid {
     current.unwrap_or_else(|_| Uuid::now_v7())
 }
 
+/// For which namespace the call is that is being served, once that is known.
+#[must_use]
+pub fn namespace() -> Option<String> {
+    let current = CURRENT.try_with(|current| current.facts.namespace.get().cloned());
+    current.ok().flatten()
+}
+
 /// What a request may hold. Outside of a call it is what the contract allows.
 #[must_use]
 pub fn limits() -> ContentLimits {

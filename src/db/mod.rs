@@ -15,6 +15,7 @@ pub mod rounds;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
+mod shares;
 pub mod statement;
 mod watcher;
 

@@ -18,14 +18,16 @@ use super::{
     lease::Lease,
     link::{LastFailure, Manager},
     retry::Retries,
+    shares::Shares,
 };
 use crate::{
     error::Result,
     metrics::{Metrics, PoolMetrics},
+    request,
 };
 
 /// How long a caller waits for a connection.
-const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one try of a batch may take. The largest takes a second or two; what
 /// takes longer waits for a link that is dead without saying so.
@@ -80,6 +82,8 @@ pub struct Database {
     batches: Pool,
     /// For queries of a single caller.
     queries: Pool,
+    /// How many of those a tenant may have.
+    shares: Shares,
     /// Whether the schema is known to be what this version needs.
     is_open: Arc<AtomicBool>,
     /// Since when nothing is heard of it.
@@ -103,6 +107,7 @@ impl Database {
         let database = Database {
             batches: pool("batches", batches, BATCH_PLANS),
             queries: pool("queries", queries, QUERY_PLANS_AND_LIMITS),
+            shares: Shares::of(queries),
             is_open: Arc::new(AtomicBool::new(false)),
             absence: Absence::default(),
             at_work: Arc::default(),
@@ -167,6 +172,10 @@ impl Database {
     }
 
     async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
+        let _share = match request::namespace() {
+            Some(namespace) => Some(self.shares.take(&namespace).await?),
+            None => None,
+        };
         let mut lease = self.lease(&self.queries).await?;
         let result = query.run(&mut lease.connection).await;
         match &result {

@@ -179,6 +179,38 @@ async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Statu
     answer.map(drop)
 }
 
+/// Of the two connections for queries one tenant gets one.
+#[tokio::test]
+async fn slow_lists_of_one_tenant_do_not_keep_those_of_others_waiting() {
+    let app = App::start_with(|config| config.database_connections = 8).await;
+    let [slow, other] = [app.tenant(), app.tenant()];
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE metadata_stamps";
+    blocker.batch_execute(lock).await.unwrap();
+    let lists = (0..8).map(|_| {
+        let request = ListStampsRequest {
+            namespace: slow.namespace.clone(),
+            ..ListStampsRequest::default()
+        };
+        let mut client = slow.client.clone();
+        tokio::spawn(async move { client.list_stamps(request).await })
+    });
+    let lists: Vec<_> = lists.collect();
+    let full = Failure::new(Code::ResourceExhausted, "QUEUE_FULL");
+    let refused = eventually("the tenant has its share", || async {
+        list_workflows(&slow, Duration::from_secs(20)).await.err()
+    })
+    .await;
+    assert_eq!(failure::<()>(Err(refused)), full);
+    for _ in 0..10 {
+        let patience = Duration::from_secs(20);
+        list_workflows(&other, patience).await.unwrap();
+    }
+    blocker.batch_execute("COMMIT").await.unwrap();
+    let served = join_all(lists).await.into_iter();
+    assert!(served.map(Result::unwrap).any(|list| list.is_ok()));
+}
+
 #[tokio::test]
 async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
     let (app, tenant) = App::with_tenant().await;

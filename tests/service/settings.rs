@@ -172,20 +172,21 @@ fn an_unknown_flag_has_exit_status_64_and_help_has_0() {
 #[tokio::test]
 async fn a_schema_that_is_behind_is_refused_and_the_error_says_what_to_do() {
     let schema = Schema::create().await;
-    let output = bridgebook()
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--database-url",
-            &schema.url(),
-        ])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = stderr(&output);
-    assert!(text.contains("001_create_workflow_executions"), "{text}");
-    assert!(text.contains("bridgebook migrate up"), "{text}");
+    for command in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["token", "list"],
+        &["prune", "--dry-run"],
+    ] {
+        let mut refused = bridgebook();
+        refused
+            .args(command)
+            .args(["--database-url", &schema.url()]);
+        let output = refused.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let text = stderr(&output);
+        assert!(text.contains("001_create_workflow_executions"), "{text}");
+        assert!(text.contains("bridgebook migrate up"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -14,21 +14,21 @@ CREATE TABLE workflow_executions (
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- The unique key on correlation_id is the index on correlation_id.
+-- No index on correlation_id: its unique constraint already creates one.
 CREATE INDEX idx_workflow_executions_namespace ON workflow_executions (namespace);
 CREATE INDEX idx_workflow_executions_current_state ON workflow_executions (current_state);
 CREATE INDEX idx_workflow_executions_started_at ON workflow_executions (started_at DESC);
 
-COMMENT ON TABLE workflow_executions IS 'One row per run of a workflow.';
-COMMENT ON COLUMN workflow_executions.id IS 'Primary key; UUIDv7 where the server made it.';
-COMMENT ON COLUMN workflow_executions.correlation_id IS 'The caller''s own name for the run; the idempotency key of its start.';
-COMMENT ON COLUMN workflow_executions.workflow_type IS 'What kind of workflow it is, in the caller''s words.';
+COMMENT ON TABLE workflow_executions IS 'Workflows: one row per run.';
+COMMENT ON COLUMN workflow_executions.id IS 'Primary key. A UUIDv7 if the server generated it.';
+COMMENT ON COLUMN workflow_executions.correlation_id IS 'The caller''s id of the run. Idempotency key of StartWorkflow.';
+COMMENT ON COLUMN workflow_executions.workflow_type IS 'Kind of workflow, named by the caller.';
 COMMENT ON COLUMN workflow_executions.current_state IS 'PENDING, PROCESSING, COMPLETED, FAILED or CANCELLED.';
-COMMENT ON COLUMN workflow_executions.namespace IS 'The tenant that the run belongs to.';
-COMMENT ON COLUMN workflow_executions.started_at IS 'When it began: the caller''s time if one was given, else the time of the insert.';
-COMMENT ON COLUMN workflow_executions.completed_at IS 'When it reached a terminal state; NULL until then.';
-COMMENT ON COLUMN workflow_executions.execution_time_ms IS 'From started_at to completed_at in milliseconds; NULL until it ended.';
-COMMENT ON COLUMN workflow_executions.error_message IS 'Why it failed or was cancelled.';
-COMMENT ON COLUMN workflow_executions.metadata IS 'Whatever the caller keeps with the run; a JSON object.';
-COMMENT ON COLUMN workflow_executions.created_at IS 'When the row was inserted.';
-COMMENT ON COLUMN workflow_executions.updated_at IS 'When the row was last changed.';
+COMMENT ON COLUMN workflow_executions.namespace IS 'Tenant that owns the workflow.';
+COMMENT ON COLUMN workflow_executions.started_at IS 'Start time, given by the caller. Defaults to the time of the insert.';
+COMMENT ON COLUMN workflow_executions.completed_at IS 'Time at which the workflow reached a terminal state. NULL until then.';
+COMMENT ON COLUMN workflow_executions.execution_time_ms IS 'Time from started_at to completed_at in milliseconds. NULL until the workflow ends.';
+COMMENT ON COLUMN workflow_executions.error_message IS 'Reason for the failure or cancellation.';
+COMMENT ON COLUMN workflow_executions.metadata IS 'Caller-defined JSON object.';
+COMMENT ON COLUMN workflow_executions.created_at IS 'Time of the insert.';
+COMMENT ON COLUMN workflow_executions.updated_at IS 'Time of the last update of the row.';

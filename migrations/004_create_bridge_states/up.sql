@@ -17,13 +17,13 @@ CREATE INDEX idx_bridge_states_current_fsm_state ON bridge_states (current_fsm_s
 CREATE INDEX idx_bridge_states_last_aggregation_timestamp ON bridge_states (last_aggregation_timestamp DESC);
 CREATE INDEX idx_bridge_states_namespace_current_fsm_state ON bridge_states (namespace, current_fsm_state);
 
-COMMENT ON TABLE bridge_states IS 'What each reducer has aggregated so far.';
-COMMENT ON COLUMN bridge_states.bridge_id IS 'Primary key: the reducer.';
-COMMENT ON COLUMN bridge_states.namespace IS 'The tenant that the bridge belongs to.';
-COMMENT ON COLUMN bridge_states.total_workflows_processed IS 'How many workflows it has processed.';
-COMMENT ON COLUMN bridge_states.total_items_aggregated IS 'How many items it has aggregated.';
-COMMENT ON COLUMN bridge_states.aggregation_metadata IS 'Whatever the reducer keeps with its totals; a JSON object.';
-COMMENT ON COLUMN bridge_states.current_fsm_state IS 'Where the bridge is in its state machine.';
-COMMENT ON COLUMN bridge_states.last_aggregation_timestamp IS 'When it last aggregated; NULL if it never has.';
-COMMENT ON COLUMN bridge_states.created_at IS 'When the row was inserted.';
-COMMENT ON COLUMN bridge_states.updated_at IS 'When the row was last changed.';
+COMMENT ON TABLE bridge_states IS 'Bridges: the running totals of each reducer.';
+COMMENT ON COLUMN bridge_states.bridge_id IS 'Primary key. Id of the bridge, chosen by the reducer.';
+COMMENT ON COLUMN bridge_states.namespace IS 'Tenant that owns the bridge.';
+COMMENT ON COLUMN bridge_states.total_workflows_processed IS 'Number of workflows processed.';
+COMMENT ON COLUMN bridge_states.total_items_aggregated IS 'Number of items aggregated.';
+COMMENT ON COLUMN bridge_states.aggregation_metadata IS 'JSON object that the reducer keeps with its totals.';
+COMMENT ON COLUMN bridge_states.current_fsm_state IS 'Current state in the state machine of the bridge.';
+COMMENT ON COLUMN bridge_states.last_aggregation_timestamp IS 'Time of the last aggregation. NULL before the first one.';
+COMMENT ON COLUMN bridge_states.created_at IS 'Time of the insert.';
+COMMENT ON COLUMN bridge_states.updated_at IS 'Time of the last update of the row.';

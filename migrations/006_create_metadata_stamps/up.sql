@@ -15,10 +15,10 @@ CREATE INDEX idx_metadata_stamps_namespace ON metadata_stamps (namespace);
 CREATE INDEX idx_metadata_stamps_created_at ON metadata_stamps (created_at DESC);
 CREATE INDEX idx_metadata_stamps_namespace_created_at ON metadata_stamps (namespace, created_at DESC);
 
-COMMENT ON TABLE metadata_stamps IS 'What was found out about files; appended, never changed, outlives the workflow.';
-COMMENT ON COLUMN metadata_stamps.id IS 'Primary key; UUIDv7 where the server made it.';
-COMMENT ON COLUMN metadata_stamps.workflow_id IS 'The workflow that made the stamp; NULL if none did, or if it was deleted since.';
-COMMENT ON COLUMN metadata_stamps.file_hash IS 'The hash of the file''s content.';
-COMMENT ON COLUMN metadata_stamps.stamp_data IS 'What was found out; a JSON object.';
-COMMENT ON COLUMN metadata_stamps.namespace IS 'The tenant that the stamp belongs to.';
-COMMENT ON COLUMN metadata_stamps.created_at IS 'When the row was inserted.';
+COMMENT ON TABLE metadata_stamps IS 'Stamps: metadata of files. Append-only; rows outlive their workflow.';
+COMMENT ON COLUMN metadata_stamps.id IS 'Primary key. A UUIDv7 if the server generated it.';
+COMMENT ON COLUMN metadata_stamps.workflow_id IS 'Workflow that made the stamp. NULL if no workflow made it, or if that workflow was deleted.';
+COMMENT ON COLUMN metadata_stamps.file_hash IS 'Hash of the content of the file.';
+COMMENT ON COLUMN metadata_stamps.stamp_data IS 'Metadata of the file; a JSON object.';
+COMMENT ON COLUMN metadata_stamps.namespace IS 'Tenant that owns the stamp.';
+COMMENT ON COLUMN metadata_stamps.created_at IS 'Time of the insert.';

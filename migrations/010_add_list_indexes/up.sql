@@ -1,5 +1,5 @@
--- The filters and page orders of ListWorkflows and ListStamps. id makes the
--- order total, so that a page can begin right after the last row of the one before.
+-- Support the filters and the sort orders of ListWorkflows and ListStamps. id breaks
+-- ties, so that a page can start right after the last row of the previous page.
 CREATE INDEX idx_workflow_executions_namespace_started_at_id
     ON workflow_executions (namespace, started_at DESC, id DESC);
 CREATE INDEX idx_workflow_executions_namespace_current_state_started_at_id

@@ -1,7 +1,7 @@
--- What the registry needs beside what a node says of itself. The default of
--- owner, of whom nobody can be, lasts only for rows that somebody inserted by hand
--- before there was a RegistryService; new rows have to name theirs.
--- DiscoverNodes counts on it that no TTL is longer than a day.
+-- Adds the registry's own data to that reported by the node. The default owner only
+-- fills rows inserted by hand before RegistryService existed; no caller can have that
+-- namespace. The default is dropped so that new rows must name their owner.
+-- DiscoverNodes relies on the TTL being at most a day.
 ALTER TABLE node_registrations
     ADD COLUMN owner VARCHAR(255) NOT NULL DEFAULT 'bridgebook.unknown',
     ADD COLUMN heartbeat_ttl_ms BIGINT NOT NULL DEFAULT 300000
@@ -16,12 +16,13 @@ ALTER TABLE node_registrations
     ADD CONSTRAINT node_registrations_health_before_silence_check
         CHECK (health_before_silence IN ('HEALTHY', 'DEGRADED'));
 
--- The filter and the order of DiscoverNodes; node_id makes the order total.
--- There is none on owner and no GIN index on capabilities: every heartbeat would
--- pay for them, and only ListNodes would use them, which can read all nodes.
+-- Supports the filter and the sort order of DiscoverNodes; node_id breaks ties.
+-- owner has no index and capabilities has no GIN index, because every heartbeat would
+-- have to maintain them. Only ListNodes would use them, and it can afford to read all
+-- nodes.
 CREATE INDEX idx_node_registrations_node_type_health_status_last_heartbeat
     ON node_registrations (node_type, health_status, last_heartbeat DESC, node_id DESC);
 
-COMMENT ON COLUMN node_registrations.owner IS 'The namespace that registered the node first, and the only one that changes it.';
-COMMENT ON COLUMN node_registrations.heartbeat_ttl_ms IS 'For how long after a heartbeat the node counts as alive, in milliseconds; at most a day.';
-COMMENT ON COLUMN node_registrations.health_before_silence IS 'What health_status was when the sweeper found the node silent; NULL if it did not since the last heartbeat.';
+COMMENT ON COLUMN node_registrations.owner IS 'Tenant that first registered the node. No other tenant can change it.';
+COMMENT ON COLUMN node_registrations.heartbeat_ttl_ms IS 'Time after a heartbeat until the node is stale, in milliseconds. At most a day.';
+COMMENT ON COLUMN node_registrations.health_before_silence IS 'health_status before the sweeper marked the node stale. NULL if the node is not marked; the next heartbeat clears it.';

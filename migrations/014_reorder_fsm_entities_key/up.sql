@@ -1,4 +1,4 @@
--- The id first: it is what tells rows apart, and what they are looked up by.
+-- Puts entity_id first, because it is the most selective column and every lookup has it.
 ALTER TABLE fsm_entities
     DROP CONSTRAINT fsm_entities_pkey,
     ADD CONSTRAINT fsm_entities_pkey PRIMARY KEY (entity_id, namespace, entity_type);

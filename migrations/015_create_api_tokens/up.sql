@@ -1,5 +1,5 @@
--- Who may call. Of a secret only its digest is kept: 256 random bits can't be
--- guessed from it, so it needs neither salt nor a slow hash.
+-- Tokens that authenticate callers. Only the SHA-256 of a secret is stored. A secret
+-- has 256 random bits, so the hash needs neither a salt nor a slow algorithm.
 CREATE TABLE api_tokens (
     id UUID NOT NULL CONSTRAINT api_tokens_pkey PRIMARY KEY,
     name VARCHAR(100) NOT NULL,
@@ -15,16 +15,16 @@ CREATE TABLE api_tokens (
     revoked_at TIMESTAMPTZ
 );
 
--- The order of ListTokens.
+-- Supports the sort order of ListTokens.
 CREATE INDEX idx_api_tokens_created_at_id ON api_tokens (created_at DESC, id DESC);
 
-COMMENT ON TABLE api_tokens IS 'Who may call: a role and the namespaces that it holds for. Rows are never deleted, the journal names them.';
-COMMENT ON COLUMN api_tokens.id IS 'Names the token; the first part of the credential.';
-COMMENT ON COLUMN api_tokens.name IS 'What people call it.';
-COMMENT ON COLUMN api_tokens.role IS 'READER, WRITER or ADMIN; each may do what those before it may.';
-COMMENT ON COLUMN api_tokens.namespaces IS 'Namespaces, or beginnings of namespaces, which end in an asterisk.';
-COMMENT ON COLUMN api_tokens.secret_sha256 IS 'SHA-256 of the secret; the secret itself is shown once and never kept.';
-COMMENT ON COLUMN api_tokens.created_at IS 'When it was created.';
-COMMENT ON COLUMN api_tokens.expires_at IS 'From when on it is no longer good; NULL for never.';
-COMMENT ON COLUMN api_tokens.last_used_at IS 'When it was last used, to about a minute; NULL if it never was.';
-COMMENT ON COLUMN api_tokens.revoked_at IS 'Since when it is revoked; NULL if it is not.';
+COMMENT ON TABLE api_tokens IS 'API tokens: each grants a role in a set of namespaces. Rows are never deleted, because the journal refers to them.';
+COMMENT ON COLUMN api_tokens.id IS 'Primary key. The first part of the credential.';
+COMMENT ON COLUMN api_tokens.name IS 'Human-readable name.';
+COMMENT ON COLUMN api_tokens.role IS 'READER, WRITER or ADMIN. Each role includes the rights of the roles before it.';
+COMMENT ON COLUMN api_tokens.namespaces IS 'Namespaces that the token is valid for. An entry that ends in an asterisk matches by prefix.';
+COMMENT ON COLUMN api_tokens.secret_sha256 IS 'SHA-256 of the secret. The secret itself is shown once and never stored.';
+COMMENT ON COLUMN api_tokens.created_at IS 'Time of creation.';
+COMMENT ON COLUMN api_tokens.expires_at IS 'Time at which the token expires. NULL if it never expires.';
+COMMENT ON COLUMN api_tokens.last_used_at IS 'Time of the last use, accurate to about a minute. NULL if the token was never used.';
+COMMENT ON COLUMN api_tokens.revoked_at IS 'Time of revocation. NULL if the token is not revoked.';

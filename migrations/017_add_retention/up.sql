@@ -1,4 +1,4 @@
--- For how long rows are kept, where an operator says otherwise than the settings.
+-- Retention set by an operator; it overrides the settings.
 CREATE TABLE retention_policies (
     namespace VARCHAR(255) NOT NULL,
     table_name VARCHAR(100) NOT NULL
@@ -11,15 +11,15 @@ CREATE TABLE retention_policies (
     CONSTRAINT retention_policies_pkey PRIMARY KEY (namespace, table_name)
 );
 
-COMMENT ON TABLE retention_policies IS 'For how long the rows of a tenant are kept, where that is not what the settings say.';
-COMMENT ON COLUMN retention_policies.namespace IS 'The tenant.';
-COMMENT ON COLUMN retention_policies.table_name IS 'The table.';
-COMMENT ON COLUMN retention_policies.max_age_seconds IS 'How old rows get; NULL for any age.';
-COMMENT ON COLUMN retention_policies.created_at IS 'When the row was inserted.';
-COMMENT ON COLUMN retention_policies.updated_at IS 'When the row was last changed.';
+COMMENT ON TABLE retention_policies IS 'Retention per tenant and table, overriding the default in the settings.';
+COMMENT ON COLUMN retention_policies.namespace IS 'Tenant that the policy applies to.';
+COMMENT ON COLUMN retention_policies.table_name IS 'Table that the policy applies to.';
+COMMENT ON COLUMN retention_policies.max_age_seconds IS 'Age in seconds at which rows are pruned. NULL: rows are never pruned.';
+COMMENT ON COLUMN retention_policies.created_at IS 'Time of the insert.';
+COMMENT ON COLUMN retention_policies.updated_at IS 'Time of the last update of the row.';
 
--- The order in which rows get old, for each tenant; fsm_transitions and
--- metadata_stamps have theirs.
+-- Let pruning find the expired rows of a tenant. fsm_transitions and metadata_stamps
+-- already have such an index.
 CREATE INDEX idx_workflow_executions_namespace_completed_at
     ON workflow_executions (namespace, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX idx_bridge_batches_namespace_created_at

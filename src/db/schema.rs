@@ -15,27 +15,27 @@ pub mod sql_types {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Who may call: a role and the namespaces that it holds for. Rows are never deleted, the journal names them.
+    /// API tokens: each grants a role in a set of namespaces. Rows are never deleted, because the journal refers to them.
     api_tokens (id) {
-        /// Names the token; the first part of the credential.
+        /// Primary key. The first part of the credential.
         id -> Uuid,
-        /// What people call it.
+        /// Human-readable name.
         #[max_length = 100]
         name -> Varchar,
-        /// READER, WRITER or ADMIN; each may do what those before it may.
+        /// READER, WRITER or ADMIN. Each role includes the rights of the roles before it.
         #[max_length = 50]
         role -> Varchar,
-        /// Namespaces, or beginnings of namespaces, which end in an asterisk.
+        /// Namespaces that the token is valid for. An entry that ends in an asterisk matches by prefix.
         namespaces -> Array<Nullable<Text>>,
-        /// SHA-256 of the secret; the secret itself is shown once and never kept.
+        /// SHA-256 of the secret. The secret itself is shown once and never stored.
         secret_sha256 -> Bytea,
-        /// When it was created.
+        /// Time of creation.
         created_at -> Timestamptz,
-        /// From when on it is no longer good; NULL for never.
+        /// Time at which the token expires. NULL if it never expires.
         expires_at -> Nullable<Timestamptz>,
-        /// When it was last used, to about a minute; NULL if it never was.
+        /// Time of the last use, accurate to about a minute. NULL if the token was never used.
         last_used_at -> Nullable<Timestamptz>,
-        /// Since when it is revoked; NULL if it is not.
+        /// Time of revocation. NULL if the token is not revoked.
         revoked_at -> Nullable<Timestamptz>,
     }
 }
@@ -43,22 +43,22 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Which changes were applied: batches that were added, and totals that were set; gone with their bridge.
+    /// Changes applied to bridges: accumulated batches and overwritten totals. Deleted with their bridge.
     bridge_batches (namespace, bridge_id, batch_id) {
-        /// The tenant that the bridge belongs to.
+        /// Tenant that owns the bridge.
         #[max_length = 255]
         namespace -> Varchar,
-        /// The bridge that the batch was added to.
+        /// Bridge that the change was applied to.
         bridge_id -> Uuid,
-        /// The caller's own name for the batch; where totals were set, an id that the server made for that.
+        /// The caller's id of the batch. If totals were overwritten, an id that the server generated.
         batch_id -> Uuid,
-        /// What it added to total_workflows_processed; 0 where totals were set.
+        /// Amount added to total_workflows_processed. 0 if totals were overwritten.
         workflows_processed -> Int8,
-        /// What it added to total_items_aggregated; 0 where totals were set.
+        /// Amount added to total_items_aggregated. 0 if totals were overwritten.
         items_aggregated -> Int8,
-        /// Digest of the request; a retry has the same.
+        /// Digest of the request. A retry has the same digest.
         request_digest -> Bytea,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
     }
 }
@@ -66,31 +66,31 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// What each reducer has aggregated so far.
+    /// Bridges: the running totals of each reducer.
     bridge_states (bridge_id) {
-        /// Primary key: the reducer.
+        /// Primary key. Id of the bridge, chosen by the reducer.
         bridge_id -> Uuid,
-        /// The tenant that the bridge belongs to.
+        /// Tenant that owns the bridge.
         #[max_length = 255]
         namespace -> Varchar,
-        /// How many workflows it has processed.
+        /// Number of workflows processed.
         total_workflows_processed -> Int8,
-        /// How many items it has aggregated.
+        /// Number of items aggregated.
         total_items_aggregated -> Int8,
-        /// Whatever the reducer keeps with its totals; a JSON object.
+        /// JSON object that the reducer keeps with its totals.
         aggregation_metadata -> Jsonb,
-        /// Where the bridge is in its state machine.
+        /// Current state in the state machine of the bridge.
         #[max_length = 50]
         current_fsm_state -> Varchar,
-        /// When it last aggregated; NULL if it never has.
+        /// Time of the last aggregation. NULL before the first one.
         last_aggregation_timestamp -> Nullable<Timestamptz>,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// When the row was last changed.
+        /// Time of the last update of the row.
         updated_at -> Timestamptz,
-        /// Counts the changes of the row, from 1.
+        /// Number of changes of the row, starting at 1.
         revision -> Int8,
-        /// Digest of the request that made this revision; a retry has the same.
+        /// Digest of the request that made this revision. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
     }
 }
@@ -98,24 +98,24 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Where each entity of the user's own is now.
+    /// Current state of each entity of a tenant-defined type.
     fsm_entities (entity_id, namespace, entity_type) {
-        /// The tenant that the entity belongs to.
+        /// Tenant that owns the entity.
         #[max_length = 255]
         namespace -> Varchar,
-        /// What kind of entity it is.
+        /// Type of the entity.
         #[max_length = 100]
         entity_type -> Varchar,
-        /// The caller's own name for it.
+        /// The caller's id of the entity.
         entity_id -> Uuid,
-        /// The state that it is in.
+        /// Current state of the entity.
         #[max_length = 50]
         current_state -> Varchar,
-        /// How many moves it has made.
+        /// Number of transitions made.
         revision -> Int8,
-        /// When it made its last move, which is when the row was last changed.
+        /// Time of the last transition, which is also the last update of the row.
         state_since -> Timestamptz,
-        /// When it made its first move.
+        /// Time of the first transition.
         created_at -> Timestamptz,
     }
 }
@@ -123,21 +123,21 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Which moves entities of a type may make; a row per version, the highest is current.
+    /// State machines of tenant-defined entity types: one row per version. The highest version is current.
     fsm_machines (namespace, entity_type, version) {
-        /// The tenant that the machine belongs to.
+        /// Tenant that owns the machine.
         #[max_length = 255]
         namespace -> Varchar,
-        /// The entities that it moves.
+        /// Type of the entities that the machine governs.
         #[max_length = 100]
         entity_type -> Varchar,
-        /// Counts the definitions of the machine, from 1.
+        /// Version of the machine, starting at 1.
         version -> Int4,
-        /// initial_state, terminal_states, and moves with from_state, transition_event and to_state.
+        /// JSON object: initial_state, terminal_states, and moves with from_state, transition_event and to_state.
         definition -> Jsonb,
-        /// Digest of the definition; the same definition has the same.
+        /// Digest of the definition. Equal definitions have equal digests.
         definition_digest -> Bytea,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
     }
 }
@@ -146,38 +146,38 @@ diesel::table! {
     use diesel::sql_types::*;
     use super::sql_types::Xid8;
 
-    /// The journal: one row per state change of any entity; appended, never changed.
+    /// The journal: one row per state transition of any entity. Append-only: rows are never updated.
     fsm_transitions (id) {
-        /// Primary key; the caller's transition_id, or a UUIDv7 of the server's.
+        /// Primary key. The caller's transition_id, or a UUIDv7 that the server generated.
         id -> Uuid,
-        /// The entity that moved; for entity_type workflow the workflow's id.
+        /// Entity that made the transition. For entity_type workflow, the id of the workflow.
         entity_id -> Uuid,
-        /// workflow, bridge, node, or a type of the user's own.
+        /// workflow, bridge, node or a tenant-defined type.
         #[max_length = 100]
         entity_type -> Varchar,
-        /// The state that it left; NULL for an entity's first move.
+        /// State before the transition. NULL for the first transition of an entity.
         #[max_length = 50]
         from_state -> Nullable<Varchar>,
-        /// The state that it went to.
+        /// State after the transition.
         #[max_length = 50]
         to_state -> Varchar,
-        /// Why it moved.
+        /// Event that caused the transition.
         #[max_length = 100]
         transition_event -> Varchar,
-        /// Whatever the caller keeps with the move; a JSON object.
+        /// Caller-defined JSON object.
         transition_data -> Jsonb,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// The tenant that the entity belongs to.
+        /// Tenant that owns the entity.
         #[max_length = 255]
         namespace -> Varchar,
-        /// Orders the rows of one transaction; ascending, with gaps.
+        /// Orders the rows of one transaction. Ascending, with gaps.
         seq -> Int8,
-        /// The transaction that wrote the row; (xid, seq) is its position in the journal.
+        /// Transaction that wrote the row. (xid, seq) is the position of the row in the journal.
         xid -> Xid8,
-        /// Digest of the request that made the move; a retry has the same. NULL where the server made the move.
+        /// Digest of the request that made the transition. A retry has the same digest. NULL if the server made the transition.
         request_digest -> Nullable<Bytea>,
-        /// The API token of the call that wrote the row (api_tokens.id); NULL if the service itself did, or asked nobody for a token.
+        /// API token of the call that wrote the row (api_tokens.id). NULL if the service itself wrote it or authentication was off.
         token_id -> Nullable<Uuid>,
     }
 }
@@ -185,23 +185,23 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// What was found out about files; appended, never changed, outlives the workflow.
+    /// Stamps: metadata of files. Append-only; rows outlive their workflow.
     metadata_stamps (id) {
-        /// Primary key; UUIDv7 where the server made it.
+        /// Primary key. A UUIDv7 if the server generated it.
         id -> Uuid,
-        /// The workflow that made the stamp; NULL if none did, or if it was deleted since.
+        /// Workflow that made the stamp. NULL if no workflow made it, or if that workflow was deleted.
         workflow_id -> Nullable<Uuid>,
-        /// The hash of the file's content.
+        /// Hash of the content of the file.
         #[max_length = 128]
         file_hash -> Varchar,
-        /// What was found out; a JSON object.
+        /// Metadata of the file; a JSON object.
         stamp_data -> Jsonb,
-        /// The tenant that the stamp belongs to.
+        /// Tenant that owns the stamp.
         #[max_length = 255]
         namespace -> Varchar,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// Digest of the request that recorded it; a retry has the same.
+        /// Digest of the request that recorded the stamp. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
     }
 }
@@ -209,40 +209,40 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Which nodes there are, and which of them are alive; shared by all namespaces.
+    /// Registered nodes and their health. Shared by all tenants.
     node_registrations (node_id) {
-        /// Primary key: the node's own name.
+        /// Primary key. Name that the node gives itself.
         #[max_length = 255]
         node_id -> Varchar,
-        /// orchestrator, reducer, registry, or a type of the user's own.
+        /// orchestrator, reducer, registry or a custom type.
         #[max_length = 100]
         node_type -> Varchar,
-        /// The version of the software that the node runs.
+        /// Version of the software that the node runs.
         #[max_length = 50]
         node_version -> Varchar,
-        /// What the node can do; a JSON object.
+        /// Capabilities of the node; a JSON object.
         capabilities -> Jsonb,
-        /// Where the node can be reached; a JSON object.
+        /// Addresses of the node; a JSON object.
         endpoints -> Jsonb,
-        /// Whatever else the node says of itself; a JSON object.
+        /// Further data that the node reports; a JSON object.
         metadata -> Jsonb,
-        /// How the node is: HEALTHY, UNHEALTHY and the like.
+        /// HEALTHY, DEGRADED or UNHEALTHY.
         #[max_length = 50]
         health_status -> Varchar,
-        /// When the node was last heard of, by the database's clock.
+        /// Time of the last heartbeat, by the clock of the database.
         last_heartbeat -> Timestamptz,
-        /// When the node last registered.
+        /// Time of the last registration.
         registered_at -> Timestamptz,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// When the row was last changed.
+        /// Time of the last update of the row.
         updated_at -> Timestamptz,
-        /// The namespace that registered the node first, and the only one that changes it.
+        /// Tenant that first registered the node. No other tenant can change it.
         #[max_length = 255]
         owner -> Varchar,
-        /// For how long after a heartbeat the node counts as alive, in milliseconds; at most a day.
+        /// Time after a heartbeat until the node is stale, in milliseconds. At most a day.
         heartbeat_ttl_ms -> Int8,
-        /// What health_status was when the sweeper found the node silent; NULL if it did not since the last heartbeat.
+        /// health_status before the sweeper marked the node stale. NULL if the node is not marked; the next heartbeat clears it.
         #[max_length = 50]
         health_before_silence -> Nullable<Varchar>,
     }
@@ -251,19 +251,19 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// For how long the rows of a tenant are kept, where that is not what the settings say.
+    /// Retention per tenant and table, overriding the default in the settings.
     retention_policies (namespace, table_name) {
-        /// The tenant.
+        /// Tenant that the policy applies to.
         #[max_length = 255]
         namespace -> Varchar,
-        /// The table.
+        /// Table that the policy applies to.
         #[max_length = 100]
         table_name -> Varchar,
-        /// How old rows get; NULL for any age.
+        /// Age in seconds at which rows are pruned. NULL: rows are never pruned.
         max_age_seconds -> Nullable<Int8>,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// When the row was last changed.
+        /// Time of the last update of the row.
         updated_at -> Timestamptz,
     }
 }
@@ -271,36 +271,36 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// One row per run of a workflow.
+    /// Workflows: one row per run.
     workflow_executions (id) {
-        /// Primary key; UUIDv7 where the server made it.
+        /// Primary key. A UUIDv7 if the server generated it.
         id -> Uuid,
-        /// The caller's own name for the run; the idempotency key of its start.
+        /// The caller's id of the run. Idempotency key of StartWorkflow.
         correlation_id -> Uuid,
-        /// What kind of workflow it is, in the caller's words.
+        /// Kind of workflow, named by the caller.
         #[max_length = 100]
         workflow_type -> Varchar,
         /// PENDING, PROCESSING, COMPLETED, FAILED or CANCELLED.
         #[max_length = 50]
         current_state -> Varchar,
-        /// The tenant that the run belongs to.
+        /// Tenant that owns the workflow.
         #[max_length = 255]
         namespace -> Varchar,
-        /// When it began: the caller's time if one was given, else the time of the insert.
+        /// Start time, given by the caller. Defaults to the time of the insert.
         started_at -> Timestamptz,
-        /// When it reached a terminal state; NULL until then.
+        /// Time at which the workflow reached a terminal state. NULL until then.
         completed_at -> Nullable<Timestamptz>,
-        /// From started_at to completed_at in milliseconds; NULL until it ended.
+        /// Time from started_at to completed_at in milliseconds. NULL until the workflow ends.
         execution_time_ms -> Nullable<Int8>,
-        /// Why it failed or was cancelled.
+        /// Reason for the failure or cancellation.
         error_message -> Nullable<Text>,
-        /// Whatever the caller keeps with the run; a JSON object.
+        /// Caller-defined JSON object.
         metadata -> Jsonb,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// When the row was last changed.
+        /// Time of the last update of the row.
         updated_at -> Timestamptz,
-        /// Digest of the request that started it; a retry has the same.
+        /// Digest of the request that started the workflow. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
     }
 }
@@ -308,32 +308,32 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// The steps of a workflow; appended, never changed, gone with their workflow.
+    /// Steps of workflows. Append-only: rows are never updated, and are deleted with their workflow.
     workflow_steps (id) {
-        /// Primary key; UUIDv7 where the server made it.
+        /// Primary key. A UUIDv7 if the server generated it.
         id -> Uuid,
-        /// The workflow that it is a step of.
+        /// Workflow that the step belongs to.
         workflow_id -> Uuid,
-        /// What was done.
+        /// Name of the step.
         #[max_length = 100]
         step_name -> Varchar,
-        /// Its place among the steps of the workflow; need not be unique.
+        /// Position among the steps of the workflow. Not necessarily unique.
         step_order -> Int4,
         /// PENDING, PROCESSING, COMPLETED, FAILED or SKIPPED.
         #[max_length = 50]
         status -> Varchar,
-        /// How long it took in milliseconds, by the caller.
+        /// Duration in milliseconds, reported by the caller.
         execution_time_ms -> Nullable<Int8>,
-        /// Whatever the caller keeps with the step; a JSON object.
+        /// Caller-defined JSON object.
         step_data -> Jsonb,
-        /// Why it failed.
+        /// Reason for the failure.
         error_message -> Nullable<Text>,
-        /// When the row was inserted.
+        /// Time of the insert.
         created_at -> Timestamptz,
-        /// The tenant that the step belongs to; that of its workflow.
+        /// Tenant that owns the step; the same as that of its workflow.
         #[max_length = 255]
         namespace -> Varchar,
-        /// Digest of the request that recorded it; a retry has the same.
+        /// Digest of the request that recorded the step. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
     }
 }

@@ -110,7 +110,7 @@ impl Query for TokenFilter {
             .order((api_tokens::created_at.desc(), api_tokens::id.desc()))
             .limit(self.page.size + 1)
             .into_boxed();
-        if self.good_only {
+        if self.active_only {
             let lasts = api_tokens::expires_at.is_null();
             let lasts =
                 lasts.or(api_tokens::expires_at.gt(now.into_sql::<Timestamptz>().nullable()));

@@ -160,7 +160,7 @@ impl NewToken {
 #[derive(Debug)]
 pub struct TokenFilter {
     /// Whether only those that are good now.
-    pub good_only: bool,
+    pub active_only: bool,
     /// Which page.
     pub page: PageRequest<TimePosition>,
 }

@@ -30,9 +30,9 @@ enum Action {
     Create(Create),
     /// List tokens, newest first.
     List {
-        /// Only those that are good now.
+        /// List only active tokens: neither revoked nor expired.
         #[arg(long)]
-        good_only: bool,
+        active_only: bool,
     },
     /// End a token for ever; running services take note within 5 seconds.
     Revoke {
@@ -93,7 +93,7 @@ async fn act(action: Action, url: &str) -> Result<(), CliError> {
             writeln!(std::io::stderr(), "{}", described(&token))?;
             writeln!(out, "{}", wanted.credential())?;
         }
-        Action::List { good_only } => list(good_only, connection).await?,
+        Action::List { active_only } => list(active_only, connection).await?,
         Action::Revoke { id } => {
             let revocation = checked::<_, Revocation>(RevokeTokenRequest { id })?;
             let token = answer(&revocation, connection).await?;
@@ -103,11 +103,11 @@ async fn act(action: Action, url: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn list(good_only: bool, connection: &mut AsyncPgConnection) -> Result<(), CliError> {
+async fn list(active_only: bool, connection: &mut AsyncPgConnection) -> Result<(), CliError> {
     let mut page_token = String::new();
     loop {
         let filter: TokenFilter = checked(ListTokensRequest {
-            good_only,
+            active_only,
             page_token,
             ..ListTokensRequest::default()
         })?;

@@ -35,7 +35,7 @@ async fn a_token_is_created_listed_and_revoked() {
     let mut workflows = client.workflows();
     workflows.list_workflows(request.clone()).await.unwrap();
 
-    let listed = stdout(&token(&app, &["list", "--good-only"]));
+    let listed = stdout(&token(&app, &["list", "--active-only"]));
     assert!(
         listed.contains("READER") && listed.contains("team-a,team-b-*"),
         "{listed}"
@@ -47,7 +47,7 @@ async fn a_token_is_created_listed_and_revoked() {
     let id = listed.split_whitespace().next().unwrap();
     let revoked = stdout(&token(&app, &["revoke", id]));
     assert!(revoked.contains("revoked"), "{revoked}");
-    assert_eq!(stdout(&token(&app, &["list", "--good-only"])), "");
+    assert_eq!(stdout(&token(&app, &["list", "--active-only"])), "");
     assert_eq!(stdout(&token(&app, &["list"])), revoked);
     let failed = eventually("it ends", || {
         let (mut workflows, request) = (workflows.clone(), request.clone());

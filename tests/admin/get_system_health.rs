@@ -74,7 +74,7 @@ async fn nodes_are_counted_by_their_health_and_by_their_own_ttl() {
         unhealthy: 1,
         stale: 2,
         degraded: 1,
-        is_sweeper_waiting: false,
+        sweeper_paused: false,
     };
     assert_eq!(health(&app, None).await.unwrap().nodes, Some(expected));
     let silence = "UPDATE node_registrations SET last_heartbeat = now() - heartbeat_ttl_ms * INTERVAL '1.5 ms'";
@@ -85,7 +85,7 @@ async fn nodes_are_counted_by_their_health_and_by_their_own_ttl() {
         .await
         .unwrap();
     let nodes = health(&app, None).await.unwrap().nodes.unwrap();
-    assert_eq!((nodes.stale, nodes.is_sweeper_waiting), (5, true));
+    assert_eq!((nodes.stale, nodes.sweeper_paused), (5, true));
 }
 
 #[tokio::test]

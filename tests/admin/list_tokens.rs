@@ -58,7 +58,7 @@ async fn those_that_are_revoked_or_expired_can_be_left_out() {
         .await
         .unwrap();
     let request = ListTokensRequest {
-        good_only: true,
+        active_only: true,
         ..ListTokensRequest::default()
     };
     assert_eq!(ids(&list(&app, request).await), [good.id]);
@@ -79,9 +79,9 @@ async fn a_page_token_is_good_for_its_own_query_only() {
         ..ListTokensRequest::default()
     };
     let page = list(&app, request).await;
-    for (good_only, page_token) in [(true, page.next_page_token), (false, "x".into())] {
+    for (active_only, page_token) in [(true, page.next_page_token), (false, "x".into())] {
         let request = ListTokensRequest {
-            good_only,
+            active_only,
             page_token,
             ..ListTokensRequest::default()
         };

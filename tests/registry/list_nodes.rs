@@ -71,7 +71,7 @@ async fn every_filter_narrows_the_list() {
         ..any()
     };
     let silent = |time| ListNodesRequest {
-        silent_for: seconds(time),
+        heartbeat_older_than: seconds(time),
         ..any()
     };
     let owned = |owner: &str| ListNodesRequest {
@@ -105,7 +105,7 @@ async fn every_filter_narrows_the_list() {
         (owned("nobody"), vec![]),
         (
             ListNodesRequest {
-                silent_for: seconds(500),
+                heartbeat_older_than: seconds(500),
                 ..within(1500)
             },
             vec!["b"],
@@ -227,9 +227,9 @@ async fn bad_fields_are_named() {
         ("heartbeat_within", within(1, -1)),
         ("heartbeat_within", within(i64::MAX, 0)),
         (
-            "silent_for",
+            "heartbeat_older_than",
             ListNodesRequest {
-                silent_for: seconds(315_576_000_001),
+                heartbeat_older_than: seconds(315_576_000_001),
                 ..any()
             },
         ),

@@ -164,7 +164,7 @@ impl TryFrom<v1::ListTokensRequest> for TokenFilter {
     fn try_from(request: v1::ListTokensRequest) -> Result<Self, Violations> {
         let mut check = Checker::default();
         let filters = v1::ListTokensRequest {
-            good_only: request.good_only,
+            active_only: request.active_only,
             ..v1::ListTokensRequest::default()
         };
         let page = PageRequest::read(
@@ -175,7 +175,7 @@ impl TryFrom<v1::ListTokensRequest> for TokenFilter {
             &filters,
         );
         check.finish(TokenFilter {
-            good_only: request.good_only,
+            active_only: request.active_only,
             page,
         })
     }

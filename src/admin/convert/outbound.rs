@@ -17,7 +17,7 @@ impl From<SystemHealth> for v1::GetSystemHealthResponse {
         v1::GetSystemHealthResponse {
             workflows: Some(health.workflows.into()),
             nodes: Some(v1::NodeFleetHealth {
-                is_sweeper_waiting: health.fleet.is_braked(),
+                sweeper_paused: health.fleet.is_braked(),
                 ..health.nodes.into()
             }),
         }
@@ -45,7 +45,7 @@ impl From<FleetHealth> for v1::NodeFleetHealth {
             unhealthy: health.unhealthy,
             stale: health.stale,
             degraded: health.degraded,
-            is_sweeper_waiting: false,
+            sweeper_paused: false,
         }
     }
 }

@@ -124,7 +124,8 @@ impl TryFrom<v1::ListNodesRequest> for NodeFilter {
             health_statuses: health_statuses(&mut check, &request.health_statuses),
             capabilities: check.json("capabilities", request.capabilities),
             heartbeat_within_micros: check.optional_within("heartbeat_within", within),
-            silent_for_micros: check.optional_within("silent_for", request.silent_for),
+            heartbeat_older_than_micros: check
+                .optional_within("heartbeat_older_than", request.heartbeat_older_than),
             owner: owner.map(|text| check.namespace("owner", text)),
             page,
         };

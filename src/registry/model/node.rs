@@ -160,7 +160,7 @@ pub struct NodeFilter {
     /// Heard of within this many microseconds before the database's present.
     pub heartbeat_within_micros: Option<i64>,
     /// Silent for at least this many microseconds.
-    pub silent_for_micros: Option<i64>,
+    pub heartbeat_older_than_micros: Option<i64>,
     /// That belong to this namespace.
     pub owner: Option<String>,
     /// Which page.

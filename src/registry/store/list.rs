@@ -55,7 +55,7 @@ async fn read_nodes(
         let since = sql::<Timestamptz>("now() - ").bind::<Interval, _>(interval(micros));
         query = query.filter(node_registrations::last_heartbeat.gt(since));
     }
-    if let Some(micros) = filter.silent_for_micros {
+    if let Some(micros) = filter.heartbeat_older_than_micros {
         let since = sql::<Timestamptz>("now() - ").bind::<Interval, _>(interval(micros));
         query = query.filter(node_registrations::last_heartbeat.le(since));
     }

@@ -1,4 +1,9 @@
-//! Compiles `proto/` into Rust, without a protoc on the machine.
+//! Compiles `proto/` into Rust, without a protoc on the machine. Beside the messages it
+//! generates what the contract says of every RPC and request, so that no Rust code lists
+//! them by hand:
+//! - `proto::Rpc`, an enum over all RPCs, with the path and the role of each;
+//! - `proto::TenantRequest` for every request with a field `namespace`;
+//! - `proto::PagedRequest` for every request with `page_size` and `page_token`.
 
 use std::{
     env,
@@ -9,11 +14,15 @@ use std::{
 };
 
 use prost::Message;
-use prost_types::{FileDescriptorSet, ServiceDescriptorProto};
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
+    ServiceDescriptorProto, method_options::IdempotencyLevel,
+};
 
-/// The package of the contract; what else is in the descriptors is Google's.
+/// The package of the contract; the other packages of the descriptors are Google's.
 const PACKAGE: &str = "bridgebook.v1";
 
+/// The services of the contract, in the order in which they are documented.
 const FILES: &[&str] = &[
     "bridgebook/v1/workflow_service.proto",
     "bridgebook/v1/fsm_service.proto",
@@ -28,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new(["proto"])?;
     let descriptors = compiler
-        // Reflection hands the comments out: they are the documentation.
+        // Reflection serves the comments: they are the documentation.
         .include_source_info(true)
         .include_imports(true)
         .open_files(FILES)?
@@ -36,30 +45,33 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-
     fs::write(out.join("rpc.rs"), rpc_enum(&descriptors)?)?;
+    fs::write(out.join("requests.rs"), request_traits(&descriptors)?)?;
 
     tonic_prost_build::configure()
-        // A Struct that keeps what is wrong with it, see src/json.rs.
-        .extern_path(".google.protobuf.Struct", "crate::json::Struct")
+        // A Struct that remembers what is wrong with it, see src/domain/json.
+        .extern_path(".google.protobuf.Struct", "crate::domain::json::Struct")
         .extern_path(".google.rpc", "::tonic_types::pb")
-        // Malformed bytes are the caller's fault, see src/codec.rs.
-        .codec_path("crate::codec::Codec")
+        // Malformed bytes are the caller's fault, see src/rpc/codec.rs.
+        .codec_path("crate::rpc::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }
 
-/// The source of `proto::Rpc`: an enum over all RPCs, so that a `match` that
-/// forgets one does not compile.
+fn our_files(descriptors: &FileDescriptorSet) -> impl Iterator<Item = &FileDescriptorProto> {
+    let files = descriptors.file.iter();
+    files.filter(|file| file.package() == PACKAGE)
+}
+
+/// Returns the source of `proto::Rpc`.
 fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
-    let ours = descriptors
-        .file
-        .iter()
-        .filter(|file| file.package() == PACKAGE);
-    let services: Vec<_> = ours.flat_map(|file| &file.service).collect();
-    let (mut variants, mut all, mut paths, mut parses) = Default::default();
+    let services: Vec<_> = our_files(descriptors)
+        .flat_map(|file| &file.service)
+        .collect();
+    let (mut variants, mut all, mut paths, mut parses, mut roles) = Default::default();
     for service in services {
-        write_methods(service, [&mut variants, &mut all, &mut paths, &mut parses])?;
+        let lists = [&mut variants, &mut all, &mut paths, &mut parses, &mut roles];
+        write_methods(service, lists)?;
     }
     Ok(format!(
         "/// An RPC of the contract; the variants are named by service and method.
@@ -70,17 +82,25 @@ fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
             /// All RPCs, in the order of the contract.
             pub const ALL: &'static [Self] = &[ {all} ];
 
-            /// The path under which it is called: `/{PACKAGE}.Service/Method`.
+            /// Returns the path under which the RPC is called: `/{PACKAGE}.Service/Method`.
             #[must_use]
             pub const fn path(self) -> &'static str {{
                 match self {{ {paths} }}
             }}
 
-            /// The RPC that is called under a path. Cheap enough for every call.
+            /// Returns the RPC that is called under a path. Cheap enough for every call.
             #[must_use]
             pub fn from_path(path: &str) -> Option<Self> {{
                 let (service, method) = path.strip_prefix(\"/{PACKAGE}.\")?.split_once('/')?;
                 match service {{ {parses} _ => None }}
+            }}
+
+            /// Returns the role that the RPC requires. In AdminService that is ADMIN;
+            /// elsewhere READER for an RPC whose `idempotency_level` is NO_SIDE_EFFECTS,
+            /// and WRITER for every other.
+            #[must_use]
+            pub const fn role(self) -> crate::domain::role::Role {{
+                match self {{ {roles} }}
             }}
         }}\n"
     ))
@@ -89,22 +109,86 @@ fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
 /// Writes one service's part of each list of [`rpc_enum`].
 fn write_methods(
     service: &ServiceDescriptorProto,
-    [variants, all, paths, parses]: [&mut String; 4],
+    [variants, all, paths, parses, roles]: [&mut String; 5],
 ) -> fmt::Result {
     let name = service.name();
     write!(parses, "{name:?} => match method {{")?;
     for method in &service.method {
+        let role = role(name, method);
         let method = method.name();
-        write!(
-            variants,
-            "/// `{PACKAGE}.{name}/{method}`.\n{name}{method},"
-        )?;
+        let path = format!("{PACKAGE}.{name}/{method}");
+        write!(variants, "/// `{path}`.\n{name}{method},")?;
         write!(all, "Self::{name}{method},")?;
-        write!(
-            paths,
-            "Self::{name}{method} => \"/{PACKAGE}.{name}/{method}\","
-        )?;
+        write!(paths, "Self::{name}{method} => \"/{path}\",")?;
         write!(parses, "{method:?} => Some(Self::{name}{method}),")?;
+        write!(
+            roles,
+            "Self::{name}{method} => crate::domain::role::Role::{role},"
+        )?;
     }
     write!(parses, "_ => None }},")
+}
+
+fn role(service: &str, method: &MethodDescriptorProto) -> &'static str {
+    let options = method.options.clone().unwrap_or_default();
+    match (service, options.idempotency_level()) {
+        ("AdminService", _) => "Admin",
+        (_, IdempotencyLevel::NoSideEffects) => "Reader",
+        _ => "Writer",
+    }
+}
+
+/// Returns the implementations of `proto::TenantRequest` and `proto::PagedRequest`.
+fn request_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
+    let mut source = String::new();
+    for message in our_files(descriptors).flat_map(|file| &file.message_type) {
+        let Some(rpc) = message.name().strip_suffix("Request") else {
+            continue;
+        };
+        if has_field(message, "namespace") {
+            write_tenant_request(&mut source, message)?;
+        }
+        if has_field(message, "page_size") && has_field(message, "page_token") {
+            write_paged_request(&mut source, message, rpc)?;
+        }
+    }
+    Ok(source)
+}
+
+fn has_field(message: &DescriptorProto, name: &str) -> bool {
+    message.field.iter().any(|field| field.name() == name)
+}
+
+/// A `oneof` field is not read: its value is a name of the row, not of the call.
+fn has_plain_field(message: &DescriptorProto, name: &str) -> bool {
+    let mut fields = message.field.iter();
+    fields.any(|field| field.name() == name && field.oneof_index.is_none())
+}
+
+fn write_tenant_request(source: &mut String, message: &DescriptorProto) -> fmt::Result {
+    let name = message.name();
+    write!(
+        source,
+        "impl TenantRequest for v1::{name} {{ fn namespace(&self) -> &str {{ &self.namespace }}"
+    )?;
+    if has_plain_field(message, "correlation_id") {
+        write!(
+            source,
+            "fn correlation_id(&self) -> Option<&str> {{ Some(&self.correlation_id) }}"
+        )?;
+    }
+    writeln!(source, "}}")
+}
+
+fn write_paged_request(source: &mut String, message: &DescriptorProto, rpc: &str) -> fmt::Result {
+    let name = message.name();
+    writeln!(
+        source,
+        "impl PagedRequest for v1::{name} {{
+            const RPC: &'static str = {rpc:?};
+            fn take_page(&mut self) -> (i32, String) {{
+                (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
+            }}
+        }}"
+    )
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bridgebook::{
     cli::{Cli, CliError},
-    telemetry::Telemetry,
+    ops::telemetry::Telemetry,
 };
 use clap::Parser;
 
@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
     match cli.run(&telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let cause = bridgebook::error::chain(&error);
+            let cause = bridgebook::util::error_chain::error_chain(&error);
             match error {
                 // Whoever collects the log wants to know of it most of all.
                 CliError::Serve(_) => tracing::error!("{cause}"),

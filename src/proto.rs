@@ -11,11 +11,102 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
 
+/// A request with a field `namespace`.
+pub trait TenantRequest {
+    /// Returns the field `namespace`.
+    fn namespace(&self) -> &str;
+
+    /// Returns the field `correlation_id`, if the request has one, for the log.
+    fn correlation_id(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A request for a page of a list, with the fields `page_size` and `page_token`.
+pub trait PagedRequest: prost::Message {
+    /// The name of the RPC, to which page tokens are bound.
+    const RPC: &'static str;
+
+    /// Takes `page_size` and `page_token` out of the request.
+    fn take_page(&mut self) -> (i32, String);
+}
+
+include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+/// What of others' we serve: the path, and whether answers come one after the other.
+const OTHERS: &[(&str, &str)] = &[
+    ("unary", "/grpc.health.v1.Health/Check"),
+    ("server_stream", "/grpc.health.v1.Health/Watch"),
+    (
+        "bidi_stream",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ),
+    (
+        "bidi_stream",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ),
+];
+
+/// A method, as figures name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// `unary`, `server_stream` or `bidi_stream`.
+    pub kind: &'static str,
+    /// The service, with its package.
+    pub service: &'static str,
+    /// The method alone.
+    pub name: &'static str,
+}
+
+impl Method {
+    /// The method that has a path; one name for all that there are not, because callers
+    /// could make up any number of them.
+    #[must_use]
+    pub fn from_path(path: &str) -> Self {
+        let ours = Rpc::from_path(path).map(|rpc| ("unary", rpc.path()));
+        let others = || OTHERS.iter().find(|(_, it)| *it == path).copied();
+        let known = ours.or_else(others);
+        known
+            .and_then(|(kind, path)| Method::new(kind, path))
+            .unwrap_or(Method {
+                kind: "unary",
+                service: "unknown",
+                name: "unknown",
+            })
+    }
+
+    fn new(kind: &'static str, path: &'static str) -> Option<Self> {
+        let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+        Some(Method {
+            kind,
+            service,
+            name,
+        })
+    }
+
+    /// Whether its answer may go on for ever.
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        self.kind != "unary"
+    }
+
+    pub(crate) fn labels(&self) -> [&'static str; 3] {
+        [self.kind, self.service, self.name]
+    }
+}
+
+/// Whether a call is for health or reflection, which tell nobody anything of a
+/// tenant, and answer whoever asks, whatever else is going on.
+#[must_use]
+pub fn is_infrastructure_rpc(path: &str) -> bool {
+    path.starts_with("/grpc.")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::Rpc;
+    use super::{Method, Rpc};
 
     #[test]
     fn every_rpc_is_found_by_its_path_and_by_no_other() {
@@ -30,6 +121,20 @@ mod tests {
         assert_eq!(paths.len(), Rpc::ALL.len());
         for path in ["", "/", "/bridgebook.v1.AdminService/StartWorkflow"] {
             assert_eq!(Rpc::from_path(path), None);
+        }
+    }
+
+    #[test]
+    fn paths_that_callers_make_up_have_one_name() {
+        let ours = Method::from_path("/bridgebook.v1.WorkflowService/StartWorkflow");
+        assert_eq!(
+            ours.labels(),
+            ["unary", "bridgebook.v1.WorkflowService", "StartWorkflow"]
+        );
+        let watch = Method::from_path("/grpc.health.v1.Health/Watch");
+        assert!(watch.is_stream() && !ours.is_stream());
+        for path in ["", "/", "/a/b", "/bridgebook.v1.WorkflowService/Start"] {
+            assert_eq!(Method::from_path(path).service, "unknown", "{path}");
         }
     }
 }

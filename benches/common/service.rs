@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridgebook::health;
+use bridgebook::rpc::health;
 use tokio::process::{Child, Command};
 
 use crate::Result;

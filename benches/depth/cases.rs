@@ -8,7 +8,7 @@ mod workflow;
 
 use std::collections::BTreeSet;
 
-use bridgebook::{json::Struct, proto};
+use bridgebook::{domain::json::Struct, proto};
 use prost::Message;
 use prost_types::{Duration, FileDescriptorSet, Timestamp};
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use bridgebook::json::Struct;
+use bridgebook::domain::json::Struct;
 use serde_json::Value;
 use uuid::Uuid;
 

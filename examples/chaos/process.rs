@@ -10,8 +10,8 @@ use std::{
 use bridgebook::{
     cli::Cli,
     embedded::{Embedded, Settings},
-    health,
-    telemetry::Telemetry,
+    ops::telemetry::Telemetry,
+    rpc::health,
 };
 use clap::Parser;
 use tokio::process::{Child, Command};
@@ -37,7 +37,7 @@ pub async fn serve() -> ExitCode {
     match cli.run(&telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", bridgebook::error::chain(&error));
+            eprintln!("{}", bridgebook::util::error_chain::error_chain(&error));
             ExitCode::FAILURE
         }
     }

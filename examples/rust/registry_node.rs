@@ -219,7 +219,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             eprintln!(
                 "registry_node: {}",
-                bridgebook::error::chain(error.as_ref())
+                bridgebook::util::error_chain::error_chain(error.as_ref())
             );
             ExitCode::FAILURE
         }

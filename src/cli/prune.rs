@@ -8,11 +8,13 @@ use super::CliError;
 use crate::{
     config::{DatabaseSettings, DatabaseSource, RetentionSettings},
     db::Database,
-    metrics::Metrics,
-    retention::{
-        model::{Defaults, Table},
-        pruner::Pruner,
-        store::Old,
+    ops::{
+        metrics::Metrics,
+        retention::{
+            model::{Defaults, Table},
+            pruner::Pruner,
+            store::Old,
+        },
     },
 };
 
@@ -101,6 +103,6 @@ fn for_people(seconds: f64) -> String {
     }
 }
 
-fn refused(error: crate::error::Error) -> CliError {
+fn refused(error: crate::domain::error::Error) -> CliError {
     CliError::Refused(Box::new(error))
 }

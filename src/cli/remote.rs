@@ -8,7 +8,7 @@ use tonic::transport::{Certificate, ClientTlsConfig};
 use super::CliError;
 use crate::{
     client::{self, Client},
-    reload,
+    util::file_watch,
 };
 
 /// A service and a token for it.
@@ -51,7 +51,7 @@ impl TlsArguments {
         let Some(path) = self.tls_ca else {
             return Ok(None);
         };
-        let ca = Certificate::from_pem(reload::read(&path)?);
+        let ca = Certificate::from_pem(file_watch::read(&path)?);
         let config = ClientTlsConfig::new().ca_certificate(ca);
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = self.tls_name.unwrap_or_else(|| host.to_owned());

@@ -8,12 +8,15 @@ use diesel_async::AsyncPgConnection;
 
 use super::CliError;
 use crate::{
-    access::token::{NewToken, Revocation, Token, TokenFilter},
     config::{DatabaseSettings, DatabaseSource},
     db::{self, Query},
+    domain::{limits::ContentLimits, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
-    time,
-    validate::Violations,
+    rpc::{
+        admit::FromRequest,
+        auth::token::{NewToken, Revocation, Token, TokenFilter},
+        validate::Validator,
+    },
 };
 
 #[derive(Debug, Args)]
@@ -143,8 +146,10 @@ impl Create {
 }
 
 /// The same checks as for a call.
-fn checked<R, T: TryFrom<R, Error = Violations>>(request: R) -> Result<T, CliError> {
-    T::try_from(request).map_err(|violations| {
+fn checked<R, T: FromRequest<R>>(request: R) -> Result<T, CliError> {
+    let mut check = Validator::new(ContentLimits::default());
+    let value = T::from_request(request, &mut check);
+    check.finish(value).map_err(|violations| {
         let faults = violations.0.into_iter();
         let faults = faults.map(|fault| format!("{} {}", fault.field, fault.description));
         CliError::Usage(faults.collect())

@@ -8,7 +8,7 @@ use std::{
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
-use crate::db::retry::jittered;
+use crate::util::backoff::jittered;
 
 /// The first pause; every next one is twice as long, up to the longest. A server
 /// that was away is found again soon after it is back.
@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[must_use]
 pub fn reason(status: &Status) -> Option<String> {
     let info = status.get_details_error_info()?;
-    (info.domain == crate::error::DOMAIN).then_some(info.reason)
+    (info.domain == crate::domain::error::DOMAIN).then_some(info.reason)
 }
 
 /// How long to wait at least before the same call again; `None` if that is no use.
@@ -107,7 +107,7 @@ pub async fn patiently<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error;
+    use crate::domain::error;
 
     const LONG: Duration = Duration::from_secs(60);
 

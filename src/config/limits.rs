@@ -6,9 +6,11 @@ use clap::Args;
 
 use super::{number, seconds};
 use crate::{
-    json,
-    limits::{ConnectionLimits, ContentLimits, Limits, MAX_MESSAGE},
-    validate::{MAX_BATCH, MAX_ROWS},
+    domain::{
+        json,
+        limits::{ContentLimits, MAX_BATCH, MAX_MESSAGE, MAX_ROWS},
+    },
+    rpc::limits::{ConnectionLimits, Limits},
 };
 
 /// The limits as they are given. docs/OPERATIONS.md has a table of them.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::transport::tls::TlsFiles;
+use crate::rpc::transport::tls::TlsFiles;
 
 /// TLS, and who may show a certificate in place of a token.
 #[derive(Debug, Clone, Args)]

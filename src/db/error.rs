@@ -1,5 +1,6 @@
 //! What can go wrong between us and PostgreSQL, and what to do about it.
 
+use crate::domain::error::Error;
 use std::sync::Arc;
 
 use diesel::{
@@ -57,6 +58,18 @@ impl From<DieselError> for DbError {
 impl From<ConnectionError> for DbError {
     fn from(error: ConnectionError) -> Self {
         DbError::NoConnection(Some(Arc::new(error)))
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        if matches!(error, DbError::Busy) {
+            Error::QueueFull
+        } else if error.is_unavailable() {
+            Error::DatabaseUnavailable(Arc::new(error))
+        } else {
+            Error::Internal(Arc::new(error))
+        }
     }
 }
 

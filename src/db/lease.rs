@@ -10,7 +10,7 @@ use diesel_async::SimpleAsyncConnection;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::NoTls;
 
-use super::link::{Link, Manager};
+use super::connection::{Link, Manager};
 
 /// How long a statement that nobody waits for any more may go on before it is
 /// cancelled: most end by themselves before PostgreSQL would have heard of it, and

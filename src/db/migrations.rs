@@ -14,8 +14,8 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::link::{connect, connect_to_any};
-use crate::error::chain;
+use super::connection::{connect, connect_to_any};
+use crate::util::error_chain::error_chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -201,7 +201,7 @@ fn patiently<T>(
     loop {
         match step() {
             // diesel-async does not pass the SQLSTATE on (55P03).
-            Err(error) if chain(&*error).contains("due to lock timeout") => {
+            Err(error) if error_chain(&*error).contains("due to lock timeout") => {
                 tracing::warn!("a migration waits for somebody who has a lock on its tables");
                 std::thread::sleep(AFTER_YOU);
             }

@@ -1,24 +1,23 @@
-//! The door to PostgreSQL: the pool, the batch writer, retries, migrations.
+//! Access to PostgreSQL: pools, the batch writer, retries, migrations, the schema.
 
-pub mod absence;
-pub mod append;
 pub mod batch;
-pub mod decide;
+pub mod collect_page;
+mod connection;
 mod error;
+mod instrumentation;
+pub mod journal;
 mod lease;
-mod link;
 pub mod migrations;
+pub mod outage;
+pub mod planner;
 mod pool;
-pub mod pooler;
+pub mod pooler_check;
 pub mod retry;
-pub mod rounds;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
-mod shares;
-pub mod statement;
-mod watcher;
+mod tenant_quota;
 
+pub use connection::connect;
 pub use error::{DbError, RETRY_CAUSES};
-pub use link::connect;
-pub use pool::{Database, Query};
+pub use pool::{Database, Query, TenantQuery};

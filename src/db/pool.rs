@@ -14,16 +14,16 @@ use tokio::{sync::RwLock, time::timeout};
 
 use super::{
     DbError,
-    absence::Absence,
+    connection::{LastFailure, Manager},
     lease::Lease,
-    link::{LastFailure, Manager},
+    outage::Absence,
     retry::Retries,
-    shares::Shares,
+    tenant_quota::Shares,
 };
+use crate::domain::namespace::{Namespace, Scoped};
 use crate::{
-    error::Result,
-    metrics::{Metrics, PoolMetrics},
-    request,
+    domain::error::Result,
+    ops::metrics::{Metrics, PoolMetrics},
 };
 
 /// How long a caller waits for a connection.
@@ -58,20 +58,62 @@ const BATCH_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_
 const QUERY_PLANS_AND_LIMITS: &str = "SET plan_cache_mode = force_custom_plan;
      SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
 
-/// Something that is read with a connection of its own.
+/// A statement, or a few, of one caller on a connection of its own.
 pub trait Query: Sync {
-    /// What comes of it.
+    /// What it returns.
     type Answer: Send;
 
-    /// Runs the query; an error of the database may be followed by another run.
+    /// Returns the tenant whose quota of connections the query counts against; `None` for
+    /// the service's own queries and for those of operators.
+    fn tenant(&self) -> Option<&Namespace> {
+        None
+    }
+
+    /// Runs the query. An error of the database may be followed by another run.
     fn run(
         &self,
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
 
-    /// Whether rows were left unread.
+    /// Whether an answer left rows unread on the connection.
     fn leaves_rows(_answer: &Self::Answer) -> bool {
         false
+    }
+}
+
+/// A query of a tenant: [`Query`] for [`Scoped`] values, which name the tenant.
+pub trait TenantQuery: Send + Sync + Sized {
+    /// What it returns.
+    type Answer: Send;
+
+    /// Runs the query, see [`Query::run`].
+    fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
+
+    /// Whether an answer left rows unread on the connection.
+    fn leaves_rows(_answer: &Self::Answer) -> bool {
+        false
+    }
+}
+
+impl<T: TenantQuery> Query for Scoped<T> {
+    type Answer = T::Answer;
+
+    fn tenant(&self) -> Option<&Namespace> {
+        Some(&self.namespace)
+    }
+
+    fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send {
+        T::run(self, connection)
+    }
+
+    fn leaves_rows(answer: &Self::Answer) -> bool {
+        T::leaves_rows(answer)
     }
 }
 
@@ -172,8 +214,8 @@ impl Database {
     }
 
     async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
-        let _share = match request::namespace() {
-            Some(namespace) => Some(self.shares.take(&namespace).await?),
+        let _share = match query.tenant() {
+            Some(namespace) => Some(self.shares.take(namespace.as_str()).await?),
             None => None,
         };
         let mut lease = self.lease(&self.queries).await?;

@@ -1,11 +1,9 @@
 //! The one place that decides whether and when something is tried again.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use super::{DbError, absence::AWAY_FOR};
+use super::{DbError, outage::AWAY_FOR};
+use crate::util::backoff::jittered;
 
 /// How often a failure that may pass at once, such as a deadlock, is tried again.
 const TRANSIENT_RETRIES: u32 = 4;
@@ -57,11 +55,4 @@ impl Retries {
             jittered(pause)
         })
     }
-}
-
-/// Between half of `pause` and all of it, so that those who failed together do
-/// not come back together.
-pub(crate) fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) % 1000;
-    pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1000
 }

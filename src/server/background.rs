@@ -1,13 +1,13 @@
 //! What goes on beside the calls.
 
 use crate::{
-    access::verifier::Verifier,
     config::Config,
     db::Database,
-    health::{self, Health},
-    metrics::{self, Metrics},
-    registry::sweeper,
-    retention::pruner,
+    ops::{metrics::Metrics, retention::pruner, sampler, sweeper},
+    rpc::{
+        auth::token_cache::Verifier,
+        health::{self, Health},
+    },
 };
 
 /// All of it, for ever. `newest` is the migration that the schema has to have.
@@ -27,7 +27,7 @@ pub(super) async fn run(
     };
     let figures = async {
         if config.metrics_listen.is_some() {
-            metrics::sample(database, metrics).await;
+            sampler::sample(database, metrics).await;
         }
     };
     tokio::join!(

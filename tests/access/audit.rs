@@ -6,8 +6,8 @@ use std::{
 };
 
 use bridgebook::{
-    access::token::Role,
     client::Client,
+    domain::role::Role,
     proto::v1::{
         CreateTokenRequest, GetSystemHealthRequest, ListWorkflowsRequest, RevokeTokenRequest,
         StartWorkflowRequest,
@@ -64,7 +64,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         .unwrap_err();
     let parts = [
         "WARN",
-        "refused",
+        "call rejected",
         "NAMESPACE_DENIED",
         "team-b",
         &reader.id,
@@ -79,7 +79,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         ..StartWorkflowRequest::default()
     };
     workflows.start_workflow(start.clone()).await.unwrap_err();
-    let parts = ["refused", "ROLE_TOO_LOW", "team-a", &reader.id];
+    let parts = ["call rejected", "ROLE_TOO_LOW", "team-a", &reader.id];
     assert_one(&lines(&log, "StartWorkflow").await, &parts);
 
     let stranger = Client::new(channel.clone());
@@ -88,13 +88,13 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         .list_machines(bridgebook::proto::v1::ListMachinesRequest::default())
         .await
         .unwrap_err();
-    let parts = ["refused", "CREDENTIAL_MISSING"];
+    let parts = ["call rejected", "CREDENTIAL_MISSING"];
     assert_one(&lines(&log, "ListMachines").await, &parts);
 
     let mut operator = reader.client(&channel).admin();
     let query = GetSystemHealthRequest::default();
     operator.get_system_health(query).await.unwrap_err();
-    let parts = ["refused", "ROLE_TOO_LOW", &reader.id];
+    let parts = ["call rejected", "ROLE_TOO_LOW", &reader.id];
     assert_one(&lines(&log, "GetSystemHealth").await, &parts);
 
     let mut operator = admin.client(&channel).admin();
@@ -105,13 +105,13 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         ..CreateTokenRequest::default()
     };
     let created = operator.create_token(wanted.clone()).await.unwrap();
-    let parts = ["INFO", "administered", &admin.id, &wanted.id];
+    let parts = ["INFO", "admin call", &admin.id, &wanted.id];
     assert_one(&lines(&log, "CreateToken").await, &parts);
     let revocation = RevokeTokenRequest {
         id: reader.id.clone(),
     };
     operator.revoke_token(revocation).await.unwrap();
-    let parts = ["administered", &admin.id, &reader.id];
+    let parts = ["admin call", &admin.id, &reader.id];
     assert_one(&lines(&log, "RevokeToken").await, &parts);
     let failing = RevokeTokenRequest { id: new_id() };
     operator.revoke_token(failing).await.unwrap_err();
@@ -119,7 +119,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         let lines = lines(&log, "RevokeToken").await;
         (lines.len() == 2).then_some(lines)
     });
-    assert_one(&both.await[1..], &["administered", "TOKEN_NOT_FOUND"]);
+    assert_one(&both.await[1..], &["admin call", "TOKEN_NOT_FOUND"]);
 
     // Secrets are nowhere.
     let text = fs::read_to_string(&log).unwrap();
@@ -181,10 +181,10 @@ async fn what_an_admin_does_is_a_line_though_the_admin_goes_away_in_the_middle()
     assert_one(
         &lines(&log, "CreateToken").await,
         &[
-            "administered",
+            "admin call",
             "Cancelled",
             &admin.id,
-            &format!("touched_token_id=\"{id}\""),
+            &format!("target_token_id=\"{id}\""),
         ],
     );
 }

@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
 use bridgebook::{
-    access::token::Role,
     client::Client,
     config::Auth,
+    domain::role::Role,
     proto::v1::{ListTokensRequest, ListWorkflowsRequest, RevokeTokenRequest},
 };
 use chrono::{TimeDelta, Utc};

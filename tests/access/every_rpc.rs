@@ -3,7 +3,7 @@
 mod requests;
 mod world;
 
-use bridgebook::{access::token::Role, proto::Rpc};
+use bridgebook::{domain::role::Role, proto::Rpc};
 use chrono::{TimeDelta, Utc};
 use prost_reflect::DynamicMessage;
 use serde_json::Value;

@@ -1,5 +1,5 @@
 use bridgebook::{
-    access::token::Role,
+    domain::role::Role,
     proto::v1::{
         DeleteWorkflowRequest, ListTransitionsRequest, NewTransition, RecordTransitionRequest,
         RegisterNodeRequest, UpsertBridgeStateRequest, WorkflowState,

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bridgebook::{
-    access::token::Role,
     client::Client,
+    domain::role::Role,
     proto::v1::{ListWorkflowsRequest, RevokeTokenRequest},
 };
 use chrono::Utc;

@@ -1,6 +1,6 @@
 use bridgebook::{
-    access::credential::Credential,
     proto::v1::{ApiToken, CreateTokenRequest, CreateTokenResponse, Role},
+    rpc::auth::credential::Credential,
 };
 use prost_types::Timestamp;
 

@@ -39,7 +39,7 @@ async fn what_goes_wrong_is_said_and_is_the_exit_status() {
     let (app, tenant) = App::with_tenant().await;
     let output = show(&app, &tenant, &["parcel"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("there is no machine with entity_type parcel"));
+    assert!(stderr(&output).contains("machine with entity_type parcel not found"));
     let output = show(&app, &tenant, &[]).await;
     assert_eq!(output.status.code(), Some(64));
 }

@@ -87,7 +87,7 @@ enum Held {
 }
 
 impl Held {
-    fn filler(self) -> Option<bridgebook::json::Struct> {
+    fn filler(self) -> Option<bridgebook::domain::json::Struct> {
         let length = if self == Held::Much { 100_000 } else { 1 };
         document(serde_json::json!({ "filler": "x".repeat(length) }))
     }
@@ -346,7 +346,7 @@ async fn nothing_is_read_of_another_tenants_bridge_but_that_it_is_there() {
     }
     assert_eq!(scenes[0], scenes[1]);
     for outcome in &scenes[0] {
-        let words = "AlreadyExists bridge_id <0> is taken by a bridge with other content";
+        let words = "AlreadyExists bridge_id <0> is already used by a bridge with other content";
         assert!(outcome.answer.starts_with(words), "{outcome:?}");
         assert_eq!(outcome.ran.len(), 1, "{outcome:?}");
     }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use bridgebook::{
-    access::token::Role,
     config::{Auth, Config},
+    domain::role::Role,
     proto::v1::{
         BatchRecordStepsRequest, ListWorkflowsRequest, StartWorkflowRequest,
         workflow_service_client::WorkflowServiceClient,

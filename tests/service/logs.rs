@@ -66,7 +66,7 @@ async fn a_call_that_fails_is_one_line_with_all_that_is_known_of_it() {
         panic!("not one line: {lines:#?}")
     };
     assert_eq!(line["level"], "INFO");
-    assert_eq!(line["message"], "failed");
+    assert_eq!(line["message"], "call failed");
     assert_eq!(line["rpc"], "/bridgebook.v1.WorkflowService/GetWorkflow");
     assert_eq!(line["namespace"], tenant.namespace);
     assert_eq!(line["code"], "NotFound");
@@ -89,7 +89,7 @@ async fn a_slow_call_is_a_line_with_the_correlation_id_of_its_workflow() {
     })
     .await;
     assert_eq!(workflow["level"], "WARN");
-    assert_eq!(workflow["message"], "slow");
+    assert_eq!(workflow["message"], "slow call");
     assert_eq!(workflow["code"], "Ok");
     assert!(workflow["correlation_id"].is_string());
 }

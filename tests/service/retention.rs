@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bridgebook::{
     config::Config,
+    ops::retention::model::Defaults,
     proto::v1::{
         AccumulateBridgeStateRequest, NewStamp, RecordStampRequest, RetainedTable,
         SetRetentionPolicyRequest, WorkflowState, admin_service_client::AdminServiceClient,
         bridge_state_service_client::BridgeStateServiceClient,
     },
-    retention::model::Defaults,
 };
 use diesel_async::SimpleAsyncConnection;
 

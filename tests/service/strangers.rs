@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bridgebook::{
-    access::token::Role,
     config::Auth,
+    domain::role::Role,
     proto::v1::{ListWorkflowsRequest, StartWorkflowRequest},
 };
 use futures_util::future::join_all;

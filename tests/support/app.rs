@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bridgebook::{
     config::{Auth, Config, Settings},
-    metrics::Metrics,
+    ops::metrics::Metrics,
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,

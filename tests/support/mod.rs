@@ -29,7 +29,7 @@ pub use wire::{ANY_WINDOW, Wire};
 
 use std::{future::Future, time::Duration};
 
-use bridgebook::json::Struct;
+use bridgebook::domain::json::Struct;
 use serde_json::Value;
 use uuid::Uuid;
 

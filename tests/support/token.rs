@@ -1,14 +1,14 @@
 //! Tokens, made straight on the database as `bridgebook token create` does.
 
 use bridgebook::{
-    access::{
-        credential::Secret,
-        token::{Coverage, NewToken, Revocation, Role},
-    },
     client::Client,
     config::Auth,
     db::Query,
-    id::TokenId,
+    domain::{id::TokenId, role::Role},
+    rpc::auth::{
+        credential::Secret,
+        token::{Coverage, NewToken, Revocation},
+    },
 };
 use chrono::{DateTime, Utc};
 use tonic::transport::Channel;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bridgebook::{access::token::Role, proto::Rpc};
+use bridgebook::{domain::role::Role, proto::Rpc};
 use serde_json::{Value, json};
 
 use super::{call, requests::template};

@@ -1,6 +1,6 @@
 //! What a tenant may ask for, with names that the other uses too.
 
-use bridgebook::{json::Struct, proto::Rpc};
+use bridgebook::{domain::json::Struct, proto::Rpc};
 use proptest::sample::Index;
 use prost::Message;
 use serde_json::json;

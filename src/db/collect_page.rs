@@ -1,0 +1,39 @@
+//! Collects a page from the rows of a query.
+
+use diesel::QueryResult;
+use futures_util::{Stream, TryStreamExt, pin_mut};
+
+use crate::domain::page::{Listed, MAX_BYTES, Page, PageRequest};
+
+/// Collects a page from one row more than it may have. Ends it early when it
+/// has become large; what PostgreSQL sends after that is dropped, row by row.
+///
+/// # Errors
+/// What a row fails with.
+pub async fn collect_page<T: Listed>(
+    rows: impl Stream<Item = QueryResult<T>>,
+    page: &PageRequest<T::Position>,
+) -> QueryResult<Page<T>> {
+    pin_mut!(rows);
+    let mut taken: Vec<T> = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        bytes += row.size();
+        let is_cut = bytes > MAX_BYTES;
+        let is_full = taken.len() as i64 == page.size || is_cut;
+        if let Some(last) = taken.last().filter(|_| is_full) {
+            let next_page_token = page.token_after(last.position());
+            return Ok(Page {
+                rows: taken,
+                next_page_token,
+                is_cut,
+            });
+        }
+        taken.push(row);
+    }
+    Ok(Page {
+        rows: taken,
+        next_page_token: String::new(),
+        is_cut: false,
+    })
+}

@@ -1,0 +1,42 @@
+//! Faults of credentials.
+
+/// What is wrong with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// The call has no credential.
+    #[error(
+        "the credential is missing; send it in the header authorization: Bearer bb_<id>_<secret>"
+    )]
+    Missing,
+    /// The header does not parse, or is repeated.
+    #[error("the header authorization must occur once and be Bearer bb_<id>_<secret>")]
+    Malformed,
+    /// There is no such token, or its secret is another one.
+    #[error("the credential is unknown; check that it is complete and for this service")]
+    Unknown,
+    /// The token has expired.
+    #[error("the token has expired; ask the operator for a new one")]
+    Expired,
+    /// The token has been revoked.
+    #[error("the token has been revoked; ask the operator for a new one")]
+    Revoked,
+    /// The client certificate is valid but not mapped to a token.
+    #[error(
+        "the subject of the client certificate is not mapped to a token; send a credential, or ask \
+         the operator to map the subject"
+    )]
+    CertificateUnmapped,
+}
+
+impl CredentialFault {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            CredentialFault::Missing => "CREDENTIAL_MISSING",
+            CredentialFault::Malformed => "CREDENTIAL_MALFORMED",
+            CredentialFault::Unknown => "CREDENTIAL_UNKNOWN",
+            CredentialFault::Expired => "CREDENTIAL_EXPIRED",
+            CredentialFault::Revoked => "CREDENTIAL_REVOKED",
+            CredentialFault::CertificateUnmapped => "CERTIFICATE_UNKNOWN",
+        }
+    }
+}

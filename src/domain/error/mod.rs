@@ -1,0 +1,232 @@
+//! Everything that a call can fail with. [`Error::describe`] is the one table from an
+//! error to what its caller is told.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod credential;
+mod describe;
+mod refused_move;
+mod resource;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use self::{
+    credential::CredentialFault,
+    describe::{Code, DOMAIN, Description, Help},
+    refused_move::RefusedMove,
+    resource::Resource,
+};
+use super::violation::Violations;
+
+/// The result of a call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A cause that only the log gets.
+pub type Cause = dyn std::error::Error + Send + Sync;
+
+/// Why a call failed. The text is the caller's: it says what is wrong, with which value,
+/// and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are invalid.
+    #[error("{0}")]
+    InvalidRequest(Violations),
+    /// The message is larger than the server accepts, in bytes.
+    #[error("the message is too large; the server accepts at most {0} bytes")]
+    MessageTooLarge(usize),
+    /// The bytes do not decode as the request's message.
+    #[error("the bytes of the request are not a valid protobuf message")]
+    Malformed(#[source] Option<prost::DecodeError>),
+    /// There is no such row in the caller's namespace.
+    #[error("{resource} with {field} {name} not found{}", resource.scope())]
+    NotFound {
+        /// The kind of row.
+        resource: Resource,
+        /// The field that names it.
+        field: &'static str,
+        /// The value of the field.
+        name: String,
+    },
+    /// The id belongs to a row with other content, in any namespace.
+    #[error(
+        "{field} {name} is already used by a {resource} with other content; choose another one, \
+         or retry with the original content"
+    )]
+    IdConflict {
+        /// The kind of row.
+        resource: Resource,
+        /// The field that names it.
+        field: &'static str,
+        /// The value of the field.
+        name: String,
+    },
+    /// The lifecycle of workflows does not allow the move.
+    #[error(
+        "workflow {workflow_id} cannot move from {current} to {to}; {}",
+        next_states(current, allowed)
+    )]
+    MoveNotAllowed {
+        /// The workflow.
+        workflow_id: String,
+        /// Its current state.
+        current: &'static str,
+        /// The requested state.
+        to: &'static str,
+        /// The states that it may move to.
+        allowed: Vec<&'static str>,
+    },
+    /// The machine does not have the move.
+    #[error("{0}")]
+    NoSuchMove(Box<RefusedMove>),
+    /// The caller expected another state.
+    #[error(
+        "{resource} {id} is in {}, expected {}; read it again and decide again",
+        state_or_none(current),
+        state_or_none(expected)
+    )]
+    StateChanged {
+        /// The kind of row.
+        resource: Resource,
+        /// Its id.
+        id: String,
+        /// The state that the caller expected; empty for none.
+        expected: String,
+        /// The current state; empty for none.
+        current: String,
+    },
+    /// The caller expected another revision of a row, or version of a machine.
+    #[error(
+        "{resource} {id} is at {} {current}, expected {expected}; read it again and decide again",
+        resource.counter()
+    )]
+    RevisionChanged {
+        /// The kind of row.
+        resource: Resource,
+        /// Its id.
+        id: String,
+        /// The number that the caller expected; 0 for none.
+        expected: i64,
+        /// The current number; 0 for none.
+        current: i64,
+    },
+    /// Entities are in states that the new machine lacks.
+    #[error(
+        "{count} entities of type {entity_type} are in states that the machine does not have: {}; \
+         move them first, keep the states, or set allow_stranded",
+        describe::counts(states)
+    )]
+    EntitiesStranded {
+        /// The type of the entities.
+        entity_type: String,
+        /// The number of entities.
+        count: i64,
+        /// The states, with the number of entities in each.
+        states: Vec<(String, i64)>,
+    },
+    /// The node belongs to another namespace.
+    #[error("node_id {0} is registered by another namespace; choose another node_id")]
+    NodeOwned(String),
+    /// Other calls changed the row at every attempt to decide this one.
+    #[error("concurrent calls keep changing the row; nothing was written, retry the call")]
+    Contended,
+    /// The caller has no valid credential.
+    #[error("{0}")]
+    Unauthenticated(CredentialFault),
+    /// The role of the caller's token is too low.
+    #[error("the token has the role {role}; this call requires {needed}")]
+    RoleTooLow {
+        /// The token's role.
+        role: &'static str,
+        /// The role that the call requires.
+        needed: &'static str,
+        /// The namespace that the call names, if any.
+        namespace: Option<String>,
+    },
+    /// The caller's token does not cover the namespace.
+    #[error("the token does not cover namespace {0}")]
+    NamespaceDenied(String),
+    /// The call does not come over the loopback interface, or comes through a proxy.
+    #[error(
+        "without tokens, AdminService accepts only calls over the loopback interface that no \
+         proxy forwarded"
+    )]
+    LoopbackOnly,
+    /// The server has reached its limit of calls in progress, or of their bytes.
+    #[error(
+        "too many calls are in progress; nothing was done, retry in {}",
+        wait(self)
+    )]
+    Overloaded,
+    /// The server has reached its limit of connections.
+    #[error("too many connections; nothing was done, retry in {}", wait(self))]
+    TooManyConnections,
+    /// The token has reached its rate limit; the next call is possible after this time.
+    #[error(
+        "the token exceeds its rate limit; nothing was done, retry in {}",
+        wait(self)
+    )]
+    RateLimited(Duration),
+    /// The queue of the operation is full.
+    #[error("too many calls are queued; nothing was done, retry in {}", wait(self))]
+    QueueFull,
+    /// The database cannot be reached or written to.
+    #[error("the database is unavailable; retry in {}", wait(self))]
+    DatabaseUnavailable(#[source] Arc<Cause>),
+    /// The caller's deadline, or the server's maximum call duration, has passed.
+    #[error("the deadline passed; a write may have been done, a retry is safe")]
+    DeadlineExceeded,
+    /// A fault of the service.
+    #[error("internal error; report the request id to the operator")]
+    Internal(#[source] Arc<Cause>),
+}
+
+impl Error {
+    /// Makes the error of one invalid field.
+    #[must_use]
+    pub fn invalid_field(field: &str, description: impl fmt::Display) -> Self {
+        Error::InvalidRequest(Violations::one(field, description))
+    }
+
+    /// Returns the time after which the same call may well succeed; `None` if it will not
+    /// by itself.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.describe().retry_after
+    }
+
+    /// Returns the cause that the caller is not told, for the log.
+    #[must_use]
+    pub fn cause(&self) -> Option<Arc<Cause>> {
+        if let Error::Internal(cause) | Error::DatabaseUnavailable(cause) = self {
+            return Some(Arc::clone(cause));
+        }
+        None
+    }
+}
+
+impl From<Violations> for Error {
+    fn from(violations: Violations) -> Self {
+        Error::InvalidRequest(violations)
+    }
+}
+
+/// Makes the error of a fault of the service.
+pub(crate) fn internal(what: &'static str) -> Error {
+    Error::Internal(Arc::new(std::io::Error::other(what)))
+}
+
+fn next_states(current: &str, allowed: &[&str]) -> String {
+    match allowed {
+        [] => format!("{current} is terminal"),
+        _ => format!("from {current} it may move to {}", allowed.join(", ")),
+    }
+}
+
+fn state_or_none(state: &str) -> &str {
+    if state.is_empty() { "no state" } else { state }
+}
+
+fn wait(error: &Error) -> String {
+    let wait = error.retry_after().unwrap_or_default();
+    format!("{wait:?}")
+}

@@ -1,0 +1,46 @@
+//! A move that a machine does not have.
+
+use std::fmt;
+
+use super::{describe::list, state_or_none};
+
+/// A move that a machine does not have.
+#[derive(Debug, Clone, Default)]
+pub struct RefusedMove {
+    /// The type of the entity.
+    pub entity_type: String,
+    /// The id of the entity.
+    pub entity_id: String,
+    /// Its current state; empty if it has none yet.
+    pub current: String,
+    /// The event; empty if the request leaves it to the machine.
+    pub event: String,
+    /// The requested state; empty if the request leaves it to the machine.
+    pub to: String,
+    /// The moves that are allowed, as `event=state`.
+    pub allowed: Vec<String>,
+}
+
+impl fmt::Display for RefusedMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = state_or_none(&self.current);
+        write!(
+            f,
+            "{} {} cannot move from {current}",
+            self.entity_type, self.entity_id
+        )?;
+        if !self.to.is_empty() {
+            write!(f, " to {}", self.to)?;
+        }
+        if !self.event.is_empty() {
+            write!(f, " by {}", self.event)?;
+        }
+        match self.allowed.as_slice() {
+            [first] if self.current.is_empty() => {
+                write!(f, "; it must start in {}", first.trim_start_matches("*="))
+            }
+            [] => f.write_str("; no move is allowed from there"),
+            allowed => write!(f, "; allowed from there: {}", list(allowed, ", ")),
+        }
+    }
+}

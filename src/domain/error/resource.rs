@@ -1,0 +1,97 @@
+//! The kinds of rows that errors name.
+
+use std::fmt;
+
+/// A kind of row that a call can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A row of workflow_executions.
+    Workflow,
+    /// A row of workflow_steps.
+    Step,
+    /// A row of metadata_stamps.
+    Stamp,
+    /// A row of fsm_transitions.
+    Transition,
+    /// A machine (fsm_machines).
+    Machine,
+    /// A row of fsm_entities.
+    Entity,
+    /// A row of bridge_states.
+    Bridge,
+    /// A row of bridge_batches.
+    Batch,
+    /// A row of node_registrations.
+    Node,
+    /// A row of api_tokens.
+    Token,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Workflow => "workflow",
+            Resource::Step => "step",
+            Resource::Stamp => "stamp",
+            Resource::Transition => "transition",
+            Resource::Machine => "machine",
+            Resource::Entity => "entity",
+            Resource::Bridge => "bridge",
+            Resource::Batch => "batch",
+            Resource::Node => "node",
+            Resource::Token => "token",
+        })
+    }
+}
+
+impl Resource {
+    /// Returns the field that names a row of this kind.
+    pub(super) fn id_field(self) -> &'static str {
+        match self {
+            Resource::Workflow => "workflow_id",
+            Resource::Step => "step_id",
+            Resource::Stamp => "stamp_id",
+            Resource::Transition => "transition_id",
+            Resource::Machine => "entity_type",
+            Resource::Entity => "entity_id",
+            Resource::Bridge => "bridge_id",
+            Resource::Batch => "batch_id",
+            Resource::Node => "node_id",
+            Resource::Token => "id",
+        }
+    }
+
+    /// Returns the reason of an error that does not find one.
+    pub(super) fn not_found(self) -> &'static str {
+        match self {
+            Resource::Workflow => "WORKFLOW_NOT_FOUND",
+            Resource::Step => "STEP_NOT_FOUND",
+            Resource::Stamp => "STAMP_NOT_FOUND",
+            Resource::Transition => "TRANSITION_NOT_FOUND",
+            Resource::Machine => "MACHINE_NOT_FOUND",
+            Resource::Entity => "ENTITY_NOT_FOUND",
+            Resource::Bridge => "BRIDGE_NOT_FOUND",
+            Resource::Batch => "BATCH_NOT_FOUND",
+            Resource::Node => "NODE_NOT_FOUND",
+            Resource::Token => "TOKEN_NOT_FOUND",
+        }
+    }
+
+    /// Returns what counts its changes: machines have versions, rows have revisions.
+    pub(super) fn counter(self) -> &'static str {
+        if self == Resource::Machine {
+            "version"
+        } else {
+            "revision"
+        }
+    }
+
+    /// Returns where it was looked for. Tokens belong to the operator, not to a tenant.
+    pub(super) fn scope(self) -> &'static str {
+        if self == Resource::Token {
+            ""
+        } else {
+            " in this namespace"
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The kernel: values and rules that all groups share. No tonic, no I/O.
+
+pub mod digest;
+pub mod error;
+pub mod id;
+pub mod journal;
+pub mod json;
+pub mod limits;
+pub mod namespace;
+pub mod page;
+pub mod role;
+mod text_enum;
+pub mod time;
+pub mod violation;
+pub mod write_outcome;

@@ -1,0 +1,97 @@
+//! Namespaces: the tenant that a request acts for.
+
+use std::fmt;
+
+use diesel::{
+    expression::AsExpression,
+    pg::Pg,
+    serialize::{self, Output, ToSql},
+    sql_types::Text,
+};
+
+use super::id::TokenId;
+
+/// The tenant that a request acts for. Every function of a store asks for one, so that
+/// no query can forget whose rows it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, AsExpression)]
+#[diesel(sql_type = Text)]
+pub struct Namespace(String);
+
+/// Namespaces with this prefix belong to the service. Tenants may read some of them, and
+/// only the service writes there.
+pub const RESERVED_PREFIX: &str = "bridgebook.";
+
+/// The namespace of the registry, see [`Namespace::registry`].
+const REGISTRY: &str = "bridgebook.registry";
+
+impl Namespace {
+    /// Makes the namespace of an admitted request. Only `rpc::admit` calls this;
+    /// `tests/house.rs` enforces it.
+    pub(crate) fn admitted(name: String) -> Self {
+        Namespace(name)
+    }
+
+    /// Returns the namespace in which the registry, which all tenants share, journals
+    /// state changes of nodes.
+    #[must_use]
+    pub fn registry() -> Self {
+        Namespace(REGISTRY.to_owned())
+    }
+
+    /// Whether `namespace`, that of a row, is the registry's.
+    #[must_use]
+    pub fn is_registry(namespace: &str) -> bool {
+        namespace == REGISTRY
+    }
+
+    /// Whether the namespace belongs to the service.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED_PREFIX)
+    }
+
+    /// Returns the namespace as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl ToSql<Text, Pg> for Namespace {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        ToSql::<Text, Pg>::to_sql(self.0.as_str(), out)
+    }
+}
+
+/// Whether a namespace can have rows: any tenant's can, and of the service's own only
+/// the registry's.
+#[must_use]
+pub fn may_have_rows(namespace: &str) -> bool {
+    !namespace.starts_with(RESERVED_PREFIX) || Namespace::is_registry(namespace)
+}
+
+/// A validated request together with the tenant that it acts for.
+#[derive(Debug)]
+pub struct Scoped<T> {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The token of the caller, which the journal keeps; `None` where the service runs
+    /// without tokens.
+    pub token_id: Option<TokenId>,
+    /// The request.
+    pub content: T,
+}
+
+impl<T> std::ops::Deref for Scoped<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.content
+    }
+}

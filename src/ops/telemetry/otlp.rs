@@ -1,0 +1,74 @@
+//! Traces over OTLP.
+
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithTonicConfig};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+use crate::ops::spans;
+
+/// What our traces go by, unless OTEL_SERVICE_NAME says otherwise.
+const SERVICE_NAME: &str = "bridgebook";
+
+/// How long the last spans may take to be sent.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Sends spans in the background, and what is left when it is dropped. Whom they are
+/// sent to may be away: spans that can't be sent are lost, and nobody waits for it.
+pub(super) struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Sends them to an endpoint.
+    pub(super) fn to(endpoint: &str) -> Result<Self, String> {
+        let fault =
+            |error: &dyn std::fmt::Display| format!("--otlp-endpoint: {endpoint:?}: {error}");
+        let mut channel =
+            Endpoint::from_shared(endpoint.to_owned()).map_err(|error| fault(&error))?;
+        if channel.uri().scheme_str() == Some("https") {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            channel = channel.tls_config(tls).map_err(|error| fault(&error))?;
+        }
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_channel(channel.connect_lazy())
+            .build()
+            .map_err(|error| fault(&error))?;
+        let resource = Resource::builder();
+        let resource = match std::env::var_os("OTEL_SERVICE_NAME") {
+            Some(_) => resource,
+            None => resource.with_service_name(SERVICE_NAME),
+        };
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource.build())
+            .with_batch_exporter(exporter)
+            .build();
+        Ok(Traces(provider))
+    }
+
+    /// Takes the spans of `trace`, and nothing else.
+    pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let is_ours = |metadata: &Metadata<'_>| metadata.target() == spans::TARGET;
+        tracing_opentelemetry::layer()
+            .with_tracer(self.0.tracer(SERVICE_NAME))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_level(false)
+            .with_target(false)
+            .with_filter(filter_fn(is_ours))
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        // Whoever has not taken them by then has lost them.
+        let _ = self.0.shutdown_with_timeout(GOODBYE);
+    }
+}

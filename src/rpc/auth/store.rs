@@ -1,0 +1,183 @@
+//! All SQL of tokens.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    dsl::{now, sql},
+    prelude::*,
+    sql_types::{Nullable, Record, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::token::{NewToken, Revocation, Token, TokenFilter};
+use crate::{
+    db::{DbError, Query, batch::Operation, collect_page::collect_page, schema::api_tokens},
+    domain::{
+        error::{CredentialFault, Error, Resource, Result},
+        id::TokenId,
+        page::Page,
+    },
+};
+
+/// Reads tokens, for many callers in one round trip.
+pub struct FindTokens;
+
+impl Operation for FindTokens {
+    const NAME: &'static str = "FindTokens";
+
+    type Item = TokenId;
+    type Answer = Token;
+    type Key = TokenId;
+
+    fn key(item: &TokenId) -> TokenId {
+        *item
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a TokenId],
+    ) -> BoxFuture<'a, Result<Vec<Result<Token>>, DbError>> {
+        Box::pin(async move {
+            let ids = items.iter().copied();
+            let tokens: Vec<Token> = api_tokens::table
+                .filter(api_tokens::id.eq_any(ids))
+                .select(Token::as_select())
+                .load(connection)
+                .await?;
+            let tokens = tokens.into_iter().map(|token| (token.id, token));
+            let tokens: HashMap<_, _> = tokens.collect();
+            let unknown = || Error::Unauthenticated(CredentialFault::Unknown);
+            let answers = items.iter().map(|id| tokens.get(id).cloned());
+            Ok(answers.map(|token| token.ok_or_else(unknown)).collect())
+        })
+    }
+}
+
+/// Creates a token.
+impl Query for NewToken {
+    type Answer = Token;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let digest = self.secret.digest();
+        let created = diesel::insert_into(api_tokens::table)
+            .values((
+                api_tokens::id.eq(self.id),
+                api_tokens::name.eq(&self.name),
+                api_tokens::role.eq(self.role),
+                api_tokens::namespaces.eq(&self.namespaces),
+                api_tokens::secret_sha256.eq(digest),
+                api_tokens::expires_at.eq(self.expires_at),
+            ))
+            .on_conflict(diesel::upsert::on_constraint("api_tokens_pkey"))
+            .do_nothing()
+            .returning(Token::as_returning())
+            .get_result(connection)
+            .await
+            .optional()?;
+        if let Some(token) = created {
+            return Ok(Ok(token));
+        }
+        let there: Token = api_tokens::table
+            .find(self.id)
+            .select(Token::as_select())
+            .first(connection)
+            .await?;
+        // With our secret it was this very call, in a try whose answer was lost.
+        Ok(match there.require_secret(&self.secret) {
+            Ok(()) => Ok(there),
+            Err(_) => Err(Error::IdConflict {
+                resource: Resource::Token,
+                field: "id",
+                name: self.id.to_string(),
+            }),
+        })
+    }
+}
+
+/// Lists tokens, newest first.
+impl Query for TokenFilter {
+    type Answer = Page<Token>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let mut query = api_tokens::table
+            .select(Token::as_select())
+            .order((api_tokens::created_at.desc(), api_tokens::id.desc()))
+            .limit(self.page.size + 1)
+            .into_boxed();
+        if self.active_only {
+            let lasts = api_tokens::expires_at.is_null();
+            let lasts =
+                lasts.or(api_tokens::expires_at.gt(now.into_sql::<Timestamptz>().nullable()));
+            query = query.filter(api_tokens::revoked_at.is_null().and(lasts));
+        }
+        if let Some((time, id)) = self.page.after {
+            let row = (api_tokens::created_at, api_tokens::id);
+            query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
+        }
+        let page = collect_page(query.load_stream(connection).await?, &self.page).await?;
+        Ok(Ok(page))
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+/// Revokes a token; one that is revoked stays so since when it was.
+impl Query for Revocation {
+    type Answer = Token;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let since = sql::<Nullable<Timestamptz>>("coalesce(revoked_at, now())");
+        let revoked = diesel::update(api_tokens::table.find(self.id))
+            .set(api_tokens::revoked_at.eq(since))
+            .returning(Token::as_returning())
+            .get_result(connection)
+            .await
+            .optional()?;
+        Ok(revoked.ok_or_else(|| Error::NotFound {
+            resource: Resource::Token,
+            field: "id",
+            name: self.id.to_string(),
+        }))
+    }
+}
+
+/// When tokens were last used.
+pub struct LastUses(pub Vec<(TokenId, DateTime<Utc>)>);
+
+/// What another replica saw later stays.
+const KEEP_USES: &str = "
+    UPDATE api_tokens SET last_used_at = used.at
+      FROM unnest($1, $2) AS used (id, at)
+     WHERE api_tokens.id = used.id
+       AND (api_tokens.last_used_at IS NULL OR api_tokens.last_used_at < used.at)";
+
+impl Query for LastUses {
+    type Answer = ();
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<()>, DbError> {
+        use diesel::sql_types::Array;
+        // Everybody locks in the same order, so nobody waits in a circle.
+        let mut uses = self.0.clone();
+        uses.sort_unstable_by_key(|(id, _)| *id);
+        let (ids, times): (Vec<_>, Vec<_>) = uses.into_iter().unzip();
+        diesel::sql_query(KEEP_USES)
+            .bind::<Array<Uuid>, _>(ids)
+            .bind::<Array<Timestamptz>, _>(times)
+            .execute(connection)
+            .await?;
+        Ok(Ok(()))
+    }
+}

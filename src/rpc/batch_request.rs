@@ -1,0 +1,129 @@
+//! Requests with one item, and requests with a batch of them. Each item of a batch
+//! succeeds or fails by itself.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::validate::Validator;
+use crate::{
+    db::batch::{self, Batcher, Operation},
+    domain::{
+        error::{Cause, Error, Result},
+        limits::MAX_BATCH,
+        namespace::Scoped,
+        violation::Violations,
+    },
+};
+
+/// Maximum size of the items of a batch together, in bytes. The answer carries them too,
+/// with some hundred bytes of ids and times for each, and gRPC clients accept answers of
+/// 4 MiB by default.
+const MAX_ITEMS_BYTES: usize = 3 * 1024 * 1024;
+
+/// Converts the required item of a request that is not a batch.
+pub fn parse_item<R: Default, T>(
+    item: Option<R>,
+    field: &str,
+    check: &mut Validator,
+    convert: impl Fn(R, &mut Validator) -> T,
+) -> T {
+    match item {
+        Some(item) => check.within(field, |check| convert(item, check)),
+        None => {
+            check.violation(field, "is required");
+            // A placeholder, of which only the violation above is reported.
+            convert(R::default(), &mut check.for_item(field))
+        }
+    }
+}
+
+/// Converts the items of a batch. The violations of an item are its own result; an empty
+/// or oversized batch is a violation of the request.
+pub fn parse_items<R: Message, T>(
+    items: Vec<R>,
+    field: &str,
+    check: &mut Validator,
+    convert: impl Fn(R, &mut Validator) -> T,
+) -> Vec<Result<T, Violations>> {
+    check.item_count(field, items.len());
+    let bytes = items.iter().map(Message::encoded_len).sum::<usize>();
+    if bytes > MAX_ITEMS_BYTES {
+        let rule = format!("must be at most {MAX_ITEMS_BYTES} bytes together, got {bytes}");
+        check.violation(field, rule);
+    }
+    let items = items.into_iter().take(MAX_BATCH).enumerate();
+    let items = items.map(|(index, item)| {
+        let mut check = check.for_item(&format!("{field}[{index}]"));
+        let item = convert(item, &mut check);
+        check.finish(item)
+    });
+    items.collect()
+}
+
+/// The results of a batch, in the order of its items.
+#[derive(Debug)]
+pub struct BatchResults<T>(Vec<Result<T>>);
+
+/// The first cause of an item's failure that the caller is not told. The call log finds it
+/// among the extensions of the response.
+#[derive(Debug, Clone)]
+pub struct ItemCause(pub Arc<Cause>);
+
+impl<T> BatchResults<T> {
+    /// Makes the response of the results, with the first cause for the call log.
+    pub fn into_response<M: From<Vec<Result<T>>>>(self) -> tonic::Response<M> {
+        let mut failures = self.0.iter().filter_map(|result| result.as_ref().err());
+        let cause = failures.find_map(Error::cause);
+        let mut response = tonic::Response::new(M::from(self.0));
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(ItemCause(cause));
+        }
+        response
+    }
+}
+
+/// Submits the valid items of a batch and returns a result for each item. If every item
+/// failed and may succeed soon, the call fails as a whole, so that the retry policies of
+/// clients retry it.
+///
+/// # Errors
+/// The error of the first item, if all items failed and may succeed soon.
+pub async fn submit_valid<T, O>(
+    batcher: &Batcher<O>,
+    items: Scoped<Vec<Result<T, Violations>>>,
+) -> Result<BatchResults<O::Answer>>
+where
+    O: Operation<Item = Scoped<T>>,
+{
+    let Scoped {
+        namespace,
+        token_id,
+        content,
+    } = items;
+    let mut valid = Vec::with_capacity(content.len());
+    let slots = content.into_iter().map(|item| {
+        let namespace = namespace.clone();
+        valid.push(Scoped {
+            namespace,
+            token_id,
+            content: item?,
+        });
+        Ok(())
+    });
+    let slots: Vec<Result<()>> = slots.collect();
+    let mut answers = batcher.submit_all(valid).await.into_iter();
+    let results = slots.into_iter().map(|slot| match slot {
+        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::gone())),
+        Err(error) => Err(error),
+    });
+    let results: Vec<Result<O::Answer>> = results.collect();
+    let may_succeed_soon = |result: &Result<O::Answer>| {
+        let error = result.as_ref().err();
+        error.is_some_and(|error| error.retry_after().is_some())
+    };
+    match results.first() {
+        Some(Err(error)) if results.iter().all(may_succeed_soon) => Err(error.clone()),
+        _ => Ok(BatchResults(results)),
+    }
+}

@@ -1,0 +1,86 @@
+//! The audit log: one event under the target `bridgebook::audit` for each call that was
+//! rejected, and for each call of an administrator.
+
+use std::sync::Arc;
+
+use http::Request;
+use tonic::Code;
+use tonic_types::ErrorInfo;
+
+use crate::{
+    domain::role::Role,
+    proto::Rpc,
+    rpc::{context::CallContext, transport::peer::Peer},
+};
+
+/// Maximum length of the path of an unknown method, in characters: callers choose it.
+const MAX_PATH: usize = 100;
+
+/// What is known of a call before it is served.
+#[derive(Debug)]
+pub(super) struct AuditLog {
+    rpc: Option<Rpc>,
+    path: http::Uri,
+    peer: Option<Arc<Peer>>,
+}
+
+impl AuditLog {
+    /// Notes the method and the peer of a call.
+    pub(super) fn new<B>(request: &Request<B>) -> Self {
+        let peer = request.extensions().get::<Arc<Peer>>();
+        AuditLog {
+            rpc: Rpc::from_path(request.uri().path()),
+            path: request.uri().clone(),
+            peer: peer.cloned(),
+        }
+    }
+
+    /// Logs the end of the call if it belongs in the audit log. Returns whether it does.
+    /// `info` is what the caller is told of a failure.
+    pub(super) fn record(&self, call: &CallContext, code: Code, info: Option<&ErrorInfo>) -> bool {
+        let is_rejected = matches!(
+            code,
+            Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
+        );
+        let is_admin = self.rpc.is_some_and(|rpc| rpc.role() == Role::Admin);
+        if !is_rejected && !is_admin {
+            return false;
+        }
+        let rejected_namespace = info.and_then(|info| info.metadata.get("namespace"));
+        let namespace = rejected_namespace.map(String::as_str).or(call.namespace());
+        let token_id = call.token_id().map(|id| id.to_string());
+        let target_token_id = call.target_token_id().map(|id| id.to_string());
+        let reason = info.map_or("", |info| info.reason.as_str());
+        macro_rules! event {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    target: "bridgebook::audit",
+                    request_id = %call.request_id(),
+                    token_id,
+                    rpc = self.rpc_name(),
+                    namespace,
+                    code = ?code,
+                    reason,
+                    target_token_id,
+                    peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address)),
+                    subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref()),
+                    $message
+                )
+            };
+        }
+        match is_rejected {
+            true => event!(warn, "call rejected"),
+            false => event!(info, "admin call"),
+        }
+        true
+    }
+
+    /// Returns the path of the call, escaped so that it cannot break a line of the log.
+    pub(super) fn rpc_name(&self) -> String {
+        if let Some(rpc) = self.rpc {
+            return rpc.path().to_owned();
+        }
+        let path: String = self.path.path().chars().take(MAX_PATH).collect();
+        path.escape_debug().to_string()
+    }
+}

@@ -1,0 +1,150 @@
+//! The end of a call: its metrics, its span and its line in the log.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Code, Status, body::Body, codegen::Bytes};
+use tonic_types::StatusExt;
+use tracing::Span;
+
+use super::audit_log::AuditLog;
+use crate::{ops::metrics::RunningCall, rpc::context::CallContext};
+
+/// A call in progress. It ends once; if it is dropped before, its caller has gone away.
+pub(super) struct CallLog {
+    pub(super) span: Span,
+    pub(super) context: CallContext,
+    pub(super) audit: AuditLog,
+    /// Duration from which the call is logged as slow.
+    pub(super) slow: Duration,
+    /// Present until the call ends.
+    pub(super) running: Option<RunningCall>,
+}
+
+impl CallLog {
+    /// Whether the call is answered by a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.method().is_stream())
+    }
+
+    /// Notes the end of the call. `cause` is why it, or an item of it, failed, beyond what
+    /// the caller is told.
+    pub(super) fn end(mut self, failure: Option<&Status>, cause: Option<&str>) {
+        self.note_end(failure.map_or(Code::Ok, Status::code), failure, cause);
+    }
+
+    fn note_end(&mut self, code: Code, failure: Option<&Status>, cause: Option<&str>) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        let duration = running.end(code);
+        self.end_span(code);
+        let info = failure.and_then(|status| status.get_details_error_info());
+        let is_audited = self.audit.record(&self.context, code, info.as_ref());
+        let is_slow = duration >= self.slow && !running.method().is_stream();
+        if is_audited || (code == Code::Ok && !is_slow && cause.is_none()) {
+            return;
+        }
+        let reason = info.map(|info| info.reason);
+        macro_rules! event {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    target: "bridgebook::call",
+                    request_id = %self.context.request_id(),
+                    correlation_id = self.context.correlation_id(),
+                    rpc = self.audit.rpc_name(),
+                    namespace = self.context.namespace(),
+                    code = ?code,
+                    reason,
+                    cause,
+                    duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                    $message
+                )
+            };
+        }
+        match code {
+            Code::Ok if is_slow => event!(warn, "slow call"),
+            Code::Ok => event!(warn, "items failed"),
+            Code::Internal | Code::Unknown | Code::DataLoss => event!(error, "call failed"),
+            Code::Unavailable | Code::DeadlineExceeded => event!(warn, "call failed"),
+            _ => event!(info, "call failed"),
+        }
+    }
+
+    fn end_span(&self, code: Code) {
+        if self.span.is_disabled() {
+            return;
+        }
+        let request_id = self.context.request_id();
+        self.span.record("rpc.grpc.status_code", i32::from(code));
+        self.span
+            .record("request_id", tracing::field::display(request_id));
+        if let Some(namespace) = self.context.namespace() {
+            self.span.record("namespace", namespace);
+        }
+        if let Some(correlation_id) = self.context.correlation_id() {
+            self.span.record("correlation_id", correlation_id);
+        }
+        // The codes that OpenTelemetry defines as errors of the server.
+        if matches!(
+            code,
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        ) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+    }
+}
+
+impl Drop for CallLog {
+    fn drop(&mut self) {
+        self.note_end(Code::Cancelled, None, None);
+    }
+}
+
+/// The body of a streamed answer. The call ends with it.
+pub(super) struct LoggedBody {
+    pub(super) body: Body,
+    pub(super) log: Option<CallLog>,
+}
+
+impl HttpBody for LoggedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let end = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().map(Status::from_header_map),
+            Some(Err(status)) => Some(Some(status.clone())),
+            None => Some(None),
+        };
+        if let Some(failure) = end
+            && let Some(log) = self.log.take()
+        {
+            let failure = failure.filter(|status| status.code() != Code::Ok);
+            log.end(failure.as_ref(), None);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,170 @@
+//! The layer around every call: request id, deadline, panics, metrics and logs.
+
+mod audit_log;
+mod call_log;
+mod deadline;
+mod protocol;
+mod response;
+
+use std::{
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::HeaderMap;
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use self::{audit_log::AuditLog, call_log::CallLog};
+use super::context::CallContext;
+use crate::{
+    domain::{
+        error::{Error, internal},
+        limits::ContentLimits,
+    },
+    ops::{metrics::Metrics, spans},
+    proto::Method,
+};
+
+/// The request header with the caller's correlation id.
+const CORRELATION_ID_HEADER: &str = "x-correlation-id";
+/// Maximum length of it that the log keeps, in characters.
+const MAX_CORRELATION_ID: usize = 128;
+
+/// Gives every call a request id and a deadline: the caller's, from the header
+/// `grpc-timeout`, but at most `max_duration`. A panic becomes INTERNAL. The end of the
+/// call is counted, and logged if it failed, was slow, or belongs in the audit log.
+#[derive(Clone)]
+pub struct CallLayer {
+    /// Maximum duration of a call.
+    pub max_duration: Duration,
+    /// Duration from which a call is logged as slow.
+    pub slow: Duration,
+    /// Limits of what a request may contain.
+    pub limits: ContentLimits,
+    /// The metrics of the service.
+    pub metrics: Metrics,
+}
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service that [`CallLayer`] makes.
+#[derive(Clone)]
+pub struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+impl<S, B> Service<http::Request<B>> for CallService<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        if let Err(status) = protocol::require_grpc(&request) {
+            let mut rejection = http::Response::new(Body::empty());
+            *rejection.status_mut() = status;
+            return Box::pin(std::future::ready(Ok(rejection)));
+        }
+        let call = CallContext::new(correlation_id(request.headers()));
+        let log = self.layer.begin(&request, call.clone());
+        let max_message = self.layer.limits.message_bytes;
+        let timeout = match deadline::timeout(request.headers(), self.layer.max_duration) {
+            Ok(timeout) => timeout,
+            Err(error) => {
+                let rejection = call.enter(|| Status::from(error).into_http());
+                let rejection = response::finish(rejection, log, max_message);
+                return Box::pin(std::future::ready(Ok(rejection)));
+            }
+        };
+        request.extensions_mut().insert(self.layer.limits);
+        // The clock starts here, not when the future is first polled.
+        let work = call.enter(|| tokio::time::timeout(timeout, self.inner.call(request)));
+        let work = AssertUnwindSafe(work.instrument(log.span.clone())).catch_unwind();
+        let panics = self.layer.metrics.panics().clone();
+        Box::pin(call.scope(async move {
+            let response = match work.await {
+                Ok(Ok(response)) => response?,
+                Ok(Err(_)) => Status::from(Error::DeadlineExceeded).into_http(),
+                Err(_) => {
+                    panics.inc();
+                    Status::from(internal("the call panicked")).into_http()
+                }
+            };
+            Ok(response::finish(response, log, max_message))
+        }))
+    }
+}
+
+impl CallLayer {
+    fn begin<B>(&self, request: &http::Request<B>, context: CallContext) -> CallLog {
+        let method = Method::from_path(request.uri().path());
+        CallLog {
+            span: spans::call(method, request.headers()),
+            context,
+            audit: AuditLog::new(request),
+            slow: self.slow,
+            running: Some(self.metrics.calls().begin(method)),
+        }
+    }
+}
+
+fn correlation_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CORRELATION_ID_HEADER)?.to_str().ok()?;
+    Some(text.chars().take(MAX_CORRELATION_ID).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::header::CONTENT_TYPE;
+    use tonic::Code;
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_internal_and_counted() {
+        let metrics = Metrics::new().unwrap();
+        let layer = CallLayer {
+            max_duration: Duration::from_secs(60),
+            slow: Duration::from_secs(60),
+            limits: ContentLimits::default(),
+            metrics: metrics.clone(),
+        };
+        let broken = service_fn(|request: http::Request<()>| async move {
+            assert_ne!(request.uri().path(), "/a.B/C", "a fault of ours");
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        });
+        let service = ServiceBuilder::new().layer(layer).service(broken);
+        let request = http::Request::post("/a.B/C").header(CONTENT_TYPE, "application/grpc");
+        let request = request.body(()).unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("fault"), "{status:?}");
+        assert_eq!(metrics.panics().get(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a call knows of itself: its request id, and what the log keeps of it.
+//!
+//! The context is a task-local value that [`super::call`] sets. Only `rpc` reads it; the
+//! services and the database get what they need as arguments.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::task::futures::TaskLocalFuture;
+use uuid::Uuid;
+
+use crate::domain::id::TokenId;
+
+tokio::task_local! {
+    static CURRENT: CallContext;
+}
+
+/// The context of one call. Cheap to clone; all clones share what is noted. A value is
+/// absent if the call was rejected, or its caller went away, before it became known.
+#[derive(Debug, Clone)]
+pub struct CallContext(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    request_id: Uuid,
+    token_id: OnceLock<TokenId>,
+    target_token_id: OnceLock<TokenId>,
+    namespace: OnceLock<String>,
+    correlation_id: OnceLock<String>,
+}
+
+impl CallContext {
+    /// Makes the context of a call that begins, with a new request id. `correlation_id`
+    /// is the one of the call's headers.
+    #[must_use]
+    pub fn new(correlation_id: Option<String>) -> Self {
+        CallContext(Arc::new(Inner {
+            request_id: Uuid::now_v7(),
+            token_id: OnceLock::new(),
+            target_token_id: OnceLock::new(),
+            namespace: OnceLock::new(),
+            correlation_id: correlation_id.map(OnceLock::from).unwrap_or_default(),
+        }))
+    }
+
+    /// Runs `work` as part of this call.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
+    /// Makes `work` part of this call.
+    pub fn scope<F: Future>(&self, work: F) -> TaskLocalFuture<CallContext, F> {
+        CURRENT.scope(self.clone(), work)
+    }
+
+    /// Returns the id that the call's response and log lines carry.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        self.0.request_id
+    }
+
+    /// Returns the token that the call is made with.
+    #[must_use]
+    pub fn token_id(&self) -> Option<TokenId> {
+        self.0.token_id.get().copied()
+    }
+
+    /// Returns the token that an administrator creates or revokes with the call.
+    #[must_use]
+    pub fn target_token_id(&self) -> Option<TokenId> {
+        self.0.target_token_id.get().copied()
+    }
+
+    /// Returns the namespace that the call names.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.namespace.get().map(String::as_str)
+    }
+
+    /// Returns the correlation id of the call's headers, or else of its message.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.0.correlation_id.get().map(String::as_str)
+    }
+}
+
+/// Returns the request id of the current call; outside of a call, a new id.
+#[must_use]
+pub fn request_id() -> Uuid {
+    let current = CURRENT.try_with(CallContext::request_id);
+    current.unwrap_or_else(|_| Uuid::now_v7())
+}
+
+/// Notes which token the current call is made with.
+pub fn set_token_id(token_id: TokenId) {
+    note(|call| {
+        let _ = call.token_id.set(token_id);
+    });
+}
+
+/// Notes which token the current call creates or revokes.
+pub fn set_target_token_id(token_id: TokenId) {
+    note(|call| {
+        let _ = call.target_token_id.set(token_id);
+    });
+}
+
+/// Notes which namespace the current call names.
+pub fn set_namespace(namespace: &str) {
+    note(|call| drop(call.namespace.set(namespace.to_owned())));
+}
+
+/// Notes the correlation id of the current call, unless its headers have one.
+pub fn set_correlation_id(correlation_id: &str) {
+    note(|call| drop(call.correlation_id.set(correlation_id.to_owned())));
+}
+
+fn note(set: impl FnOnce(&Inner)) {
+    // Outside of a call there is nothing to note.
+    let _ = CURRENT.try_with(|call| set(&call.0));
+}

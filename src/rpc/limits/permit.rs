@@ -1,0 +1,102 @@
+//! What a call takes, from its first byte until its answer has been taken.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    domain::error::{Error, Result},
+    rpc::transport::peer::OpenCall,
+};
+
+/// The bytes of all calls that are under way.
+pub(super) struct Memory {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Memory {
+    /// None so far, and so many at most.
+    pub(super) fn new(most: Option<usize>) -> Self {
+        Memory {
+            used: AtomicUsize::new(0),
+            most: most.unwrap_or(usize::MAX),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> usize {
+        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+/// What a call takes. It is given back when this is dropped.
+pub(super) struct Holding {
+    bytes: AtomicUsize,
+    memory: Arc<Memory>,
+    /// The places of calls at work, and this one's, if those are limited for it.
+    room: Option<Arc<Semaphore>>,
+    place: OnceLock<OwnedSemaphorePermit>,
+    /// The place of an answer without end.
+    _stream: Option<OwnedSemaphorePermit>,
+    call: OpenCall,
+}
+
+impl Holding {
+    /// Nothing so far.
+    pub(super) fn new(
+        memory: Arc<Memory>,
+        room: Option<Arc<Semaphore>>,
+        stream: Option<OwnedSemaphorePermit>,
+        call: OpenCall,
+    ) -> Self {
+        Holding {
+            bytes: AtomicUsize::new(0),
+            memory,
+            room,
+            place: OnceLock::new(),
+            _stream: stream,
+            call,
+        }
+    }
+
+    /// Notes that so many more bytes of the request have come.
+    pub(super) fn receive(&self, bytes: usize) -> Result<()> {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.memory.take(bytes) <= self.memory.most {
+            true => Ok(()),
+            false => Err(Error::Overloaded),
+        }
+    }
+
+    /// Notes that all of the request has come, so that there is work to do.
+    pub(super) fn begin_work(&self) -> Result<()> {
+        let Some(room) = self.room.as_ref().filter(|_| self.place.get().is_none()) else {
+            return Ok(());
+        };
+        let place = Arc::clone(room).try_acquire_owned();
+        let _ = self.place.set(place.map_err(|_| Error::Overloaded)?);
+        Ok(())
+    }
+
+    /// Notes that so many bytes of an answer are there. The work is done: it is not
+    /// thrown away, but who comes next may be turned away for it.
+    pub(super) fn answer(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.take(bytes);
+    }
+
+    /// Notes that the other end takes the answer.
+    pub(super) fn progress(&self) {
+        self.call.progress();
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.memory.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,232 @@
+//! Validates the fields of a request and collects every violation.
+//!
+//! A check returns the good value, or notes a violation and returns a placeholder;
+//! [`Validator::finish`] returns nothing but the violations once there is one.
+
+mod enums;
+mod numbers;
+mod texts;
+
+use std::fmt;
+
+use uuid::Uuid;
+
+pub use self::enums::ProtoEnum;
+pub(crate) use self::enums::proto_enum;
+use crate::domain::{
+    json::{self, JsonObject, Struct},
+    limits::ContentLimits,
+    violation::{Violation, Violations},
+};
+
+/// Maximum number of violations of a request, so that a request with a million faults
+/// costs no more than one with twenty. Error details travel in a header, and clients
+/// accept 8 KiB of headers.
+const MAX_VIOLATIONS: usize = 20;
+
+/// Length of a UUID in its hyphenated form, the only one that is accepted.
+const HYPHENATED_LENGTH: usize = 36;
+
+/// Collects the violations of a request.
+#[derive(Debug)]
+pub struct Validator {
+    limits: ContentLimits,
+    prefix: String,
+    violations: Vec<Violation>,
+}
+
+impl Validator {
+    /// Makes a validator that holds a request to `limits`.
+    #[must_use]
+    pub fn new(limits: ContentLimits) -> Self {
+        Validator {
+            limits,
+            prefix: String::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// Makes a validator for the fields of one item of a list, such as `steps[3]`. Its
+    /// violations are the item's own.
+    #[must_use]
+    pub fn for_item(&self, field: &str) -> Self {
+        Validator {
+            prefix: format!("{field}."),
+            ..Validator::new(self.limits)
+        }
+    }
+
+    /// Checks the fields of the message in `field`.
+    pub fn within<T>(&mut self, field: &str, check: impl FnOnce(&mut Self) -> T) -> T {
+        let inner = format!("{}{field}.", self.prefix);
+        let outer = std::mem::replace(&mut self.prefix, inner);
+        let value = check(self);
+        self.prefix = outer;
+        value
+    }
+
+    /// Notes a violation, unless the request has [`MAX_VIOLATIONS`] already.
+    pub fn violation(&mut self, field: &str, description: impl Into<String>) {
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(Violation {
+                field: format!("{}{field}", self.prefix),
+                description: description.into(),
+            });
+        }
+    }
+
+    /// Whether there is no violation so far.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// Returns `value` if there is no violation.
+    ///
+    /// # Errors
+    /// All violations.
+    pub fn finish<T>(self, value: T) -> Result<T, Violations> {
+        match self.violations.is_empty() {
+            true => Ok(value),
+            false => Err(Violations(self.violations)),
+        }
+    }
+
+    /// Returns the value of `result`, or notes its error.
+    pub fn parsed<T: Default>(&mut self, field: &str, result: Result<T, impl fmt::Display>) -> T {
+        result.unwrap_or_else(|fault| {
+            self.violation(field, fault.to_string());
+            T::default()
+        })
+    }
+
+    /// Checks a required id.
+    pub fn id<T: From<Uuid> + Default>(&mut self, field: &str, text: &str) -> T {
+        if text.is_empty() {
+            self.violation(field, "is required");
+            return T::default();
+        }
+        self.optional_id(field, text).unwrap_or_default()
+    }
+
+    /// Checks an id; an empty one is unset.
+    pub fn optional_id<T: From<Uuid>>(&mut self, field: &str, text: &str) -> Option<T> {
+        if text.is_empty() {
+            return None;
+        }
+        match parse_id(text) {
+            Some(id) if id.is_nil() => self.violation(field, "must not be the nil UUID"),
+            Some(id) => return Some(id.into()),
+            None => self.violation(
+                field,
+                "must be a UUID like 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11",
+            ),
+        }
+        None
+    }
+
+    /// Checks a JSON document; an unset one is empty.
+    pub fn json(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
+        let document = document.unwrap_or_default();
+        let ContentLimits {
+            json_bytes,
+            json_depth,
+            ..
+        } = self.limits;
+        if json_depth < json::MAX_DEPTH && document.depth() > json_depth {
+            self.violation(field, too_deep(json_depth));
+            return JsonObject::default();
+        }
+        let document = self.parsed(field, JsonObject::try_from(document));
+        if json_bytes < json::MAX_BYTES && document.text_len() > json_bytes {
+            let length = document.text_len();
+            let rule = format!("must be at most {json_bytes} bytes of JSON text, got {length}");
+            self.violation(field, rule);
+        }
+        document
+    }
+
+    /// Checks a JSON document of at most `max_bytes` bytes as protobuf and `max_depth`
+    /// levels; an unset one is empty.
+    pub fn small_json(
+        &mut self,
+        field: &str,
+        document: Option<Struct>,
+        max_bytes: usize,
+        max_depth: usize,
+    ) -> JsonObject {
+        let depth = document.as_ref().map_or(1, Struct::depth);
+        let document = self.json(field, document);
+        let length = document.wire_len();
+        if length > max_bytes {
+            let rule = format!("must be at most {max_bytes} bytes as protobuf, got {length}");
+            self.violation(field, rule);
+        } else if depth > max_depth {
+            self.violation(field, too_deep(max_depth));
+        }
+        document
+    }
+}
+
+fn too_deep(max_depth: usize) -> String {
+    format!("must not nest deeper than {max_depth} levels")
+}
+
+fn parse_id(text: &str) -> Option<Uuid> {
+    (text.len() == HYPHENATED_LENGTH)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::limits::MAX_BATCH;
+
+    /// Returns the fields for which `check` notes a violation.
+    pub(super) fn violations(check: impl FnOnce(&mut Validator)) -> Vec<String> {
+        let mut validator = Validator::new(ContentLimits::default());
+        check(&mut validator);
+        let violations = validator.finish(()).err().map(|violations| violations.0);
+        let violations = violations.into_iter().flatten();
+        violations.map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn only_hyphenated_uuids_are_ids() {
+        for (text, good) in [
+            ("0192F0C1-7A5B-7CC3-98A1-52F3C0DE4A11", true),
+            ("0192f0c17a5b7cc398a152f3c0de4a11", false),
+            ("{0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11}", false),
+            ("00000000-0000-0000-0000-000000000000", false),
+            ("0192f0c1-7a5b-7cc3-98a1-52f3c0de4a1\0", false),
+            ("", false),
+        ] {
+            let found = violations(|check| {
+                check.id::<Uuid>("id", text);
+            });
+            assert_eq!(found.is_empty(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_violation_is_collected() {
+        let found = violations(|check| {
+            check.namespace("namespace", "a*b".into());
+            check.within("step", |check| {
+                check.name("workflow_type", "7".into());
+            });
+            check.file_hash("file_hash", "ab\0".into());
+            check.optional_count("execution_time_ms", Some(-1_i64));
+            check.item_count("steps", MAX_BATCH + 1);
+        });
+        let fields = [
+            "namespace",
+            "step.workflow_type",
+            "file_hash",
+            "execution_time_ms",
+            "steps",
+        ];
+        assert_eq!(found, fields);
+    }
+}

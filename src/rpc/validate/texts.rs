@@ -1,0 +1,191 @@
+//! Checks of names and texts.
+
+use super::Validator;
+
+/// Maximum length of a namespace, in characters: VARCHAR(255).
+const NAMESPACE_CHARS: usize = 255;
+/// Maximum length of a type name, a step name or an event, in characters: VARCHAR(100).
+const NAME_CHARS: usize = 100;
+/// Maximum length of a state, in characters: VARCHAR(50).
+const STATE_CHARS: usize = 50;
+/// Maximum length of a file_hash, in characters: VARCHAR(128), the hexadecimal digits of
+/// 512 bits.
+const HASH_CHARS: usize = 128;
+/// Maximum length of a node_id, in characters: VARCHAR(255).
+const NODE_ID_CHARS: usize = 255;
+/// Maximum length of a node_version, in characters: VARCHAR(50).
+const NODE_VERSION_CHARS: usize = 50;
+/// Maximum length of an error_message, in characters: a long stack trace, but no log file.
+const MESSAGE_CHARS: usize = 65_536;
+/// Maximum length of a rejected value in a violation, in characters.
+const QUOTED_CHARS: usize = 40;
+
+/// How a name may start.
+enum Start {
+    Anything,
+    Letter,
+    LetterOrDigit,
+}
+
+impl Start {
+    fn accepts(&self, text: &str) -> bool {
+        match self {
+            Start::Anything => true,
+            Start::Letter => text.starts_with(|c: char| c.is_ascii_alphabetic()),
+            Start::LetterOrDigit => text.starts_with(|c: char| c.is_ascii_alphanumeric()),
+        }
+    }
+
+    fn rule(&self) -> &'static str {
+        match self {
+            Start::Anything => "",
+            Start::Letter => "start with a letter and ",
+            Start::LetterOrDigit => "start with a letter or digit and ",
+        }
+    }
+}
+
+impl Validator {
+    /// Checks a required namespace.
+    pub fn namespace(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::LetterOrDigit, "._:/-", NAMESPACE_CHARS)
+    }
+
+    /// Checks the required name of a type or an event.
+    pub fn name(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::Letter, "._:/-", NAME_CHARS)
+    }
+
+    /// Checks a name; an empty one is unset.
+    pub fn optional_name(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.name(field, text))
+    }
+
+    /// Checks the required state of a state machine.
+    pub fn state(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::Letter, "._:/-", STATE_CHARS)
+    }
+
+    /// Checks a state; an empty one is unset.
+    pub fn optional_state(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.state(field, text))
+    }
+
+    /// Checks the required hash of a file.
+    pub fn file_hash(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::Anything, "+/=._:-", HASH_CHARS)
+    }
+
+    /// Checks a hash; an empty one is unset.
+    pub fn optional_file_hash(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.file_hash(field, text))
+    }
+
+    /// Checks the required name of a node; host names are accepted.
+    pub fn node_id(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::LetterOrDigit, "._:/-+", NODE_ID_CHARS)
+    }
+
+    /// Checks the required type of a node.
+    pub fn node_type(&mut self, field: &str, text: String) -> String {
+        self.pattern(field, text, &Start::LetterOrDigit, "._:/-+", NAME_CHARS)
+    }
+
+    /// Checks the required version of a node's software; semantic versions are accepted.
+    pub fn node_version(&mut self, field: &str, text: String) -> String {
+        let start = Start::LetterOrDigit;
+        self.pattern(field, text, &start, "._:/-+", NODE_VERSION_CHARS)
+    }
+
+    /// Checks that `text` is not empty and has only letters, digits and `punctuation`.
+    fn pattern(
+        &mut self,
+        field: &str,
+        text: String,
+        start: &Start,
+        punctuation: &str,
+        max_chars: usize,
+    ) -> String {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
+        if text.is_empty() {
+            self.violation(field, "is required");
+        } else if !start.accepts(&text) || !text.chars().all(is_allowed) {
+            let start = start.rule();
+            let rule = format!("must {start}contain only A-Z a-z 0-9 {punctuation}");
+            self.violation(field, format!("{rule}, got {}", quoted(&text)));
+        } else if text.len() > max_chars {
+            self.violation(field, too_long(max_chars, text.len()));
+        }
+        text
+    }
+
+    /// Checks a required line of text for people, such as the name of a step.
+    pub fn line(&mut self, field: &str, text: String) -> String {
+        let length = text.chars().count();
+        if text.is_empty() {
+            self.violation(field, "is required");
+        } else if text.chars().any(is_unprintable) {
+            let value = quoted(&text);
+            let rule = format!("must not contain a control or formatting character, got {value}");
+            self.violation(field, rule);
+        } else if length > NAME_CHARS {
+            self.violation(field, too_long(NAME_CHARS, length));
+        }
+        text
+    }
+
+    /// Checks a message for people; it may be unset but not empty.
+    pub fn optional_message(&mut self, field: &str, text: Option<String>) -> Option<String> {
+        if let Some(text) = &text {
+            let length = text.chars().count();
+            if text.is_empty() {
+                self.violation(field, "must not be empty; leave it unset instead");
+            } else if text.contains('\0') {
+                self.violation(field, "must not contain a NUL character");
+            } else if length > MESSAGE_CHARS {
+                self.violation(field, too_long(MESSAGE_CHARS, length));
+            }
+        }
+        text
+    }
+}
+
+fn too_long(max_chars: usize, length: usize) -> String {
+    format!("must be at most {max_chars} characters, got {length}")
+}
+
+/// Quotes a value of the caller's for an error, escaped and cut to [`QUOTED_CHARS`].
+fn quoted(text: &str) -> String {
+    let start: String = text.chars().take(QUOTED_CHARS).collect();
+    let rest = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{rest}")
+}
+
+/// Whether a character is invisible and changes how others are displayed: controls, line
+/// and paragraph separators, and overrides of the writing direction.
+fn is_unprintable(character: char) -> bool {
+    let formats_others = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || formats_others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::violations, *};
+
+    #[test]
+    fn lengths_are_counted_in_characters() {
+        for (chars, good) in [(NAME_CHARS, true), (NAME_CHARS + 1, false)] {
+            let found = violations(|check| {
+                check.line("step_name", "ü".repeat(chars));
+            });
+            assert_eq!(found.is_empty(), good);
+        }
+    }
+
+    #[test]
+    fn a_rejected_value_is_quoted_escaped_and_cut() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        let long = quoted(&"x".repeat(1000));
+        assert_eq!(long.chars().count(), QUOTED_CHARS + 3);
+    }
+}

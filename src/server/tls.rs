@@ -1,0 +1,51 @@
+//! Whom we show a certificate, and whom we know by theirs.
+
+use super::ServeError;
+use crate::{
+    config::Config,
+    rpc::{auth::certificate::Identities, transport::tls::Tls},
+};
+
+/// How connections are made private, and whose certificates stand for which tokens.
+pub struct Trust {
+    /// Makes connections private, if they are to be.
+    pub(super) tls: Option<Tls>,
+    /// Which tokens certificates stand for.
+    pub(super) identities: Identities,
+}
+
+impl Trust {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`] and [`ServeError::Identities`].
+    pub fn load(config: &Config) -> Result<Self, ServeError> {
+        let Some(settings) = &config.tls else {
+            return Ok(Trust {
+                tls: None,
+                identities: Identities::default(),
+            });
+        };
+        let identities = settings.client_tokens.as_deref().map(Identities::load);
+        Ok(Trust {
+            tls: Some(Tls::load(&settings.files)?),
+            identities: identities.transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// Reads the files again and again, for ever.
+    pub(super) async fn watch(&self, config: &Config) {
+        let settings = config.tls.as_ref();
+        let certificates = async {
+            if let (Some(tls), Some(settings)) = (&self.tls, settings) {
+                tls.watch(&settings.files).await;
+            }
+        };
+        let client_tokens = async {
+            if let Some(path) = settings.and_then(|it| it.client_tokens.as_deref()) {
+                self.identities.watch(path).await;
+            }
+        };
+        tokio::join!(certificates, client_tokens, std::future::pending::<()>());
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests to domain types. Every violation is collected.
+
+use chrono::{DateTime, Utc};
+use prost_types::Timestamp;
+
+use crate::{
+    domain::{
+        id::TokenId,
+        namespace::{Namespace, may_have_rows},
+        page::DEFAULT_SIZE,
+        role::Role,
+        time,
+    },
+    ops::retention::model::{
+        MAX_AGE, MIN_AGE, NewPolicy, PolicyFilter, PolicyKey, PolicyRemoval, Table,
+    },
+    proto::v1,
+    rpc::{
+        admit::FromRequest,
+        auth::{
+            credential::Secret,
+            token::{Coverage, NewToken, Revocation, TokenFilter, WILDCARD},
+        },
+        page_token::read_page,
+        validate::{Validator, proto_enum},
+    },
+    services::admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
+};
+
+/// How far GetSystemHealth looks back if the request does not say: 1 hour.
+const HEALTH_MICROS: i64 = 3_600 * 1_000_000;
+
+/// How many tables an answer has if the request does not say: there are not
+/// many, and the first ones are what matters.
+const DEFAULT_TABLES: i32 = 10;
+
+proto_enum!(Role = v1::Role {
+    Reader = Reader,
+    Writer = Writer,
+    Admin = Admin,
+});
+
+proto_enum!(Table = v1::RetainedTable {
+    Workflows = WorkflowExecutions,
+    Transitions = FsmTransitions,
+    Batches = BridgeBatches,
+    Stamps = MetadataStamps,
+});
+
+impl FromRequest<v1::GetSystemHealthRequest> for HealthQuery {
+    fn from_request(request: v1::GetSystemHealthRequest, check: &mut Validator) -> Self {
+        let within = check.optional_within("started_within", request.started_within);
+        HealthQuery {
+            started_within_micros: within.unwrap_or(HEALTH_MICROS),
+        }
+    }
+}
+
+impl FromRequest<v1::ListNamespaceSummariesRequest> for SummaryQuery {
+    fn from_request(request: v1::ListNamespaceSummariesRequest, check: &mut Validator) -> Self {
+        SummaryQuery {
+            limit: check.page_size("limit", request.limit, DEFAULT_SIZE),
+            started_within_micros: check.optional_within("started_within", request.started_within),
+        }
+    }
+}
+
+impl FromRequest<v1::GetIndexUsageRequest> for IndexQuery {
+    fn from_request(request: v1::GetIndexUsageRequest, check: &mut Validator) -> Self {
+        let limit = check.page_size("limit", request.limit, DEFAULT_SIZE);
+        IndexQuery { limit }
+    }
+}
+
+impl FromRequest<v1::GetTableScansRequest> for ScanQuery {
+    fn from_request(request: v1::GetTableScansRequest, check: &mut Validator) -> Self {
+        let limit = check.page_size("limit", request.limit, DEFAULT_TABLES);
+        ScanQuery { limit }
+    }
+}
+
+impl FromRequest<v1::ListMigrationsRequest> for MigrationsQuery {
+    fn from_request(_: v1::ListMigrationsRequest, _: &mut Validator) -> Self {
+        MigrationsQuery
+    }
+}
+
+/// How many patterns of namespaces a token has at most: enough for a team's, and
+/// quickly gone through at every call.
+const MAX_PATTERNS: usize = 100;
+
+impl FromRequest<v1::CreateTokenRequest> for NewToken {
+    fn from_request(request: v1::CreateTokenRequest, check: &mut Validator) -> Self {
+        let id = check.optional_id("id", &request.id);
+        let name = check.line("name", request.name);
+        let role = check.required_enum("role", request.role, Role::Reader);
+        let namespaces = coverage(check, role, request.namespaces);
+        let expires_at = request
+            .expires_at
+            .map(|end| check.parsed("expires_at", future(&end)));
+        let secret = Secret::generate().unwrap_or_else(|error| {
+            check.violation("credential", format!("cannot be generated: {error}"));
+            Secret::placeholder()
+        });
+        NewToken {
+            id: id.unwrap_or_else(TokenId::generate),
+            name,
+            role,
+            namespaces,
+            expires_at,
+            secret,
+        }
+    }
+
+    fn target_token_id(&self) -> Option<TokenId> {
+        Some(self.id)
+    }
+}
+
+fn future(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
+    let time = time::from_proto(time)?;
+    let is_future = time > Utc::now();
+    is_future.then_some(time).ok_or("must be in the future")
+}
+
+fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> Coverage {
+    if role == Role::Admin {
+        if patterns.iter().any(|pattern| *pattern != "*") {
+            check.violation(
+                "namespaces",
+                "must be left out, or be \"*\", for the role ADMIN",
+            );
+        }
+        return Coverage::everything();
+    }
+    if patterns.is_empty() {
+        check.violation("namespaces", "is required");
+    } else if patterns.len() > MAX_PATTERNS {
+        let fault = format!("must not have more than {MAX_PATTERNS} items");
+        check.violation("namespaces", fault);
+        return Coverage::everything();
+    }
+    for (index, pattern) in patterns.iter().enumerate() {
+        let beginning = pattern.strip_suffix(WILDCARD);
+        if beginning != Some("") {
+            let name = beginning.unwrap_or(pattern).to_owned();
+            check.namespace(&format!("namespaces[{index}]"), name);
+        }
+    }
+    Coverage::of(patterns)
+}
+
+impl FromRequest<v1::ListTokensRequest> for TokenFilter {
+    fn from_request(mut request: v1::ListTokensRequest, check: &mut Validator) -> Self {
+        let page = read_page(check, &mut request);
+        TokenFilter {
+            active_only: request.active_only,
+            page,
+        }
+    }
+}
+
+impl FromRequest<v1::RevokeTokenRequest> for Revocation {
+    fn from_request(request: v1::RevokeTokenRequest, check: &mut Validator) -> Self {
+        let id = check.id("id", &request.id);
+        Revocation { id }
+    }
+
+    fn target_token_id(&self) -> Option<TokenId> {
+        Some(self.id)
+    }
+}
+
+impl FromRequest<v1::SetRetentionPolicyRequest> for NewPolicy {
+    fn from_request(request: v1::SetRetentionPolicyRequest, check: &mut Validator) -> Self {
+        let key = policy_key(check, request.namespace, request.table);
+        let max_age_seconds = request
+            .max_age
+            .map(|age| check.parsed("max_age", age_seconds(&age)));
+        NewPolicy {
+            key,
+            max_age_seconds,
+        }
+    }
+}
+
+fn policy_key(check: &mut Validator, namespace: String, table: i32) -> PolicyKey {
+    let namespace = check.namespace("namespace", namespace);
+    if !may_have_rows(&namespace) {
+        let registry = Namespace::registry();
+        let rule = format!("of the service's own namespaces there is only {registry}");
+        check.violation("namespace", rule);
+    }
+    let table = check.required_enum("table", table, Table::Workflows);
+    PolicyKey { namespace, table }
+}
+
+fn age_seconds(age: &prost_types::Duration) -> Result<i64, String> {
+    let is_good = age.nanos == 0 && (MIN_AGE..=MAX_AGE).contains(&age.seconds);
+    is_good
+        .then_some(age.seconds)
+        .ok_or_else(|| format!("must be whole seconds, from {MIN_AGE} to {MAX_AGE}"))
+}
+
+impl FromRequest<v1::ListRetentionPoliciesRequest> for PolicyFilter {
+    fn from_request(mut request: v1::ListRetentionPoliciesRequest, check: &mut Validator) -> Self {
+        let page = read_page(check, &mut request);
+        PolicyFilter { page }
+    }
+}
+
+impl FromRequest<v1::DeleteRetentionPolicyRequest> for PolicyRemoval {
+    fn from_request(request: v1::DeleteRetentionPolicyRequest, check: &mut Validator) -> Self {
+        let key = policy_key(check, request.namespace, request.table);
+        PolicyRemoval(key)
+    }
+}

@@ -1,0 +1,129 @@
+//! The RPCs of AdminService.
+
+use tonic::{Request, Response, Status};
+
+use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
+use crate::{
+    db::Database,
+    ops::retention::model::{NewPolicy, PolicyFilter, PolicyRemoval},
+    proto::v1::{self, admin_service_server::AdminService},
+    rpc::{
+        admit::admit_operator,
+        auth::token::{NewToken, Revocation, TokenFilter},
+    },
+};
+
+/// Serves `bridgebook.v1.AdminService`.
+pub struct Admin {
+    database: Database,
+}
+
+impl Admin {
+    /// Makes the service.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Admin { database }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn get_system_health(
+        &self,
+        request: Request<v1::GetSystemHealthRequest>,
+    ) -> Result<Response<v1::GetSystemHealthResponse>, Status> {
+        let query: HealthQuery = admit_operator(request)?;
+        let health = self.database.read(&query).await?;
+        Ok(Response::new(health.into()))
+    }
+
+    async fn list_namespace_summaries(
+        &self,
+        request: Request<v1::ListNamespaceSummariesRequest>,
+    ) -> Result<Response<v1::ListNamespaceSummariesResponse>, Status> {
+        let query: SummaryQuery = admit_operator(request)?;
+        let summaries = self.database.read(&query).await?;
+        Ok(Response::new(summaries.into()))
+    }
+
+    async fn get_index_usage(
+        &self,
+        request: Request<v1::GetIndexUsageRequest>,
+    ) -> Result<Response<v1::GetIndexUsageResponse>, Status> {
+        let query: IndexQuery = admit_operator(request)?;
+        let indexes = self.database.read(&query).await?;
+        Ok(Response::new(indexes.into()))
+    }
+
+    async fn get_table_scans(
+        &self,
+        request: Request<v1::GetTableScansRequest>,
+    ) -> Result<Response<v1::GetTableScansResponse>, Status> {
+        let query: ScanQuery = admit_operator(request)?;
+        let tables = self.database.read(&query).await?;
+        Ok(Response::new(tables.into()))
+    }
+
+    async fn list_migrations(
+        &self,
+        request: Request<v1::ListMigrationsRequest>,
+    ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
+        let query: MigrationsQuery = admit_operator(request)?;
+        let migrations = self.database.read(&query).await?;
+        Ok(Response::new(migrations.into()))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let wanted: NewToken = admit_operator(request)?;
+        let token = self.database.read(&wanted).await?;
+        Ok(Response::new((token, wanted.credential()).into()))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let filter: TokenFilter = admit_operator(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let revocation: Revocation = admit_operator(request)?;
+        let token = self.database.read(&revocation).await?;
+        Ok(Response::new(token.into()))
+    }
+
+    async fn set_retention_policy(
+        &self,
+        request: Request<v1::SetRetentionPolicyRequest>,
+    ) -> Result<Response<v1::SetRetentionPolicyResponse>, Status> {
+        let wanted: NewPolicy = admit_operator(request)?;
+        let policy = self.database.read(&wanted).await?;
+        Ok(Response::new(policy.into()))
+    }
+
+    async fn list_retention_policies(
+        &self,
+        request: Request<v1::ListRetentionPoliciesRequest>,
+    ) -> Result<Response<v1::ListRetentionPoliciesResponse>, Status> {
+        let filter: PolicyFilter = admit_operator(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn delete_retention_policy(
+        &self,
+        request: Request<v1::DeleteRetentionPolicyRequest>,
+    ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
+        let removal: PolicyRemoval = admit_operator(request)?;
+        let deleted = self.database.read(&removal).await?;
+        Ok(Response::new(v1::DeleteRetentionPolicyResponse { deleted }))
+    }
+}

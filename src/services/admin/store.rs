@@ -1,0 +1,165 @@
+//! All SQL of the operator's, who looks over all namespaces. Counts, statistics
+//! of PostgreSQL's own, and the schema; nothing here writes.
+
+use diesel::{
+    pg::data_types::PgInterval,
+    sql_types::{BigInt, Interval, Nullable},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::model::{
+    FleetHealth, HealthQuery, IndexQuery, IndexUsage, MigrationsQuery, NamespaceSummary, ScanQuery,
+    SummaryQuery, SystemHealth, TableScans, WorkflowHealth,
+};
+use crate::{
+    db::{
+        DbError, Query,
+        migrations::{self, MigrationError},
+    },
+    domain::error::{Error, Result},
+    services::registry::Census,
+};
+
+/// "System Health Dashboard", its first half.
+const WORKFLOWS: &str = "
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE current_state = 'COMPLETED') AS completed,
+           count(*) FILTER (WHERE current_state = 'FAILED') AS failed,
+           count(*) FILTER (WHERE current_state = 'PROCESSING') AS in_progress,
+           count(*) FILTER (WHERE current_state = 'PENDING') AS pending,
+           count(*) FILTER (WHERE current_state = 'CANCELLED') AS cancelled
+      FROM workflow_executions
+     WHERE started_at > now() - $1";
+
+/// "System Health Dashboard", its second half; each node has a TTL of its own.
+const NODES: &str = "
+    SELECT count(*) AS total,
+           count(*) FILTER (WHERE health_status = 'HEALTHY') AS healthy,
+           count(*) FILTER (WHERE health_status = 'UNHEALTHY') AS unhealthy,
+           count(*) FILTER (WHERE health_status = 'DEGRADED') AS degraded,
+           count(*) FILTER (WHERE is_stale) AS stale
+      FROM (SELECT health_status,
+                   last_heartbeat <= now() - heartbeat_ttl_ms * INTERVAL '1 millisecond' AS is_stale
+              FROM node_registrations) node";
+
+/// The cross-namespace summary. Workflows and bridges are counted apart: joined
+/// to each other first, each workflow would count once for every bridge, and a
+/// namespace without workflows would be missing.
+const SUMMARIES: &str = "
+    SELECT namespace,
+           coalesce(total_workflows, 0) AS total_workflows,
+           avg_execution_time_ms,
+           coalesce(bridge_count, 0) AS bridge_count
+      FROM (SELECT namespace, count(*) AS total_workflows,
+                   avg(execution_time_ms)::double precision AS avg_execution_time_ms
+              FROM workflow_executions
+             WHERE $1 IS NULL OR started_at > now() - $1
+             GROUP BY namespace) workflows
+      FULL JOIN (SELECT namespace, count(*) AS bridge_count
+                   FROM bridge_states
+                  GROUP BY namespace) bridges USING (namespace)
+     ORDER BY total_workflows DESC, namespace
+     LIMIT $2";
+
+/// "Index Usage Verification", for the schema that we work in.
+const INDEXES: &str = "
+    SELECT schemaname::text AS schema_name, relname::text AS table_name,
+           indexrelname::text AS index_name, idx_scan AS times_used, idx_tup_read AS tuples_read,
+           idx_tup_fetch AS tuples_fetched, pg_relation_size(indexrelid) AS size_bytes
+      FROM pg_stat_user_indexes
+     WHERE schemaname = current_schema()
+     ORDER BY idx_scan DESC, indexrelname
+     LIMIT $1";
+
+/// "Missing Indexes Detection"; a table that was never read so has no average.
+const SCANS: &str = "
+    SELECT schemaname::text AS schema_name, relname::text AS table_name,
+           seq_scan AS sequential_scans, seq_tup_read AS sequential_tuples_read,
+           coalesce(idx_scan, 0) AS index_scans,
+           coalesce(seq_tup_read / nullif(seq_scan, 0), 0) AS avg_sequential_tuples,
+           n_live_tup AS live_tuples
+      FROM pg_stat_user_tables
+     WHERE schemaname = current_schema()
+     ORDER BY seq_tup_read DESC, relname
+     LIMIT $1";
+
+/// Counts workflows and nodes.
+impl Query for HealthQuery {
+    type Answer = SystemHealth;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let within = PgInterval::from_microseconds(self.started_within_micros);
+        let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
+        let workflows: WorkflowHealth = query.get_result(connection).await?;
+        let nodes: FleetHealth = diesel::sql_query(NODES).get_result(connection).await?;
+        let fleet = Census.run(connection).await?;
+        Ok(fleet.map(|fleet| SystemHealth {
+            workflows,
+            nodes,
+            fleet,
+        }))
+    }
+}
+
+/// Sums up namespaces.
+impl Query for SummaryQuery {
+    type Answer = Vec<NamespaceSummary>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let within = self
+            .started_within_micros
+            .map(PgInterval::from_microseconds);
+        let query = diesel::sql_query(SUMMARIES)
+            .bind::<Nullable<Interval>, _>(within)
+            .bind::<BigInt, _>(self.limit);
+        Ok(Ok(query.load(connection).await?))
+    }
+}
+
+/// Reads how often indexes were used.
+impl Query for IndexQuery {
+    type Answer = Vec<IndexUsage>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let query = diesel::sql_query(INDEXES).bind::<BigInt, _>(self.limit);
+        Ok(Ok(query.load(connection).await?))
+    }
+}
+
+/// Reads how often tables were read from end to end.
+impl Query for ScanQuery {
+    type Answer = Vec<TableScans>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let query = diesel::sql_query(SCANS).bind::<BigInt, _>(self.limit);
+        Ok(Ok(query.load(connection).await?))
+    }
+}
+
+/// Reads where the schema stands.
+impl Query for MigrationsQuery {
+    type Answer = Vec<migrations::Status>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        match migrations::status_on(connection).await {
+            Ok(status) => Ok(Ok(status)),
+            Err(MigrationError::Statement(error)) => Err(error.into()),
+            Err(error) => Ok(Err(Error::Internal(std::sync::Arc::new(error)))),
+        }
+    }
+}

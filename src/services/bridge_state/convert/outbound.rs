@@ -1,0 +1,78 @@
+//! Answers. Nothing here can fail.
+
+use crate::{
+    domain::{page::Page, time},
+    proto::v1,
+    services::bridge_state::model::{Bridge, BridgeStats, Changed},
+};
+
+impl From<Bridge> for v1::BridgeState {
+    fn from(row: Bridge) -> Self {
+        v1::BridgeState {
+            bridge_id: row.bridge_id.to_string(),
+            namespace: row.namespace,
+            total_workflows_processed: row.total_workflows_processed,
+            total_items_aggregated: row.total_items_aggregated,
+            aggregation_metadata: Some(row.aggregation_metadata.into()),
+            current_fsm_state: row.current_fsm_state,
+            last_aggregation_timestamp: row.last_aggregation_timestamp.map(time::to_proto),
+            revision: row.revision,
+            created_at: Some(time::to_proto(row.created_at)),
+            updated_at: Some(time::to_proto(row.updated_at)),
+        }
+    }
+}
+
+impl From<Changed> for v1::UpsertBridgeStateResponse {
+    fn from(changed: Changed) -> Self {
+        v1::UpsertBridgeStateResponse {
+            bridge_state: Some(changed.bridge.into()),
+            applied: changed.applied,
+            transition: changed.transition.map(Into::into),
+        }
+    }
+}
+
+impl From<Changed> for v1::AccumulateBridgeStateResponse {
+    fn from(changed: Changed) -> Self {
+        v1::AccumulateBridgeStateResponse {
+            bridge_state: Some(changed.bridge.into()),
+            applied: changed.applied,
+            transition: changed.transition.map(Into::into),
+        }
+    }
+}
+
+impl From<Bridge> for v1::GetBridgeStateResponse {
+    fn from(bridge: Bridge) -> Self {
+        v1::GetBridgeStateResponse {
+            bridge_state: Some(bridge.into()),
+        }
+    }
+}
+
+impl From<Page<Bridge>> for v1::ListBridgeStatesResponse {
+    fn from(page: Page<Bridge>) -> Self {
+        v1::ListBridgeStatesResponse {
+            bridge_states: page.rows.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
+        }
+    }
+}
+
+impl From<bool> for v1::DeleteBridgeStateResponse {
+    fn from(deleted: bool) -> Self {
+        v1::DeleteBridgeStateResponse { deleted }
+    }
+}
+
+impl From<BridgeStats> for v1::GetBridgeStatsResponse {
+    fn from(stats: BridgeStats) -> Self {
+        v1::GetBridgeStatsResponse {
+            total_workflows: stats.total_workflows,
+            total_items: stats.total_items,
+            bridge_count: stats.bridge_count,
+            latest_activity: stats.latest_activity.map(time::to_proto),
+        }
+    }
+}

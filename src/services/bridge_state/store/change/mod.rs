@@ -1,0 +1,313 @@
+//! Changing bridges: see `db::decide`.
+//!
+//! Totals that are set and batches that are added are one operation, because
+//! both change the same rows: whatever is asked of one bridge is done in the
+//! order in which it came.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use crate::{
+    db::{
+        DbError,
+        batch::{
+            Operation,
+            optimistic::{Plan, until_decided},
+            statement::place,
+        },
+        journal::Transition,
+    },
+    domain::{
+        digest::RequestDigest,
+        error::{Error, Resource, Result},
+        id::{BatchId, BridgeId},
+        namespace::Scoped,
+    },
+    services::{
+        bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, Totals},
+        fsm::{model::Machine, store::Machines},
+    },
+};
+
+mod statement;
+
+use statement::{ReadBridges, WriteBridges};
+
+/// Changes bridges: the same batch_id with the same content once.
+pub struct ChangeBridges;
+
+impl Operation for ChangeBridges {
+    const NAME: &'static str = "ChangeBridges";
+
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
+    type Key = BridgeId;
+
+    fn key(item: &Self::Item) -> BridgeId {
+        item.bridge_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Changed>>, DbError>> {
+        until_decided::<Changes>(connection, items)
+    }
+}
+
+/// What a batch found, and what it is going to write.
+#[derive(Default)]
+struct Changes<'a> {
+    now: DateTime<Utc>,
+    /// The bridges as they are after the changes so far, with the versions of
+    /// their rows; `None` for those that were not there.
+    bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
+    /// Bridges that are there, but not for the tenant.
+    foreign: HashSet<(&'a str, BridgeId)>,
+    machines: Machines,
+    /// The batches that were added before, and those so far.
+    known: HashMap<(BridgeId, BatchId), RequestDigest>,
+    has_new_metadata: HashSet<BridgeId>,
+    changes: Vec<(&'a Scoped<BridgeChange>, Option<Transition>)>,
+}
+
+type Row = (
+    i64,
+    DateTime<Utc>,
+    bool,
+    Option<i64>,
+    Option<Bridge>,
+    Option<RequestDigest>,
+    Option<Machine>,
+);
+
+impl<'a> Plan<'a> for Changes<'a> {
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
+    type Key = BridgeId;
+
+    fn key(item: &Self::Item) -> BridgeId {
+        item.bridge_id
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&'a Scoped<BridgeChange>],
+    ) -> QueryResult<Self> {
+        let namespaces = items.iter().map(|item| item.namespace.as_str());
+        let kinds = namespaces.clone().map(|namespace| (namespace, ENTITY_TYPE));
+        let mut seen = HashSet::new();
+        let read = ReadBridges {
+            namespace: namespaces.collect(),
+            entity_type: kinds.clone().map(|kind| kind.1).collect(),
+            bridge_id: items.iter().map(|item| item.bridge_id).collect(),
+            batch_id: items.iter().map(|item| batch_id(item)).collect(),
+            reads_bridge: items
+                .iter()
+                .map(|item| seen.insert((item.namespace.as_str(), item.bridge_id)))
+                .collect(),
+            reads_machine: Machines::firsts(kinds),
+            ..ReadBridges::default()
+        };
+        let rows: Vec<Row> = read.load(connection).await?;
+        let mut plan = Changes::default();
+        for (ordinality, now, is_taken, version, bridge, known, machine) in rows {
+            plan.now = now;
+            let item = items.get(place(ordinality));
+            let foreign = item.filter(|_| is_taken && bridge.is_none());
+            let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
+            plan.foreign.extend(foreign);
+            machine
+                .into_iter()
+                .for_each(|machine| plan.machines.add(machine));
+            plan.bridges
+                .extend(bridge.map(|row| (row.bridge_id, (row, version))));
+            let known = item
+                .zip(known)
+                .map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
+            plan.known.extend(known);
+        }
+        Ok(plan)
+    }
+
+    fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
+        let id = item.bridge_id;
+        let stored = self.bridges.get(&id);
+        // Made by an item of the same batch, or there before.
+        let is_foreign = match stored {
+            Some((bridge, _)) => bridge.namespace != item.namespace.as_str(),
+            None => self.foreign.contains(&(item.namespace.as_str(), id)),
+        };
+        if is_foreign {
+            return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
+        }
+        let current = stored.map(|(bridge, _)| bridge);
+        let batch = batch_id(item);
+        if let Some(digest) = self.known.get(&(id, batch)) {
+            return match current.filter(|_| *digest == item.request_digest) {
+                Some(bridge) => Ok(replay(item, bridge)),
+                None => Err(taken(Resource::Batch, "batch_id", batch.to_string())),
+            };
+        }
+        let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
+        let machine = machine.map(|machine| &**machine);
+        match (
+            Bridge::after(current, item, machine, &item.namespace, self.now)?,
+            current,
+        ) {
+            (Some((bridge, transition)), _) => Ok(self.note(item, bridge, transition)),
+            (None, Some(bridge)) => Ok(unchanged(bridge)),
+            // Only of a bridge that is there can it be said that it is so already.
+            (None, None) => Err(Error::Contended),
+        }
+    }
+
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
+        if self.changes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let written: Vec<BridgeId> = self.statement().load(connection).await?;
+        let mut overtaken: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
+        for id in written {
+            overtaken.remove(&id);
+        }
+        Ok(overtaken)
+    }
+}
+
+impl<'a> Changes<'a> {
+    fn note(
+        &mut self,
+        item: &'a Scoped<BridgeChange>,
+        bridge: Bridge,
+        transition: Option<Transition>,
+    ) -> Changed {
+        let id = item.bridge_id;
+        let transition = transition.map(|transition| Transition {
+            token_id: item.token_id,
+            ..transition
+        });
+        let version = self.bridges.get(&id).and_then(|(_, version)| *version);
+        self.bridges.insert(id, (bridge.clone(), version));
+        self.known.insert((id, batch_id(item)), item.request_digest);
+        if item.metadata.is_some() {
+            self.has_new_metadata.insert(id);
+        }
+        self.changes.push((item, transition.clone()));
+        Changed {
+            bridge,
+            transition,
+            applied: true,
+        }
+    }
+
+    fn statement(&self) -> WriteBridges<'_> {
+        let mut write = WriteBridges::default();
+        // By bridge, because everybody has to lock rows in the same order. From
+        // the last to the first, so that the first that is seen of a bridge is
+        // its last; the statement turns them round again.
+        let mut changes: Vec<_> = self.changes.iter().collect();
+        changes.sort_by_key(|(item, _)| item.bridge_id);
+        changes.reverse();
+        let mut seen = HashSet::new();
+        for (item, transition) in &changes {
+            let Some((bridge, version)) = self.bridges.get(&item.bridge_id) else {
+                continue;
+            };
+            let is_last = seen.insert(item.bridge_id);
+            write.push_change(item, transition.as_ref());
+            write.changed_at.push(bridge.updated_at);
+            write.is_last.push(is_last);
+            write.version.push(*version);
+            write
+                .total_workflows_processed
+                .push(bridge.total_workflows_processed);
+            write
+                .total_items_aggregated
+                .push(bridge.total_items_aggregated);
+            let is_new_metadata = is_last && self.has_new_metadata.contains(&item.bridge_id);
+            let metadata = is_new_metadata.then_some(&bridge.aggregation_metadata);
+            write.aggregation_metadata.push(metadata);
+            write.current_fsm_state.push(&bridge.current_fsm_state);
+            write
+                .last_aggregation_timestamp
+                .push(bridge.last_aggregation_timestamp);
+            write.revision.push(bridge.revision);
+            let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
+            write
+                .machine_digest
+                .push(machine.map(|it| it.definition_digest));
+        }
+        write.checks_machine = Machines::firsts(
+            write
+                .namespace
+                .iter()
+                .map(|namespace| (*namespace, ENTITY_TYPE)),
+        );
+        write
+    }
+}
+
+impl<'a> WriteBridges<'a> {
+    fn push_change(&mut self, item: &'a Scoped<BridgeChange>, moved: Option<&'a Transition>) {
+        let (workflows, items) = match &item.totals {
+            Totals::Absolute { .. } => (0, 0),
+            Totals::Batch {
+                workflows, items, ..
+            } => (*workflows, *items),
+        };
+        self.namespace.push(item.namespace.as_str());
+        self.entity_type.push(ENTITY_TYPE);
+        self.bridge_id.push(item.bridge_id);
+        self.request_digest.push(Some(item.request_digest));
+        self.batch_id.push(batch_id(item));
+        self.workflows_processed.push(workflows);
+        self.items_aggregated.push(items);
+        self.transition_id.push(moved.map(|it| it.id));
+        self.from_state
+            .push(moved.and_then(|it| it.from_state.as_deref()));
+        self.to_state.push(moved.map(|it| it.to_state.as_str()));
+        self.transition_event
+            .push(moved.map(|it| it.transition_event.as_str()));
+        self.token_id.push(item.token_id);
+    }
+}
+
+/// The id under which a change is noted, so that it is not done again: the
+/// caller's, or for one that sets totals the one that we made for this very call,
+/// which tells it if it is run again after a commit whose answer was lost.
+fn batch_id(item: &BridgeChange) -> BatchId {
+    match item.totals {
+        Totals::Absolute { .. } => BatchId(item.transition_id.0),
+        Totals::Batch { batch_id, .. } => batch_id,
+    }
+}
+
+/// What a change answers that was noted before.
+fn replay(item: &BridgeChange, bridge: &Bridge) -> Changed {
+    Changed {
+        // Of an earlier try of this very call if the id is one that we made for it.
+        applied: matches!(item.totals, Totals::Absolute { .. }),
+        ..unchanged(bridge)
+    }
+}
+
+fn unchanged(bridge: &Bridge) -> Changed {
+    Changed {
+        bridge: bridge.clone(),
+        transition: None,
+        applied: false,
+    }
+}
+
+fn taken(resource: Resource, field: &'static str, name: String) -> Error {
+    Error::IdConflict {
+        resource,
+        field,
+        name,
+    }
+}

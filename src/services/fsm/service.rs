@@ -1,0 +1,130 @@
+//! The RPCs of FsmService.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    model::{EntityFilter, MachineFilter, MachineQuery, StatsFilter, TransitionFilter},
+    store::{DeleteMachines, GetEntities, PutMachines, RecordTransitions},
+};
+use crate::{
+    db::{Database, batch::Batcher},
+    domain::{error::Result, namespace::Scoped},
+    proto::v1::{self, fsm_service_server::FsmService},
+    rpc::{admit::admit, batch_request::submit_valid},
+};
+
+/// Serves `bridgebook.v1.FsmService`.
+pub struct Fsm {
+    database: Database,
+    put: Batcher<PutMachines>,
+    delete: Batcher<DeleteMachines>,
+    record: Batcher<RecordTransitions>,
+    get: Batcher<GetEntities>,
+}
+
+impl Fsm {
+    /// Starts the workers. Has to be called within a tokio runtime.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Fsm {
+            put: Batcher::new(&database),
+            delete: Batcher::new(&database),
+            record: Batcher::new(&database),
+            get: Batcher::new(&database),
+            database,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl FsmService for Fsm {
+    async fn put_machine(
+        &self,
+        request: Request<v1::PutMachineRequest>,
+    ) -> Result<Response<v1::PutMachineResponse>, Status> {
+        let new = admit(request)?;
+        let recorded = self.put.submit(new).await?;
+        Ok(Response::new(recorded.into()))
+    }
+
+    async fn get_machine(
+        &self,
+        request: Request<v1::GetMachineRequest>,
+    ) -> Result<Response<v1::GetMachineResponse>, Status> {
+        let query: Scoped<MachineQuery> = admit(request)?;
+        let machine = self.database.read(&query).await?;
+        Ok(Response::new(machine.into()))
+    }
+
+    async fn list_machines(
+        &self,
+        request: Request<v1::ListMachinesRequest>,
+    ) -> Result<Response<v1::ListMachinesResponse>, Status> {
+        let filter: Scoped<MachineFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn delete_machine(
+        &self,
+        request: Request<v1::DeleteMachineRequest>,
+    ) -> Result<Response<v1::DeleteMachineResponse>, Status> {
+        let deletion = admit(request)?;
+        let deleted = self.delete.submit(deletion).await?;
+        Ok(Response::new(deleted.into()))
+    }
+
+    async fn record_transition(
+        &self,
+        request: Request<v1::RecordTransitionRequest>,
+    ) -> Result<Response<v1::RecordTransitionResponse>, Status> {
+        let new = admit(request)?;
+        let moved = self.record.submit(new).await?;
+        Ok(Response::new(moved.into()))
+    }
+
+    async fn batch_record_transitions(
+        &self,
+        request: Request<v1::BatchRecordTransitionsRequest>,
+    ) -> Result<Response<v1::BatchRecordTransitionsResponse>, Status> {
+        let items = admit(request)?;
+        let results = submit_valid(&self.record, items).await?;
+        Ok(results.into_response())
+    }
+
+    async fn get_entity(
+        &self,
+        request: Request<v1::GetEntityRequest>,
+    ) -> Result<Response<v1::GetEntityResponse>, Status> {
+        let key = admit(request)?;
+        let details = self.get.submit(key).await?;
+        Ok(Response::new(details.into()))
+    }
+
+    async fn list_entities(
+        &self,
+        request: Request<v1::ListEntitiesRequest>,
+    ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        let filter: Scoped<EntityFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn list_transitions(
+        &self,
+        request: Request<v1::ListTransitionsRequest>,
+    ) -> Result<Response<v1::ListTransitionsResponse>, Status> {
+        let filter: Scoped<TransitionFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn get_transition_stats(
+        &self,
+        request: Request<v1::GetTransitionStatsRequest>,
+    ) -> Result<Response<v1::GetTransitionStatsResponse>, Status> {
+        let filter: Scoped<StatsFilter> = admit(request)?;
+        let stats = self.database.read(&filter).await?;
+        Ok(Response::new(stats.into()))
+    }
+}

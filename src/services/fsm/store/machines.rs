@@ -1,0 +1,186 @@
+//! Machines: to read, to list, to delete, and for those who decide by them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::{FutureExt, future::BoxFuture};
+
+use crate::{
+    db::{
+        DbError, TenantQuery, batch::Operation, collect_page::collect_page, schema::fsm_machines,
+    },
+    domain::{
+        error::{Error, Resource, Result},
+        namespace::Scoped,
+        page::Page,
+    },
+    services::{
+        fsm::model::{Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion},
+        workflow,
+    },
+};
+
+/// The columns of [`Machine`], in its order, of the table alias `m`.
+macro_rules! machine_columns {
+    () => {
+        "m.namespace, m.entity_type, m.version, m.definition, m.definition_digest, m.created_at"
+    };
+}
+
+pub(crate) use machine_columns;
+
+/// The common table `outdated`, which tells whether a machine that the items were
+/// decided by is not current any more.
+macro_rules! outdated_machines {
+    () => {
+        "outdated AS (
+            SELECT EXISTS (
+                SELECT FROM item
+                 WHERE item.checks_machine
+                   AND item.machine_digest IS DISTINCT FROM (
+                       SELECT m.definition_digest FROM fsm_machines m
+                        WHERE m.namespace = item.namespace AND m.entity_type = item.entity_type
+                        ORDER BY m.version DESC LIMIT 1)) AS is_outdated
+        )"
+    };
+}
+
+pub(crate) use outdated_machines;
+
+/// The types of [`Machine`]'s columns.
+pub type MachineSql = SqlTypeOf<<Machine as Selectable<Pg>>::SelectExpression>;
+
+/// The current machines of a batch's items, by namespace and entity type.
+///
+/// Each is read once, with the first item that needs it. Whoever decides by them
+/// writes only if they are still current.
+#[derive(Debug, Default)]
+pub struct Machines(HashMap<(String, String), Arc<Machine>>);
+
+impl Machines {
+    /// For each item whether it is the first of its namespace and entity type.
+    pub fn firsts<'a>(kinds: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<bool> {
+        let mut seen = std::collections::HashSet::new();
+        kinds.map(|kind| seen.insert(kind)).collect()
+    }
+
+    /// Adds a machine that was read.
+    pub fn add(&mut self, machine: Machine) {
+        let kind = (machine.namespace.clone(), machine.entity_type.clone());
+        self.0.insert(kind, Arc::new(machine));
+    }
+
+    /// The machine of an entity type, if it has one.
+    #[must_use]
+    pub fn of(&self, namespace: &str, entity_type: &str) -> Option<&Arc<Machine>> {
+        self.0.get(&(namespace.to_owned(), entity_type.to_owned()))
+    }
+}
+
+fn no_machine(entity_type: &str) -> Error {
+    Error::NotFound {
+        resource: Resource::Machine,
+        field: "entity_type",
+        name: entity_type.to_owned(),
+    }
+}
+
+/// Reads one version of a machine.
+impl TenantQuery for MachineQuery {
+    type Answer = MachineVersion;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let is_built_in = scoped.entity_type == workflow::model::ENTITY_TYPE;
+        if is_built_in && scoped.version.is_none() {
+            return Ok(Ok(MachineVersion::of_workflows(
+                scoped.namespace.to_string(),
+            )));
+        }
+        let mut query = fsm_machines::table
+            .filter(fsm_machines::namespace.eq(&scoped.namespace))
+            .filter(fsm_machines::entity_type.eq(&scoped.entity_type))
+            .select(Machine::as_select())
+            .order(fsm_machines::version.desc())
+            .into_boxed();
+        if let Some(version) = scoped.version {
+            query = query.filter(fsm_machines::version.eq(version));
+        }
+        let machine = query.first(connection).await.optional()?;
+        let machine = machine.ok_or_else(|| match scoped.version {
+            None => no_machine(&scoped.entity_type),
+            Some(version) => Error::NotFound {
+                resource: Resource::Machine,
+                field: "version",
+                name: version.to_string(),
+            },
+        });
+        Ok(machine.map(MachineVersion::from))
+    }
+}
+
+/// Lists current machines by entity type.
+impl TenantQuery for MachineFilter {
+    type Answer = Page<Machine>;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let mut query = fsm_machines::table
+            .distinct_on(fsm_machines::entity_type)
+            .filter(fsm_machines::namespace.eq(&scoped.namespace))
+            .select(Machine::as_select())
+            .order((fsm_machines::entity_type, fsm_machines::version.desc()))
+            .limit(scoped.page.size + 1)
+            .into_boxed();
+        if let Some(after) = &scoped.page.after {
+            query = query.filter(fsm_machines::entity_type.gt(after));
+        }
+        let rows = query.load_stream(connection).await?;
+        Ok(Ok(collect_page(rows, &scoped.page).await?))
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+/// Deletes machines; answers whether there was something to delete.
+pub struct DeleteMachines;
+
+impl Operation for DeleteMachines {
+    const NAME: &'static str = "DeleteMachines";
+
+    type Item = Scoped<MachineDeletion>;
+    type Answer = bool;
+    type Key = (String, String);
+
+    fn key(item: &Self::Item) -> (String, String) {
+        (item.namespace.to_string(), item.entity_type.clone())
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+        async move {
+            let mut answers = Vec::with_capacity(items.len());
+            // Nobody is in a hurry to delete machines: one at a time.
+            for item in items {
+                let machine = fsm_machines::table
+                    .filter(fsm_machines::namespace.eq(&item.namespace))
+                    .filter(fsm_machines::entity_type.eq(&item.entity_type));
+                answers.push(match diesel::delete(machine).execute(connection).await? {
+                    0 if !item.allow_missing => Err(no_machine(&item.entity_type)),
+                    count => Ok(count > 0),
+                });
+            }
+            Ok(answers)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,356 @@
+//! Moving entities: see `db::decide`.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns, outdated_machines};
+use crate::{
+    db::{
+        DbError,
+        batch::{
+            Operation,
+            optimistic::{Plan, until_decided},
+            statement::{batch_statement, place},
+        },
+        journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
+    },
+    domain::{
+        digest::RequestDigest,
+        error::{Error, Resource, Result},
+        id::{EntityId, TokenId, TransitionId},
+        json::JsonObject,
+        namespace::{Namespace, Scoped},
+    },
+    services::fsm::model::{Entity, EntityKey, Machine, Moved, NewTransition},
+};
+
+batch_statement! {
+    /// Reads entities at the database's present, whether the journal already has
+    /// the items' ids, the rows that earlier tries of the same calls wrote, and with
+    /// the first item of each type its current machine.
+    struct ReadEntities<'a> {
+        id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+        entity_id: EntityId => Uuid,
+        request_digest: RequestDigest => Bytea,
+        reads_machine: bool => Bool,
+    }
+    returns (
+        BigInt,
+        Timestamptz,
+        Nullable<EntitySql>,
+        Nullable<Uuid>,
+        Nullable<TransitionSql>,
+        Nullable<MachineSql>,
+    );
+    concat!(
+        " SELECT item.ordinality, now(), ", entity_columns!(), ", taken.id, ",
+                 transition_columns!(), ", ", machine_columns!(), "
+            FROM item
+            LEFT JOIN LATERAL (
+                 SELECT * FROM fsm_entities e
+                  WHERE e.entity_id = item.entity_id
+                    AND e.namespace IS NOT DISTINCT FROM item.namespace
+                    AND e.entity_type IS NOT DISTINCT FROM item.entity_type
+                  LIMIT 1) e ON true
+            ", known_transitions!(), "
+            LEFT JOIN LATERAL (
+                 SELECT * FROM fsm_machines m
+                  WHERE item.reads_machine
+                    AND m.namespace = item.namespace AND m.entity_type = item.entity_type
+                  ORDER BY m.version DESC LIMIT 1) m ON true"
+    )
+}
+
+batch_statement! {
+    /// Appends moves to the journal and moves their entities, but none whose row
+    /// is not the revision that was read, and none at all if a machine is not
+    /// current any more. An item is one move; the last one of an entity carries
+    /// what becomes of its row. Answers which of these changed it.
+    struct WriteTransitions<'a> {
+        id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+        entity_id: EntityId => Uuid,
+        from_state: Option<&'a str> => Nullable<Text>,
+        to_state: &'a str => Text,
+        transition_event: &'a str => Text,
+        transition_data: &'a JsonObject => Jsonb,
+        request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        token_id: Option<TokenId> => Nullable<Uuid>,
+        moved_at: DateTime<Utc> => Timestamptz,
+        is_last: bool => Bool,
+        old_revision: i64 => BigInt,
+        new_revision: i64 => BigInt,
+        checks_machine: bool => Bool,
+        machine_digest: Option<RequestDigest> => Nullable<Bytea>,
+    }
+    returns BigInt;
+    concat!(", ", outdated_machines!(), ", inserted AS (
+        INSERT INTO fsm_entities
+            (namespace, entity_type, entity_id, current_state, revision, state_since, created_at)
+        SELECT namespace, entity_type, entity_id, to_state, new_revision, moved_at, moved_at
+          FROM item
+         WHERE is_last AND old_revision = 0 AND NOT (SELECT is_outdated FROM outdated)
+            ON CONFLICT ON CONSTRAINT fsm_entities_pkey DO NOTHING
+        RETURNING namespace, entity_type, entity_id
+    ), moved AS (
+        UPDATE fsm_entities e
+           SET current_state = item.to_state, revision = item.new_revision,
+               state_since = item.moved_at
+          FROM item
+         WHERE e.entity_id = item.entity_id
+           AND e.namespace IS NOT DISTINCT FROM item.namespace
+           AND e.entity_type IS NOT DISTINCT FROM item.entity_type
+           AND item.is_last AND item.old_revision > 0
+           AND e.revision = item.old_revision AND NOT (SELECT is_outdated FROM outdated)
+        RETURNING e.namespace, e.entity_type, e.entity_id
+    ), changed AS (
+        SELECT * FROM inserted UNION ALL SELECT * FROM moved
+    ), written AS (
+        SELECT item.* FROM item
+         -- IS TRUE: looked up in a hash table, not joined.
+         WHERE ((item.namespace, item.entity_type, item.entity_id) IN (SELECT * FROM changed)) IS TRUE
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data, request_digest, token_id, created_at)
+        SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+               transition_data, request_digest, token_id, moved_at
+          FROM written
+         ORDER BY ordinality DESC
+    )
+    SELECT ordinality FROM written WHERE is_last")
+}
+
+/// Moves entities: the same transition_id with the same content once.
+pub struct RecordTransitions;
+
+impl Operation for RecordTransitions {
+    const NAME: &'static str = "RecordTransitions";
+
+    type Item = Scoped<NewTransition>;
+    type Answer = Moved;
+    type Key = EntityId;
+
+    fn key(item: &Self::Item) -> EntityId {
+        item.entity.entity_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
+        until_decided::<Moves>(connection, items)
+    }
+
+    /// Somebody else used the transition_id between our looking and our writing.
+    fn refusal(item: &Self::Item, error: DbError) -> Error {
+        match error.constraint() {
+            Some("fsm_transitions_pkey") => id_conflict(item),
+            _ => error.into(),
+        }
+    }
+}
+
+fn id_conflict(item: &NewTransition) -> Error {
+    Error::IdConflict {
+        resource: Resource::Transition,
+        field: "transition_id",
+        name: item.id.to_string(),
+    }
+}
+
+/// Names an entity over all namespaces.
+type Key<'a> = (&'a str, &'a EntityKey);
+
+fn key(item: &Scoped<NewTransition>) -> Key<'_> {
+    (item.namespace.as_str(), &item.entity)
+}
+
+/// What a batch found, and what it is going to write.
+#[derive(Default)]
+struct Moves<'a> {
+    now: DateTime<Utc>,
+    /// The entities as they are after the moves so far, with the revisions that
+    /// were read; 0 for those that were not there.
+    entities: HashMap<Key<'a>, (Entity, i64)>,
+    machines: Machines,
+    /// The journal as far as it matters, with the moves so far.
+    known: Known,
+    journal: Vec<(Key<'a>, Transition)>,
+}
+
+type Row = (
+    i64,
+    DateTime<Utc>,
+    Option<Entity>,
+    Option<TransitionId>,
+    Option<Transition>,
+    Option<Machine>,
+);
+
+impl<'a> Plan<'a> for Moves<'a> {
+    type Item = Scoped<NewTransition>;
+    type Answer = Moved;
+    type Key = Key<'a>;
+
+    fn key(item: &'a Self::Item) -> Key<'a> {
+        key(item)
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&'a Scoped<NewTransition>],
+    ) -> QueryResult<Self> {
+        let keys = items.iter().map(|item| key(item));
+        let read = ReadEntities {
+            id: items.iter().map(|item| item.id).collect(),
+            namespace: keys.clone().map(|(namespace, _)| namespace).collect(),
+            entity_type: keys
+                .clone()
+                .map(|(_, it)| it.entity_type.as_str())
+                .collect(),
+            entity_id: keys.clone().map(|(_, it)| it.entity_id).collect(),
+            request_digest: items.iter().map(|item| item.request_digest).collect(),
+            reads_machine: Machines::firsts(
+                keys.map(|(namespace, it)| (namespace, it.entity_type.as_str())),
+            ),
+            ..ReadEntities::default()
+        };
+        let rows: Vec<Row> = read.load(connection).await?;
+        let mut plan = Moves::default();
+        for (ordinality, now, entity, taken, same, machine) in rows {
+            plan.now = now;
+            plan.known.found(taken, same);
+            machine
+                .into_iter()
+                .for_each(|machine| plan.machines.add(machine));
+            if let (Some(item), Some(entity)) = (items.get(place(ordinality)), entity) {
+                let revision = entity.revision;
+                plan.entities.insert(key(item), (entity, revision));
+            }
+        }
+        Ok(plan)
+    }
+
+    fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {
+        let current = self.entities.get(&key(item));
+        if let Some(known) = self.known.get(item.id) {
+            return replay(item, known, current.map(|(entity, _)| entity));
+        }
+        let namespace: &Namespace = &item.namespace;
+        let machine = self
+            .machines
+            .of(namespace.as_str(), &item.entity.entity_type);
+        let (entity, transition) = Entity::after(
+            current.map(|(entity, _)| entity),
+            item,
+            machine.map(|machine| &**machine),
+            namespace,
+            self.now,
+        )?;
+        let transition = Transition {
+            token_id: item.token_id,
+            ..transition
+        };
+        let revision = current.map_or(0, |(_, revision)| *revision);
+        self.entities.insert(key(item), (entity.clone(), revision));
+        self.known.add(transition.clone());
+        self.journal.push((key(item), transition.clone()));
+        Ok(Moved {
+            entity,
+            transition,
+            applied: true,
+        })
+    }
+
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<Key<'a>>> {
+        if self.journal.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (statement, keys) = self.statement();
+        let written: Vec<i64> = statement.load(connection).await?;
+        let mut overtaken: HashSet<Key<'a>> = keys.iter().copied().collect();
+        for ordinality in written {
+            if let Some(key) = keys.get(place(ordinality)) {
+                overtaken.remove(key);
+            }
+        }
+        Ok(overtaken)
+    }
+}
+
+impl<'a> Moves<'a> {
+    /// The statement, and whose moves its items are.
+    fn statement(&self) -> (WriteTransitions<'_>, Vec<Key<'a>>) {
+        let mut write = WriteTransitions::default();
+        // By entity, because everybody has to lock rows in the same order. From
+        // the last to the first, so that the first that is seen of an entity is
+        // its last; the statement turns them round again.
+        let mut rows: Vec<&(Key<'a>, Transition)> = self.journal.iter().collect();
+        rows.sort_by_key(|(key, _)| *key);
+        rows.reverse();
+        let mut seen = HashSet::new();
+        for (key, row) in &rows {
+            let (namespace, entity) = *key;
+            let machine = self.machines.of(namespace, &entity.entity_type);
+            let (stored, revision) = match self.entities.get(key) {
+                Some((stored, revision)) => (stored.revision, *revision),
+                None => (0, 0),
+            };
+            write.id.push(row.id);
+            write.namespace.push(namespace);
+            write.entity_type.push(&entity.entity_type);
+            write.entity_id.push(entity.entity_id);
+            write.from_state.push(row.from_state.as_deref());
+            write.to_state.push(&row.to_state);
+            write.transition_event.push(&row.transition_event);
+            write.transition_data.push(&row.transition_data);
+            write.request_digest.push(row.request_digest);
+            write.token_id.push(row.token_id);
+            write.moved_at.push(row.created_at);
+            write.is_last.push(seen.insert(*key));
+            write.old_revision.push(revision);
+            write.new_revision.push(stored);
+            write
+                .machine_digest
+                .push(machine.map(|it| it.definition_digest));
+        }
+        let keys: Vec<Key<'a>> = rows.iter().map(|(key, _)| *key).collect();
+        let kinds = keys
+            .iter()
+            .map(|(namespace, it)| (*namespace, it.entity_type.as_str()));
+        write.checks_machine = Machines::firsts(kinds);
+        (write, keys)
+    }
+}
+
+/// Whatever has the id, only what this request of this tenant wrote is answered.
+fn replay(
+    item: &Scoped<NewTransition>,
+    known: Option<&Transition>,
+    entity: Option<&Entity>,
+) -> Result<Moved> {
+    let is_same = |stored: &&Transition| {
+        stored.request_digest == Some(item.request_digest)
+            && stored.namespace == item.namespace.as_str()
+    };
+    match known.filter(is_same).zip(entity) {
+        Some((same, entity)) => Ok(Moved {
+            entity: entity.clone(),
+            transition: same.clone(),
+            // Made by an earlier try of this very call if the id is one that we made for it.
+            applied: !item.is_id_chosen,
+        }),
+        None => Err(id_conflict(item)),
+    }
+}

@@ -1,0 +1,105 @@
+//! Answers. Nothing here can fail.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{
+        error::{Error, Result},
+        page::Page,
+        time,
+        write_outcome::Recorded,
+    },
+    proto::v1::{self, heartbeat_result},
+    services::registry::model::{Discovered, Node, NodeId, Pulse, next_heartbeat_ms},
+};
+
+impl From<Node> for v1::Node {
+    fn from(row: Node) -> Self {
+        let node_id = NodeId::new(row.node_id);
+        v1::Node {
+            entity_id: node_id.entity_id().to_string(),
+            node_id: node_id.into_name(),
+            owner: row.owner,
+            node_type: row.node_type,
+            node_version: row.node_version,
+            capabilities: Some(row.capabilities.into()),
+            endpoints: Some(row.endpoints.into()),
+            metadata: Some(row.metadata.into()),
+            health_status: v1::NodeHealth::from(row.health_status).into(),
+            heartbeat_ttl: Some(time::from_millis(row.heartbeat_ttl_ms)),
+            last_heartbeat: Some(time::to_proto(row.last_heartbeat)),
+            registered_at: Some(time::to_proto(row.registered_at)),
+            created_at: Some(time::to_proto(row.created_at)),
+            updated_at: Some(time::to_proto(row.updated_at)),
+        }
+    }
+}
+
+impl From<Recorded<Node>> for v1::RegisterNodeResponse {
+    fn from(recorded: Recorded<Node>) -> Self {
+        let next = next_heartbeat_ms(recorded.row.heartbeat_ttl_ms);
+        v1::RegisterNodeResponse {
+            node: Some(recorded.row.into()),
+            created: recorded.created,
+            next_heartbeat_in: Some(time::from_millis(next)),
+        }
+    }
+}
+
+impl From<Pulse> for v1::HeartbeatResponse {
+    fn from(pulse: Pulse) -> Self {
+        let next = next_heartbeat_ms(pulse.heartbeat_ttl_ms);
+        v1::HeartbeatResponse {
+            next_heartbeat_in: Some(time::from_millis(next)),
+            last_heartbeat: Some(time::to_proto(pulse.last_heartbeat)),
+            health_status: v1::NodeHealth::from(pulse.health_status).into(),
+        }
+    }
+}
+
+impl From<Vec<Result<Pulse, Error>>> for v1::BatchHeartbeatResponse {
+    fn from(results: Vec<Result<Pulse, Error>>) -> Self {
+        let results = results.into_iter().map(|result| v1::HeartbeatResult {
+            result: Some(match result {
+                Ok(pulse) => heartbeat_result::Result::Response(pulse.into()),
+                Err(error) => heartbeat_result::Result::Error(error.into()),
+            }),
+        });
+        v1::BatchHeartbeatResponse {
+            results: results.collect(),
+        }
+    }
+}
+
+impl From<bool> for v1::DeregisterNodeResponse {
+    fn from(deregistered: bool) -> Self {
+        v1::DeregisterNodeResponse { deregistered }
+    }
+}
+
+impl From<Node> for v1::GetNodeResponse {
+    fn from(node: Node) -> Self {
+        v1::GetNodeResponse {
+            node: Some(node.into()),
+        }
+    }
+}
+
+impl From<Page<Node>> for v1::ListNodesResponse {
+    fn from(page: Page<Node>) -> Self {
+        v1::ListNodesResponse {
+            nodes: page.rows.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
+        }
+    }
+}
+
+impl From<Arc<Discovered>> for v1::DiscoverNodesResponse {
+    fn from(found: Arc<Discovered>) -> Self {
+        let found = Arc::unwrap_or_clone(found);
+        v1::DiscoverNodesResponse {
+            nodes: found.nodes.into_iter().map(Into::into).collect(),
+            has_more: found.has_more,
+        }
+    }
+}

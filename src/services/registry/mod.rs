@@ -1,0 +1,8 @@
+//! The nodes, and which of them are alive.
+
+mod convert;
+pub mod model;
+pub mod service;
+pub(crate) mod store;
+
+pub use store::Census;

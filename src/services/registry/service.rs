@@ -1,0 +1,105 @@
+//! The RPCs of RegistryService.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    model::NodeFilter,
+    store::{DeregisterNodes, DiscoverNodes, GetNodes, RegisterNodes, TouchNodes},
+};
+use crate::{
+    db::{Database, batch::Batcher},
+    domain::{error::Result, namespace::Scoped},
+    proto::v1::{self, registry_service_server::RegistryService},
+    rpc::{admit::admit, batch_request::submit_valid},
+};
+
+/// Serves `bridgebook.v1.RegistryService`.
+pub struct Registry {
+    database: Database,
+    register: Batcher<RegisterNodes>,
+    heartbeat: Batcher<TouchNodes>,
+    deregister: Batcher<DeregisterNodes>,
+    get: Batcher<GetNodes>,
+    discover: Batcher<DiscoverNodes>,
+}
+
+impl Registry {
+    /// Starts the workers. Has to be called within a tokio runtime.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Registry {
+            register: Batcher::new(&database),
+            heartbeat: Batcher::new(&database),
+            deregister: Batcher::new(&database),
+            get: Batcher::new(&database),
+            discover: Batcher::new(&database),
+            database,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RegistryService for Registry {
+    async fn register_node(
+        &self,
+        request: Request<v1::RegisterNodeRequest>,
+    ) -> Result<Response<v1::RegisterNodeResponse>, Status> {
+        let new = admit(request)?;
+        let recorded = self.register.submit(new).await?;
+        Ok(Response::new(recorded.into()))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let heartbeat = admit(request)?;
+        let pulse = self.heartbeat.submit(heartbeat).await?;
+        Ok(Response::new(pulse.into()))
+    }
+
+    async fn batch_heartbeat(
+        &self,
+        request: Request<v1::BatchHeartbeatRequest>,
+    ) -> Result<Response<v1::BatchHeartbeatResponse>, Status> {
+        let items = admit(request)?;
+        let results = submit_valid(&self.heartbeat, items).await?;
+        Ok(results.into_response())
+    }
+
+    async fn deregister_node(
+        &self,
+        request: Request<v1::DeregisterNodeRequest>,
+    ) -> Result<Response<v1::DeregisterNodeResponse>, Status> {
+        let deregistration = admit(request)?;
+        let deregistered = self.deregister.submit(deregistration).await?;
+        Ok(Response::new(deregistered.into()))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
+        let query = admit(request)?;
+        let node = self.get.submit(query).await?;
+        Ok(Response::new(node.into()))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let filter: Scoped<NodeFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn discover_nodes(
+        &self,
+        request: Request<v1::DiscoverNodesRequest>,
+    ) -> Result<Response<v1::DiscoverNodesResponse>, Status> {
+        let discovery = admit(request)?;
+        let found = self.discover.submit(discovery).await?;
+        Ok(Response::new(found.into()))
+    }
+}

@@ -1,0 +1,240 @@
+//! Heartbeats: the hottest of all writes.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::no_node;
+use crate::{
+    db::{
+        DbError,
+        batch::{
+            Operation,
+            optimistic::{Attempted, until_done},
+            rounds::Placed,
+            statement::{batch_statement, column, place},
+        },
+    },
+    domain::{
+        error::Result,
+        id::{TokenId, TransitionId},
+        json::JsonObject,
+        namespace::{Namespace, Scoped},
+    },
+    services::registry::model::{
+        ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, NodeHealth, NodeId, Pulse,
+    },
+};
+
+batch_statement! {
+    /// Touches nodes, and journals those whose health changes. A node whose
+    /// health somebody else changes at the same time is left alone, so that the
+    /// journal says where it came from.
+    struct Touch<'a> {
+        node_id: &'a str => Text,
+        owner: &'a str => Text,
+        health_status: Option<NodeHealth> => Nullable<Text>,
+        metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
+        transition_id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_id: uuid::Uuid => Uuid,
+        entity_type: &'a str => Text,
+        transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
+    }
+    returns (BigInt, BigInt, Timestamptz, Text);
+    ", touched AS (
+        UPDATE node_registrations n
+           SET health_status = coalesce(item.health_status, n.health_before_silence, n.health_status),
+               health_before_silence = NULL,
+               metadata = coalesce(item.metadata, n.metadata),
+               last_heartbeat = now(), updated_at = now()
+          FROM item CROSS JOIN LATERAL (
+               SELECT n.health_status FROM node_registrations n
+                WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) old
+         WHERE n.node_id = item.node_id AND n.owner = item.owner
+           AND n.health_status = old.health_status
+        RETURNING item.ordinality, n.node_id, n.owner, n.heartbeat_ttl_ms, n.last_heartbeat, n.health_status,
+                  old.health_status AS from_state, item.transition_id, item.namespace,
+                  item.entity_id, item.entity_type, item.transition_event, item.token_id
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data, token_id)
+        SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
+               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
+          FROM touched WHERE health_status <> from_state
+    )
+    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched"
+}
+
+batch_statement! {
+    /// Finds which nodes there are.
+    struct FindNodes<'a> {
+        node_id: &'a str => Text,
+        owner: &'a str => Text,
+    }
+    returns BigInt;
+    " SELECT item.ordinality
+        FROM item CROSS JOIN LATERAL (
+             SELECT n.node_id FROM node_registrations n
+              WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) n"
+}
+
+/// Stores heartbeats.
+pub struct TouchNodes;
+
+impl Operation for TouchNodes {
+    const NAME: &'static str = "TouchNodes";
+
+    type Item = Scoped<Heartbeat>;
+    type Answer = Pulse;
+    type Key = uuid::Uuid;
+
+    fn key(item: &Self::Item) -> uuid::Uuid {
+        item.node_id.entity_id()
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Pulse>>, DbError>> {
+        Box::pin(async move {
+            let (latest, shares) = latest(items);
+            let latest: Vec<_> = latest.iter().collect();
+            let answers = until_done(connection, &latest, |connection, items| {
+                Box::pin(attempt(connection, items))
+            });
+            let answers = answers.await?;
+            let shares = shares.into_iter().filter_map(|share| answers.get(share));
+            Ok(shares.cloned().collect())
+        })
+    }
+}
+
+/// What the heartbeats of one node that are in one batch come to: the latest word
+/// on each thing. So a node that sends far too many costs one write for each
+/// batch, whatever they say.
+struct Latest<'a> {
+    node_id: &'a NodeId,
+    owner: &'a Namespace,
+    health_status: Option<NodeHealth>,
+    metadata: Option<&'a JsonObject>,
+    /// That of whoever had the last word on the health.
+    token_id: Option<TokenId>,
+}
+
+/// The latest of each node, and for each item the place of its node's.
+fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) {
+    let mut all: Vec<Latest<'a>> = Vec::with_capacity(items.len());
+    let mut places: HashMap<(&Namespace, &NodeId), usize> = HashMap::with_capacity(items.len());
+    let shares = items.iter().map(|item| {
+        let place = *places
+            .entry((&item.namespace, &item.node_id))
+            .or_insert_with(|| {
+                all.push(Latest {
+                    node_id: &item.node_id,
+                    owner: &item.namespace,
+                    health_status: None,
+                    metadata: None,
+                    token_id: item.token_id,
+                });
+                all.len() - 1
+            });
+        if let Some(latest) = all.get_mut(place) {
+            if item.health_status.is_some() {
+                latest.health_status = item.health_status;
+                latest.token_id = item.token_id;
+            }
+            latest.metadata = item.metadata.as_ref().or(latest.metadata);
+        }
+        place
+    });
+    let shares = shares.collect();
+    (all, shares)
+}
+
+/// Touches nodes, each of which occurs once. Answers `None` for those whose
+/// health somebody else changed at the same time.
+async fn attempt(
+    connection: &mut AsyncPgConnection,
+    items: &[&Latest<'_>],
+) -> Result<Attempted<Pulse>, DbError> {
+    let mut batch: Vec<Placed<_>> = items.iter().copied().enumerate().collect();
+    // Everybody locks in the same order, so nobody waits in a circle.
+    batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
+    let missing = items.iter().map(|item| Some(Err(no_node(item.node_id))));
+    let mut answers: Attempted<Pulse> = missing.collect();
+    let mut set = |batch: &[Placed<_>], ordinality: i64, answer| {
+        let placed = batch.get(place(ordinality));
+        if let Some(slot) = placed.and_then(|(place, _)| answers.get_mut(*place)) {
+            *slot = answer;
+        }
+    };
+    let touched = touch(connection, &batch).await?;
+    let done: HashSet<i64> = touched.iter().map(|(ordinality, _)| *ordinality).collect();
+    for (ordinality, pulse) in touched {
+        set(&batch, ordinality, Some(Ok(pulse)));
+    }
+    let others = batch.into_iter().zip(1..);
+    let others = others.filter(|(_, ordinality)| !done.contains(ordinality));
+    let others: Vec<Placed<_>> = others.map(|(item, _)| item).collect();
+    if !others.is_empty() {
+        for ordinality in find(connection, &others).await? {
+            set(&others, ordinality, None);
+        }
+    }
+    Ok(answers)
+}
+
+async fn touch(
+    connection: &mut AsyncPgConnection,
+    batch: &[Placed<'_, Latest<'_>>],
+) -> QueryResult<Vec<(i64, Pulse)>> {
+    let journal = Namespace::registry();
+    let statement = Touch {
+        node_id: column(batch, |item| item.node_id.as_str()),
+        owner: column(batch, |item| item.owner.as_str()),
+        health_status: column(batch, |item| item.health_status),
+        metadata: column(batch, |item| item.metadata),
+        // New ones for every try: what was journaled by one whose answer was
+        // lost is no change any more.
+        transition_id: column(batch, |_| TransitionId::generate()),
+        namespace: column(batch, |_| journal.as_str()),
+        entity_id: column(batch, |item| item.node_id.entity_id()),
+        entity_type: column(batch, |_| ENTITY_TYPE),
+        transition_event: column(batch, |_| HEARTBEAT_EVENT),
+        token_id: column(batch, |item| item.token_id),
+        ..Touch::default()
+    };
+    let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
+    let pulses = rows.into_iter().map(|row| {
+        let (ordinality, heartbeat_ttl_ms, last_heartbeat, health_status) = row;
+        let pulse = Pulse {
+            heartbeat_ttl_ms,
+            last_heartbeat,
+            health_status,
+        };
+        (ordinality, pulse)
+    });
+    Ok(pulses.collect())
+}
+
+/// Which of these nodes there are.
+async fn find(
+    connection: &mut AsyncPgConnection,
+    batch: &[Placed<'_, Latest<'_>>],
+) -> QueryResult<Vec<i64>> {
+    let statement = FindNodes {
+        node_id: column(batch, |item| item.node_id.as_str()),
+        owner: column(batch, |item| item.owner.as_str()),
+        ..FindNodes::default()
+    };
+    statement.load(connection).await
+}

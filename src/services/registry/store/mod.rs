@@ -1,0 +1,44 @@
+//! All SQL about nodes. The registry is shared: whoever reads sees the nodes of
+//! all namespaces. Every statement that changes a node names its owner, but for
+//! the sweeper's, which acts for the service itself.
+
+mod deregister;
+mod discover;
+mod get;
+mod heartbeat;
+mod list;
+mod register;
+mod stale;
+
+use diesel::{Selectable, dsl::SqlTypeOf, pg::Pg};
+
+pub use deregister::DeregisterNodes;
+pub use discover::DiscoverNodes;
+pub use get::GetNodes;
+pub use heartbeat::TouchNodes;
+pub use register::RegisterNodes;
+pub use stale::{Census, MarkSilent, SilentNodes};
+
+use super::model::{Node, NodeId};
+use crate::domain::error::{Error, Resource};
+
+/// The columns of [`Node`], in its order, of the table alias `n`.
+macro_rules! node_columns {
+    () => {
+        "n.node_id, n.owner, n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata, \
+         n.health_status, n.heartbeat_ttl_ms, n.last_heartbeat, n.registered_at, n.created_at, \
+         n.updated_at"
+    };
+}
+
+use node_columns;
+
+type NodeSql = SqlTypeOf<<Node as Selectable<Pg>>::SelectExpression>;
+
+fn no_node(id: &NodeId) -> Error {
+    Error::NotFound {
+        resource: Resource::Node,
+        field: "node_id",
+        name: id.as_str().to_owned(),
+    }
+}

@@ -1,0 +1,325 @@
+//! Registering nodes.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool, Jsonb, Nullable, Text, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::{NodeSql, node_columns};
+use crate::{
+    db::{
+        DbError,
+        batch::{
+            Operation,
+            optimistic::{Attempted, until_done},
+            rounds::{in_order, rounds},
+            statement::batch_statement,
+        },
+    },
+    domain::{
+        error::{Error, Result},
+        id::{TokenId, TransitionId},
+        json::JsonObject,
+        namespace::{Namespace, Scoped},
+        write_outcome::Recorded,
+    },
+    services::registry::model::{ENTITY_TYPE, NewNode, Node, NodeHealth, REGISTER_EVENT},
+};
+
+batch_statement! {
+    /// Reads what there is under the names of nodes, whoever it belongs to, and
+    /// whether the journal already has the item's id, which is ours: then an
+    /// earlier try of this very call did it, whose answer was lost. It says
+    /// whether that was the node's first row.
+    struct ReadNodes<'a> {
+        node_id: &'a str => Text,
+        transition_id: TransitionId => Uuid,
+    }
+    returns (Text, Nullable<NodeSql>, Nullable<Bool>);
+    concat!(
+        " SELECT item.node_id, ", node_columns!(), ", t.is_first
+            FROM item
+            LEFT JOIN LATERAL (
+                 SELECT * FROM node_registrations n WHERE n.node_id = item.node_id LIMIT 1) n ON true
+            LEFT JOIN LATERAL (
+                 SELECT t.from_state IS NULL AS is_first FROM fsm_transitions t
+                  WHERE t.id = item.transition_id LIMIT 1) t ON true"
+    )
+}
+
+batch_statement! {
+    /// Inserts nodes that were not there when they were read, and replaces those
+    /// that were, but none whose health, or owner, is another by now. Journals
+    /// the new ones and those whose health changes.
+    struct WriteNodes<'a> {
+        node_id: &'a str => Text,
+        owner: &'a str => Text,
+        node_type: &'a str => Text,
+        node_version: &'a str => Text,
+        capabilities: &'a JsonObject => Jsonb,
+        endpoints: &'a JsonObject => Jsonb,
+        metadata: &'a JsonObject => Jsonb,
+        health_status: NodeHealth => Text,
+        heartbeat_ttl_ms: i64 => BigInt,
+        from_state: Option<NodeHealth> => Nullable<Text>,
+        transition_id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_id: uuid::Uuid => Uuid,
+        entity_type: &'a str => Text,
+        transition_event: &'a str => Text,
+        token_id: Option<TokenId> => Nullable<Uuid>,
+    }
+    returns NodeSql;
+    concat!(
+        ", inserted AS (
+            INSERT INTO node_registrations AS n
+                (node_id, owner, node_type, node_version, capabilities, endpoints, metadata,
+                 health_status, heartbeat_ttl_ms)
+            SELECT node_id, owner, node_type, node_version, capabilities, endpoints, metadata,
+                   health_status, heartbeat_ttl_ms
+              FROM item
+             WHERE from_state IS NULL
+             ORDER BY ordinality
+                ON CONFLICT ON CONSTRAINT node_registrations_pkey DO NOTHING
+            RETURNING ", node_columns!(), "
+        ), updated AS (
+            UPDATE node_registrations n
+               SET node_type = item.node_type, node_version = item.node_version,
+                   capabilities = item.capabilities, endpoints = item.endpoints,
+                   metadata = item.metadata, health_status = item.health_status,
+                   heartbeat_ttl_ms = item.heartbeat_ttl_ms, health_before_silence = NULL,
+                   last_heartbeat = now(), registered_at = now(), updated_at = now()
+              FROM item
+             WHERE n.node_id = item.node_id AND n.owner = item.owner
+               AND n.health_status = item.from_state
+            RETURNING ", node_columns!(), "
+        ), written AS (
+            SELECT * FROM inserted UNION ALL SELECT * FROM updated
+        ), journaled AS (
+            INSERT INTO fsm_transitions
+                (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+                 transition_data, token_id)
+            SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
+                   transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
+              FROM item
+             WHERE from_state IS DISTINCT FROM health_status
+               -- IS TRUE: looked up in a hash table, not joined.
+               AND (node_id IN (SELECT node_id FROM written)) IS TRUE
+        )
+        SELECT ", node_columns!(), " FROM written n"
+    )
+}
+
+/// Registers nodes, or registers them anew.
+pub struct RegisterNodes;
+
+impl Operation for RegisterNodes {
+    const NAME: &'static str = "RegisterNodes";
+
+    type Item = Scoped<NewNode>;
+    type Answer = Recorded<Node>;
+    type Key = uuid::Uuid;
+
+    fn key(item: &Self::Item) -> uuid::Uuid {
+        item.node_id.entity_id()
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(items.len());
+            for round in rounds(items, |item| [item.node_id.entity_id()]) {
+                let (places, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+                let round = until_done(connection, &round, |connection, items| {
+                    Box::pin(attempt(connection, items))
+                });
+                answers.extend(places.into_iter().zip(round.await?));
+            }
+            Ok(in_order(answers))
+        })
+    }
+}
+
+/// What is to become of an item: it ends with an answer, without another write,
+/// or goes on to be written, over a node of this health or as a new one.
+type Decision = ControlFlow<Result<Recorded<Node>>, Option<NodeHealth>>;
+
+/// What is stored under a node's name, and whether this very call stored it, as
+/// the node's first row or not.
+type Found = (Option<Node>, Option<bool>);
+
+fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
+    match found {
+        (Some(node), _) if node.owner != item.namespace.as_str() => {
+            Decision::Break(Err(Error::NodeOwned(node.node_id)))
+        }
+        (Some(row), Some(created)) => Decision::Break(Ok(Recorded { row, created })),
+        // It was stored, and is already gone again.
+        (None, Some(_)) => Decision::Break(Err(Error::Contended)),
+        (node, None) => Decision::Continue(node.map(|node| node.health_status)),
+    }
+}
+
+/// Reads, decides, writes nodes, each of which occurs once. Answers `None` for
+/// those that somebody else changed at the same time.
+async fn attempt(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<NewNode>],
+) -> Result<Attempted<Recorded<Node>>, DbError> {
+    let mut found = read(connection, items).await?;
+    let decisions = items.iter().map(|item| {
+        let found = found.remove(item.node_id.as_str());
+        decide(item, found.unwrap_or_default())
+    });
+    let decisions: Vec<_> = decisions.collect();
+    let mut written = write(connection, items, &decisions).await?;
+    let answers = items.iter().zip(decisions);
+    let answers = answers.map(|(item, decision)| match decision {
+        Decision::Break(answer) => Some(answer),
+        Decision::Continue(from) => {
+            let created = from.is_none();
+            let row = written.remove(item.node_id.as_str());
+            row.map(|row| Ok(Recorded { row, created }))
+        }
+    });
+    Ok(answers.collect())
+}
+
+async fn read(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<NewNode>],
+) -> QueryResult<HashMap<String, Found>> {
+    let read = ReadNodes {
+        node_id: items.iter().map(|item| item.node_id.as_str()).collect(),
+        transition_id: items.iter().map(|item| item.transition_id).collect(),
+        ..ReadNodes::default()
+    };
+    let rows: Vec<(String, Option<Node>, Option<bool>)> = read.load(connection).await?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(name, node, is_first)| (name, (node, is_first)))
+        .collect())
+}
+
+async fn write(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<NewNode>],
+    decisions: &[Decision],
+) -> QueryResult<HashMap<String, Node>> {
+    let decided = items.iter().zip(decisions);
+    let mut rows: Vec<_> = decided
+        .filter_map(|(item, decision)| match decision {
+            Decision::Continue(from) => Some((*item, *from)),
+            Decision::Break(_) => None,
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // Everybody locks in the same order, so nobody waits in a circle.
+    rows.sort_unstable_by_key(|(item, _)| item.node_id.as_str());
+    let journal = Namespace::registry();
+    let mut write = WriteNodes::default();
+    for (item, from) in rows {
+        write.node_id.push(item.node_id.as_str());
+        write.owner.push(item.namespace.as_str());
+        write.node_type.push(&item.node_type);
+        write.node_version.push(&item.node_version);
+        write.capabilities.push(&item.capabilities);
+        write.endpoints.push(&item.endpoints);
+        write.metadata.push(&item.metadata);
+        write.health_status.push(item.health_status);
+        write.heartbeat_ttl_ms.push(item.heartbeat_ttl_ms);
+        write.from_state.push(from);
+        write.transition_id.push(item.transition_id);
+        write.namespace.push(journal.as_str());
+        write.entity_id.push(item.node_id.entity_id());
+        write.entity_type.push(ENTITY_TYPE);
+        write.transition_event.push(REGISTER_EVENT);
+        write.token_id.push(item.token_id);
+    }
+    let written: Vec<Node> = write.load(connection).await?;
+    let written = written.into_iter();
+    Ok(written.map(|node| (node.node_id.clone(), node)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::services::registry::model::NodeId;
+
+    fn wanted() -> Scoped<NewNode> {
+        let content = NewNode {
+            node_id: NodeId::new("a".to_owned()),
+            transition_id: TransitionId::generate(),
+            node_type: "reducer".to_owned(),
+            node_version: "1".to_owned(),
+            capabilities: JsonObject::default(),
+            endpoints: JsonObject::default(),
+            metadata: JsonObject::default(),
+            health_status: NodeHealth::Healthy,
+            heartbeat_ttl_ms: 1000,
+        };
+        Scoped {
+            namespace: Namespace::registry(),
+            token_id: None,
+            content,
+        }
+    }
+
+    fn stored(owner: &str) -> Node {
+        let now = Utc::now();
+        Node {
+            node_id: "a".to_owned(),
+            owner: owner.to_owned(),
+            node_type: "reducer".to_owned(),
+            node_version: "1".to_owned(),
+            capabilities: JsonObject::default(),
+            endpoints: JsonObject::default(),
+            metadata: JsonObject::default(),
+            health_status: NodeHealth::Degraded,
+            heartbeat_ttl_ms: 1000,
+            last_heartbeat: now,
+            registered_at: now,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_try_of_this_very_call_did_is_answered_and_not_done_again() {
+        let own = Namespace::registry();
+        for created in [true, false] {
+            let found = (Some(stored(own.as_str())), Some(created));
+            match decide(&wanted(), found) {
+                ControlFlow::Break(Ok(recorded)) => assert_eq!(recorded.created, created),
+                other => panic!("{other:?}"),
+            }
+        }
+        let gone = decide(&wanted(), (None, Some(true)));
+        assert!(matches!(gone, ControlFlow::Break(Err(Error::Contended))));
+    }
+
+    #[test]
+    fn only_what_is_free_or_ones_own_is_written() {
+        let own = Namespace::registry();
+        let decide = |node| decide(&wanted(), (node, None));
+        assert!(matches!(decide(None), ControlFlow::Continue(None)));
+        assert!(matches!(
+            decide(Some(stored(own.as_str()))),
+            ControlFlow::Continue(Some(NodeHealth::Degraded))
+        ));
+        assert!(matches!(
+            decide(Some(stored("other"))),
+            ControlFlow::Break(Err(Error::NodeOwned(_)))
+        ));
+    }
+}

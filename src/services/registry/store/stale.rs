@@ -1,0 +1,174 @@
+//! The sweeper's SQL: how many nodes are silent, which, and marking them.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryResult,
+    sql_types::{Array, BigInt, Double, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use crate::{
+    db::{
+        DbError, Query,
+        batch::{
+            Operation,
+            rounds::Placed,
+            statement::{batch_statement, column, statement},
+        },
+    },
+    domain::{error::Result, id::TransitionId, namespace::Namespace},
+    services::registry::model::{
+        ENTITY_TYPE, Fleet, NodeHealth, NodeId, PATIENCE_TTLS, SILENCE_EVENT, SilentNode,
+    },
+};
+
+/// Counts the fleet.
+pub struct Census;
+
+impl Query for Census {
+    type Answer = Fleet;
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
+        let count = diesel::sql_query(
+            "SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS silent
+               FROM (SELECT now() - last_heartbeat AS silence,
+                            heartbeat_ttl_ms * interval '1 millisecond' AS ttl
+                       FROM node_registrations
+                         -- No TTL is longer than a day.
+                      WHERE last_heartbeat > now() - interval '2 days'
+                        AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
+              WHERE silence < $2 * ttl",
+        );
+        let count = count.bind::<Text, _>(NodeHealth::Unhealthy);
+        let count = count.bind::<Double, _>(PATIENCE_TTLS);
+        Ok(Ok(count.get_result(connection).await?))
+    }
+}
+
+/// Reads so many nodes that are silent and not marked.
+pub struct SilentNodes {
+    /// Silent for so many of their TTLs.
+    pub ttls: f64,
+    /// At most so many.
+    pub at_most: i64,
+}
+
+impl Query for SilentNodes {
+    type Answer = Vec<SilentNode>;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let silent = SelectSilent {
+            alive: vec![NodeHealth::Healthy, NodeHealth::Degraded],
+            ttls: self.ttls,
+            at_most: self.at_most,
+        };
+        Ok(Ok(silent.load(connection).await?))
+    }
+}
+
+statement! {
+    /// Nodes whose last word is too old, the one that has been silent for longest first.
+    struct SelectSilent {
+        alive: Vec<NodeHealth>,
+        ttls: f64,
+        at_most: i64,
+    }
+    returns (Text, Text, Timestamptz);
+    "SELECT node_id, health_status, last_heartbeat
+       FROM node_registrations
+      WHERE health_status = ANY (" {alive: Array<Text>} ")
+        AND last_heartbeat <= now() - " {ttls: Double}
+                              " * heartbeat_ttl_ms * interval '1 millisecond'
+      ORDER BY last_heartbeat LIMIT " {at_most: BigInt}
+}
+
+batch_statement! {
+    /// Marks nodes and journals it, but none of which anything was heard since
+    /// it was found, and none that another replica marked.
+    struct Mark<'a> {
+        node_id: &'a str => Text,
+        health_status: NodeHealth => Text,
+        last_heartbeat: DateTime<Utc> => Timestamptz,
+        to_state: NodeHealth => Text,
+        transition_id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_id: uuid::Uuid => Uuid,
+        entity_type: &'a str => Text,
+        transition_event: &'a str => Text,
+    }
+    returns Text;
+    ", marked AS (
+        UPDATE node_registrations n
+           SET health_status = item.to_state, health_before_silence = item.health_status,
+               updated_at = now()
+          FROM item
+         WHERE n.node_id = item.node_id AND n.health_status = item.health_status
+           AND n.last_heartbeat = item.last_heartbeat
+        RETURNING n.node_id, n.owner, item.transition_id, item.namespace, item.entity_id, item.entity_type,
+                  item.health_status AS from_state, item.to_state, item.transition_event
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data)
+        SELECT transition_id, namespace, entity_id, entity_type, from_state, to_state,
+               transition_event, jsonb_build_object('node_id', node_id, 'owner', owner)
+          FROM marked
+    )
+    SELECT node_id FROM marked"
+}
+
+/// Marks nodes that are silent as UNHEALTHY; answers whether it did.
+pub struct MarkSilent;
+
+impl Operation for MarkSilent {
+    const NAME: &'static str = "MarkSilent";
+
+    type Item = SilentNode;
+    type Answer = bool;
+    type Key = String;
+
+    fn key(item: &SilentNode) -> String {
+        item.node_id.clone()
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a SilentNode],
+    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+        Box::pin(async move {
+            let marked = mark(connection, items).await?;
+            let answers = items.iter().map(|item| Ok(marked.contains(&item.node_id)));
+            Ok(answers.collect())
+        })
+    }
+}
+
+async fn mark(
+    connection: &mut AsyncPgConnection,
+    items: &[&SilentNode],
+) -> QueryResult<HashSet<String>> {
+    let mut batch: Vec<Placed<_>> = items.iter().copied().enumerate().collect();
+    // Everybody locks in the same order, so nobody waits in a circle.
+    batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
+    let journal = Namespace::registry();
+    let statement = Mark {
+        node_id: column(&batch, |item| item.node_id.as_str()),
+        health_status: column(&batch, |item| item.health_status),
+        last_heartbeat: column(&batch, |item| item.last_heartbeat),
+        to_state: column(&batch, |_| NodeHealth::Unhealthy),
+        transition_id: column(&batch, |_| TransitionId::generate()),
+        namespace: column(&batch, |_| journal.as_str()),
+        entity_id: column(&batch, |item| NodeId::new(item.node_id.clone()).entity_id()),
+        entity_type: column(&batch, |_| ENTITY_TYPE),
+        transition_event: column(&batch, |_| SILENCE_EVENT),
+        ..Mark::default()
+    };
+    let marked: Vec<String> = statement.load(connection).await?;
+    Ok(marked.into_iter().collect())
+}

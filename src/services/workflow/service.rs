@@ -1,0 +1,145 @@
+//! The RPCs of WorkflowService.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    model::{StampFilter, StepFilter, WorkflowFilter},
+    store::{
+        DeleteWorkflows, GetWorkflows, MoveWorkflows, RecordStamps, RecordSteps, StartWorkflows,
+    },
+};
+use crate::{
+    db::{Database, batch::Batcher},
+    domain::{error::Result, namespace::Scoped},
+    proto::v1::{self, workflow_service_server::WorkflowService},
+    rpc::{admit::admit, batch_request::submit_valid},
+};
+
+/// Serves `bridgebook.v1.WorkflowService`.
+pub struct Workflows {
+    database: Database,
+    start: Batcher<StartWorkflows>,
+    transition: Batcher<MoveWorkflows>,
+    get: Batcher<GetWorkflows>,
+    delete: Batcher<DeleteWorkflows>,
+    steps: Batcher<RecordSteps>,
+    stamps: Batcher<RecordStamps>,
+}
+
+impl Workflows {
+    /// Starts the workers. Has to be called within a tokio runtime.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Workflows {
+            start: Batcher::new(&database),
+            transition: Batcher::new(&database),
+            get: Batcher::new(&database),
+            delete: Batcher::new(&database),
+            steps: Batcher::new(&database),
+            stamps: Batcher::new(&database),
+            database,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkflowService for Workflows {
+    async fn start_workflow(
+        &self,
+        request: Request<v1::StartWorkflowRequest>,
+    ) -> Result<Response<v1::StartWorkflowResponse>, Status> {
+        let new = admit(request)?;
+        let recorded = self.start.submit(new).await?;
+        Ok(Response::new(recorded.into()))
+    }
+
+    async fn transition_workflow(
+        &self,
+        request: Request<v1::TransitionWorkflowRequest>,
+    ) -> Result<Response<v1::TransitionWorkflowResponse>, Status> {
+        let wanted = admit(request)?;
+        let moved = self.transition.submit(wanted).await?;
+        Ok(Response::new(moved.into()))
+    }
+
+    async fn get_workflow(
+        &self,
+        request: Request<v1::GetWorkflowRequest>,
+    ) -> Result<Response<v1::GetWorkflowResponse>, Status> {
+        let query = admit(request)?;
+        let details = self.get.submit(query).await?;
+        Ok(Response::new(details.into()))
+    }
+
+    async fn list_workflows(
+        &self,
+        request: Request<v1::ListWorkflowsRequest>,
+    ) -> Result<Response<v1::ListWorkflowsResponse>, Status> {
+        let filter: Scoped<WorkflowFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn delete_workflow(
+        &self,
+        request: Request<v1::DeleteWorkflowRequest>,
+    ) -> Result<Response<v1::DeleteWorkflowResponse>, Status> {
+        let deletion = admit(request)?;
+        let deleted = self.delete.submit(deletion).await?;
+        Ok(Response::new(deleted.into()))
+    }
+
+    async fn record_step(
+        &self,
+        request: Request<v1::RecordStepRequest>,
+    ) -> Result<Response<v1::RecordStepResponse>, Status> {
+        let new = admit(request)?;
+        let recorded = self.steps.submit(new).await?;
+        Ok(Response::new(recorded.into()))
+    }
+
+    async fn batch_record_steps(
+        &self,
+        request: Request<v1::BatchRecordStepsRequest>,
+    ) -> Result<Response<v1::BatchRecordStepsResponse>, Status> {
+        let items = admit(request)?;
+        let results = submit_valid(&self.steps, items).await?;
+        Ok(results.into_response())
+    }
+
+    async fn list_steps(
+        &self,
+        request: Request<v1::ListStepsRequest>,
+    ) -> Result<Response<v1::ListStepsResponse>, Status> {
+        let filter: Scoped<StepFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+
+    async fn record_stamp(
+        &self,
+        request: Request<v1::RecordStampRequest>,
+    ) -> Result<Response<v1::RecordStampResponse>, Status> {
+        let new = admit(request)?;
+        let recorded = self.stamps.submit(new).await?;
+        Ok(Response::new(recorded.into()))
+    }
+
+    async fn batch_record_stamps(
+        &self,
+        request: Request<v1::BatchRecordStampsRequest>,
+    ) -> Result<Response<v1::BatchRecordStampsResponse>, Status> {
+        let items = admit(request)?;
+        let results = submit_valid(&self.stamps, items).await?;
+        Ok(results.into_response())
+    }
+
+    async fn list_stamps(
+        &self,
+        request: Request<v1::ListStampsRequest>,
+    ) -> Result<Response<v1::ListStampsResponse>, Status> {
+        let filter: Scoped<StampFilter> = admit(request)?;
+        let page = self.database.read(&filter).await?;
+        Ok(Response::new(page.into()))
+    }
+}

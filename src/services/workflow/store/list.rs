@@ -1,0 +1,194 @@
+//! Lists: "Common Query 2" and its kin. Pages are found by keyset.
+
+use diesel::{
+    dsl::{count_star, sql},
+    pg::data_types::PgInterval,
+    prelude::*,
+    sql_types::{Integer, Interval, Record, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
+
+use super::no_workflow;
+use crate::{
+    db::{
+        DbError, TenantQuery,
+        collect_page::collect_page,
+        planner::any_namespace,
+        schema::{metadata_stamps, workflow_executions, workflow_steps},
+    },
+    domain::{error::Result, namespace::Scoped, page::Page},
+    services::workflow::model::{
+        Stamp, StampFilter, Step, StepFilter, Workflow, WorkflowFilter, WorkflowSummary,
+    },
+};
+
+/// Lists workflows, newest first, each with the number of its steps.
+impl TenantQuery for WorkflowFilter {
+    type Answer = Page<WorkflowSummary>;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        read_workflows(connection, scoped).await.map(Ok)
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+/// Lists the steps of a workflow in their order.
+impl TenantQuery for StepFilter {
+    type Answer = Page<Step>;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let page = read_steps(connection, scoped).await?;
+        if page.rows.is_empty() && !has_workflow(connection, scoped).await? {
+            return Ok(Err(no_workflow(scoped.workflow_id)));
+        }
+        Ok(Ok(page))
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+/// Lists stamps, newest first.
+impl TenantQuery for StampFilter {
+    type Answer = Page<Stamp>;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        read_stamps(connection, scoped).await.map(Ok)
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}
+
+async fn read_workflows(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<WorkflowFilter>,
+) -> Result<Page<WorkflowSummary>, DbError> {
+    let step_count = workflow_steps::table
+        .filter(workflow_steps::workflow_id.eq(workflow_executions::id))
+        .filter(workflow_steps::namespace.eq(workflow_executions::namespace))
+        .select(count_star())
+        .single_value();
+    let mut query = workflow_executions::table
+        .filter(workflow_executions::namespace.eq_any(any_namespace(&filter.namespace)))
+        .select((Workflow::as_select(), step_count))
+        .order((
+            workflow_executions::namespace,
+            workflow_executions::started_at.desc(),
+            workflow_executions::id.desc(),
+        ))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    match filter.states.as_slice() {
+        [] => {}
+        // With "=", not "= ANY", the index on state and time gives the order too.
+        [state] => query = query.filter(workflow_executions::current_state.eq(state)),
+        states => query = query.filter(workflow_executions::current_state.eq_any(states)),
+    }
+    if let Some(workflow_type) = &filter.workflow_type {
+        query = query.filter(workflow_executions::workflow_type.eq(workflow_type));
+    }
+    if let Some(time) = filter.started_after {
+        query = query.filter(workflow_executions::started_at.gt(time));
+    }
+    if let Some(time) = filter.started_before {
+        query = query.filter(workflow_executions::started_at.lt(time));
+    }
+    if let Some(micros) = filter.started_within_micros {
+        let within = PgInterval::from_microseconds(micros);
+        let since = sql::<Timestamptz>("now() - ").bind::<Interval, _>(within);
+        query = query.filter(workflow_executions::started_at.gt(since));
+    }
+    if !filter.metadata.is_empty() {
+        query = query.filter(workflow_executions::metadata.contains(&filter.metadata));
+    }
+    if let Some((time, id)) = filter.page.after {
+        let row = (workflow_executions::started_at, workflow_executions::id);
+        query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
+    }
+    let rows = query
+        .load_stream::<(Workflow, Option<i64>)>(connection)
+        .await?;
+    let rows = rows.map_ok(|(workflow, step_count)| WorkflowSummary {
+        workflow,
+        step_count: step_count.unwrap_or_default(),
+    });
+    Ok(collect_page(rows, &filter.page).await?)
+}
+
+async fn read_steps(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StepFilter>,
+) -> Result<Page<Step>, DbError> {
+    let mut query = workflow_steps::table
+        .filter(workflow_steps::workflow_id.eq(filter.workflow_id))
+        .filter(workflow_steps::namespace.eq(&filter.namespace))
+        .select(Step::as_select())
+        .order((workflow_steps::step_order, workflow_steps::id))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if let Some((order, id)) = filter.page.after {
+        let row = (workflow_steps::step_order, workflow_steps::id);
+        query = query.filter(row.into_sql::<Record<(Integer, Uuid)>>().gt((order, id)));
+    }
+    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+}
+
+async fn has_workflow(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StepFilter>,
+) -> QueryResult<bool> {
+    let workflow = workflow_executions::table
+        .filter(workflow_executions::id.eq(filter.workflow_id))
+        .filter(workflow_executions::namespace.eq(&filter.namespace));
+    diesel::select(diesel::dsl::exists(workflow))
+        .get_result(connection)
+        .await
+}
+
+async fn read_stamps(
+    connection: &mut AsyncPgConnection,
+    filter: &Scoped<StampFilter>,
+) -> Result<Page<Stamp>, DbError> {
+    let mut query = metadata_stamps::table
+        .filter(metadata_stamps::namespace.eq(&filter.namespace))
+        .select(Stamp::as_select())
+        .order((
+            metadata_stamps::created_at.desc(),
+            metadata_stamps::id.desc(),
+        ))
+        .limit(filter.page.size + 1)
+        .into_boxed();
+    if let Some(file_hash) = &filter.file_hash {
+        query = query.filter(metadata_stamps::file_hash.eq(file_hash));
+    }
+    if let Some(workflow_id) = filter.workflow_id {
+        query = query.filter(metadata_stamps::workflow_id.eq(workflow_id));
+    }
+    if let Some(time) = filter.created_after {
+        query = query.filter(metadata_stamps::created_at.gt(time));
+    }
+    if let Some(time) = filter.created_before {
+        query = query.filter(metadata_stamps::created_at.lt(time));
+    }
+    if let Some((time, id)) = filter.page.after {
+        let row = (metadata_stamps::created_at, metadata_stamps::id);
+        query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
+    }
+    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+}

@@ -1,0 +1,145 @@
+//! Appending stamps.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryResult,
+    sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+
+use super::{StampSql, no_workflow, stamp_columns};
+use crate::{
+    db::batch::{
+        insert_once::{Append, Appending, Found},
+        rounds::Placed,
+        statement::{batch_statement, column},
+    },
+    domain::{
+        digest::RequestDigest,
+        error::{Error, Resource},
+        id::{StampId, WorkflowId},
+        json::JsonObject,
+        namespace::Scoped,
+    },
+    services::workflow::model::{NewStamp, Stamp},
+};
+
+batch_statement! {
+    /// Inserts those stamps whose workflow exists, or that have none, and whose id is free.
+    struct InsertStamps<'a> {
+        id: StampId => Uuid,
+        namespace: &'a str => Text,
+        workflow_id: Option<WorkflowId> => Nullable<Uuid>,
+        file_hash: &'a str => Text,
+        stamp_data: &'a JsonObject => Jsonb,
+        request_digest: RequestDigest => Bytea,
+    }
+    returns (Uuid, Timestamptz);
+    " INSERT INTO metadata_stamps
+          (id, namespace, workflow_id, file_hash, stamp_data, request_digest)
+      SELECT id, namespace, workflow_id, file_hash, stamp_data, request_digest
+        FROM item
+       WHERE workflow_id IS NULL
+          OR (SELECT true FROM workflow_executions w
+               WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace)
+       ORDER BY workflow_id
+          ON CONFLICT ON CONSTRAINT metadata_stamps_pkey DO NOTHING
+      RETURNING id, created_at"
+}
+
+batch_statement! {
+    /// Finds out why a stamp was not inserted. The key of stamps reaches beyond the
+    /// namespace, so its id is looked up beyond it; of what was stored by another
+    /// tenant, or another request, it is only said that it is there.
+    struct FindStamps<'a> {
+        id: StampId => Uuid,
+        namespace: &'a str => Text,
+        workflow_id: Option<WorkflowId> => Nullable<Uuid>,
+        request_digest: RequestDigest => Bytea,
+    }
+    returns (Uuid, Bool, Bool, Nullable<StampSql>);
+    concat!(
+        " SELECT item.id,
+                 item.workflow_id IS NULL
+                 OR EXISTS (SELECT FROM workflow_executions w
+                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace),
+                 taken.id IS NOT NULL, ",
+                 stamp_columns!(), "
+            FROM item
+            LEFT JOIN LATERAL (
+                 SELECT * FROM metadata_stamps m WHERE m.id = item.id LIMIT 1) taken ON true
+            LEFT JOIN LATERAL (
+                 SELECT taken.*
+                  WHERE taken.namespace = item.namespace
+                    AND taken.request_digest = item.request_digest) m ON true"
+    )
+}
+
+/// Appends stamps: the same id with the same content once.
+pub type RecordStamps = Appending<Stamps>;
+
+/// Appends stamps.
+pub struct Stamps;
+
+impl Append for Stamps {
+    const NAME: &'static str = "RecordStamps";
+    type New = NewStamp;
+    type Row = Stamp;
+    type Id = StampId;
+    type Key = StampId;
+    const OWNER_KEY: &str = "metadata_stamps_workflow_id_fkey";
+
+    fn key(new: &NewStamp) -> StampId {
+        new.id
+    }
+
+    fn identity(new: &NewStamp) -> (StampId, bool) {
+        (new.id, new.is_id_chosen)
+    }
+
+    fn stored(new: &Scoped<NewStamp>, created_at: DateTime<Utc>) -> Stamp {
+        Stamp::stored(new, &new.namespace, created_at)
+    }
+
+    fn id_conflict(new: &NewStamp) -> Error {
+        Error::IdConflict {
+            resource: Resource::Stamp,
+            field: "id",
+            name: new.id.to_string(),
+        }
+    }
+
+    fn no_owner(new: &NewStamp) -> Error {
+        no_workflow(new.workflow_id.unwrap_or_default())
+    }
+
+    async fn insert(
+        connection: &mut AsyncPgConnection,
+        round: &[Placed<'_, Scoped<NewStamp>>],
+    ) -> QueryResult<Vec<(StampId, DateTime<Utc>)>> {
+        let statement = InsertStamps {
+            id: column(round, |new| new.id),
+            namespace: column(round, |new| new.namespace.as_str()),
+            workflow_id: column(round, |new| new.workflow_id),
+            file_hash: column(round, |new| new.file_hash.as_str()),
+            stamp_data: column(round, |new| &new.stamp_data),
+            request_digest: column(round, |new| new.request_digest),
+            ..InsertStamps::default()
+        };
+        statement.load(connection).await
+    }
+
+    async fn find(
+        connection: &mut AsyncPgConnection,
+        others: &[Placed<'_, Scoped<NewStamp>>],
+    ) -> QueryResult<Vec<Found<StampId, Stamp>>> {
+        let find = FindStamps {
+            id: column(others, |new| new.id),
+            namespace: column(others, |new| new.namespace.as_str()),
+            workflow_id: column(others, |new| new.workflow_id),
+            request_digest: column(others, |new| new.request_digest),
+            ..FindStamps::default()
+        };
+        find.load(connection).await
+    }
+}

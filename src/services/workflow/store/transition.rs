@@ -1,0 +1,286 @@
+//! Moving workflows: see `db::decide`.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
+
+use super::{WorkflowSql, no_workflow, workflow_columns};
+use crate::{
+    db::{
+        DbError,
+        batch::{
+            Operation,
+            optimistic::{Plan, until_decided},
+            statement::batch_statement,
+        },
+        journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
+    },
+    domain::{
+        digest::RequestDigest,
+        error::{Error, Resource, Result},
+        id::{TokenId, TransitionId, WorkflowId},
+        json::JsonObject,
+        namespace::Scoped,
+    },
+    services::workflow::model::{ENTITY_TYPE, Move, Moved, Workflow},
+};
+
+batch_statement! {
+    /// Reads workflows, each with the version of its row, at the database's
+    /// present, whether the journal already has the item's id, and the row that an
+    /// earlier try of the same call wrote, be it the caller's or, after a lost
+    /// connection, ours.
+    struct ReadWorkflows<'a> {
+        id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        workflow_id: WorkflowId => Uuid,
+        request_digest: RequestDigest => Bytea,
+    }
+    returns (Timestamptz, BigInt, WorkflowSql, Nullable<Uuid>, Nullable<TransitionSql>);
+    concat!(
+        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
+                 transition_columns!(), "
+            FROM item
+            CROSS JOIN LATERAL (
+                 SELECT w.xmin, w.* FROM workflow_executions w
+                  WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace
+                  LIMIT 1) w
+            ", known_transitions!()
+    )
+}
+
+batch_statement! {
+    /// Appends moves to the journal and moves their workflows, but none whose
+    /// row is not the version that was read. An item is one move; the last one
+    /// of a workflow carries what becomes of the row. Metadata that does not
+    /// change is NULL.
+    struct WriteMoves<'a> {
+        id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        workflow_id: WorkflowId => Uuid,
+        entity_type: &'a str => Text,
+        from_state: Option<&'a str> => Nullable<Text>,
+        to_state: &'a str => Text,
+        transition_event: &'a str => Text,
+        transition_data: &'a JsonObject => Jsonb,
+        request_digest: Option<RequestDigest> => Nullable<Bytea>,
+        token_id: Option<TokenId> => Nullable<Uuid>,
+        moved_at: DateTime<Utc> => Timestamptz,
+        version: i64 => BigInt,
+        is_last: bool => Bool,
+        completed_at: Option<DateTime<Utc>> => Nullable<Timestamptz>,
+        execution_time_ms: Option<i64> => Nullable<BigInt>,
+        error_message: Option<&'a str> => Nullable<Text>,
+        metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
+    }
+    returns Uuid;
+    ", moved AS (
+        UPDATE workflow_executions w
+           SET current_state = item.to_state, completed_at = item.completed_at,
+               execution_time_ms = item.execution_time_ms, error_message = item.error_message,
+               metadata = coalesce(item.metadata, w.metadata), updated_at = item.moved_at
+          FROM item
+         WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace AND item.is_last
+           AND w.xmin = item.version::text::xid
+        RETURNING w.id
+    ), journaled AS (
+        INSERT INTO fsm_transitions
+            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+             transition_data, request_digest, token_id, created_at)
+        SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
+               item.to_state, item.transition_event, item.transition_data, item.request_digest,
+               item.token_id, item.moved_at
+          FROM item
+         -- IS TRUE: looked up in a hash table, not joined.
+         WHERE (item.workflow_id IN (SELECT id FROM moved)) IS TRUE
+         ORDER BY item.ordinality DESC
+    )
+    SELECT id FROM moved"
+}
+
+/// Moves workflows by the lifecycle: the same transition_id with the same content once.
+pub struct MoveWorkflows;
+
+impl Operation for MoveWorkflows {
+    const NAME: &'static str = "MoveWorkflows";
+
+    type Item = Scoped<Move>;
+    type Answer = Moved;
+    type Key = WorkflowId;
+
+    fn key(item: &Self::Item) -> WorkflowId {
+        item.workflow_id
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
+        until_decided::<Moves>(connection, items)
+    }
+
+    /// Somebody else used the transition_id between our looking and our writing.
+    fn refusal(item: &Self::Item, error: DbError) -> Error {
+        match error.constraint() {
+            Some("fsm_transitions_pkey") => id_conflict(item),
+            _ => error.into(),
+        }
+    }
+}
+
+fn id_conflict(item: &Move) -> Error {
+    Error::IdConflict {
+        resource: Resource::Transition,
+        field: "transition_id",
+        name: item.id.to_string(),
+    }
+}
+
+/// What a batch found, and what it is going to write.
+#[derive(Default)]
+struct Moves {
+    now: DateTime<Utc>,
+    /// The workflows as they are after the moves so far, with the versions of their rows.
+    workflows: HashMap<WorkflowId, (Workflow, i64)>,
+    /// The journal as far as it matters, with the moves so far.
+    known: Known,
+    has_new_metadata: HashSet<WorkflowId>,
+    journal: Vec<Transition>,
+}
+
+type Row = (
+    DateTime<Utc>,
+    i64,
+    Workflow,
+    Option<TransitionId>,
+    Option<Transition>,
+);
+
+impl<'a> Plan<'a> for Moves {
+    type Item = Scoped<Move>;
+    type Answer = Moved;
+    type Key = WorkflowId;
+
+    fn key(item: &Self::Item) -> WorkflowId {
+        item.workflow_id
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        items: &[&Scoped<Move>],
+    ) -> QueryResult<Self> {
+        let read = ReadWorkflows {
+            id: items.iter().map(|item| item.id).collect(),
+            namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
+            workflow_id: items.iter().map(|item| item.workflow_id).collect(),
+            request_digest: items.iter().map(|item| item.request_digest).collect(),
+            ..ReadWorkflows::default()
+        };
+        let rows: Vec<Row> = read.load(connection).await?;
+        let mut plan = Moves::default();
+        for (now, version, workflow, taken, same) in rows {
+            plan.now = now;
+            plan.known.found(taken, same);
+            plan.workflows.insert(workflow.id, (workflow, version));
+        }
+        Ok(plan)
+    }
+
+    fn decide(&mut self, item: &Scoped<Move>) -> Result<Moved> {
+        let (workflow, _) = self
+            .workflows
+            .get_mut(&item.workflow_id)
+            .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
+            .ok_or_else(|| no_workflow(item.workflow_id))?;
+        if let Some(known) = self.known.get(item.id) {
+            return replay(item, known, workflow);
+        }
+        let transition = Transition {
+            token_id: item.token_id,
+            ..workflow.apply(item, self.now)?
+        };
+        if !item.metadata_patch.is_empty() {
+            self.has_new_metadata.insert(workflow.id);
+        }
+        self.known.add(transition.clone());
+        self.journal.push(transition.clone());
+        Ok(Moved {
+            workflow: workflow.clone(),
+            transition,
+            applied: true,
+        })
+    }
+
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {
+        if self.journal.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let moved: Vec<WorkflowId> = self.statement().load(connection).await?;
+        let planned = self.journal.iter().map(|row| WorkflowId(row.entity_id));
+        let mut overtaken: HashSet<_> = planned.collect();
+        for id in moved {
+            overtaken.remove(&id);
+        }
+        Ok(overtaken)
+    }
+}
+
+impl Moves {
+    fn statement(&self) -> WriteMoves<'_> {
+        let mut write = WriteMoves::default();
+        let mut seen = HashSet::new();
+        // By workflow, because everybody has to lock rows in the same order. From
+        // the last to the first, so that the first that is seen of a workflow is
+        // its last; the statement turns them round again.
+        let mut rows: Vec<&Transition> = self.journal.iter().collect();
+        rows.sort_by_key(|row| row.entity_id);
+        for row in rows.into_iter().rev() {
+            let id = WorkflowId(row.entity_id);
+            let Some((workflow, version)) = self.workflows.get(&id) else {
+                continue;
+            };
+            write.id.push(row.id);
+            write.namespace.push(&row.namespace);
+            write.workflow_id.push(id);
+            write.entity_type.push(ENTITY_TYPE);
+            write.from_state.push(row.from_state.as_deref());
+            write.to_state.push(&row.to_state);
+            write.transition_event.push(&row.transition_event);
+            write.transition_data.push(&row.transition_data);
+            write.request_digest.push(row.request_digest);
+            write.token_id.push(row.token_id);
+            write.moved_at.push(row.created_at);
+            write.version.push(*version);
+            write.is_last.push(seen.insert(id));
+            write.completed_at.push(workflow.completed_at);
+            write.execution_time_ms.push(workflow.execution_time_ms);
+            write.error_message.push(workflow.error_message.as_deref());
+            let has_new_metadata = self.has_new_metadata.contains(&id);
+            write
+                .metadata
+                .push(has_new_metadata.then_some(&workflow.metadata));
+        }
+        write
+    }
+}
+
+/// Whatever has the id, only what this request of this tenant wrote is answered.
+fn replay(item: &Scoped<Move>, known: Option<&Transition>, workflow: &Workflow) -> Result<Moved> {
+    let is_same = |stored: &&Transition| {
+        stored.request_digest == Some(item.request_digest)
+            && stored.namespace == item.namespace.as_str()
+    };
+    let same = known.filter(is_same).ok_or_else(|| id_conflict(item))?;
+    Ok(Moved {
+        workflow: workflow.clone(),
+        transition: same.clone(),
+        // Made by an earlier try of this very call if the id is one that we made for it.
+        applied: !item.is_id_chosen,
+    })
+}

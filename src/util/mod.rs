@@ -1,0 +1,6 @@
+//! Small pieces without knowledge of the service.
+
+pub mod backoff;
+pub mod error_chain;
+pub mod file_watch;
+pub mod net;

@@ -1,0 +1,9 @@
+//! Network addresses.
+
+use std::net::SocketAddr;
+
+/// Whether only this machine can connect to an address.
+#[must_use]
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

@@ -13,7 +13,7 @@ use crate::{
     rpc::limits::{ConnectionLimits, Limits},
 };
 
-/// The limits as they are given. docs/OPERATIONS.md has a table of them.
+/// The limits as they are given. docs/limits.md has a table of them.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {

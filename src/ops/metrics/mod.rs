@@ -2,7 +2,7 @@
 //!
 //! Calls go by the names that gRPC libraries use (`grpc_server_…`), the process by those
 //! of Prometheus' own clients (`process_…`), all else is `bridgebook_…`. No label has a
-//! tenant's name, or anything else that callers choose. docs/OPERATIONS.md has a table.
+//! tenant's name, or anything else that callers choose. docs/monitoring.md has a table.
 
 mod batches;
 mod calls;

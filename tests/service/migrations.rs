@@ -68,7 +68,7 @@ async fn every_down_undoes_its_up() {
 
 #[tokio::test]
 async fn the_commands_apply_take_back_and_tell() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     let url = schema.url();
     let all = stdout(migrate(&url, "status"));
     assert!(all.lines().all(|line| line.starts_with("pending")));
@@ -115,7 +115,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it_for_long()
 
 #[tokio::test]
 async fn the_time_is_right_whatever_the_zone_of_who_asks() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     let before = Utc::now();
     migrations::up(&schema.url()).await.unwrap();
     let mut connection = schema.connect().await;
@@ -130,7 +130,7 @@ async fn the_time_is_right_whatever_the_zone_of_who_asks() {
 
 #[tokio::test]
 async fn replicas_that_migrate_at_once_do_not_collide() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     let url = schema.url();
     let results = join_all((0..8).map(|_| migrations::up(&url))).await;
     let applied: usize = results
@@ -143,7 +143,7 @@ async fn replicas_that_migrate_at_once_do_not_collide() {
 /// The user's own document, counted: tables, keys, indexes, comments.
 #[tokio::test]
 async fn the_schema_is_that_of_the_diagram() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     let url = schema.url();
     migrations::up(&url).await.unwrap();
     let here = format!("'{}'::regnamespace", schema.name());

@@ -171,7 +171,7 @@ fn an_unknown_flag_has_exit_status_64_and_help_has_0() {
 
 #[tokio::test]
 async fn a_schema_that_is_behind_is_refused_and_the_error_says_what_to_do() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     for command in [
         &["serve", "--listen", "127.0.0.1:0"][..],
         &["token", "list"],

@@ -91,7 +91,7 @@ async fn progress(done: &AtomicUsize) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "builds the version before: .ci/run does"]
 async fn the_version_before_and_this_one_work_side_by_side_while_the_schema_changes() {
-    let schema = Schema::create().await;
+    let schema = Schema::empty().await;
     let url = schema.url();
     migrate(Command::new(previous()), &url);
     let arguments = ["--database-url", url.as_str()];

@@ -9,11 +9,17 @@
     reason = "a test that fails is a test that panics"
 )]
 
-mod access;
 mod admin;
+mod auth;
 mod bridge_state;
+mod cli;
+mod db;
+mod embedded;
+mod examples;
 mod fsm;
+mod ops;
 mod registry;
-mod service;
+mod rpc;
+mod server;
 mod support;
 mod workflow;

@@ -11,7 +11,6 @@ mod list_machines;
 mod list_transitions;
 mod put_machine;
 mod record_transition;
-mod show;
 
 use bridgebook::proto::v1::{self, fsm_service_client::FsmServiceClient};
 use tonic::{Status, transport::Channel};

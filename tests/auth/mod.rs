@@ -1,7 +1,6 @@
-//! Who may do what.
+//! Authentication, authorization and the audit log.
 
 mod audit;
-mod command;
 mod credentials;
 mod every_rpc;
 mod journal;

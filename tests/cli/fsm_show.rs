@@ -2,8 +2,10 @@
 
 use std::process::Output;
 
-use super::{order_machine, put};
-use crate::support::{App, Tenant, bridgebook, stderr};
+use crate::{
+    fsm::{order_machine, put},
+    support::{App, Tenant, bridgebook, stderr},
+};
 
 async fn show(app: &App, tenant: &Tenant, arguments: &[&str]) -> Output {
     let mut command = bridgebook();

@@ -1,0 +1,4 @@
+//! The subcommands of `bridgebook`.
+
+mod fsm_show;
+mod token;

@@ -1,0 +1,6 @@
+//! The bridge nodes of examples/, run as processes.
+
+mod orchestrator;
+mod reducer;
+mod registry_node;
+mod tour;

@@ -1,0 +1,6 @@
+//! Logs, metrics, traces and retention.
+
+mod logs;
+mod metrics;
+mod retention;
+mod traces;

@@ -1,0 +1,11 @@
+//! The edge: calls, connections, limits, and the rules that hold for every RPC.
+
+mod calls;
+mod completeness;
+mod foreign_ids;
+mod health;
+mod isolation;
+mod limits;
+mod mutations;
+mod reflection;
+mod unauthenticated;

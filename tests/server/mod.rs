@@ -1,0 +1,6 @@
+//! The service as a process: its settings, restarts, upgrades, and crashes under load.
+
+mod chaos;
+mod rolling_restart;
+mod settings;
+mod upgrade;

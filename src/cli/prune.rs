@@ -13,7 +13,7 @@ use crate::{
         retention::{
             model::{Defaults, Table},
             pruner::Pruner,
-            store::Old,
+            store::ExpiredGroup,
         },
     },
 };
@@ -53,7 +53,7 @@ impl PruneCommand {
 async fn prune(url: &str, defaults: Defaults, dry_run: bool) -> Result<(), CliError> {
     let metrics = Metrics::new()?;
     let database = Database::new(url, CONNECTIONS, &metrics);
-    database.open();
+    database.mark_ready();
     let pruner = Pruner { database, defaults };
     let mut is_kept_for_ever = true;
     for table in Table::ALL {
@@ -70,7 +70,7 @@ async fn prune(url: &str, defaults: Defaults, dry_run: bool) -> Result<(), CliEr
     Ok(())
 }
 
-async fn prune_group(pruner: &Pruner, old: &Old, dry_run: bool) -> Result<(), CliError> {
+async fn prune_group(pruner: &Pruner, old: &ExpiredGroup, dry_run: bool) -> Result<(), CliError> {
     let rows = pruner.count(old).await.map_err(refused)?;
     let mut removed = 0;
     if !dry_run {

@@ -13,7 +13,7 @@ use diesel_async::{
 use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls, config::Host};
 
-use super::{DbError, instrumentation::Watcher};
+use super::{DbError, instrumentation::StatementObserver};
 use crate::{ops::metrics::PoolMetrics, util::error_chain::error_chain};
 
 /// How long a connection may take to be made; a server that is there answers in
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// to ask whether it is still there: the operating system's own answer is two hours.
 /// And that a standby is not what we look for: of many hosts it is the primary, and a
 /// failover does not end in stale reads.
-const LINK_SETTINGS: [&str; 4] = [
+const CONNECTION_SETTINGS: [&str; 4] = [
     "connect_timeout=1",
     "tcp_user_timeout=10",
     "keepalives_idle=30",
@@ -40,7 +40,7 @@ const PLANS_LAST: Duration = Duration::from_secs(10);
 /// # Errors
 /// Whatever the connection fails with; [`ConnectionError::BadConnection`] after 3 s.
 pub async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
-    connect_to_any(&with_link_settings(url)).await
+    connect_to_any(&with_connection_settings(url)).await
 }
 
 /// Connects to a database, be it a standby.
@@ -77,7 +77,7 @@ fn addresses(config: &Config) -> String {
 }
 
 /// A connection, and whether something may still be under way on it.
-pub(super) struct Link {
+pub(super) struct Connection {
     pub(super) connection: AsyncPgConnection,
     /// Set before work and cleared after: a connection on which something may
     /// still be under way is not used again.
@@ -86,7 +86,7 @@ pub(super) struct Link {
     planned_at: Instant,
 }
 
-impl Link {
+impl Connection {
     /// Has PostgreSQL plan its statements anew, if it is time.
     pub(super) async fn forget_old_plans(&mut self) -> Result<(), DbError> {
         if self.planned_at.elapsed() > PLANS_LAST {
@@ -106,17 +106,17 @@ pub(super) struct Manager {
 }
 
 impl bb8::ManageConnection for Manager {
-    type Connection = Link;
+    type Connection = Connection;
     type Error = ConnectionError;
 
-    async fn connect(&self) -> ConnectionResult<Link> {
+    async fn connect(&self) -> ConnectionResult<Connection> {
         let mut connection = connect(&self.url).await?;
         let done = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
         let done = done.unwrap_or(Err(diesel::result::Error::BrokenTransactionManager));
         done.map_err(ConnectionError::CouldntSetupConfiguration)?;
-        let watcher = Watcher::new(self.metrics.clone());
-        connection.set_instrumentation(watcher);
-        Ok(Link {
+        let observer = StatementObserver::new(self.metrics.clone());
+        connection.set_instrumentation(observer);
+        Ok(Connection {
             connection,
             is_busy: false,
             planned_at: Instant::now(),
@@ -126,14 +126,14 @@ impl bb8::ManageConnection for Manager {
     /// Costs no round trip, which would prove nothing about the moment after: a
     /// connection that is known to be closed is not handed out, and one that
     /// dies later is retried.
-    async fn is_valid(&self, link: &mut Link) -> ConnectionResult<()> {
+    async fn is_valid(&self, link: &mut Connection) -> ConnectionResult<()> {
         match self.has_broken(link) {
             true => Err(ConnectionError::BadConnection("it is closed".to_owned())),
             false => Ok(()),
         }
     }
 
-    fn has_broken(&self, link: &mut Link) -> bool {
+    fn has_broken(&self, link: &mut Connection) -> bool {
         link.is_busy || link.connection.is_broken()
     }
 }
@@ -161,9 +161,9 @@ impl bb8::ErrorSink<ConnectionError> for LastFailure {
 }
 
 /// Adds our settings to a URL that does not have its own.
-fn with_link_settings(url: &str) -> String {
+fn with_connection_settings(url: &str) -> String {
     let mut url = url.to_owned();
-    for setting in LINK_SETTINGS {
+    for setting in CONNECTION_SETTINGS {
         let name = setting.split('=').next().unwrap_or_default();
         if !url.contains(name) {
             url.push(if url.contains('?') { '&' } else { '?' });
@@ -178,13 +178,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_keeps_its_own_link_settings() {
+    fn a_url_keeps_its_own_settings() {
         assert_eq!(
-            with_link_settings("postgres://a@b/c"),
+            with_connection_settings("postgres://a@b/c"),
             "postgres://a@b/c?connect_timeout=1&tcp_user_timeout=10&keepalives_idle=30&target_session_attrs=read-write"
         );
         assert_eq!(
-            with_link_settings("postgres://a@b/c?keepalives_idle=5"),
+            with_connection_settings("postgres://a@b/c?keepalives_idle=5"),
             "postgres://a@b/c?keepalives_idle=5&connect_timeout=1&tcp_user_timeout=10&target_session_attrs=read-write"
         );
     }

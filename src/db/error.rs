@@ -19,11 +19,11 @@ pub enum DbError {
     NoConnection(#[source] Option<Arc<ConnectionError>>),
     /// The schema is not known to be current yet.
     #[error("the schema of the database is not ready")]
-    NotOpen,
+    NotReady,
     /// Nothing is heard of it for longer than anybody waits; what was asked of it may
     /// have been done.
     #[error("the database does not answer")]
-    Away,
+    Outage,
     /// All connections are in use, and none became free in time.
     #[error("all connections to the database are in use")]
     Busy,
@@ -80,8 +80,8 @@ impl DbError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             DbError::NoConnection(_)
-            | DbError::NotOpen
-            | DbError::Away
+            | DbError::NotReady
+            | DbError::Outage
             | DbError::TimedOut
             | DbError::DiskFull(_) => true,
             DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
@@ -120,8 +120,8 @@ impl DbError {
                 )
             }
             DbError::NoConnection(_)
-            | DbError::NotOpen
-            | DbError::Away
+            | DbError::NotReady
+            | DbError::Outage
             | DbError::Busy
             | DbError::TimedOut
             | DbError::DiskFull(_)
@@ -150,8 +150,8 @@ impl DbError {
                 information.constraint_name()
             }
             DbError::NoConnection(_)
-            | DbError::NotOpen
-            | DbError::Away
+            | DbError::NotReady
+            | DbError::Outage
             | DbError::Busy
             | DbError::TimedOut
             | DbError::DiskFull(_)

@@ -6,21 +6,21 @@ use tracing::Span;
 use crate::ops::{metrics::PoolMetrics, spans};
 
 /// Counts statements, and makes each a span. Values are not part of it.
-pub(super) struct Watcher {
+pub(super) struct StatementObserver {
     metrics: PoolMetrics,
     running: Span,
 }
 
-impl Watcher {
+impl StatementObserver {
     pub(super) fn new(metrics: PoolMetrics) -> Self {
-        Watcher {
+        StatementObserver {
             metrics,
             running: Span::none(),
         }
     }
 }
 
-impl Instrumentation for Watcher {
+impl Instrumentation for StatementObserver {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartQuery { .. } => self.running = spans::statement(),

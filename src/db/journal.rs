@@ -71,9 +71,9 @@ pub(crate) use known_transitions;
 /// batch may know: those that its own requests wrote. `None` stands for a row of
 /// which it is only known that it is there.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<TransitionId, Option<Transition>>);
+pub struct KnownTransitions(HashMap<TransitionId, Option<Transition>>);
 
-impl Known {
+impl KnownTransitions {
     /// Adds what [`known_transitions!`] found for an item.
     pub fn found(&mut self, taken: Option<TransitionId>, same: Option<Transition>) {
         let Some(id) = taken else { return };

@@ -10,7 +10,7 @@ use diesel_async::SimpleAsyncConnection;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::NoTls;
 
-use super::connection::{Link, Manager};
+use super::connection::{Connection, Manager};
 
 /// How long a statement that nobody waits for any more may go on before it is
 /// cancelled: most end by themselves before PostgreSQL would have heard of it, and
@@ -45,17 +45,17 @@ impl Lease {
 }
 
 impl Deref for Lease {
-    type Target = Link;
+    type Target = Connection;
 
     #[expect(clippy::expect_used, reason = "it is taken only where the lease ends")]
-    fn deref(&self) -> &Link {
+    fn deref(&self) -> &Connection {
         self.0.as_deref().expect("a lease has a connection")
     }
 }
 
 impl DerefMut for Lease {
     #[expect(clippy::expect_used, reason = "it is taken only where the lease ends")]
-    fn deref_mut(&mut self) -> &mut Link {
+    fn deref_mut(&mut self) -> &mut Connection {
         self.0.as_deref_mut().expect("a lease has a connection")
     }
 }

@@ -10,22 +10,22 @@ use crate::domain::error::{Error, Result};
 
 /// For how long a database that is away is waited for: a restart takes a second
 /// or two. After that callers are told, who know how much patience they have.
-pub(super) const AWAY_FOR: Duration = Duration::from_secs(2);
+pub(super) const OUTAGE_GRACE: Duration = Duration::from_secs(2);
 
 /// Since when the database is away: it does not answer the health's question, and
 /// has answered nobody else since. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Absence(Arc<watch::Sender<Option<Instant>>>);
+pub struct OutageDetector(Arc<watch::Sender<Option<Instant>>>);
 
-impl Default for Absence {
+impl Default for OutageDetector {
     fn default() -> Self {
-        Absence(Arc::new(watch::Sender::new(None)))
+        OutageDetector(Arc::new(watch::Sender::new(None)))
     }
 }
 
-impl Absence {
+impl OutageDetector {
     /// Notes that it did not answer.
-    pub fn begins(&self) {
+    pub fn mark_started(&self) {
         self.0.send_if_modified(|since| {
             let is_new = since.is_none();
             since.get_or_insert_with(Instant::now);
@@ -34,7 +34,7 @@ impl Absence {
     }
 
     /// Notes that it answered.
-    pub fn ends(&self) {
+    pub fn mark_over(&self) {
         // Hardly ever, and a look costs less than a change.
         if self.0.borrow().is_some() {
             self.0.send_replace(None);
@@ -46,22 +46,22 @@ impl Absence {
     ///
     /// # Errors
     /// Those of the work, and [`Error::DatabaseUnavailable`].
-    pub async fn or_away<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn or_outage<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
             result = work => result,
-            () = self.has_lasted() => Err(Error::from(DbError::Away)),
+            () = self.grace_expired() => Err(Error::from(DbError::Outage)),
         }
     }
 
     /// Ends when it has lasted for as long as anybody waits.
-    async fn has_lasted(&self) {
+    async fn grace_expired(&self) {
         let mut since = self.0.subscribe();
         loop {
             let began = *since.borrow_and_update();
             let outcome = match began {
                 Some(began) => tokio::select! {
-                    () = tokio::time::sleep_until(began + AWAY_FOR) => return,
+                    () = tokio::time::sleep_until(began + OUTAGE_GRACE) => return,
                     outcome = since.changed() => outcome,
                 },
                 None => since.changed().await,
@@ -78,35 +78,35 @@ impl Absence {
 mod tests {
     use super::*;
 
-    async fn is_given_up(absence: &Absence) -> bool {
+    async fn is_given_up(outage: &OutageDetector) -> bool {
         let forever = std::future::pending::<Result<()>>();
-        let patience = AWAY_FOR * 2;
-        let outcome = tokio::time::timeout(patience, absence.or_away(forever)).await;
+        let patience = OUTAGE_GRACE * 2;
+        let outcome = tokio::time::timeout(patience, outage.or_outage(forever)).await;
         matches!(outcome, Ok(Err(Error::DatabaseUnavailable(_))))
     }
 
     #[tokio::test(start_paused = true)]
     async fn callers_are_told_when_it_has_lasted_and_not_once_it_is_over() {
-        let absence = Absence::default();
-        assert!(!is_given_up(&absence).await);
-        absence.begins();
+        let outage = OutageDetector::default();
+        assert!(!is_given_up(&outage).await);
+        outage.mark_started();
         let told = Instant::now();
-        assert!(is_given_up(&absence).await);
-        assert_eq!(told.elapsed(), AWAY_FOR);
+        assert!(is_given_up(&outage).await);
+        assert_eq!(told.elapsed(), OUTAGE_GRACE);
         // Whoever comes later does not wait, and to hear it again changes nothing.
-        absence.begins();
+        outage.mark_started();
         let told = Instant::now();
-        assert!(is_given_up(&absence).await);
+        assert!(is_given_up(&outage).await);
         assert_eq!(told.elapsed(), Duration::ZERO);
-        absence.ends();
-        assert!(!is_given_up(&absence).await);
+        outage.mark_over();
+        assert!(!is_given_up(&outage).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_ready_is_answered_all_the_same() {
-        let absence = Absence::default();
-        absence.begins();
-        tokio::time::advance(AWAY_FOR * 2).await;
-        assert_eq!(absence.or_away(async { Ok(7) }).await.ok(), Some(7));
+        let outage = OutageDetector::default();
+        outage.mark_started();
+        tokio::time::advance(OUTAGE_GRACE * 2).await;
+        assert_eq!(outage.or_outage(async { Ok(7) }).await.ok(), Some(7));
     }
 }

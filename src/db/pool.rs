@@ -16,9 +16,9 @@ use super::{
     DbError,
     connection::{LastFailure, Manager},
     lease::Lease,
-    outage::Absence,
+    outage::OutageDetector,
     retry::Retries,
-    tenant_quota::Shares,
+    tenant_quota::TenantQuota,
 };
 use crate::domain::namespace::{Namespace, Scoped};
 use crate::{
@@ -125,11 +125,11 @@ pub struct Database {
     /// For queries of a single caller.
     queries: Pool,
     /// How many of those a tenant may have.
-    shares: Shares,
+    quota: TenantQuota,
     /// Whether the schema is known to be what this version needs.
-    is_open: Arc<AtomicBool>,
+    is_ready: Arc<AtomicBool>,
     /// Since when nothing is heard of it.
-    absence: Absence,
+    outage: OutageDetector,
     /// Read by every batch while it runs.
     at_work: Arc<RwLock<()>>,
     metrics: Metrics,
@@ -149,15 +149,15 @@ impl Database {
         let database = Database {
             batches: pool("batches", batches, BATCH_PLANS),
             queries: pool("queries", queries, QUERY_PLANS_AND_LIMITS),
-            shares: Shares::of(queries),
-            is_open: Arc::new(AtomicBool::new(false)),
-            absence: Absence::default(),
+            quota: TenantQuota::new(queries),
+            is_ready: Arc::new(AtomicBool::new(false)),
+            outage: OutageDetector::default(),
             at_work: Arc::default(),
             metrics: metrics.clone(),
         };
         for pool in [&database.batches, &database.queries] {
             let pool = pool.clone();
-            metrics.on_scrape(move || pool.metrics.set(&pool.links.state()));
+            metrics.on_scrape(move || pool.metrics.set(&pool.connections.state()));
         }
         database
     }
@@ -170,18 +170,18 @@ impl Database {
 
     /// Lets connections out. Until this is called, once the schema is current,
     /// the database is as good as away.
-    pub fn open(&self) {
-        self.is_open.store(true, Ordering::Release);
+    pub fn mark_ready(&self) {
+        self.is_ready.store(true, Ordering::Release);
     }
 
     /// What is known of the database being away.
     #[must_use]
-    pub fn absence(&self) -> &Absence {
-        &self.absence
+    pub fn outage(&self) -> &OutageDetector {
+        &self.outage
     }
 
     /// Waits until no batch is at work: those, too, whose callers went away.
-    pub async fn settle(&self) {
+    pub async fn wait_idle(&self) {
         drop(self.at_work.write().await);
     }
 
@@ -189,14 +189,14 @@ impl Database {
     ///
     /// # Errors
     /// What the query answers, and what the database fails with in the end.
-    pub async fn read<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
-        self.absence.or_away(self.insist(query)).await
+    pub async fn run<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
+        self.outage.or_outage(self.run_with_retries(query)).await
     }
 
-    async fn insist<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
+    async fn run_with_retries<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
         let mut retries = Retries::default();
         loop {
-            match self.try_read(query).await {
+            match self.try_run(query).await {
                 Ok(answer) => return answer,
                 Err(error) => match retries.pause_after(&error) {
                     Some(pause) => self.pause(&error, pause).await,
@@ -213,9 +213,9 @@ impl Database {
         tokio::time::sleep(pause).await;
     }
 
-    async fn try_read<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
+    async fn try_run<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
         let _share = match query.tenant() {
-            Some(namespace) => Some(self.shares.take(namespace.as_str()).await?),
+            Some(namespace) => Some(self.quota.acquire(namespace.as_str()).await?),
             None => None,
         };
         let mut lease = self.lease(&self.queries).await?;
@@ -257,16 +257,16 @@ impl Database {
         match result {
             Err(error) if error.may_end_connection() => lease.close(),
             _ => {
-                self.absence.ends();
+                self.outage.mark_over();
                 lease.give_back();
             }
         }
     }
 
     async fn lease(&self, pool: &Pool) -> Result<Lease, DbError> {
-        match self.is_open.load(Ordering::Acquire) {
+        match self.is_ready.load(Ordering::Acquire) {
             true => pool.lease().await,
-            false => Err(DbError::NotOpen),
+            false => Err(DbError::NotReady),
         }
     }
 }
@@ -274,7 +274,7 @@ impl Database {
 /// Connections with the same settings.
 #[derive(Clone)]
 struct Pool {
-    links: bb8::Pool<Manager>,
+    connections: bb8::Pool<Manager>,
     last_failure: LastFailure,
     metrics: PoolMetrics,
 }
@@ -282,7 +282,7 @@ struct Pool {
 impl Pool {
     fn new(url: &str, max_size: u32, setup: &'static str, metrics: PoolMetrics) -> Self {
         let last_failure = LastFailure::default();
-        let links = bb8::Pool::builder()
+        let connections = bb8::Pool::builder()
             .max_size(max_size)
             .connection_timeout(LEASE_PATIENCE)
             .error_sink(Box::new(last_failure.clone()))
@@ -292,7 +292,7 @@ impl Pool {
                 metrics: metrics.clone(),
             });
         Pool {
-            links,
+            connections,
             last_failure,
             metrics,
         }
@@ -300,8 +300,8 @@ impl Pool {
 
     /// A connection for one piece of work, for which a caller waits for at most 1 s.
     async fn lease(&self) -> Result<Lease, DbError> {
-        match self.links.get_owned().await {
-            Ok(link) => Ok(Lease::begin(link)),
+        match self.connections.get_owned().await {
+            Ok(connection) => Ok(Lease::begin(connection)),
             Err(bb8::RunError::TimedOut) if self.is_exhausted() => Err(DbError::Busy),
             Err(bb8::RunError::TimedOut) => Err(DbError::NoConnection(self.last_failure.take())),
             Err(bb8::RunError::User(error)) => Err(error.into()),
@@ -310,7 +310,7 @@ impl Pool {
 
     /// Whether as many connections are there as may be, and all at work.
     fn is_exhausted(&self) -> bool {
-        let state = self.links.state();
+        let state = self.connections.state();
         state.idle_connections == 0 && state.connections > 0
     }
 }

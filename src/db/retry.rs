@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{DbError, outage::AWAY_FOR};
+use super::{DbError, outage::OUTAGE_GRACE};
 use crate::util::backoff::jittered;
 
 /// How often a failure that may pass at once, such as a deadlock, is tried again.
@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Retries {
     /// When it first failed because the database was away.
-    away_since: Option<Instant>,
+    unavailable_since: Option<Instant>,
     transient: u32,
     pause: Duration,
 }
@@ -23,7 +23,7 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         Retries {
-            away_since: None,
+            unavailable_since: None,
             transient: 0,
             pause: FIRST_PAUSE,
         }
@@ -44,7 +44,10 @@ impl Retries {
     /// After a failure: how long to wait before the next try, or `None` to give up.
     pub fn pause_after(&mut self, error: &DbError) -> Option<Duration> {
         let again = if error.is_unavailable() {
-            self.away_since.get_or_insert_with(Instant::now).elapsed() < AWAY_FOR
+            self.unavailable_since
+                .get_or_insert_with(Instant::now)
+                .elapsed()
+                < OUTAGE_GRACE
         } else {
             self.transient += 1;
             error.is_transient() && self.transient <= TRANSIENT_RETRIES

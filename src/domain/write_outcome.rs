@@ -4,7 +4,7 @@ use crate::domain::error::{Error, Result};
 
 /// A row, and who stored it.
 #[derive(Debug)]
-pub struct Recorded<T> {
+pub struct WriteOutcome<T> {
     /// The row as it is stored.
     pub row: T,
     /// Whether this call stored it, or an earlier one had.
@@ -17,13 +17,13 @@ pub struct Recorded<T> {
 ///
 /// # Errors
 /// The conflict, if another request stored it, whoever's it was.
-pub fn replay<T>(
+pub fn resolve_duplicate<T>(
     same: Option<T>,
     is_id_chosen: bool,
     conflict: impl FnOnce() -> Error,
-) -> Result<Recorded<T>> {
+) -> Result<WriteOutcome<T>> {
     match same {
-        Some(row) => Ok(Recorded {
+        Some(row) => Ok(WriteOutcome {
             row,
             created: !is_id_chosen,
         }),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::services::registry::{
     model::{PATIENCE_TTLS, SilentNode},
-    store::{Census, MarkSilent, SilentNodes},
+    store::{FleetStats, MarkStale, StaleNodes},
 };
 use crate::{
     db::{Database, batch::Batcher},
@@ -65,7 +65,7 @@ fn tell(was_waiting: bool, is_waiting: bool) {
 
 struct Sweeper {
     database: Database,
-    mark: Batcher<MarkSilent>,
+    mark: Batcher<MarkStale>,
 }
 
 impl Sweeper {
@@ -77,21 +77,21 @@ impl Sweeper {
                 return Ok(false);
             }
             // Counted after they were found, so that all of them are counted.
-            let is_braked = self.database.read(&Census).await?.is_braked();
-            if is_braked {
+            let is_mass_outage = self.database.run(&FleetStats).await?.is_mass_outage();
+            if is_mass_outage {
                 silent = self.silent_for(PATIENCE_TTLS).await?;
             }
             let found = silent.len();
             self.mark_all(silent).await?;
             if found < AT_A_TIME {
-                return Ok(is_braked);
+                return Ok(is_mass_outage);
             }
         }
     }
 
     async fn silent_for(&self, ttls: f64) -> Result<Vec<SilentNode>> {
         let at_most = AT_A_TIME as i64;
-        self.database.read(&SilentNodes { ttls, at_most }).await
+        self.database.run(&StaleNodes { ttls, at_most }).await
     }
 
     async fn mark_all(&self, silent: Vec<SilentNode>) -> Result<()> {

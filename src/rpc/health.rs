@@ -98,11 +98,11 @@ pub async fn watch(health: Health, database: Database, url: String, newest: Stri
         let answer = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
         let trouble = match answer.unwrap_or(Err(DbError::TimedOut)) {
             Ok(standing) => {
-                database.absence().ends();
+                database.outage().mark_over();
                 trouble(standing).map(ToOwned::to_owned)
             }
             Err(error) => {
-                database.absence().begins();
+                database.outage().mark_started();
                 // Half an answer may be on its way: never to be used again.
                 connection = None;
                 Some(error_chain(&error))

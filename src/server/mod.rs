@@ -204,7 +204,7 @@ async fn serve_calls(
     );
     let background = async {
         prepare(url, migrate).await?;
-        database.open();
+        database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();
         background::run(config, &database, url, newest, health, verifier, metrics).await;

@@ -32,7 +32,7 @@ pub(super) async fn drain(
     drop(begin_drain);
     let ending = async {
         server.await;
-        database.settle().await;
+        database.wait_idle().await;
     };
     let patience = config.drain_timeout;
     if timeout(patience, ending).await.is_err() {

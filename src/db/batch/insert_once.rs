@@ -1,4 +1,4 @@
-//! Rows that are only ever appended: the same id with the same content once.
+//! Idempotent appends: a row with a given id and content is inserted once.
 
 use std::{collections::HashMap, hash::Hash, marker::PhantomData};
 
@@ -9,74 +9,73 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Operation,
-    rounds::{Placed, in_order, rounds},
+    rounds::{Indexed, in_order, rounds},
 };
 use crate::db::DbError;
 use crate::domain::{
     error::{Error, Result},
     namespace::Scoped,
-    write_outcome::{Recorded, replay},
+    write_outcome::{WriteOutcome, resolve_duplicate},
 };
 
-/// Why a row was not inserted: its id, whether the row that it belongs to is
-/// there, whether the id is taken, be it by this tenant or by another, and the
-/// row that has it, if the same request stored it.
+/// Why a row was not inserted: its id, whether its parent row exists, whether the id is
+/// taken (by any tenant), and the row with that id if the same request stored it.
 ///
-/// Of a row that another request stored nothing is read, so that one's own makes
-/// no more work than another tenant's.
-pub type Found<I, R> = (I, bool, bool, Option<R>);
+/// A row that another request stored is never read, so the work for a taken id does not
+/// depend on which tenant took it.
+pub type NotInserted<I, R> = (I, bool, bool, Option<R>);
 
-/// A kind of row that is appended.
-pub trait Append: Send + Sync + 'static {
-    /// The name of the operation that appends them, for metrics.
+/// A kind of row that is appended, and never updated.
+pub trait InsertOnce: Send + Sync + 'static {
+    /// The name of the operation in metrics and traces.
     const NAME: &'static str;
     /// A row to append.
     type New: Send + Sync + 'static;
     /// The row as it is stored.
     type Row: Send + 'static;
-    /// Names a row.
+    /// Identifies a row.
     type Id: Copy + Eq + Hash + Send + Sync;
-    /// What rows have in common that are appended in their order.
+    /// Rows with equal keys are appended in their order.
     type Key: Hash;
-    /// The foreign key to the row that a row belongs to.
-    const OWNER_KEY: &str;
+    /// The foreign key constraint to the parent row.
+    const PARENT_KEY: &str;
 
-    /// The key of a row.
+    /// Returns the key of a row.
     fn key(new: &Self::New) -> Self::Key;
-    /// The id of a row, and whether the caller chose it.
+    /// Returns the id of a row, and whether the caller chose it.
     fn identity(new: &Self::New) -> (Self::Id, bool);
-    /// The row that a new one became.
+    /// Returns the stored form of a row that was inserted.
     fn stored(new: &Scoped<Self::New>, created_at: DateTime<Utc>) -> Self::Row;
-    /// The id is taken.
+    /// Returns the error for an id that is taken.
     fn id_conflict(new: &Self::New) -> Error;
-    /// The row that it belongs to is not there.
-    fn no_owner(new: &Self::New) -> Error;
+    /// Returns the error for a row whose parent does not exist.
+    fn parent_not_found(new: &Self::New) -> Error;
 
-    /// Inserts those whose id is free and whose owner is there; answers which.
+    /// Inserts the rows whose id is free and whose parent exists, and returns their ids.
     fn insert(
         connection: &mut AsyncPgConnection,
-        round: &[Placed<'_, Scoped<Self::New>>],
+        round: &[Indexed<'_, Scoped<Self::New>>],
     ) -> impl Future<Output = QueryResult<Vec<(Self::Id, DateTime<Utc>)>>> + Send;
 
-    /// Finds out why others were not inserted.
+    /// Finds out why rows were not inserted.
     fn find(
         connection: &mut AsyncPgConnection,
-        others: &[Placed<'_, Scoped<Self::New>>],
-    ) -> impl Future<Output = QueryResult<Vec<Found<Self::Id, Self::Row>>>> + Send;
+        others: &[Indexed<'_, Scoped<Self::New>>],
+    ) -> impl Future<Output = QueryResult<Vec<NotInserted<Self::Id, Self::Row>>>> + Send;
 }
 
-/// Appends rows of a kind.
-pub struct Appending<A>(PhantomData<A>);
+/// The operation that appends rows of a kind.
+pub struct InsertOnceOperation<I>(PhantomData<I>);
 
-impl<A: Append> Operation for Appending<A> {
-    const NAME: &'static str = A::NAME;
+impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
+    const NAME: &'static str = I::NAME;
 
-    type Item = Scoped<A::New>;
-    type Answer = Recorded<A::Row>;
-    type Key = A::Key;
+    type Item = Scoped<I::New>;
+    type Answer = WriteOutcome<I::Row>;
+    type Key = I::Key;
 
-    fn key(item: &Self::Item) -> A::Key {
-        A::key(item)
+    fn key(item: &Self::Item) -> I::Key {
+        I::key(item)
     }
 
     fn run<'a>(
@@ -85,89 +84,92 @@ impl<A: Append> Operation for Appending<A> {
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
-            for round in rounds(items, |item| [A::identity(item).0]) {
-                append::<A>(connection, &round, &mut answers).await?;
+            for round in rounds(items, |item| [I::identity(item).0]) {
+                append::<I>(connection, &round, &mut answers).await?;
             }
             Ok(in_order(answers))
         })
     }
 
-    /// The owner was deleted between our looking and our writing.
+    /// A violated foreign key means that the parent was deleted after the statement saw it.
     fn refusal(item: &Self::Item, error: DbError) -> Error {
         match error.constraint() {
-            Some(constraint) if constraint == A::OWNER_KEY => A::no_owner(item),
+            Some(constraint) if constraint == I::PARENT_KEY => I::parent_not_found(item),
             _ => error.into(),
         }
     }
 }
 
-type Answers<R> = Vec<(usize, Result<Recorded<R>>)>;
+type Answers<R> = Vec<(usize, Result<WriteOutcome<R>>)>;
 
-async fn append<A: Append>(
+async fn append<I: InsertOnce>(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<A::New>>],
-    answers: &mut Answers<A::Row>,
+    round: &[Indexed<'_, Scoped<I::New>>],
+    answers: &mut Answers<I::Row>,
 ) -> QueryResult<()> {
-    let others = insert::<A>(connection, round, answers).await?;
-    let late = find::<A>(connection, &others, answers).await?;
-    // Their owner came, or their id became free, between our writing and our looking.
-    let taken = insert::<A>(connection, &late, answers).await?;
+    let others = insert::<I>(connection, round, answers).await?;
+    // Rows whose parent appeared, or whose id became free, since the insert.
+    let again = find::<I>(connection, &others, answers).await?;
+    let taken = insert::<I>(connection, &again, answers).await?;
     answers.extend(
         taken
             .into_iter()
-            .map(|(place, new)| (place, Err(A::id_conflict(new)))),
+            .map(|(index, new)| (index, Err(I::id_conflict(new)))),
     );
     Ok(())
 }
 
-/// Inserts what can be, and answers the others.
-async fn insert<'a, A: Append>(
+/// Inserts what it can, answers these items, and returns the others.
+async fn insert<'a, I: InsertOnce>(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'a, Scoped<A::New>>],
-    answers: &mut Answers<A::Row>,
-) -> QueryResult<Vec<Placed<'a, Scoped<A::New>>>> {
+    round: &[Indexed<'a, Scoped<I::New>>],
+    answers: &mut Answers<I::Row>,
+) -> QueryResult<Vec<Indexed<'a, Scoped<I::New>>>> {
     if round.is_empty() {
         return Ok(Vec::new());
     }
-    let inserted = A::insert(connection, round).await?;
+    let inserted = I::insert(connection, round).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().collect();
     let mut others = Vec::new();
-    for (place, new) in round {
-        match inserted.get(&A::identity(new).0) {
+    for (index, new) in round {
+        match inserted.get(&I::identity(new).0) {
             Some(created_at) => {
-                let row = A::stored(new, *created_at);
-                answers.push((*place, Ok(Recorded { row, created: true })));
+                let row = I::stored(new, *created_at);
+                answers.push((*index, Ok(WriteOutcome { row, created: true })));
             }
-            None => others.push((*place, *new)),
+            None => others.push((*index, *new)),
         }
     }
     Ok(others)
 }
 
-/// Finds out why rows were not inserted, and answers those for which there is no reason.
-async fn find<'a, A: Append>(
+/// Finds out why rows were not inserted, answers these items, and returns those for which
+/// there is no longer a reason.
+async fn find<'a, I: InsertOnce>(
     connection: &mut AsyncPgConnection,
-    others: &[Placed<'a, Scoped<A::New>>],
-    answers: &mut Answers<A::Row>,
-) -> QueryResult<Vec<Placed<'a, Scoped<A::New>>>> {
+    others: &[Indexed<'a, Scoped<I::New>>],
+    answers: &mut Answers<I::Row>,
+) -> QueryResult<Vec<Indexed<'a, Scoped<I::New>>>> {
     if others.is_empty() {
         return Ok(Vec::new());
     }
-    let found = A::find(connection, others).await?.into_iter();
-    let found = found.map(|(id, has_owner, is_taken, same)| (id, (has_owner, is_taken, same)));
+    let found = I::find(connection, others).await?.into_iter();
+    let found = found.map(|(id, has_parent, is_taken, same)| (id, (has_parent, is_taken, same)));
     let mut found: HashMap<_, _> = found.collect();
-    let mut late = Vec::new();
-    for (place, new) in others {
-        let (id, is_id_chosen) = A::identity(new);
+    let mut again = Vec::new();
+    for (index, new) in others {
+        let (id, is_id_chosen) = I::identity(new);
         let answer = match found.remove(&id) {
             Some((true, false, _)) => {
-                late.push((*place, *new));
+                again.push((*index, *new));
                 continue;
             }
-            Some((true, true, same)) => replay(same, is_id_chosen, || A::id_conflict(new)),
-            _ => Err(A::no_owner(new)),
+            Some((true, true, same)) => {
+                resolve_duplicate(same, is_id_chosen, || I::id_conflict(new))
+            }
+            _ => Err(I::parent_not_found(new)),
         };
-        answers.push((*place, answer));
+        answers.push((*index, answer));
     }
-    Ok(late)
+    Ok(again)
 }

@@ -195,7 +195,7 @@ impl<O: Operation> Batcher<O> {
         // either way there are no answers.
         let _ = queue.jobs.send(job);
         let answers = async { Ok(answers.await.unwrap_or_default()) };
-        match self.database.absence().or_away(answers).await {
+        match self.database.outage().or_outage(answers).await {
             Ok(answers) => answers,
             Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
         }

@@ -1,11 +1,11 @@
-//! Writes that are decided in Rust.
+//! Optimistic concurrency for batches whose outcome is decided in Rust.
 //!
-//! A batch is read, decided by the rules of a slice's `model`, and written by one
-//! statement that changes only rows that are still as they were read. So rules
-//! are in one place, several changes of one row in one batch apply in their
-//! order, and no lock is held while we think. Within an operation of a
-//! process nobody else changes the same row meanwhile; where another operation or
-//! another replica does, whoever is overtaken reads and decides again.
+//! A batch reads its rows, applies the rules of a slice's `model`, and writes with one
+//! statement that skips every row that has changed since it was read. This keeps the rules
+//! in one place, applies several changes of one row in their order, and holds no lock
+//! while the rules run. Within a process an operation never changes the same row in two
+//! batches at once. Where another operation or another replica does, the items of that
+//! row are read and decided again.
 
 use std::{collections::HashSet, hash::Hash};
 
@@ -16,23 +16,23 @@ use futures_util::future::BoxFuture;
 use crate::db::DbError;
 use crate::domain::error::{Error, Result};
 
-/// How often items whose rows others keep changing are decided again. Each time
-/// somebody else got on, so this is far beyond what happens.
+/// How many times an item is decided before it fails with [`Error::Contended`]. Each
+/// conflict means that another writer made progress, so this is far above real contention.
 const MAX_ATTEMPTS: usize = 50;
 
-/// What a batch found, and what it is going to write.
-pub trait Plan<'a>: Sized + Send + Sync {
-    /// A change that somebody asks for.
+/// The state of one optimistic batch: what it read, and what it is going to write.
+pub trait OptimisticWrite<'a>: Sized + Send + Sync {
+    /// A requested change.
     type Item: Sync + 'a;
-    /// What it answers.
+    /// The answer to a change.
     type Answer: Send;
-    /// Names a row that items change.
+    /// Identifies a row that items change.
     type Key: Eq + Hash + Send;
 
-    /// The row that an item changes.
+    /// Returns the key of the row that an item changes.
     fn key(item: &'a Self::Item) -> Self::Key;
 
-    /// Reads what has to be known.
+    /// Reads the rows that the decisions depend on.
     fn read(
         connection: &mut AsyncPgConnection,
         items: &[&'a Self::Item],
@@ -41,51 +41,58 @@ pub trait Plan<'a>: Sized + Send + Sync {
     /// Decides one item, after those before it.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// The reason for which the change is refused.
     fn decide(&mut self, item: &'a Self::Item) -> Result<Self::Answer>;
 
-    /// Writes what was decided, but nothing about rows that are not as they were
-    /// read; answers which these are.
+    /// Writes the decisions, except for rows that changed since they were read. Returns
+    /// the keys of those rows.
     fn write(
         &self,
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
 }
 
-/// What an attempt makes of its items: an answer, or `None` for one that was overtaken.
-pub type Attempted<A> = Vec<Option<Result<A>>>;
+/// The row of an item changed between read and write, so nothing was written for it.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteConflict;
 
-/// Does items once.
+/// The outcome of each item of one attempt, in order.
+pub type Outcomes<A> = Vec<Result<Result<A>, WriteConflict>>;
+
+/// Tries each item once.
 pub type Attempt<'a, T, A> = for<'c> fn(
     &'c mut AsyncPgConnection,
     &'c [&'a T],
-) -> BoxFuture<'c, Result<Attempted<A>, DbError>>;
+) -> BoxFuture<'c, Result<Outcomes<A>, DbError>>;
 
-/// Decides items by a plan until none of them is overtaken, and answers each in its place.
-pub fn until_decided<'a, P: Plan<'a> + 'a>(
+/// Reads, decides and writes items until none has a conflict. Returns the answers in order.
+pub fn run_optimistic<'a, W: OptimisticWrite<'a> + 'a>(
     connection: &'a mut AsyncPgConnection,
-    items: &'a [&'a P::Item],
-) -> BoxFuture<'a, Result<Vec<Result<P::Answer>>, DbError>> {
-    until_done(connection, items, |connection, items| {
-        Box::pin(decide::<P>(connection, items))
+    items: &'a [&'a W::Item],
+) -> BoxFuture<'a, Result<Vec<Result<W::Answer>>, DbError>> {
+    retry_conflicts(connection, items, |connection, items| {
+        Box::pin(attempt::<W>(connection, items))
     })
 }
 
-async fn decide<'a, P: Plan<'a>>(
+async fn attempt<'a, W: OptimisticWrite<'a>>(
     connection: &mut AsyncPgConnection,
-    items: &[&'a P::Item],
-) -> Result<Attempted<P::Answer>, DbError> {
-    let mut plan = P::read(connection, items).await?;
-    let answers: Vec<_> = items.iter().map(|item| plan.decide(item)).collect();
-    let overtaken = plan.write(connection).await?;
+    items: &[&'a W::Item],
+) -> Result<Outcomes<W::Answer>, DbError> {
+    let mut batch = W::read(connection, items).await?;
+    let answers: Vec<_> = items.iter().map(|item| batch.decide(item)).collect();
+    let conflicts = batch.write(connection).await?;
     let answers = items.iter().zip(answers);
-    let answers =
-        answers.map(|(item, answer)| (!overtaken.contains(&P::key(item))).then_some(answer));
-    Ok(answers.collect())
+    let outcomes = answers.map(|(item, answer)| match conflicts.contains(&W::key(item)) {
+        true => Err(WriteConflict),
+        false => Ok(answer),
+    });
+    Ok(outcomes.collect())
 }
 
-/// Attempts items until none of them is overtaken, and answers each in its place.
-pub fn until_done<'a, T: Sync, A: Send + 'a>(
+/// Repeats `attempt` for items with a write conflict until none is left. Returns the
+/// answers in order.
+pub fn retry_conflicts<'a, T: Sync, A: Send + 'a>(
     connection: &'a mut AsyncPgConnection,
     items: &'a [&'a T],
     attempt: Attempt<'a, T, A>,
@@ -94,17 +101,17 @@ pub fn until_done<'a, T: Sync, A: Send + 'a>(
         let mut answers: Vec<Result<A>> = items.iter().map(|_| Err(Error::Contended)).collect();
         let mut open: Vec<usize> = (0..items.len()).collect();
         for _ in 0..MAX_ATTEMPTS {
-            let batch = open.iter().filter_map(|place| items.get(*place).copied());
+            let batch = open.iter().filter_map(|index| items.get(*index).copied());
             let batch: Vec<&'a T> = batch.collect();
-            let attempted = attempt(connection, &batch).await?;
-            let mut overtaken = Vec::new();
-            for (place, answer) in open.into_iter().zip(attempted) {
-                match (answer, answers.get_mut(place)) {
-                    (Some(answer), Some(slot)) => *slot = answer,
-                    _ => overtaken.push(place),
+            let outcomes = attempt(connection, &batch).await?;
+            let mut conflicts = Vec::new();
+            for (index, outcome) in open.into_iter().zip(outcomes) {
+                match (outcome, answers.get_mut(index)) {
+                    (Ok(answer), Some(slot)) => *slot = answer,
+                    _ => conflicts.push(index),
                 }
             }
-            open = overtaken;
+            open = conflicts;
             if open.is_empty() {
                 break;
             }

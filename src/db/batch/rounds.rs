@@ -4,15 +4,15 @@
 use std::{collections::HashMap, hash::Hash};
 
 /// An item and its place in the batch.
-pub type Placed<'a, T> = (usize, &'a T);
+pub type Indexed<'a, T> = (usize, &'a T);
 
 /// Splits items into rounds in none of which a key occurs twice, keeping the
 /// order of items that share one. Most batches are one round.
 pub fn rounds<'a, T, K: Hash + Eq, const N: usize>(
     items: &[&'a T],
     keys: impl Fn(&T) -> [K; N],
-) -> Vec<Vec<Placed<'a, T>>> {
-    let mut rounds: Vec<Vec<Placed<'a, T>>> = Vec::new();
+) -> Vec<Vec<Indexed<'a, T>>> {
+    let mut rounds: Vec<Vec<Indexed<'a, T>>> = Vec::new();
     let mut next: HashMap<K, usize> = HashMap::with_capacity(items.len() * N);
     for (place, item) in items.iter().enumerate() {
         let keys = keys(item);

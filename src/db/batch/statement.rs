@@ -5,7 +5,7 @@
 //! with static SQL is prepared once per connection; with arrays for binds however many
 //! items it carries.
 
-use super::rounds::Placed;
+use super::rounds::Indexed;
 
 /// Declares a statement over items. Each column of the items is one array; in
 /// the SQL they are the table `item`, with `ordinality` counting from 1.
@@ -104,6 +104,6 @@ pub fn place(ordinality: i64) -> usize {
 }
 
 /// One column of a statement's items.
-pub fn column<'a, T, V>(items: &[Placed<'a, T>], value: impl Fn(&'a T) -> V) -> Vec<V> {
+pub fn column<'a, T, V>(items: &[Indexed<'a, T>], value: impl Fn(&'a T) -> V) -> Vec<V> {
     items.iter().map(|(_, item)| value(item)).collect()
 }

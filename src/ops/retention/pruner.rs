@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 
 use super::{
     model::{Defaults, Table},
-    store::{CountOld, Groups, Old, OldRows, Remove},
+    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets},
 };
 use crate::{
     db::Database,
@@ -61,15 +61,15 @@ impl Pruner {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn groups(&self, table: Table) -> Result<Vec<Old>> {
+    pub async fn groups(&self, table: Table) -> Result<Vec<ExpiredGroup>> {
         let default = self.defaults.of(table);
-        let groups = self.database.read(&Groups(table)).await?.into_iter();
+        let groups = self.database.run(&PruneTargets(table)).await?.into_iter();
         let old = groups.filter_map(|group| {
             let max_age_seconds = match group.is_set {
                 true => group.max_age_seconds,
                 false => default,
             }?;
-            Some(Old {
+            Some(ExpiredGroup {
                 table,
                 group,
                 max_age_seconds,
@@ -82,20 +82,20 @@ impl Pruner {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn count(&self, old: &Old) -> Result<OldRows> {
-        self.database.read(&CountOld(old)).await
+    pub async fn count(&self, old: &ExpiredGroup) -> Result<ExpiredRows> {
+        self.database.run(&CountExpired(old)).await
     }
 
     /// Removes the rows of a group that are too old; `removed` hears of each few.
     ///
     /// # Errors
     /// Those of the database; what was removed by then is gone.
-    pub async fn remove(&self, old: &Old, mut removed: impl FnMut(i64)) -> Result<()> {
+    pub async fn remove(&self, old: &ExpiredGroup, mut removed: impl FnMut(i64)) -> Result<()> {
         loop {
             let begun = Instant::now();
-            let count = self.database.read(&Remove(old)).await?;
+            let count = self.database.run(&PruneRows(old)).await?;
             removed(count);
-            if !Remove::may_leave_some(count) {
+            if !PruneRows::may_leave_some(count) {
                 return Ok(());
             }
             tokio::time::sleep(begun.elapsed() * REST).await;

@@ -107,7 +107,7 @@ pub struct Group {
 }
 
 /// How the rows of a table are removed.
-struct Shape {
+struct TableSpec {
     table: &'static str,
     /// What tells a row from others.
     key: &'static str,
@@ -120,14 +120,14 @@ struct Shape {
 }
 
 impl Table {
-    fn shape(self) -> Shape {
+    fn spec(self) -> TableSpec {
         let (key, age, part) = match self {
             Table::Workflows => ("id", "completed_at", "$2 = ''"),
             Table::Transitions => ("id", "created_at", "entity_type = $2"),
             Table::Batches => ("namespace, bridge_id, batch_id", "created_at", "$2 = ''"),
             Table::Stamps => ("id", "created_at", "$2 = ''"),
         };
-        Shape {
+        TableSpec {
             table: self.as_str(),
             key,
             age,
@@ -141,11 +141,11 @@ impl Table {
     }
 }
 
-impl Shape {
+impl TableSpec {
     /// Which rows are too old: of the namespace `$1` and the part `$2`, for longer than `$3`
     /// seconds.
-    fn is_old(&self) -> String {
-        let Shape {
+    fn is_expired(&self) -> String {
+        let TableSpec {
             namespace,
             age,
             part,
@@ -157,7 +157,7 @@ impl Shape {
 
 /// Finds the groups of a table: it goes from one to the next by the index, however
 /// many rows each has.
-pub struct Groups(pub Table);
+pub struct PruneTargets(pub Table);
 
 fn namespaces(table: &str) -> String {
     format!(
@@ -188,7 +188,7 @@ const TRANSITION_GROUPS: &str = "
       FROM it LEFT JOIN retention_policies p
         ON p.namespace = it.namespace AND p.table_name = 'fsm_transitions'";
 
-impl Query for Groups {
+impl Query for PruneTargets {
     type Answer = Vec<Group>;
 
     async fn run(
@@ -204,7 +204,7 @@ impl Query for Groups {
 }
 
 /// Rows of a group that are older than they get.
-pub struct Old {
+pub struct ExpiredGroup {
     /// The table.
     pub table: Table,
     /// The group.
@@ -215,21 +215,21 @@ pub struct Old {
 
 /// Removes some rows that are too old, the oldest first; answers how many. Rows that
 /// another replica removes, or somebody changes, are left out.
-pub struct Remove<'a>(pub &'a Old);
+pub struct PruneRows<'a>(pub &'a ExpiredGroup);
 
-impl Query for Remove<'_> {
+impl Query for PruneRows<'_> {
     type Answer = i64;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<i64>, DbError> {
-        let Remove(old) = self;
-        let shape = old.table.shape();
-        let is_old = shape.is_old();
-        let Shape {
+        let PruneRows(old) = self;
+        let spec = old.table.spec();
+        let is_expired = spec.is_expired();
+        let TableSpec {
             table, key, age, ..
-        } = shape;
+        } = spec;
         let remove = format!(
             "DELETE FROM {table} WHERE ({key}) IN
-                 (SELECT {key} FROM {table} WHERE {is_old}
+                 (SELECT {key} FROM {table} WHERE {is_expired}
                    ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED)"
         );
         let removed = diesel::sql_query(remove)
@@ -243,7 +243,7 @@ impl Query for Remove<'_> {
     }
 }
 
-impl Remove<'_> {
+impl PruneRows<'_> {
     /// Whether there may be more, after so many were removed.
     #[must_use]
     pub fn may_leave_some(removed: i64) -> bool {
@@ -252,11 +252,11 @@ impl Remove<'_> {
 }
 
 /// Counts rows that are too old.
-pub struct CountOld<'a>(pub &'a Old);
+pub struct CountExpired<'a>(pub &'a ExpiredGroup);
 
 /// How many rows are too old, and how old the oldest is.
 #[derive(Debug, QueryableByName)]
-pub struct OldRows {
+pub struct ExpiredRows {
     /// How many.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
@@ -265,21 +265,21 @@ pub struct OldRows {
     pub oldest_seconds: Option<f64>,
 }
 
-impl Query for CountOld<'_> {
-    type Answer = OldRows;
+impl Query for CountExpired<'_> {
+    type Answer = ExpiredRows;
 
     async fn run(
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let CountOld(old) = self;
-        let shape = old.table.shape();
-        let is_old = shape.is_old();
-        let Shape { table, age, .. } = shape;
+        let CountExpired(old) = self;
+        let spec = old.table.spec();
+        let is_expired = spec.is_expired();
+        let TableSpec { table, age, .. } = spec;
         let count = format!(
             "SELECT count(*) AS count,
                     extract(epoch FROM now() - min({age}))::DOUBLE PRECISION AS oldest_seconds
-               FROM {table} WHERE {is_old}"
+               FROM {table} WHERE {is_expired}"
         );
         let rows = diesel::sql_query(count)
             .bind::<Text, _>(&old.group.namespace)

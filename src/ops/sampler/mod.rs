@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// Looks for ever.
 pub async fn sample(database: &Database, metrics: &Metrics) {
     loop {
-        if let Err(error) = look(database, metrics).await {
+        if let Err(error) = poll(database, metrics).await {
             // The figures stay as they were, and health says what is the matter.
             tracing::debug!(cause = error_chain(&error), "no figures this time");
         }
@@ -27,8 +27,8 @@ pub async fn sample(database: &Database, metrics: &Metrics) {
     }
 }
 
-async fn look(database: &Database, metrics: &Metrics) -> Result<()> {
-    let figures = database.read(&Figures).await?;
+async fn poll(database: &Database, metrics: &Metrics) -> Result<()> {
+    let figures = database.run(&Figures).await?;
     let value = |name: &str| {
         let figure = figures.iter().find(|figure| figure.name == name);
         figure.map_or(0, |figure| figure.value)

@@ -209,7 +209,7 @@ impl Verifier {
             Some((known.token.id, at))
         });
         let uses = LastUses(uses.collect());
-        if uses.0.is_empty() || self.database.read(&uses).await.is_err() {
+        if uses.0.is_empty() || self.database.run(&uses).await.is_err() {
             return;
         }
         for (known, last) in due {

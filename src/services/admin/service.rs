@@ -33,7 +33,7 @@ impl AdminService for Admin {
         request: Request<v1::GetSystemHealthRequest>,
     ) -> Result<Response<v1::GetSystemHealthResponse>, Status> {
         let query: HealthQuery = admit_operator(request)?;
-        let health = self.database.read(&query).await?;
+        let health = self.database.run(&query).await?;
         Ok(Response::new(health.into()))
     }
 
@@ -42,7 +42,7 @@ impl AdminService for Admin {
         request: Request<v1::ListNamespaceSummariesRequest>,
     ) -> Result<Response<v1::ListNamespaceSummariesResponse>, Status> {
         let query: SummaryQuery = admit_operator(request)?;
-        let summaries = self.database.read(&query).await?;
+        let summaries = self.database.run(&query).await?;
         Ok(Response::new(summaries.into()))
     }
 
@@ -51,7 +51,7 @@ impl AdminService for Admin {
         request: Request<v1::GetIndexUsageRequest>,
     ) -> Result<Response<v1::GetIndexUsageResponse>, Status> {
         let query: IndexQuery = admit_operator(request)?;
-        let indexes = self.database.read(&query).await?;
+        let indexes = self.database.run(&query).await?;
         Ok(Response::new(indexes.into()))
     }
 
@@ -60,7 +60,7 @@ impl AdminService for Admin {
         request: Request<v1::GetTableScansRequest>,
     ) -> Result<Response<v1::GetTableScansResponse>, Status> {
         let query: ScanQuery = admit_operator(request)?;
-        let tables = self.database.read(&query).await?;
+        let tables = self.database.run(&query).await?;
         Ok(Response::new(tables.into()))
     }
 
@@ -69,7 +69,7 @@ impl AdminService for Admin {
         request: Request<v1::ListMigrationsRequest>,
     ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
         let query: MigrationsQuery = admit_operator(request)?;
-        let migrations = self.database.read(&query).await?;
+        let migrations = self.database.run(&query).await?;
         Ok(Response::new(migrations.into()))
     }
 
@@ -78,7 +78,7 @@ impl AdminService for Admin {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let wanted: NewToken = admit_operator(request)?;
-        let token = self.database.read(&wanted).await?;
+        let token = self.database.run(&wanted).await?;
         Ok(Response::new((token, wanted.credential()).into()))
     }
 
@@ -87,7 +87,7 @@ impl AdminService for Admin {
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
         let filter: TokenFilter = admit_operator(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -96,7 +96,7 @@ impl AdminService for Admin {
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let revocation: Revocation = admit_operator(request)?;
-        let token = self.database.read(&revocation).await?;
+        let token = self.database.run(&revocation).await?;
         Ok(Response::new(token.into()))
     }
 
@@ -105,7 +105,7 @@ impl AdminService for Admin {
         request: Request<v1::SetRetentionPolicyRequest>,
     ) -> Result<Response<v1::SetRetentionPolicyResponse>, Status> {
         let wanted: NewPolicy = admit_operator(request)?;
-        let policy = self.database.read(&wanted).await?;
+        let policy = self.database.run(&wanted).await?;
         Ok(Response::new(policy.into()))
     }
 
@@ -114,7 +114,7 @@ impl AdminService for Admin {
         request: Request<v1::ListRetentionPoliciesRequest>,
     ) -> Result<Response<v1::ListRetentionPoliciesResponse>, Status> {
         let filter: PolicyFilter = admit_operator(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -123,7 +123,7 @@ impl AdminService for Admin {
         request: Request<v1::DeleteRetentionPolicyRequest>,
     ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
         let removal: PolicyRemoval = admit_operator(request)?;
-        let deleted = self.database.read(&removal).await?;
+        let deleted = self.database.run(&removal).await?;
         Ok(Response::new(v1::DeleteRetentionPolicyResponse { deleted }))
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         migrations::{self, MigrationError},
     },
     domain::error::{Error, Result},
-    services::registry::Census,
+    services::registry::FleetStats,
 };
 
 /// "System Health Dashboard", its first half.
@@ -95,7 +95,7 @@ impl Query for HealthQuery {
         let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
         let workflows: WorkflowHealth = query.get_result(connection).await?;
         let nodes: FleetHealth = diesel::sql_query(NODES).get_result(connection).await?;
-        let fleet = Census.run(connection).await?;
+        let fleet = FleetStats.run(connection).await?;
         Ok(fleet.map(|fleet| SystemHealth {
             workflows,
             nodes,

@@ -68,7 +68,7 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::ListBridgeStatesRequest>,
     ) -> Result<Response<v1::ListBridgeStatesResponse>, Status> {
         let filter: Scoped<BridgeFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -86,7 +86,7 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::GetBridgeStatsRequest>,
     ) -> Result<Response<v1::GetBridgeStatsResponse>, Status> {
         let query: Scoped<StatsQuery> = admit(request)?;
-        let stats = self.database.read(&query).await?;
+        let stats = self.database.run(&query).await?;
         Ok(Response::new(stats.into()))
     }
 }

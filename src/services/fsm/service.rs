@@ -52,7 +52,7 @@ impl FsmService for Fsm {
         request: Request<v1::GetMachineRequest>,
     ) -> Result<Response<v1::GetMachineResponse>, Status> {
         let query: Scoped<MachineQuery> = admit(request)?;
-        let machine = self.database.read(&query).await?;
+        let machine = self.database.run(&query).await?;
         Ok(Response::new(machine.into()))
     }
 
@@ -61,7 +61,7 @@ impl FsmService for Fsm {
         request: Request<v1::ListMachinesRequest>,
     ) -> Result<Response<v1::ListMachinesResponse>, Status> {
         let filter: Scoped<MachineFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -106,7 +106,7 @@ impl FsmService for Fsm {
         request: Request<v1::ListEntitiesRequest>,
     ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let filter: Scoped<EntityFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -115,7 +115,7 @@ impl FsmService for Fsm {
         request: Request<v1::ListTransitionsRequest>,
     ) -> Result<Response<v1::ListTransitionsResponse>, Status> {
         let filter: Scoped<TransitionFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -124,7 +124,7 @@ impl FsmService for Fsm {
         request: Request<v1::GetTransitionStatsRequest>,
     ) -> Result<Response<v1::GetTransitionStatsResponse>, Status> {
         let filter: Scoped<StatsFilter> = admit(request)?;
-        let stats = self.database.read(&filter).await?;
+        let stats = self.database.run(&filter).await?;
         Ok(Response::new(stats.into()))
     }
 }

@@ -90,7 +90,7 @@ impl RegistryService for Registry {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let filter: Scoped<NodeFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 

@@ -76,7 +76,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListWorkflowsRequest>,
     ) -> Result<Response<v1::ListWorkflowsResponse>, Status> {
         let filter: Scoped<WorkflowFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -112,7 +112,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListStepsRequest>,
     ) -> Result<Response<v1::ListStepsResponse>, Status> {
         let filter: Scoped<StepFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 
@@ -139,7 +139,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListStampsRequest>,
     ) -> Result<Response<v1::ListStampsResponse>, Status> {
         let filter: Scoped<StampFilter> = admit(request)?;
-        let page = self.database.read(&filter).await?;
+        let page = self.database.run(&filter).await?;
         Ok(Response::new(page.into()))
     }
 }

@@ -16,7 +16,7 @@ impl From<SystemHealth> for v1::GetSystemHealthResponse {
         v1::GetSystemHealthResponse {
             workflows: Some(health.workflows.into()),
             nodes: Some(v1::NodeFleetHealth {
-                sweeper_paused: health.fleet.is_braked(),
+                sweeper_paused: health.fleet.is_mass_outage(),
                 ..health.nodes.into()
             }),
         }

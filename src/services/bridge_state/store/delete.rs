@@ -15,7 +15,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            rounds::{Placed, in_order, rounds},
+            rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
         schema::fsm_transitions,
@@ -113,7 +113,7 @@ impl Operation for DeleteBridges {
 
 async fn delete(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<BridgeDeletion>>],
+    round: &[Indexed<'_, Scoped<BridgeDeletion>>],
 ) -> QueryResult<HashSet<TransitionId>> {
     let lock = Lock {
         namespace: column(round, |item| item.namespace.as_str()),

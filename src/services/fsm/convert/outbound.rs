@@ -7,7 +7,7 @@ use crate::{
         error::{Error, Result},
         page::Page,
         time,
-        write_outcome::Recorded,
+        write_outcome::WriteOutcome,
     },
     proto::v1::{self, record_transition_result},
     services::fsm::model::{
@@ -60,8 +60,8 @@ impl From<MachineVersion> for v1::FsmMachine {
     }
 }
 
-impl From<Recorded<Machine>> for v1::PutMachineResponse {
-    fn from(recorded: Recorded<Machine>) -> Self {
+impl From<WriteOutcome<Machine>> for v1::PutMachineResponse {
+    fn from(recorded: WriteOutcome<Machine>) -> Self {
         v1::PutMachineResponse {
             machine: Some(MachineVersion::from(recorded.row).into()),
             created: recorded.created,

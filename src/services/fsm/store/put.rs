@@ -27,7 +27,7 @@ use crate::{
     domain::{
         error::{Error, Resource, Result},
         namespace::Scoped,
-        write_outcome::Recorded,
+        write_outcome::WriteOutcome,
     },
     services::fsm::model::{BuiltIn, Machine, NewMachine},
 };
@@ -65,7 +65,7 @@ impl Operation for PutMachines {
     const NAME: &'static str = "PutMachines";
 
     type Item = Scoped<NewMachine>;
-    type Answer = Recorded<Machine>;
+    type Answer = WriteOutcome<Machine>;
     type Key = (String, String);
 
     fn key(item: &Self::Item) -> (String, String) {
@@ -97,7 +97,7 @@ impl Operation for PutMachines {
 
 /// What came of a try to put a machine.
 enum Put {
-    Done(Recorded<Machine>),
+    Done(WriteOutcome<Machine>),
     Refused(Error),
     Stranding,
 }
@@ -105,14 +105,14 @@ enum Put {
 async fn put(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
-) -> QueryResult<Result<Recorded<Machine>>> {
+) -> QueryResult<Result<WriteOutcome<Machine>>> {
     // Nodes put their machine whenever they start: mostly there is nothing to do,
     // and nobody has to be locked out for that.
     if let Some(row) = current(connection, new)
         .await?
         .filter(|it| is_same(it, new))
     {
-        return Ok(Ok(Recorded {
+        return Ok(Ok(WriteOutcome {
             row,
             created: false,
         }));
@@ -141,7 +141,7 @@ async fn put_locked(
     let current = current(connection, new).await?;
     if let Some(row) = current.as_ref().filter(|it| is_same(it, new)) {
         let row = row.clone();
-        return Ok(Put::Done(Recorded {
+        return Ok(Put::Done(WriteOutcome {
             row,
             created: false,
         }));
@@ -198,7 +198,7 @@ async fn insert(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
     version: i32,
-) -> QueryResult<Recorded<Machine>> {
+) -> QueryResult<WriteOutcome<Machine>> {
     let row = diesel::insert_into(fsm_machines::table)
         .values((
             fsm_machines::namespace.eq(&new.namespace),
@@ -210,7 +210,7 @@ async fn insert(
         .returning(Machine::as_returning())
         .get_result(connection)
         .await?;
-    Ok(Recorded { row, created: true })
+    Ok(WriteOutcome { row, created: true })
 }
 
 /// Says which entities would be stranded.

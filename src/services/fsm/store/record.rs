@@ -16,10 +16,12 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{Plan, until_decided},
+            optimistic::{OptimisticWrite, run_optimistic},
             statement::{batch_statement, place},
         },
-        journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
+        journal::{
+            KnownTransitions, Transition, TransitionSql, known_transitions, transition_columns,
+        },
     },
     domain::{
         digest::RequestDigest,
@@ -149,7 +151,7 @@ impl Operation for RecordTransitions {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
-        until_decided::<Moves>(connection, items)
+        run_optimistic::<Moves>(connection, items)
     }
 
     /// Somebody else used the transition_id between our looking and our writing.
@@ -185,7 +187,7 @@ struct Moves<'a> {
     entities: HashMap<Key<'a>, (Entity, i64)>,
     machines: Machines,
     /// The journal as far as it matters, with the moves so far.
-    known: Known,
+    known: KnownTransitions,
     journal: Vec<(Key<'a>, Transition)>,
 }
 
@@ -198,7 +200,7 @@ type Row = (
     Option<Machine>,
 );
 
-impl<'a> Plan<'a> for Moves<'a> {
+impl<'a> OptimisticWrite<'a> for Moves<'a> {
     type Item = Scoped<NewTransition>;
     type Answer = Moved;
     type Key = Key<'a>;
@@ -245,7 +247,7 @@ impl<'a> Plan<'a> for Moves<'a> {
     fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {
         let current = self.entities.get(&key(item));
         if let Some(known) = self.known.get(item.id) {
-            return replay(item, known, current.map(|(entity, _)| entity));
+            return resolve_duplicate(item, known, current.map(|(entity, _)| entity));
         }
         let namespace: &Namespace = &item.namespace;
         let machine = self
@@ -279,13 +281,13 @@ impl<'a> Plan<'a> for Moves<'a> {
         }
         let (statement, keys) = self.statement();
         let written: Vec<i64> = statement.load(connection).await?;
-        let mut overtaken: HashSet<Key<'a>> = keys.iter().copied().collect();
+        let mut conflicts: HashSet<Key<'a>> = keys.iter().copied().collect();
         for ordinality in written {
             if let Some(key) = keys.get(place(ordinality)) {
-                overtaken.remove(key);
+                conflicts.remove(key);
             }
         }
-        Ok(overtaken)
+        Ok(conflicts)
     }
 }
 
@@ -335,7 +337,7 @@ impl<'a> Moves<'a> {
 }
 
 /// Whatever has the id, only what this request of this tenant wrote is answered.
-fn replay(
+fn resolve_duplicate(
     item: &Scoped<NewTransition>,
     known: Option<&Transition>,
     entity: Option<&Entity>,

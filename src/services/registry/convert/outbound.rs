@@ -7,7 +7,7 @@ use crate::{
         error::{Error, Result},
         page::Page,
         time,
-        write_outcome::Recorded,
+        write_outcome::WriteOutcome,
     },
     proto::v1::{self, heartbeat_result},
     services::registry::model::{Discovered, Node, NodeId, Pulse, next_heartbeat_ms},
@@ -35,8 +35,8 @@ impl From<Node> for v1::Node {
     }
 }
 
-impl From<Recorded<Node>> for v1::RegisterNodeResponse {
-    fn from(recorded: Recorded<Node>) -> Self {
+impl From<WriteOutcome<Node>> for v1::RegisterNodeResponse {
+    fn from(recorded: WriteOutcome<Node>) -> Self {
         let next = next_heartbeat_ms(recorded.row.heartbeat_ttl_ms);
         v1::RegisterNodeResponse {
             node: Some(recorded.row.into()),

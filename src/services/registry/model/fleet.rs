@@ -34,15 +34,15 @@ pub struct Fleet {
 impl Fleet {
     /// Whether the sweeper waits.
     #[must_use]
-    pub fn is_braked(self) -> bool {
-        is_braked(self.nodes, self.silent)
+    pub fn is_mass_outage(self) -> bool {
+        is_mass_outage(self.nodes, self.silent)
     }
 }
 
 /// Whether the sweeper waits: more than half of the fleet is silent, so the
 /// fault is more likely on our side, or on the way to us.
 #[must_use]
-pub fn is_braked(nodes: i64, silent: i64) -> bool {
+pub fn is_mass_outage(nodes: i64, silent: i64) -> bool {
     nodes >= LEAST_FLEET && silent > nodes / 2
 }
 
@@ -76,7 +76,11 @@ mod tests {
             (10_000, 5_000, false),
             (10_000, 5_001, true),
         ] {
-            assert_eq!(is_braked(nodes, silent), expected, "{silent} of {nodes}");
+            assert_eq!(
+                is_mass_outage(nodes, silent),
+                expected,
+                "{silent} of {nodes}"
+            );
         }
     }
 }

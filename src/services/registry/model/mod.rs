@@ -4,7 +4,7 @@ mod fleet;
 mod heartbeat;
 mod node;
 
-pub use fleet::{Fleet, PATIENCE_TTLS, SilentNode, is_braked};
+pub use fleet::{Fleet, PATIENCE_TTLS, SilentNode, is_mass_outage};
 pub use heartbeat::{Heartbeat, Pulse};
 pub use node::{
     Deregistration, Discovered, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,

@@ -15,7 +15,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            rounds::{Placed, in_order, rounds},
+            rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
         schema::fsm_transitions,
@@ -102,7 +102,7 @@ impl Operation for DeregisterNodes {
 
 async fn deregister(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<Deregistration>>],
+    round: &[Indexed<'_, Scoped<Deregistration>>],
 ) -> QueryResult<HashSet<TransitionId>> {
     let journal = Namespace::registry();
     let statement = Deregister {
@@ -126,7 +126,7 @@ async fn deregister(
 /// other tenant.
 async fn deregistered_before(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<Deregistration>>],
+    round: &[Indexed<'_, Scoped<Deregistration>>],
 ) -> QueryResult<Vec<TransitionId>> {
     fsm_transitions::table
         .filter(fsm_transitions::id.eq_any(column(round, |item| item.transition_id)))

@@ -16,8 +16,8 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{Attempted, until_done},
-            rounds::Placed,
+            optimistic::{Outcomes, WriteConflict, retry_conflicts},
+            rounds::Indexed,
             statement::{batch_statement, column, place},
         },
     },
@@ -108,7 +108,7 @@ impl Operation for TouchNodes {
         Box::pin(async move {
             let (latest, shares) = latest(items);
             let latest: Vec<_> = latest.iter().collect();
-            let answers = until_done(connection, &latest, |connection, items| {
+            let answers = retry_conflicts(connection, &latest, |connection, items| {
                 Box::pin(attempt(connection, items))
             });
             let answers = answers.await?;
@@ -165,13 +165,13 @@ fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) 
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Latest<'_>],
-) -> Result<Attempted<Pulse>, DbError> {
-    let mut batch: Vec<Placed<_>> = items.iter().copied().enumerate().collect();
+) -> Result<Outcomes<Pulse>, DbError> {
+    let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     // Everybody locks in the same order, so nobody waits in a circle.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
-    let missing = items.iter().map(|item| Some(Err(no_node(item.node_id))));
-    let mut answers: Attempted<Pulse> = missing.collect();
-    let mut set = |batch: &[Placed<_>], ordinality: i64, answer| {
+    let missing = items.iter().map(|item| Ok(Err(no_node(item.node_id))));
+    let mut answers: Outcomes<Pulse> = missing.collect();
+    let mut set = |batch: &[Indexed<_>], ordinality: i64, answer| {
         let placed = batch.get(place(ordinality));
         if let Some(slot) = placed.and_then(|(place, _)| answers.get_mut(*place)) {
             *slot = answer;
@@ -180,14 +180,14 @@ async fn attempt(
     let touched = touch(connection, &batch).await?;
     let done: HashSet<i64> = touched.iter().map(|(ordinality, _)| *ordinality).collect();
     for (ordinality, pulse) in touched {
-        set(&batch, ordinality, Some(Ok(pulse)));
+        set(&batch, ordinality, Ok(Ok(pulse)));
     }
     let others = batch.into_iter().zip(1..);
     let others = others.filter(|(_, ordinality)| !done.contains(ordinality));
-    let others: Vec<Placed<_>> = others.map(|(item, _)| item).collect();
+    let others: Vec<Indexed<_>> = others.map(|(item, _)| item).collect();
     if !others.is_empty() {
         for ordinality in find(connection, &others).await? {
-            set(&others, ordinality, None);
+            set(&others, ordinality, Err(WriteConflict));
         }
     }
     Ok(answers)
@@ -195,7 +195,7 @@ async fn attempt(
 
 async fn touch(
     connection: &mut AsyncPgConnection,
-    batch: &[Placed<'_, Latest<'_>>],
+    batch: &[Indexed<'_, Latest<'_>>],
 ) -> QueryResult<Vec<(i64, Pulse)>> {
     let journal = Namespace::registry();
     let statement = Touch {
@@ -229,7 +229,7 @@ async fn touch(
 /// Which of these nodes there are.
 async fn find(
     connection: &mut AsyncPgConnection,
-    batch: &[Placed<'_, Latest<'_>>],
+    batch: &[Indexed<'_, Latest<'_>>],
 ) -> QueryResult<Vec<i64>> {
     let statement = FindNodes {
         node_id: column(batch, |item| item.node_id.as_str()),

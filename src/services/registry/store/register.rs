@@ -15,7 +15,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{Attempted, until_done},
+            optimistic::{Outcomes, WriteConflict, retry_conflicts},
             rounds::{in_order, rounds},
             statement::batch_statement,
         },
@@ -25,7 +25,7 @@ use crate::{
         id::{TokenId, TransitionId},
         json::JsonObject,
         namespace::{Namespace, Scoped},
-        write_outcome::Recorded,
+        write_outcome::WriteOutcome,
     },
     services::registry::model::{ENTITY_TYPE, NewNode, Node, NodeHealth, REGISTER_EVENT},
 };
@@ -121,7 +121,7 @@ impl Operation for RegisterNodes {
     const NAME: &'static str = "RegisterNodes";
 
     type Item = Scoped<NewNode>;
-    type Answer = Recorded<Node>;
+    type Answer = WriteOutcome<Node>;
     type Key = uuid::Uuid;
 
     fn key(item: &Self::Item) -> uuid::Uuid {
@@ -136,7 +136,7 @@ impl Operation for RegisterNodes {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [item.node_id.entity_id()]) {
                 let (places, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
-                let round = until_done(connection, &round, |connection, items| {
+                let round = retry_conflicts(connection, &round, |connection, items| {
                     Box::pin(attempt(connection, items))
                 });
                 answers.extend(places.into_iter().zip(round.await?));
@@ -148,7 +148,7 @@ impl Operation for RegisterNodes {
 
 /// What is to become of an item: it ends with an answer, without another write,
 /// or goes on to be written, over a node of this health or as a new one.
-type Decision = ControlFlow<Result<Recorded<Node>>, Option<NodeHealth>>;
+type Decision = ControlFlow<Result<WriteOutcome<Node>>, Option<NodeHealth>>;
 
 /// What is stored under a node's name, and whether this very call stored it, as
 /// the node's first row or not.
@@ -159,7 +159,7 @@ fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
         (Some(node), _) if node.owner != item.namespace.as_str() => {
             Decision::Break(Err(Error::NodeOwned(node.node_id)))
         }
-        (Some(row), Some(created)) => Decision::Break(Ok(Recorded { row, created })),
+        (Some(row), Some(created)) => Decision::Break(Ok(WriteOutcome { row, created })),
         // It was stored, and is already gone again.
         (None, Some(_)) => Decision::Break(Err(Error::Contended)),
         (node, None) => Decision::Continue(node.map(|node| node.health_status)),
@@ -171,7 +171,7 @@ fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewNode>],
-) -> Result<Attempted<Recorded<Node>>, DbError> {
+) -> Result<Outcomes<WriteOutcome<Node>>, DbError> {
     let mut found = read(connection, items).await?;
     let decisions = items.iter().map(|item| {
         let found = found.remove(item.node_id.as_str());
@@ -181,11 +181,12 @@ async fn attempt(
     let mut written = write(connection, items, &decisions).await?;
     let answers = items.iter().zip(decisions);
     let answers = answers.map(|(item, decision)| match decision {
-        Decision::Break(answer) => Some(answer),
+        Decision::Break(answer) => Ok(answer),
         Decision::Continue(from) => {
             let created = from.is_none();
             let row = written.remove(item.node_id.as_str());
-            row.map(|row| Ok(Recorded { row, created }))
+            row.map(|row| Ok(WriteOutcome { row, created }))
+                .ok_or(WriteConflict)
         }
     });
     Ok(answers.collect())

@@ -15,7 +15,7 @@ use crate::{
         DbError, Query,
         batch::{
             Operation,
-            rounds::Placed,
+            rounds::Indexed,
             statement::{batch_statement, column, statement},
         },
     },
@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// Counts the fleet.
-pub struct Census;
+pub struct FleetStats;
 
-impl Query for Census {
+impl Query for FleetStats {
     type Answer = Fleet;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
@@ -49,21 +49,21 @@ impl Query for Census {
 }
 
 /// Reads so many nodes that are silent and not marked.
-pub struct SilentNodes {
+pub struct StaleNodes {
     /// Silent for so many of their TTLs.
     pub ttls: f64,
     /// At most so many.
     pub at_most: i64,
 }
 
-impl Query for SilentNodes {
+impl Query for StaleNodes {
     type Answer = Vec<SilentNode>;
 
     async fn run(
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let silent = SelectSilent {
+        let silent = SelectStale {
             alive: vec![NodeHealth::Healthy, NodeHealth::Degraded],
             ttls: self.ttls,
             at_most: self.at_most,
@@ -74,7 +74,7 @@ impl Query for SilentNodes {
 
 statement! {
     /// Nodes whose last word is too old, the one that has been silent for longest first.
-    struct SelectSilent {
+    struct SelectStale {
         alive: Vec<NodeHealth>,
         ttls: f64,
         at_most: i64,
@@ -124,10 +124,10 @@ batch_statement! {
 }
 
 /// Marks nodes that are silent as UNHEALTHY; answers whether it did.
-pub struct MarkSilent;
+pub struct MarkStale;
 
-impl Operation for MarkSilent {
-    const NAME: &'static str = "MarkSilent";
+impl Operation for MarkStale {
+    const NAME: &'static str = "MarkStale";
 
     type Item = SilentNode;
     type Answer = bool;
@@ -153,7 +153,7 @@ async fn mark(
     connection: &mut AsyncPgConnection,
     items: &[&SilentNode],
 ) -> QueryResult<HashSet<String>> {
-    let mut batch: Vec<Placed<_>> = items.iter().copied().enumerate().collect();
+    let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     // Everybody locks in the same order, so nobody waits in a circle.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
     let journal = Namespace::registry();

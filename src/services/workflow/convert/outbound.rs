@@ -6,7 +6,7 @@ use crate::{
         error::{Error, Result},
         page::{Listed, Page, token_for},
         time,
-        write_outcome::Recorded,
+        write_outcome::WriteOutcome,
     },
     proto::v1::{self, record_stamp_result, record_step_result},
     services::workflow::model::{Moved, Stamp, Step, Workflow, WorkflowDetails, WorkflowSummary},
@@ -61,8 +61,8 @@ impl From<Stamp> for v1::MetadataStamp {
     }
 }
 
-impl From<Recorded<Workflow>> for v1::StartWorkflowResponse {
-    fn from(recorded: Recorded<Workflow>) -> Self {
+impl From<WriteOutcome<Workflow>> for v1::StartWorkflowResponse {
+    fn from(recorded: WriteOutcome<Workflow>) -> Self {
         v1::StartWorkflowResponse {
             workflow: Some(recorded.row.into()),
             created: recorded.created,
@@ -141,8 +141,8 @@ impl From<bool> for v1::DeleteWorkflowResponse {
     }
 }
 
-impl From<Recorded<Step>> for v1::RecordStepResponse {
-    fn from(recorded: Recorded<Step>) -> Self {
+impl From<WriteOutcome<Step>> for v1::RecordStepResponse {
+    fn from(recorded: WriteOutcome<Step>) -> Self {
         v1::RecordStepResponse {
             step: Some(recorded.row.into()),
             created: recorded.created,
@@ -150,8 +150,8 @@ impl From<Recorded<Step>> for v1::RecordStepResponse {
     }
 }
 
-impl From<Recorded<Stamp>> for v1::RecordStampResponse {
-    fn from(recorded: Recorded<Stamp>) -> Self {
+impl From<WriteOutcome<Stamp>> for v1::RecordStampResponse {
+    fn from(recorded: WriteOutcome<Stamp>) -> Self {
         v1::RecordStampResponse {
             stamp: Some(recorded.row.into()),
             created: recorded.created,
@@ -159,8 +159,8 @@ impl From<Recorded<Stamp>> for v1::RecordStampResponse {
     }
 }
 
-impl From<Vec<Result<Recorded<Step>, Error>>> for v1::BatchRecordStepsResponse {
-    fn from(results: Vec<Result<Recorded<Step>, Error>>) -> Self {
+impl From<Vec<Result<WriteOutcome<Step>, Error>>> for v1::BatchRecordStepsResponse {
+    fn from(results: Vec<Result<WriteOutcome<Step>, Error>>) -> Self {
         let results = results.into_iter().map(|result| v1::RecordStepResult {
             result: Some(match result {
                 Ok(recorded) => record_step_result::Result::Response(recorded.into()),
@@ -173,8 +173,8 @@ impl From<Vec<Result<Recorded<Step>, Error>>> for v1::BatchRecordStepsResponse {
     }
 }
 
-impl From<Vec<Result<Recorded<Stamp>, Error>>> for v1::BatchRecordStampsResponse {
-    fn from(results: Vec<Result<Recorded<Stamp>, Error>>) -> Self {
+impl From<Vec<Result<WriteOutcome<Stamp>, Error>>> for v1::BatchRecordStampsResponse {
+    fn from(results: Vec<Result<WriteOutcome<Stamp>, Error>>) -> Self {
         let results = results.into_iter().map(|result| v1::RecordStampResult {
             result: Some(match result {
                 Ok(recorded) => record_stamp_result::Result::Response(recorded.into()),

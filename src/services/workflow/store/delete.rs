@@ -15,7 +15,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            rounds::{Placed, in_order, rounds},
+            rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
         schema::fsm_transitions,
@@ -114,7 +114,7 @@ impl Operation for DeleteWorkflows {
 /// lost with its connection. The ids are ours, so they are of no other tenant.
 async fn deleted_before(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<Deletion>>],
+    round: &[Indexed<'_, Scoped<Deletion>>],
 ) -> QueryResult<Vec<TransitionId>> {
     fsm_transitions::table
         .filter(fsm_transitions::id.eq_any(column(round, |item| item.id)))

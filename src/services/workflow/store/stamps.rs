@@ -10,8 +10,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::{StampSql, no_workflow, stamp_columns};
 use crate::{
     db::batch::{
-        insert_once::{Append, Appending, Found},
-        rounds::Placed,
+        insert_once::{InsertOnce, InsertOnceOperation, NotInserted},
+        rounds::Indexed,
         statement::{batch_statement, column},
     },
     domain::{
@@ -76,18 +76,18 @@ batch_statement! {
 }
 
 /// Appends stamps: the same id with the same content once.
-pub type RecordStamps = Appending<Stamps>;
+pub type RecordStamps = InsertOnceOperation<Stamps>;
 
 /// Appends stamps.
 pub struct Stamps;
 
-impl Append for Stamps {
+impl InsertOnce for Stamps {
     const NAME: &'static str = "RecordStamps";
     type New = NewStamp;
     type Row = Stamp;
     type Id = StampId;
     type Key = StampId;
-    const OWNER_KEY: &str = "metadata_stamps_workflow_id_fkey";
+    const PARENT_KEY: &str = "metadata_stamps_workflow_id_fkey";
 
     fn key(new: &NewStamp) -> StampId {
         new.id
@@ -109,13 +109,13 @@ impl Append for Stamps {
         }
     }
 
-    fn no_owner(new: &NewStamp) -> Error {
+    fn parent_not_found(new: &NewStamp) -> Error {
         no_workflow(new.workflow_id.unwrap_or_default())
     }
 
     async fn insert(
         connection: &mut AsyncPgConnection,
-        round: &[Placed<'_, Scoped<NewStamp>>],
+        round: &[Indexed<'_, Scoped<NewStamp>>],
     ) -> QueryResult<Vec<(StampId, DateTime<Utc>)>> {
         let statement = InsertStamps {
             id: column(round, |new| new.id),
@@ -131,8 +131,8 @@ impl Append for Stamps {
 
     async fn find(
         connection: &mut AsyncPgConnection,
-        others: &[Placed<'_, Scoped<NewStamp>>],
-    ) -> QueryResult<Vec<Found<StampId, Stamp>>> {
+        others: &[Indexed<'_, Scoped<NewStamp>>],
+    ) -> QueryResult<Vec<NotInserted<StampId, Stamp>>> {
         let find = FindStamps {
             id: column(others, |new| new.id),
             namespace: column(others, |new| new.namespace.as_str()),

@@ -13,7 +13,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            rounds::{Placed, in_order, rounds},
+            rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
     },
@@ -24,7 +24,7 @@ use crate::{
         journal::START_EVENT,
         json::JsonObject,
         namespace::Scoped,
-        write_outcome::{Recorded, replay},
+        write_outcome::{WriteOutcome, resolve_duplicate},
     },
     services::workflow::model::{ENTITY_TYPE, NewWorkflow, State, Workflow},
 };
@@ -99,7 +99,7 @@ impl Operation for StartWorkflows {
     const NAME: &'static str = "StartWorkflows";
 
     type Item = Scoped<NewWorkflow>;
-    type Answer = Recorded<Workflow>;
+    type Answer = WriteOutcome<Workflow>;
     type Key = CorrelationId;
 
     fn key(item: &Self::Item) -> CorrelationId {
@@ -120,11 +120,11 @@ impl Operation for StartWorkflows {
     }
 }
 
-type Answers = Vec<(usize, Result<Recorded<Workflow>>)>;
+type Answers = Vec<(usize, Result<WriteOutcome<Workflow>>)>;
 
 async fn start(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewWorkflow>>],
+    round: &[Indexed<'_, Scoped<NewWorkflow>>],
     answers: &mut Answers,
 ) -> Result<(), DbError> {
     let inserted = insert(connection, round).await?;
@@ -134,7 +134,7 @@ async fn start(
         match inserted.remove(&new.id) {
             Some((_, started_at, created_at)) => {
                 let row = stored(new, started_at, created_at);
-                answers.push((*place, Ok(Recorded { row, created: true })));
+                answers.push((*place, Ok(WriteOutcome { row, created: true })));
             }
             None => taken.push((*place, *new)),
         }
@@ -147,7 +147,7 @@ async fn start(
 
 async fn insert(
     connection: &mut AsyncPgConnection,
-    round: &[Placed<'_, Scoped<NewWorkflow>>],
+    round: &[Indexed<'_, Scoped<NewWorkflow>>],
 ) -> diesel::QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
     let statement = InsertWorkflows {
         id: column(round, |new| new.id),
@@ -171,7 +171,7 @@ async fn insert(
 /// same request, or by something else, be it of this tenant or of another.
 async fn answer_taken(
     connection: &mut AsyncPgConnection,
-    taken: &[Placed<'_, Scoped<NewWorkflow>>],
+    taken: &[Indexed<'_, Scoped<NewWorkflow>>],
     answers: &mut Answers,
 ) -> Result<(), DbError> {
     let find = FindWorkflows {
@@ -188,7 +188,7 @@ async fn answer_taken(
         let same = found.remove(&new.correlation_id);
         // The id is one that we made for this very call, so that call it was.
         let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
-        let answer = replay(same, !is_ours, || Error::IdConflict {
+        let answer = resolve_duplicate(same, !is_ours, || Error::IdConflict {
             resource: Resource::Workflow,
             field: "correlation_id",
             name: new.correlation_id.to_string(),

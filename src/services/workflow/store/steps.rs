@@ -10,8 +10,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::{StepSql, no_workflow, step_columns};
 use crate::{
     db::batch::{
-        insert_once::{Append, Appending, Found},
-        rounds::Placed,
+        insert_once::{InsertOnce, InsertOnceOperation, NotInserted},
+        rounds::Indexed,
         statement::{batch_statement, column},
     },
     domain::{
@@ -80,18 +80,18 @@ batch_statement! {
 }
 
 /// Appends steps: the same id with the same content once.
-pub type RecordSteps = Appending<Steps>;
+pub type RecordSteps = InsertOnceOperation<Steps>;
 
 /// Appends steps.
 pub struct Steps;
 
-impl Append for Steps {
+impl InsertOnce for Steps {
     const NAME: &'static str = "RecordSteps";
     type New = NewStep;
     type Row = Step;
     type Id = StepId;
     type Key = WorkflowId;
-    const OWNER_KEY: &str = "workflow_steps_workflow_id_fkey";
+    const PARENT_KEY: &str = "workflow_steps_workflow_id_fkey";
 
     fn key(new: &NewStep) -> WorkflowId {
         new.workflow_id
@@ -113,13 +113,13 @@ impl Append for Steps {
         }
     }
 
-    fn no_owner(new: &NewStep) -> Error {
+    fn parent_not_found(new: &NewStep) -> Error {
         no_workflow(new.workflow_id)
     }
 
     async fn insert(
         connection: &mut AsyncPgConnection,
-        round: &[Placed<'_, Scoped<NewStep>>],
+        round: &[Indexed<'_, Scoped<NewStep>>],
     ) -> QueryResult<Vec<(StepId, DateTime<Utc>)>> {
         let statement = InsertSteps {
             id: column(round, |new| new.id),
@@ -139,8 +139,8 @@ impl Append for Steps {
 
     async fn find(
         connection: &mut AsyncPgConnection,
-        others: &[Placed<'_, Scoped<NewStep>>],
-    ) -> QueryResult<Vec<Found<StepId, Step>>> {
+        others: &[Indexed<'_, Scoped<NewStep>>],
+    ) -> QueryResult<Vec<NotInserted<StepId, Step>>> {
         let find = FindSteps {
             id: column(others, |new| new.id),
             namespace: column(others, |new| new.namespace.as_str()),

@@ -16,10 +16,12 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{Plan, until_decided},
+            optimistic::{OptimisticWrite, run_optimistic},
             statement::batch_statement,
         },
-        journal::{Known, Transition, TransitionSql, known_transitions, transition_columns},
+        journal::{
+            KnownTransitions, Transition, TransitionSql, known_transitions, transition_columns,
+        },
     },
     domain::{
         digest::RequestDigest,
@@ -122,7 +124,7 @@ impl Operation for MoveWorkflows {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
-        until_decided::<Moves>(connection, items)
+        run_optimistic::<Moves>(connection, items)
     }
 
     /// Somebody else used the transition_id between our looking and our writing.
@@ -149,7 +151,7 @@ struct Moves {
     /// The workflows as they are after the moves so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
     /// The journal as far as it matters, with the moves so far.
-    known: Known,
+    known: KnownTransitions,
     has_new_metadata: HashSet<WorkflowId>,
     journal: Vec<Transition>,
 }
@@ -162,7 +164,7 @@ type Row = (
     Option<Transition>,
 );
 
-impl<'a> Plan<'a> for Moves {
+impl<'a> OptimisticWrite<'a> for Moves {
     type Item = Scoped<Move>;
     type Answer = Moved;
     type Key = WorkflowId;
@@ -199,7 +201,7 @@ impl<'a> Plan<'a> for Moves {
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(item.workflow_id))?;
         if let Some(known) = self.known.get(item.id) {
-            return replay(item, known, workflow);
+            return resolve_duplicate(item, known, workflow);
         }
         let transition = Transition {
             token_id: item.token_id,
@@ -223,11 +225,11 @@ impl<'a> Plan<'a> for Moves {
         }
         let moved: Vec<WorkflowId> = self.statement().load(connection).await?;
         let planned = self.journal.iter().map(|row| WorkflowId(row.entity_id));
-        let mut overtaken: HashSet<_> = planned.collect();
+        let mut conflicts: HashSet<_> = planned.collect();
         for id in moved {
-            overtaken.remove(&id);
+            conflicts.remove(&id);
         }
-        Ok(overtaken)
+        Ok(conflicts)
     }
 }
 
@@ -271,7 +273,11 @@ impl Moves {
 }
 
 /// Whatever has the id, only what this request of this tenant wrote is answered.
-fn replay(item: &Scoped<Move>, known: Option<&Transition>, workflow: &Workflow) -> Result<Moved> {
+fn resolve_duplicate(
+    item: &Scoped<Move>,
+    known: Option<&Transition>,
+    workflow: &Workflow,
+) -> Result<Moved> {
     let is_same = |stored: &&Transition| {
         stored.request_digest == Some(item.request_digest)
             && stored.namespace == item.namespace.as_str()

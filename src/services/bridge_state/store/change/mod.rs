@@ -16,7 +16,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{Plan, until_decided},
+            optimistic::{OptimisticWrite, run_optimistic},
             statement::place,
         },
         journal::Transition,
@@ -55,7 +55,7 @@ impl Operation for ChangeBridges {
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Changed>>, DbError>> {
-        until_decided::<Changes>(connection, items)
+        run_optimistic::<Changes>(connection, items)
     }
 }
 
@@ -85,7 +85,7 @@ type Row = (
     Option<Machine>,
 );
 
-impl<'a> Plan<'a> for Changes<'a> {
+impl<'a> OptimisticWrite<'a> for Changes<'a> {
     type Item = Scoped<BridgeChange>;
     type Answer = Changed;
     type Key = BridgeId;
@@ -149,7 +149,7 @@ impl<'a> Plan<'a> for Changes<'a> {
         let batch = batch_id(item);
         if let Some(digest) = self.known.get(&(id, batch)) {
             return match current.filter(|_| *digest == item.request_digest) {
-                Some(bridge) => Ok(replay(item, bridge)),
+                Some(bridge) => Ok(resolve_duplicate(item, bridge)),
                 None => Err(taken(Resource::Batch, "batch_id", batch.to_string())),
             };
         }
@@ -171,11 +171,11 @@ impl<'a> Plan<'a> for Changes<'a> {
             return Ok(HashSet::new());
         }
         let written: Vec<BridgeId> = self.statement().load(connection).await?;
-        let mut overtaken: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
+        let mut conflicts: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
         for id in written {
-            overtaken.remove(&id);
+            conflicts.remove(&id);
         }
-        Ok(overtaken)
+        Ok(conflicts)
     }
 }
 
@@ -288,7 +288,7 @@ fn batch_id(item: &BridgeChange) -> BatchId {
 }
 
 /// What a change answers that was noted before.
-fn replay(item: &BridgeChange, bridge: &Bridge) -> Changed {
+fn resolve_duplicate(item: &BridgeChange, bridge: &Bridge) -> Changed {
     Changed {
         // Of an earlier try of this very call if the id is one that we made for it.
         applied: matches!(item.totals, Totals::Absolute { .. }),

@@ -12,7 +12,7 @@ use std::{process::ExitCode, time::Duration};
 use bridgebook::{
     client::{
         self, Client,
-        retry::{Retries, patiently, reason},
+        retry::{Retries, with_retries, reason},
     },
     proto::v1::{
         DeregisterNodeRequest, HeartbeatRequest, NodeHealth, NodeHeartbeat, RegisterNodeRequest,
@@ -107,7 +107,7 @@ impl Node {
             let mut registry = self.client.registry();
             registry.deregister_node(request.clone()).await
         };
-        patiently(GOODBYE_PATIENCE, call).await.map(drop)
+        with_retries(GOODBYE_PATIENCE, call).await.map(drop)
     }
 
     /// Stays registered until it is told to stop. Between any two calls there is

@@ -11,7 +11,7 @@ use crate::{
     ops::{
         metrics::Metrics,
         retention::{
-            model::{Defaults, Table},
+            model::{RetentionDefaults, Table},
             pruner::Pruner,
             store::ExpiredGroup,
         },
@@ -50,7 +50,7 @@ impl PruneCommand {
     }
 }
 
-async fn prune(url: &str, defaults: Defaults, dry_run: bool) -> Result<(), CliError> {
+async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<(), CliError> {
     let metrics = Metrics::new()?;
     let database = Database::new(url, CONNECTIONS, &metrics);
     database.mark_ready();

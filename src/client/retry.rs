@@ -79,7 +79,7 @@ impl Retries {
 /// Makes a call until it is answered, or fails for good, or this long has passed.
 ///
 /// ```ignore
-/// patiently(Duration::from_secs(60), async || {
+/// with_retries(Duration::from_secs(60), async || {
 ///     client.registry().get_node(request.clone()).await
 /// })
 /// .await?
@@ -87,7 +87,7 @@ impl Retries {
 ///
 /// # Errors
 /// The last failure.
-pub async fn patiently<T>(
+pub async fn with_retries<T>(
     patience: Duration,
     mut call: impl AsyncFnMut() -> Result<Response<T>, Status>,
 ) -> Result<T, Status> {
@@ -163,7 +163,7 @@ mod tests {
                 _ => Ok(Response::new(calls)),
             }
         };
-        assert_eq!(patiently(LONG, call).await.unwrap(), 3);
+        assert_eq!(with_retries(LONG, call).await.unwrap(), 3);
     }
 
     #[tokio::test]
@@ -173,13 +173,13 @@ mod tests {
             calls += 1;
             Err::<Response<()>, _>(not_found())
         };
-        let refused = patiently(LONG, call).await.unwrap_err();
+        let refused = with_retries(LONG, call).await.unwrap_err();
         assert_eq!((refused.code(), calls), (Code::NotFound, 1));
     }
 
     #[tokio::test]
     async fn a_call_can_be_made_patiently_in_a_task_of_its_own() {
-        let answer = patiently(LONG, async || Ok(Response::new(7)));
+        let answer = with_retries(LONG, async || Ok(Response::new(7)));
         assert_eq!(tokio::spawn(answer).await.unwrap().unwrap(), 7);
     }
 }

@@ -15,7 +15,7 @@ pub use self::{
     tls::{TlsConfig, TlsSettings},
 };
 use crate::util::net::is_loopback;
-use crate::{ops::retention::model::Defaults, rpc::limits::Limits, util::error_chain::error_chain};
+use crate::{ops::retention::model::RetentionDefaults, rpc::limits::Limits, util::error_chain::error_chain};
 
 /// The settings as they are given: text, so that everything that is wrong with
 /// them can be said at once.
@@ -198,7 +198,7 @@ pub struct Config {
     /// What callers may take.
     pub limits: Limits,
     /// For how long rows are kept.
-    pub retention: Defaults,
+    pub retention: RetentionDefaults,
     /// How often to look for older ones.
     pub prune_interval: Duration,
     /// Whether it is known, and wanted, that others may listen in or call.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{MAX_SECONDS, number};
-use crate::ops::retention::model::{Defaults, MAX_AGE};
+use crate::ops::retention::model::{RetentionDefaults, MAX_AGE};
 
 /// How long rows are kept, as it is given.
 #[derive(Debug, Clone, Args)]
@@ -69,14 +69,14 @@ const DAY: i64 = 24 * 3600;
 
 impl RetentionSettings {
     /// Checks them; notes all faults.
-    pub fn check(&self, faults: &mut Vec<String>) -> Defaults {
+    pub fn check(&self, faults: &mut Vec<String>) -> RetentionDefaults {
         let mut age = |flag: &str, text: &str| {
             let most = u64::try_from(MAX_AGE / DAY).unwrap_or(u64::MAX);
             let days = number(faults, flag, text, 0..=most);
             let days = i64::try_from(days).unwrap_or_default();
             (days > 0).then_some(days * DAY)
         };
-        Defaults {
+        RetentionDefaults {
             workflows: age("--retain-workflows", &self.retain_workflows),
             transitions: age("--retain-transitions", &self.retain_transitions),
             batches: age("--retain-batches", &self.retain_batches),

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::net::TcpListener;
 
-use super::{ServeError, Trust, run};
+use super::{ServeError, TlsState, run};
 use crate::{
     config::Config,
     embedded::{self, Embedded},
@@ -15,7 +15,7 @@ use crate::{
 /// Serves a private PostgreSQL, from its start to its stop.
 pub(super) async fn serve_embedded(
     config: &Config,
-    trust: &Trust,
+    tls: &TlsState,
     metrics: &Metrics,
     settings: embedded::Settings,
     listener: TcpListener,
@@ -30,7 +30,7 @@ pub(super) async fn serve_embedded(
     let url = embedded.database_url();
     let mut embedded = Some(embedded);
     let result = tokio::select! {
-        result = run(config, trust, metrics, &url, true, listener, stop) => result,
+        result = run(config, tls, metrics, &url, true, listener, stop) => result,
         error = keep_running(&mut embedded, &settings) => Err(error.into()),
     };
     let stopped = match embedded {

@@ -17,7 +17,7 @@ use tokio::{
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-pub use self::tls::Trust;
+pub use self::tls::TlsState;
 use self::{embedded::serve_embedded, shutdown::drain, startup_log::announce};
 use crate::{
     config::{Auth, Config, DatabaseSource},
@@ -106,16 +106,16 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     let stop = stop_signal()?;
     let metrics = Metrics::new()?;
     count_dropped_lines(&metrics, telemetry)?;
-    let trust = Trust::load(&config)?;
+    let tls = TlsState::load(&config)?;
     let listener = bind(config.listen).await?;
     match &config.database {
         DatabaseSource::Url(url) => {
             let migrate = config.migrate;
-            run(&config, &trust, &metrics, url, migrate, listener, stop).await?;
+            run(&config, &tls, &metrics, url, migrate, listener, stop).await?;
         }
         DatabaseSource::Embedded(data_dir) => {
             let settings = crate::embedded::Settings::new(data_dir);
-            serve_embedded(&config, &trust, &metrics, settings, listener, stop).await?;
+            serve_embedded(&config, &tls, &metrics, settings, listener, stop).await?;
         }
     }
     tracing::info!("stopped");
@@ -130,7 +130,7 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
 /// Every [`ServeError`].
 pub async fn run(
     config: &Config,
-    trust: &Trust,
+    tls: &TlsState,
     metrics: &Metrics,
     url: &str,
     migrate: bool,
@@ -138,7 +138,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     announce(&listener, config);
-    tell_when_certificate_ends(metrics, trust)?;
+    tell_when_certificate_ends(metrics, tls)?;
     let figures = match config.metrics_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
@@ -150,14 +150,14 @@ pub async fn run(
         }
     };
     tokio::select! {
-        result = serve_calls(config, trust, metrics, url, migrate, listener, stop) => result,
+        result = serve_calls(config, tls, metrics, url, migrate, listener, stop) => result,
         () = figures => Ok(()),
     }
 }
 
 async fn serve_calls(
     config: &Config,
-    trust: &Trust,
+    tls: &TlsState,
     metrics: &Metrics,
     url: &str,
     migrate: bool,
@@ -187,7 +187,7 @@ async fn serve_calls(
         // Who calls.
         .layer(AccessLayer {
             verifier: verifier.clone(),
-            identities: trust.identities.clone(),
+            identities: tls.identities.clone(),
         })
         .service(routes);
     let (begin_drain, drained) = oneshot::channel::<()>();
@@ -196,7 +196,7 @@ async fn serve_calls(
     let connections = config.limits.connection.clone();
     let server = listen(
         listener,
-        trust.tls.clone(),
+        tls.tls.clone(),
         connections,
         metrics.connections().clone(),
         service,
@@ -214,7 +214,7 @@ async fn serve_calls(
     tokio::select! {
         () = &mut server => return Ok(()),
         result = background => return result,
-        () = trust.watch(config) => {}
+        () = tls.watch(config) => {}
         () = stop => {}
     }
     drain(config, &health, &database, begin_drain, server).await;
@@ -291,12 +291,12 @@ fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::
     Ok(())
 }
 
-fn tell_when_certificate_ends(metrics: &Metrics, trust: &Trust) -> prometheus::Result<()> {
+fn tell_when_certificate_ends(metrics: &Metrics, tls: &TlsState) -> prometheus::Result<()> {
     let gauge = metrics.register(IntGauge::new(
         "bridgebook_tls_certificate_expiry_timestamp_seconds",
         "When our certificate, or one between it and its root, ends, since 1970; 0 without TLS.",
     )?)?;
-    if let Some(tls) = trust.tls.clone() {
+    if let Some(tls) = tls.tls.clone() {
         metrics
             .on_scrape(move || gauge.set(i64::try_from(tls.ends().as_secs()).unwrap_or(i64::MAX)));
     }

@@ -7,27 +7,27 @@ use crate::{
 };
 
 /// How connections are made private, and whose certificates stand for which tokens.
-pub struct Trust {
+pub struct TlsState {
     /// Makes connections private, if they are to be.
     pub(super) tls: Option<Tls>,
     /// Which tokens certificates stand for.
     pub(super) identities: Identities,
 }
 
-impl Trust {
+impl TlsState {
     /// Reads the files that the settings name.
     ///
     /// # Errors
     /// [`ServeError::Tls`] and [`ServeError::Identities`].
     pub fn load(config: &Config) -> Result<Self, ServeError> {
         let Some(settings) = &config.tls else {
-            return Ok(Trust {
+            return Ok(TlsState {
                 tls: None,
                 identities: Identities::default(),
             });
         };
         let identities = settings.client_tokens.as_deref().map(Identities::load);
-        Ok(Trust {
+        Ok(TlsState {
             tls: Some(Tls::load(&settings.files)?),
             identities: identities.transpose()?.unwrap_or_default(),
         })

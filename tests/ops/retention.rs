@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bridgebook::{
     config::Config,
-    ops::retention::model::Defaults,
+    ops::retention::model::RetentionDefaults,
     proto::v1::{
         AccumulateBridgeStateRequest, NewStamp, RecordStampRequest, RetainedTable,
         SetRetentionPolicyRequest, WorkflowState, admin_service_client::AdminServiceClient,
@@ -21,7 +21,7 @@ const AGE: i64 = 864_000;
 /// Everything lasts for ten days, and is looked at all the time.
 fn prunes(config: &mut Config) {
     config.prune_interval = Duration::from_millis(20);
-    config.retention = Defaults {
+    config.retention = RetentionDefaults {
         workflows: Some(AGE),
         transitions: Some(AGE),
         batches: Some(AGE),

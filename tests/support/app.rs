@@ -9,7 +9,7 @@ use bridgebook::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
     },
-    server::{self, Trust},
+    server::{self, TlsState},
 };
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport::{Channel, Endpoint};
@@ -87,9 +87,9 @@ impl App {
         change(&mut config);
         let service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
-            let trust = Trust::load(&config)?;
+            let tls = TlsState::load(&config)?;
             let metrics = Metrics::new()?;
-            server::run(&config, &trust, &metrics, &url, true, listener, stop).await
+            server::run(&config, &tls, &metrics, &url, true, listener, stop).await
         });
         let channel = connect(address);
         tokio::select! {

@@ -28,7 +28,7 @@ crate::text_enum! {
 /// How long each table's rows are kept, in seconds, where nothing else is said; `None`
 /// for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Defaults {
+pub struct RetentionDefaults {
     /// Of workflows that have ended.
     pub workflows: Option<i64>,
     /// Of the journal.
@@ -39,7 +39,7 @@ pub struct Defaults {
     pub stamps: Option<i64>,
 }
 
-impl Defaults {
+impl RetentionDefaults {
     /// How long a table's rows are kept.
     #[must_use]
     pub fn of(&self, table: Table) -> Option<i64> {

@@ -8,7 +8,7 @@ use std::{
 use prometheus::IntCounter;
 
 use super::{
-    model::{Defaults, Table},
+    model::{RetentionDefaults, Table},
     store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets},
 };
 use crate::{
@@ -24,7 +24,7 @@ const REST: u32 = 4;
 
 /// Removes what is too old, again and again. All replicas may do it: each takes rows
 /// that no other is removing.
-pub async fn run(database: Database, defaults: Defaults, interval: Duration, metrics: &Metrics) {
+pub async fn run(database: Database, defaults: RetentionDefaults, interval: Duration, metrics: &Metrics) {
     let progress = Table::ALL.iter().map(|table| Progress::of(*table, metrics));
     let progress: Vec<_> = progress.collect();
     let pruner = Pruner { database, defaults };
@@ -53,7 +53,7 @@ pub struct Pruner {
     /// Where.
     pub database: Database,
     /// What holds where nothing else was said.
-    pub defaults: Defaults,
+    pub defaults: RetentionDefaults,
 }
 
 impl Pruner {

@@ -12,7 +12,7 @@ use std::{process::ExitCode, time::Duration};
 use bridgebook::{
     client::{
         self, Client,
-        retry::{Retries, with_retries, reason},
+        retry::{Retries, reason, with_retries},
     },
     proto::v1::{
         DeregisterNodeRequest, HeartbeatRequest, NodeHealth, NodeHeartbeat, RegisterNodeRequest,

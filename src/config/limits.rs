@@ -169,7 +169,7 @@ const ANY: u64 = u32::MAX as u64 / 2;
 const MIN_HEADER: u64 = 1024;
 /// How often a connection is looked at: at least every 10 s, and more often where
 /// its times are short.
-const LONGEST_LOOK: Duration = Duration::from_secs(10);
+const LONGEST_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 impl LimitSettings {
     /// Checks them; notes all faults.
@@ -247,7 +247,7 @@ impl LimitSettings {
                 max_idle,
                 max_age,
                 grace,
-                look: LONGEST_LOOK.min(shortest / 4),
+                check_interval: LONGEST_CHECK_INTERVAL.min(shortest / 4),
             },
             content,
             requests: (requests > 0).then_some(requests),

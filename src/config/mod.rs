@@ -15,7 +15,9 @@ pub use self::{
     tls::{TlsConfig, TlsSettings},
 };
 use crate::util::net::is_loopback;
-use crate::{ops::retention::model::RetentionDefaults, rpc::limits::Limits, util::error_chain::error_chain};
+use crate::{
+    ops::retention::model::RetentionDefaults, rpc::limits::Limits, util::error_chain::error_chain,
+};
 
 /// The settings as they are given: text, so that everything that is wrong with
 /// them can be said at once.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{MAX_SECONDS, number};
-use crate::ops::retention::model::{RetentionDefaults, MAX_AGE};
+use crate::ops::retention::model::{MAX_AGE, RetentionDefaults};
 
 /// How long rows are kept, as it is given.
 #[derive(Debug, Clone, Args)]

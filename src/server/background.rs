@@ -5,7 +5,7 @@ use crate::{
     db::Database,
     ops::{metrics::Metrics, retention::pruner, sampler, sweeper},
     rpc::{
-        auth::token_cache::Verifier,
+        auth::token_cache::TokenCache,
         health::{self, Health},
     },
 };
@@ -17,12 +17,12 @@ pub(super) async fn run(
     url: &str,
     newest: String,
     health: Health,
-    verifier: Option<Verifier>,
+    token_cache: Option<TokenCache>,
     metrics: &Metrics,
 ) {
     let tokens = async {
-        if let Some(verifier) = verifier {
-            verifier.run().await;
+        if let Some(token_cache) = token_cache {
+            token_cache.run().await;
         }
     };
     let figures = async {

@@ -36,7 +36,7 @@ use crate::{
         },
     },
     rpc::{
-        auth::{certificate::IdentityError, layer::AccessLayer, token_cache::Verifier},
+        auth::{certificate::CertificateMappingError, layer::AuthLayer, token_cache::TokenCache},
         call::CallLayer,
         health::Health,
         limits::LimitLayer,
@@ -95,7 +95,7 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     /// Clients' certificates stand for nobody.
     #[error("the tokens of clients' certificates are not known")]
-    Identities(#[from] IdentityError),
+    CertificateMapping(#[from] CertificateMappingError),
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -165,8 +165,8 @@ async fn serve_calls(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let database = Database::new(url, config.database_connections, metrics);
-    let verifier =
-        (config.auth == Auth::Tokens).then(|| Verifier::new(database.clone(), config.limits.rate));
+    let token_cache = (config.auth == Auth::Tokens)
+        .then(|| TokenCache::new(database.clone(), config.limits.rate));
     let (health, health_service) = Health::new(metrics).await;
 
     let content = config.limits.content;
@@ -185,9 +185,9 @@ async fn serve_calls(
         // Not more than we can do.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))
         // Who calls.
-        .layer(AccessLayer {
-            verifier: verifier.clone(),
-            identities: tls.identities.clone(),
+        .layer(AuthLayer {
+            token_cache: token_cache.clone(),
+            certificate_mapping: tls.certificate_mapping.clone(),
         })
         .service(routes);
     let (begin_drain, drained) = oneshot::channel::<()>();
@@ -207,7 +207,7 @@ async fn serve_calls(
         database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();
-        background::run(config, &database, url, newest, health, verifier, metrics).await;
+        background::run(config, &database, url, newest, health, token_cache, metrics).await;
         Ok(())
     };
     tokio::pin!(server);

@@ -3,7 +3,7 @@
 use super::ServeError;
 use crate::{
     config::Config,
-    rpc::{auth::certificate::Identities, transport::tls::Tls},
+    rpc::{auth::certificate::CertificateMapping, transport::tls::Tls},
 };
 
 /// How connections are made private, and whose certificates stand for which tokens.
@@ -11,25 +11,28 @@ pub struct TlsState {
     /// Makes connections private, if they are to be.
     pub(super) tls: Option<Tls>,
     /// Which tokens certificates stand for.
-    pub(super) identities: Identities,
+    pub(super) certificate_mapping: CertificateMapping,
 }
 
 impl TlsState {
     /// Reads the files that the settings name.
     ///
     /// # Errors
-    /// [`ServeError::Tls`] and [`ServeError::Identities`].
+    /// [`ServeError::Tls`] and [`ServeError::CertificateMapping`].
     pub fn load(config: &Config) -> Result<Self, ServeError> {
         let Some(settings) = &config.tls else {
             return Ok(TlsState {
                 tls: None,
-                identities: Identities::default(),
+                certificate_mapping: CertificateMapping::default(),
             });
         };
-        let identities = settings.client_tokens.as_deref().map(Identities::load);
+        let certificate_mapping = settings
+            .client_tokens
+            .as_deref()
+            .map(CertificateMapping::load);
         Ok(TlsState {
             tls: Some(Tls::load(&settings.files)?),
-            identities: identities.transpose()?.unwrap_or_default(),
+            certificate_mapping: certificate_mapping.transpose()?.unwrap_or_default(),
         })
     }
 
@@ -43,7 +46,7 @@ impl TlsState {
         };
         let client_tokens = async {
             if let Some(path) = settings.and_then(|it| it.client_tokens.as_deref()) {
-                self.identities.watch(path).await;
+                self.certificate_mapping.watch(path).await;
             }
         };
         tokio::join!(certificates, client_tokens, std::future::pending::<()>());

@@ -198,7 +198,7 @@ const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
 async fn a_connection_without_calls_is_closed() {
     let (app, _) = with(|config| {
         config.limits.connection.max_idle = Duration::from_millis(200);
-        config.limits.connection.look = Duration::from_millis(50);
+        config.limits.connection.check_interval = Duration::from_millis(50);
     })
     .await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
@@ -221,7 +221,7 @@ async fn a_connection_without_calls_is_closed() {
 async fn an_old_connection_is_closed_when_its_calls_have_ended() {
     let (app, tenant) = with(|config| {
         config.limits.connection.max_age = Some(Duration::from_millis(300));
-        config.limits.connection.look = Duration::from_millis(50);
+        config.limits.connection.check_interval = Duration::from_millis(50);
     })
     .await;
     let mut blocker = app.schema.connect().await;
@@ -251,7 +251,7 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
         config.limits.requests = Some(3);
-        config.limits.connection.look = Duration::from_millis(100);
+        config.limits.connection.check_interval = Duration::from_millis(100);
     })
     .await;
     tenant.start().await;

@@ -7,7 +7,7 @@ use bridgebook::{
     domain::{id::TokenId, role::Role},
     rpc::auth::{
         credential::Secret,
-        token::{Coverage, NewToken, Revocation},
+        token::{NamespacePatterns, NewToken, Revocation},
     },
 };
 use chrono::{DateTime, Utc};
@@ -58,7 +58,9 @@ impl App {
             id: TokenId::generate(),
             name: "test".into(),
             role,
-            namespaces: Coverage::of(namespaces.iter().map(ToString::to_string).collect()),
+            namespaces: NamespacePatterns::from_valid(
+                namespaces.iter().map(ToString::to_string).collect(),
+            ),
             expires_at,
             secret: Secret::generate().unwrap(),
         };

@@ -2,7 +2,7 @@
 
 /// What is wrong with a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialFault {
+pub enum CredentialError {
     /// The call has no credential.
     #[error(
         "the credential is missing; send it in the header authorization: Bearer bb_<id>_<secret>"
@@ -28,15 +28,15 @@ pub enum CredentialFault {
     CertificateUnmapped,
 }
 
-impl CredentialFault {
+impl CredentialError {
     pub(super) fn reason(self) -> &'static str {
         match self {
-            CredentialFault::Missing => "CREDENTIAL_MISSING",
-            CredentialFault::Malformed => "CREDENTIAL_MALFORMED",
-            CredentialFault::Unknown => "CREDENTIAL_UNKNOWN",
-            CredentialFault::Expired => "CREDENTIAL_EXPIRED",
-            CredentialFault::Revoked => "CREDENTIAL_REVOKED",
-            CredentialFault::CertificateUnmapped => "CERTIFICATE_UNKNOWN",
+            CredentialError::Missing => "CREDENTIAL_MISSING",
+            CredentialError::Malformed => "CREDENTIAL_MALFORMED",
+            CredentialError::Unknown => "CREDENTIAL_UNKNOWN",
+            CredentialError::Expired => "CREDENTIAL_EXPIRED",
+            CredentialError::Revoked => "CREDENTIAL_REVOKED",
+            CredentialError::CertificateUnmapped => "CERTIFICATE_UNKNOWN",
         }
     }
 }

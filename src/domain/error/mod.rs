@@ -11,7 +11,7 @@ mod resource;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
-    credential::CredentialFault,
+    credential::CredentialError,
     describe::{Code, DOMAIN, Description, Help},
     refused_move::RefusedMove,
     resource::Resource,
@@ -131,7 +131,7 @@ pub enum Error {
     Contended,
     /// The caller has no valid credential.
     #[error("{0}")]
-    Unauthenticated(CredentialFault),
+    Unauthenticated(CredentialError),
     /// The role of the caller's token is too low.
     #[error("the token has the role {role}; this call requires {needed}")]
     RoleTooLow {

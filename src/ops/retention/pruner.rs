@@ -24,7 +24,12 @@ const REST: u32 = 4;
 
 /// Removes what is too old, again and again. All replicas may do it: each takes rows
 /// that no other is removing.
-pub async fn run(database: Database, defaults: RetentionDefaults, interval: Duration, metrics: &Metrics) {
+pub async fn run(
+    database: Database,
+    defaults: RetentionDefaults,
+    interval: Duration,
+    metrics: &Metrics,
+) {
     let progress = Table::ALL.iter().map(|table| Progress::of(*table, metrics));
     let progress: Vec<_> = progress.collect();
     let pruner = Pruner { database, defaults };

@@ -15,7 +15,7 @@ use crate::{
 
 /// Why certificates stand for nobody.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub enum CertificateMappingError {
     /// The file can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -43,16 +43,16 @@ pub enum IdentityError {
 
 /// The tokens of subjects, as a file has them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Identities(Arc<RwLock<HashMap<String, TokenId>>>);
+pub struct CertificateMapping(Arc<RwLock<HashMap<String, TokenId>>>);
 
-impl Identities {
+impl CertificateMapping {
     /// Reads a file: a line for each subject.
     ///
     /// # Errors
-    /// Every [`IdentityError`].
-    pub fn load(path: &Path) -> Result<Self, IdentityError> {
+    /// Every [`CertificateMappingError`].
+    pub fn load(path: &Path) -> Result<Self, CertificateMappingError> {
         let identities = parse(path, &file_watch::read(path)?)?;
-        Ok(Identities(Arc::new(RwLock::new(identities))))
+        Ok(CertificateMapping(Arc::new(RwLock::new(identities))))
     }
 
     /// Reads the file again and again, for ever.
@@ -62,7 +62,7 @@ impl Identities {
         let apply = |contents: &Vec<u8>| {
             let identities = parse(path, contents)?;
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = identities;
-            Ok::<_, IdentityError>(())
+            Ok::<_, CertificateMappingError>(())
         };
         file_watch::watch("the tokens of certificates", read, apply).await;
     }
@@ -75,18 +75,21 @@ impl Identities {
     }
 }
 
-fn parse(path: &Path, contents: &[u8]) -> Result<HashMap<String, TokenId>, IdentityError> {
+fn parse(
+    path: &Path,
+    contents: &[u8],
+) -> Result<HashMap<String, TokenId>, CertificateMappingError> {
     let mut identities = HashMap::new();
     for (contents, line) in contents.split(|byte| *byte == b'\n').zip(1..) {
         let path = || path.to_owned();
-        let bad = || IdentityError::Line { path: path(), line };
+        let bad = || CertificateMappingError::Line { path: path(), line };
         let text = str::from_utf8(contents).map_err(|_| bad())?.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
         let (subject, id) = parse_line(text).ok_or_else(bad)?;
         if identities.insert(subject, id).is_some() {
-            return Err(IdentityError::Duplicate { path: path(), line });
+            return Err(CertificateMappingError::Duplicate { path: path(), line });
         }
     }
     Ok(identities)
@@ -110,7 +113,7 @@ mod tests {
 
     const ID: &str = "0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11";
 
-    fn identities(text: &str) -> Result<HashMap<String, TokenId>, IdentityError> {
+    fn identities(text: &str) -> Result<HashMap<String, TokenId>, CertificateMappingError> {
         parse(Path::new("file"), text.as_bytes())
     }
 

@@ -12,13 +12,13 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
-    AuthenticatedCall, Caller, certificate::Identities, credential::Credential,
-    token_cache::Verifier,
+    AuthenticatedCall, Caller, certificate::CertificateMapping, credential::Credential,
+    token_cache::TokenCache,
 };
 use crate::rpc::context;
 use crate::{
     domain::{
-        error::{CredentialFault, Error, Result},
+        error::{CredentialError, Error, Result},
         id::TokenId,
     },
     proto::{Rpc, is_infrastructure_rpc},
@@ -31,32 +31,32 @@ const SCHEME: &str = "bearer ";
 /// Lets no call in of which it does not know who makes it, but for health and
 /// reflection, which tell nobody anything of a tenant.
 #[derive(Clone)]
-pub struct AccessLayer {
+pub struct AuthLayer {
     /// Who knows the tokens; `None` to ask nobody for one.
-    pub verifier: Option<Verifier>,
+    pub token_cache: Option<TokenCache>,
     /// Which tokens certificates stand for.
-    pub identities: Identities,
+    pub certificate_mapping: CertificateMapping,
 }
 
-impl<S> Layer<S> for AccessLayer {
-    type Service = Access<S>;
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
 
-    fn layer(&self, inner: S) -> Access<S> {
-        Access {
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService {
             inner,
             layer: self.clone(),
         }
     }
 }
 
-/// The service that [`AccessLayer`] makes.
+/// The service that [`AuthLayer`] makes.
 #[derive(Clone)]
-pub struct Access<S> {
+pub struct AuthService<S> {
     inner: S,
-    layer: AccessLayer,
+    layer: AuthLayer,
 }
 
-impl<S, B> Service<http::Request<B>> for Access<S>
+impl<S, B> Service<http::Request<B>> for AuthService<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
@@ -120,48 +120,48 @@ impl Shown {
 /// Answers a caller that is not let in; `named` is the token that it named, which
 /// the log keeps unless it may be none of the caller's.
 fn refusal(error: Error, named: Option<TokenId>) -> http::Response<Body> {
-    let is_unknown = matches!(error, Error::Unauthenticated(CredentialFault::Unknown));
+    let is_unknown = matches!(error, Error::Unauthenticated(CredentialError::Unknown));
     if let Some(token_id) = named.filter(|_| !is_unknown) {
         context::set_token_id(token_id);
     }
     Status::from(error).into_http()
 }
 
-impl AccessLayer {
+impl AuthLayer {
     fn shown<B>(&self, request: &http::Request<B>) -> Result<Shown> {
         let mut headers = request.headers().get_all(AUTHORIZATION).iter();
         match (headers.next(), headers.next()) {
             (Some(header), None) => {
                 let credential = header.to_str().ok().and_then(bearer);
-                let credential = credential.ok_or(refused(CredentialFault::Malformed))?;
+                let credential = credential.ok_or(refused(CredentialError::Malformed))?;
                 Ok(Shown::Credential(credential))
             }
             // Which of them is meant is not for us to choose.
-            (Some(_), Some(_)) => Err(refused(CredentialFault::Malformed)),
+            (Some(_), Some(_)) => Err(refused(CredentialError::Malformed)),
             (None, _) => {
                 let peer = request.extensions().get::<Arc<Peer>>();
                 let subject = peer.and_then(|peer| peer.subject.as_deref());
-                let subject = subject.ok_or(refused(CredentialFault::Missing))?;
-                let token_id = self.identities.token_of(subject);
-                let token_id = token_id.ok_or(refused(CredentialFault::CertificateUnmapped))?;
+                let subject = subject.ok_or(refused(CredentialError::Missing))?;
+                let token_id = self.certificate_mapping.token_of(subject);
+                let token_id = token_id.ok_or(refused(CredentialError::CertificateUnmapped))?;
                 Ok(Shown::Certificate(token_id))
             }
         }
     }
 
     async fn caller(&self, shown: Result<Shown>) -> Result<Caller> {
-        let Some(verifier) = &self.verifier else {
+        let Some(token_cache) = &self.token_cache else {
             return Ok(Caller::Anyone);
         };
         let token = match shown? {
-            Shown::Credential(credential) => verifier.by_secret(&credential).await?,
-            Shown::Certificate(token_id) => verifier.by_certificate(token_id).await?,
+            Shown::Credential(credential) => token_cache.by_credential(&credential).await?,
+            Shown::Certificate(token_id) => token_cache.by_certificate(token_id).await?,
         };
         Ok(Caller::Token(token))
     }
 }
 
-fn refused(fault: CredentialFault) -> Error {
+fn refused(fault: CredentialError) -> Error {
     Error::Unauthenticated(fault)
 }
 

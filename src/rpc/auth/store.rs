@@ -15,7 +15,7 @@ use super::token::{NewToken, Revocation, Token, TokenFilter};
 use crate::{
     db::{DbError, Query, batch::Operation, collect_page::collect_page, schema::api_tokens},
     domain::{
-        error::{CredentialFault, Error, Resource, Result},
+        error::{CredentialError, Error, Resource, Result},
         id::TokenId,
         page::Page,
     },
@@ -48,7 +48,7 @@ impl Operation for FindTokens {
                 .await?;
             let tokens = tokens.into_iter().map(|token| (token.id, token));
             let tokens: HashMap<_, _> = tokens.collect();
-            let unknown = || Error::Unauthenticated(CredentialFault::Unknown);
+            let unknown = || Error::Unauthenticated(CredentialError::Unknown);
             let answers = items.iter().map(|id| tokens.get(id).cloned());
             Ok(answers.map(|token| token.ok_or_else(unknown)).collect())
         })

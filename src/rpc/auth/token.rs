@@ -14,7 +14,7 @@ use super::credential::{self, Secret, SecretDigest};
 use crate::{
     db::schema::api_tokens,
     domain::{
-        error::{CredentialFault, Error, Result},
+        error::{CredentialError, Error, Result},
         id::TokenId,
         namespace::Namespace,
         page::{Listed, PageRequest, ROW_BYTES, TimePosition},
@@ -28,19 +28,19 @@ pub const WILDCARD: char = '*';
 /// Which namespaces a token holds for: exact ones, or beginnings that end in `*`.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Array<Nullable<Text>>)]
-pub struct Coverage(Vec<String>);
+pub struct NamespacePatterns(Vec<String>);
 
-impl Coverage {
+impl NamespacePatterns {
     /// All namespaces.
     #[must_use]
-    pub fn everything() -> Self {
-        Coverage(vec![WILDCARD.to_string()])
+    pub fn all() -> Self {
+        NamespacePatterns(vec![WILDCARD.to_string()])
     }
 
     /// Takes patterns, which have been checked.
     #[must_use]
-    pub fn of(patterns: Vec<String>) -> Self {
-        Coverage(patterns)
+    pub fn from_valid(patterns: Vec<String>) -> Self {
+        NamespacePatterns(patterns)
     }
 
     /// The patterns.
@@ -61,16 +61,16 @@ impl Coverage {
     }
 }
 
-impl ToSql<Array<Nullable<Text>>, Pg> for Coverage {
+impl ToSql<Array<Nullable<Text>>, Pg> for NamespacePatterns {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         ToSql::<Array<Text>, Pg>::to_sql(&self.0, out)
     }
 }
 
-impl FromSql<Array<Nullable<Text>>, Pg> for Coverage {
+impl FromSql<Array<Nullable<Text>>, Pg> for NamespacePatterns {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let patterns: Vec<String> = FromSql::<Array<Text>, Pg>::from_sql(value)?;
-        Ok(Coverage(patterns))
+        Ok(NamespacePatterns(patterns))
     }
 }
 
@@ -85,7 +85,7 @@ pub struct Token {
     pub id: TokenId,
     pub name: String,
     pub role: Role,
-    pub namespaces: Coverage,
+    pub namespaces: NamespacePatterns,
     pub secret_sha256: SecretDigest,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
@@ -100,10 +100,10 @@ impl Token {
     /// [`Error::Unauthenticated`] if it is not any more.
     pub fn require_good(&self, at: DateTime<Utc>) -> Result<()> {
         if self.revoked_at.is_some() {
-            return Err(Error::Unauthenticated(CredentialFault::Revoked));
+            return Err(Error::Unauthenticated(CredentialError::Revoked));
         }
         match self.expires_at {
-            Some(end) if end <= at => Err(Error::Unauthenticated(CredentialFault::Expired)),
+            Some(end) if end <= at => Err(Error::Unauthenticated(CredentialError::Expired)),
             _ => Ok(()),
         }
     }
@@ -115,7 +115,7 @@ impl Token {
     pub fn require_secret(&self, secret: &Secret) -> Result<()> {
         match self.secret_sha256.is_of(secret) {
             true => Ok(()),
-            false => Err(Error::Unauthenticated(CredentialFault::Unknown)),
+            false => Err(Error::Unauthenticated(CredentialError::Unknown)),
         }
     }
 }
@@ -130,7 +130,7 @@ pub struct NewToken {
     /// What it may do.
     pub role: Role,
     /// Where.
-    pub namespaces: Coverage,
+    pub namespaces: NamespacePatterns,
     /// Until when; `None` for ever.
     pub expires_at: Option<DateTime<Utc>>,
     /// What only its holder is going to know.
@@ -191,7 +191,7 @@ mod tests {
             ("Team-a", false),
             ("team-b", false),
         ] {
-            let coverage = Coverage::of(vec!["other".into(), pattern.into()]);
+            let coverage = NamespacePatterns::from_valid(vec!["other".into(), pattern.into()]);
             let namespace = Namespace::admitted("team-a".to_owned());
             assert_eq!(coverage.includes(&namespace), covered, "{pattern}");
         }

@@ -44,7 +44,7 @@ const USES_MICROS: i64 = 60 * 1_000_000;
 
 /// Tells who has which token. Cheap to clone.
 #[derive(Clone)]
-pub struct Verifier {
+pub struct TokenCache {
     database: Database,
     find: Arc<Batcher<FindTokens>>,
     known: Arc<Mutex<HashMap<TokenId, Known>>>,
@@ -105,12 +105,12 @@ impl Uses {
     }
 }
 
-impl Verifier {
+impl TokenCache {
     /// Makes one that knows nobody yet, and lets nobody call more often in a second
     /// than `rate`. Has to be called within a tokio runtime.
     #[must_use]
     pub fn new(database: Database, rate: Option<NonZeroU32>) -> Self {
-        Verifier {
+        TokenCache {
             rate,
             find: Arc::new(Batcher::new(&database)),
             known: Arc::default(),
@@ -122,7 +122,7 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], and those of the database.
-    pub async fn by_secret(&self, credential: &Credential) -> Result<Arc<Token>> {
+    pub async fn by_credential(&self, credential: &Credential) -> Result<Arc<Token>> {
         let known = self.known(credential.id).await?;
         known.token.require_secret(&credential.secret)?;
         used(known)

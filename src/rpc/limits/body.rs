@@ -10,7 +10,7 @@ use std::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body, codegen::Bytes};
 
-use super::permit::Holding;
+use super::permit::Permit;
 
 /// How much of an answer is handed on at a time, in bytes, so that what nobody takes
 /// stays here, where it is counted: some of HTTP/2's largest frames.
@@ -19,7 +19,7 @@ const PIECE: usize = 64 * 1024;
 /// The body of a request, whose bytes count as they come.
 pub(super) struct Request {
     pub(super) body: Body,
-    pub(super) held: Arc<Holding>,
+    pub(super) permit: Arc<Permit>,
 }
 
 impl HttpBody for Request {
@@ -32,9 +32,11 @@ impl HttpBody for Request {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            Some(Ok(frame)) => self.held.receive(frame.data_ref().map_or(0, Bytes::len))?,
+            Some(Ok(frame)) => self
+                .permit
+                .receive(frame.data_ref().map_or(0, Bytes::len))?,
             // Until now it was only read.
-            None => self.held.begin_work()?,
+            None => self.permit.begin_work()?,
             Some(Err(_)) => {}
         }
         Poll::Ready(frame)
@@ -56,14 +58,14 @@ type Given = Option<Result<Frame<Bytes>, Status>>;
 /// The body of an answer, whose bytes count until they are taken.
 pub(super) struct Answer {
     body: Body,
-    held: Arc<Holding>,
+    permit: Arc<Permit>,
     /// What the body gave, and has not been handed on.
     next: Option<Given>,
 }
 
 impl Answer {
     /// Has the answer written, if it is there, so that it counts from now on.
-    pub(super) async fn new(mut body: Body, held: Arc<Holding>) -> Self {
+    pub(super) async fn new(mut body: Body, permit: Arc<Permit>) -> Self {
         let next = poll_fn(|context| {
             Poll::Ready(match Pin::new(&mut body).poll_frame(context) {
                 Poll::Ready(given) => Some(given),
@@ -71,9 +73,9 @@ impl Answer {
             })
         });
         let next = next.await;
-        held.answer(next.as_ref().map_or(0, length));
-        held.progress();
-        Answer { body, held, next }
+        permit.answer(next.as_ref().map_or(0, length));
+        permit.progress();
+        Answer { body, permit, next }
     }
 }
 
@@ -94,14 +96,14 @@ impl HttpBody for Answer {
             Some(given) => given,
             None => {
                 let given = ready!(Pin::new(&mut self.body).poll_frame(context));
-                self.held.answer(length(&given));
+                self.permit.answer(length(&given));
                 given
             }
         };
         if length(&given) <= PIECE {
             return Poll::Ready(given);
         }
-        self.held.progress();
+        self.permit.progress();
         let data = given.and_then(Result::ok).map(Frame::into_data);
         Poll::Ready(data.and_then(Result::ok).map(|mut data| {
             let piece = data.split_to(PIECE.min(data.len()));

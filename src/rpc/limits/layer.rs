@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 use super::{
     Limits,
     body::{Answer, Request},
-    permit::{Holding, Memory},
+    permit::{ByteBudget, Permit},
 };
 use crate::{
     domain::error::{Error, internal},
@@ -33,9 +33,9 @@ const STREAMS_OF_ONE: usize = 4;
 /// reflection, which have to answer most of all then.
 #[derive(Clone)]
 pub struct LimitLayer {
-    room: Option<Arc<Semaphore>>,
+    slots: Option<Arc<Semaphore>>,
     streams: Arc<Semaphore>,
-    memory: Arc<Memory>,
+    memory: Arc<ByteBudget>,
     longest: Duration,
 }
 
@@ -44,9 +44,9 @@ impl LimitLayer {
     #[must_use]
     pub fn new(limits: &Limits, longest: Duration) -> Self {
         LimitLayer {
-            room: limits.requests.map(|most| Arc::new(Semaphore::new(most))),
+            slots: limits.requests.map(|most| Arc::new(Semaphore::new(most))),
             streams: Arc::new(Semaphore::new(STREAMS)),
-            memory: Arc::new(Memory::new(limits.request_bytes)),
+            memory: Arc::new(ByteBudget::new(limits.request_bytes)),
             longest,
         }
     }
@@ -84,8 +84,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let held = match self.limits.admit(&request) {
-            Ok(held) => Arc::new(held),
+        let permit = match self.limits.admit(&request) {
+            Ok(permit) => Arc::new(permit),
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
         };
         // The one that is ready, not its clone.
@@ -93,18 +93,18 @@ where
         let mut inner = mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let request = request.map(|body| {
-                let held = Arc::clone(&held);
-                Body::new(Request { body, held })
+                let permit = Arc::clone(&permit);
+                Body::new(Request { body, permit })
             });
             let (head, body) = inner.call(request).await?.into_parts();
-            let body = Body::new(Answer::new(body, held).await);
+            let body = Body::new(Answer::new(body, permit).await);
             Ok(http::Response::from_parts(head, body))
         })
     }
 }
 
 impl LimitLayer {
-    fn admit<B>(&self, request: &http::Request<B>) -> Result<Holding, Error> {
+    fn admit<B>(&self, request: &http::Request<B>) -> Result<Permit, Error> {
         let peer = request.extensions().get::<Arc<Peer>>();
         let peer = peer.ok_or_else(|| internal("the request did not come over a connection"))?;
         let path = request.uri().path();
@@ -117,17 +117,17 @@ impl LimitLayer {
             });
             let stream = stream.transpose()?;
             let call = peer.begin_endless(stream.is_some());
-            return Ok(Holding::new(memory, None, stream, call));
+            return Ok(Permit::new(memory, None, stream, call));
         }
         if peer.is_surplus {
             return Err(Error::TooManyConnections);
         }
-        // Its place is taken once all of it has come; that there is none is said at once.
-        let is_full = |room: &Arc<Semaphore>| room.available_permits() == 0;
-        if self.room.as_ref().is_some_and(is_full) {
+        // Its slot is taken once all of it has come; that there is none is said at once.
+        let is_full = |slots: &Arc<Semaphore>| slots.available_permits() == 0;
+        if self.slots.as_ref().is_some_and(is_full) {
             return Err(Error::Overloaded);
         }
         let call = peer.begin(self.longest);
-        Ok(Holding::new(memory, self.room.clone(), None, call))
+        Ok(Permit::new(memory, self.slots.clone(), None, call))
     }
 }

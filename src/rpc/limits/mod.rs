@@ -48,5 +48,5 @@ pub struct ConnectionLimits {
     /// How long calls that are under way may go on on a connection whose time has come.
     pub grace: Duration,
     /// How often it is looked at.
-    pub look: Duration,
+    pub check_interval: Duration,
 }

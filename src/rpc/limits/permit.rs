@@ -13,15 +13,15 @@ use crate::{
 };
 
 /// The bytes of all calls that are under way.
-pub(super) struct Memory {
+pub(super) struct ByteBudget {
     used: AtomicUsize,
     most: usize,
 }
 
-impl Memory {
+impl ByteBudget {
     /// None so far, and so many at most.
     pub(super) fn new(most: Option<usize>) -> Self {
-        Memory {
+        ByteBudget {
             used: AtomicUsize::new(0),
             most: most.unwrap_or(usize::MAX),
         }
@@ -33,30 +33,30 @@ impl Memory {
 }
 
 /// What a call takes. It is given back when this is dropped.
-pub(super) struct Holding {
+pub(super) struct Permit {
     bytes: AtomicUsize,
-    memory: Arc<Memory>,
+    memory: Arc<ByteBudget>,
     /// The places of calls at work, and this one's, if those are limited for it.
-    room: Option<Arc<Semaphore>>,
-    place: OnceLock<OwnedSemaphorePermit>,
-    /// The place of an answer without end.
+    slots: Option<Arc<Semaphore>>,
+    slot: OnceLock<OwnedSemaphorePermit>,
+    /// The slot of an answer without end.
     _stream: Option<OwnedSemaphorePermit>,
     call: OpenCall,
 }
 
-impl Holding {
+impl Permit {
     /// Nothing so far.
     pub(super) fn new(
-        memory: Arc<Memory>,
-        room: Option<Arc<Semaphore>>,
+        memory: Arc<ByteBudget>,
+        slots: Option<Arc<Semaphore>>,
         stream: Option<OwnedSemaphorePermit>,
         call: OpenCall,
     ) -> Self {
-        Holding {
+        Permit {
             bytes: AtomicUsize::new(0),
             memory,
-            room,
-            place: OnceLock::new(),
+            slots,
+            slot: OnceLock::new(),
             _stream: stream,
             call,
         }
@@ -73,11 +73,11 @@ impl Holding {
 
     /// Notes that all of the request has come, so that there is work to do.
     pub(super) fn begin_work(&self) -> Result<()> {
-        let Some(room) = self.room.as_ref().filter(|_| self.place.get().is_none()) else {
+        let Some(slots) = self.slots.as_ref().filter(|_| self.slot.get().is_none()) else {
             return Ok(());
         };
-        let place = Arc::clone(room).try_acquire_owned();
-        let _ = self.place.set(place.map_err(|_| Error::Overloaded)?);
+        let slot = Arc::clone(slots).try_acquire_owned();
+        let _ = self.slot.set(slot.map_err(|_| Error::Overloaded)?);
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl Holding {
     }
 }
 
-impl Drop for Holding {
+impl Drop for Permit {
     fn drop(&mut self) {
         let bytes = self.bytes.load(Ordering::Relaxed);
         self.memory.used.fetch_sub(bytes, Ordering::Relaxed);

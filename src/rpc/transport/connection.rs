@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::{coalesce::Coalescing, peer::Peer, preface_timeout::Greeted};
+use super::{coalesce::Coalescing, peer::Peer, preface_timeout::PrefaceReader};
 use crate::{rpc::limits::ConnectionLimits, util::backoff::jittered};
 
 /// What a call, and what a connection, may send before it has to wait until
@@ -84,14 +84,14 @@ pub async fn serve(
         request.extensions_mut().insert(Arc::clone(&carried));
         request
     });
-    let (stream, greeting) = Greeted::new(stream);
+    let (stream, preface) = PrefaceReader::new(stream);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let mut connection = pin!(builder(limits).serve_connection(stream, service));
     let end = tokio::select! {
         // How a connection ends is the other end's affair.
         _ = &mut connection => return,
-        () = greeting.fails() => return,
+        () = preface.fails() => return,
         end = watch(&peer, limits) => end,
         () = drain => End::Gentle,
     };
@@ -134,9 +134,11 @@ async fn watch(peer: &Peer, limits: &ConnectionLimits) -> End {
             .max_age
             .map(|age| age * 8 / 10 + jittered(age * 2 / 10)),
     };
-    let look = limits.look.min(max_age.unwrap_or(limits.look));
+    let check_interval = limits
+        .check_interval
+        .min(max_age.unwrap_or(limits.check_interval));
     loop {
-        tokio::time::sleep(look).await;
+        tokio::time::sleep(check_interval).await;
         if peer.is_stalled() {
             return End::Sudden;
         }

@@ -14,14 +14,14 @@ use tokio::{
 };
 
 /// How long a client has to greet us, as long as for TLS.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many bytes a client sends in any case: the preface of HTTP/2 (RFC 9113, 3.4) and
 /// an empty SETTINGS frame.
-const GREETING: usize = 24 + 9;
+const PREFACE_BYTES: usize = 24 + 9;
 
 /// A connection that notices when the client has greeted us.
-pub(super) struct Greeted<S> {
+pub(super) struct PrefaceReader<S> {
     stream: S,
     /// How many bytes are missing, and who wants to know when there are none.
     missing: usize,
@@ -29,31 +29,31 @@ pub(super) struct Greeted<S> {
 }
 
 /// Whether the client has greeted us.
-pub(super) struct Greeting(oneshot::Receiver<()>);
+pub(super) struct Preface(oneshot::Receiver<()>);
 
-impl<S> Greeted<S> {
-    pub(super) fn new(stream: S) -> (Self, Greeting) {
-        let (done, greeting) = oneshot::channel();
-        let stream = Greeted {
+impl<S> PrefaceReader<S> {
+    pub(super) fn new(stream: S) -> (Self, Preface) {
+        let (done, preface) = oneshot::channel();
+        let stream = PrefaceReader {
             stream,
-            missing: GREETING,
+            missing: PREFACE_BYTES,
             done: Some(done),
         };
-        (stream, Greeting(greeting))
+        (stream, Preface(preface))
     }
 }
 
-impl Greeting {
+impl Preface {
     /// Ends if the client has not greeted us in time, and never if it has.
     pub(super) async fn fails(self) {
         tokio::select! {
             Ok(()) = self.0 => std::future::pending().await,
-            () = sleep(PATIENCE) => {}
+            () = sleep(PREFACE_TIMEOUT) => {}
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefaceReader<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -75,7 +75,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefaceReader<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

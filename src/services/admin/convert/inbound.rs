@@ -19,7 +19,7 @@ use crate::{
         admit::FromRequest,
         auth::{
             credential::Secret,
-            token::{Coverage, NewToken, Revocation, TokenFilter, WILDCARD},
+            token::{NamespacePatterns, NewToken, Revocation, TokenFilter, WILDCARD},
         },
         page_token::read_page,
         validate::{Validator, proto_enum},
@@ -123,7 +123,7 @@ fn future(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
     is_future.then_some(time).ok_or("must be in the future")
 }
 
-fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> Coverage {
+fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> NamespacePatterns {
     if role == Role::Admin {
         if patterns.iter().any(|pattern| *pattern != "*") {
             check.violation(
@@ -131,14 +131,14 @@ fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> Coverag
                 "must be left out, or be \"*\", for the role ADMIN",
             );
         }
-        return Coverage::everything();
+        return NamespacePatterns::all();
     }
     if patterns.is_empty() {
         check.violation("namespaces", "is required");
     } else if patterns.len() > MAX_PATTERNS {
         let fault = format!("must not have more than {MAX_PATTERNS} items");
         check.violation("namespaces", fault);
-        return Coverage::everything();
+        return NamespacePatterns::all();
     }
     for (index, pattern) in patterns.iter().enumerate() {
         let beginning = pattern.strip_suffix(WILDCARD);
@@ -147,7 +147,7 @@ fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> Coverag
             check.namespace(&format!("namespaces[{index}]"), name);
         }
     }
-    Coverage::of(patterns)
+    NamespacePatterns::from_valid(patterns)
 }
 
 impl FromRequest<v1::ListTokensRequest> for TokenFilter {

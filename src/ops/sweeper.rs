@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::services::registry::{
-    model::{PATIENCE_TTLS, SilentNode},
+    model::{MAX_PAUSE_TTLS, StaleNode},
     store::{FleetStats, MarkStale, StaleNodes},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Sweeper {
             // Counted after they were found, so that all of them are counted.
             let is_mass_outage = self.database.run(&FleetStats).await?.is_mass_outage();
             if is_mass_outage {
-                silent = self.silent_for(PATIENCE_TTLS).await?;
+                silent = self.silent_for(MAX_PAUSE_TTLS).await?;
             }
             let found = silent.len();
             self.mark_all(silent).await?;
@@ -89,12 +89,12 @@ impl Sweeper {
         }
     }
 
-    async fn silent_for(&self, ttls: f64) -> Result<Vec<SilentNode>> {
+    async fn silent_for(&self, ttls: f64) -> Result<Vec<StaleNode>> {
         let at_most = AT_A_TIME as i64;
         self.database.run(&StaleNodes { ttls, at_most }).await
     }
 
-    async fn mark_all(&self, silent: Vec<SilentNode>) -> Result<()> {
+    async fn mark_all(&self, silent: Vec<StaleNode>) -> Result<()> {
         let mut marked = 0;
         for answer in self.mark.submit_all(silent).await {
             marked += usize::from(answer?);

@@ -81,7 +81,7 @@ async fn a_silent_node_is_marked_and_its_next_heartbeat_restores_it() {
         journal(&app, &node).await,
         [
             ">DEGRADED register",
-            "DEGRADED>UNHEALTHY silence",
+            "DEGRADED>UNHEALTHY expire",
             "UNHEALTHY>DEGRADED heartbeat"
         ]
     );
@@ -110,7 +110,7 @@ async fn the_sweeper_waits_while_more_than_half_of_the_fleet_is_silent() {
     register_all(&tenant, &["a", "b", "c"]).await;
     silence(&app, &["a", "b"], TOO_LONG).await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'silence'";
+    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
     assert_eq!(app.schema.count(moves).await, 0);
     // One is heard of again, so the other one has only itself to blame.
     beat(&tenant, plain("a")).await.unwrap();
@@ -154,7 +154,7 @@ async fn the_sweeper_waits_for_no_node_longer_than_one_more_ttl_of_its_own() {
     silence(&app, &["dead"], FAR_TOO_LONG).await;
     until_marked(&tenant, "dead").await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'silence'";
+    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
     assert_eq!(app.schema.count(moves).await, 1);
 }
 
@@ -201,7 +201,7 @@ async fn several_replicas_mark_and_journal_each_node_once() {
     })
     .await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'silence'";
+    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
     assert_eq!(app.schema.count(moves).await, 600);
     drop(replicas);
 }

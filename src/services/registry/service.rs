@@ -54,8 +54,8 @@ impl RegistryService for Registry {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let heartbeat = admit(request)?;
-        let pulse = self.heartbeat.submit(heartbeat).await?;
-        Ok(Response::new(pulse.into()))
+        let ack = self.heartbeat.submit(heartbeat).await?;
+        Ok(Response::new(ack.into()))
     }
 
     async fn batch_heartbeat(

@@ -10,7 +10,7 @@ use crate::{
         write_outcome::WriteOutcome,
     },
     proto::v1::{self, heartbeat_result},
-    services::registry::model::{Discovered, Node, NodeId, Pulse, next_heartbeat_ms},
+    services::registry::model::{Discovered, HeartbeatAck, Node, NodeId, next_heartbeat_ms},
 };
 
 impl From<Node> for v1::Node {
@@ -46,22 +46,22 @@ impl From<WriteOutcome<Node>> for v1::RegisterNodeResponse {
     }
 }
 
-impl From<Pulse> for v1::HeartbeatResponse {
-    fn from(pulse: Pulse) -> Self {
-        let next = next_heartbeat_ms(pulse.heartbeat_ttl_ms);
+impl From<HeartbeatAck> for v1::HeartbeatResponse {
+    fn from(ack: HeartbeatAck) -> Self {
+        let next = next_heartbeat_ms(ack.heartbeat_ttl_ms);
         v1::HeartbeatResponse {
             next_heartbeat_in: Some(time::from_millis(next)),
-            last_heartbeat: Some(time::to_proto(pulse.last_heartbeat)),
-            health_status: v1::NodeHealth::from(pulse.health_status).into(),
+            last_heartbeat: Some(time::to_proto(ack.last_heartbeat)),
+            health_status: v1::NodeHealth::from(ack.health_status).into(),
         }
     }
 }
 
-impl From<Vec<Result<Pulse, Error>>> for v1::BatchHeartbeatResponse {
-    fn from(results: Vec<Result<Pulse, Error>>) -> Self {
+impl From<Vec<Result<HeartbeatAck, Error>>> for v1::BatchHeartbeatResponse {
+    fn from(results: Vec<Result<HeartbeatAck, Error>>) -> Self {
         let results = results.into_iter().map(|result| v1::HeartbeatResult {
             result: Some(match result {
-                Ok(pulse) => heartbeat_result::Result::Response(pulse.into()),
+                Ok(ack) => heartbeat_result::Result::Response(ack.into()),
                 Err(error) => heartbeat_result::Result::Error(error.into()),
             }),
         });

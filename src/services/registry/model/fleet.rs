@@ -1,60 +1,52 @@
-//! All nodes together, and when their silence is not taken at its word.
+//! The fleet: all nodes of all namespaces, and the mass-outage brake of the sweeper.
 
 use chrono::{DateTime, Utc};
 use diesel::{prelude::*, sql_types::BigInt};
 
 use super::NodeHealth;
 
-/// From how many nodes on the sweeper may wait. Of two that went silent together
-/// nothing can be concluded, and a lone dead one has to be marked.
-const LEAST_FLEET: i64 = 3;
+/// Minimum number of counted nodes for a mass outage. Two nodes that go stale together
+/// prove nothing, and a single dead node has to be marked.
+const MIN_FLEET_NODES: i64 = 3;
 
-/// For how many of its own TTLs a node may be silent before it is marked whatever
-/// the others do. So nobody's nodes keep the sweeper from those of others for
-/// longer than one more TTL of these.
-pub const PATIENCE_TTLS: f64 = 2.0;
+/// Maximum time that the mass-outage brake protects a stale node, as a multiple of the
+/// node's own TTL. It bounds how long the nodes of one tenant can delay marking those of
+/// another: by one more TTL.
+pub const MAX_PAUSE_TTLS: f64 = 2.0;
 
-/// The nodes that count, and how many of them are silent.
+/// The number of counted nodes, and how many of them are stale.
 ///
-/// Those count that are heard of, and those that went silent within their last
-/// TTL, be they marked already or not: nodes send their heartbeats at different
-/// times, so when all of them are cut off at once they go silent one by one. Who
-/// has been silent for longer, see [`PATIENCE_TTLS`], is marked and does not count
-/// any more.
+/// A node counts if it is alive, or if it went stale within its last TTL, marked or not:
+/// heartbeats are spread over time, so after a cut of the network nodes go stale one by
+/// one. A node that has been stale for longer (see [`MAX_PAUSE_TTLS`]) is marked and no
+/// longer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct Fleet {
-    /// How many nodes count.
+    /// Number of nodes that count.
     #[diesel(sql_type = BigInt)]
     pub nodes: i64,
-    /// How many of them are silent for longer than their TTL.
+    /// Number of these without a heartbeat for longer than their TTL.
     #[diesel(sql_type = BigInt)]
-    pub silent: i64,
+    pub stale: i64,
 }
 
 impl Fleet {
-    /// Whether the sweeper waits.
+    /// Whether the sweeper pauses, because more than half of the fleet is stale: the
+    /// fault is then more likely in this service, or in the network, than in the nodes.
     #[must_use]
     pub fn is_mass_outage(self) -> bool {
-        is_mass_outage(self.nodes, self.silent)
+        self.nodes >= MIN_FLEET_NODES && self.stale > self.nodes / 2
     }
 }
 
-/// Whether the sweeper waits: more than half of the fleet is silent, so the
-/// fault is more likely on our side, or on the way to us.
-#[must_use]
-pub fn is_mass_outage(nodes: i64, silent: i64) -> bool {
-    nodes >= LEAST_FLEET && silent > nodes / 2
-}
-
-/// A node that is silent for longer than its TTL and not yet marked, as it was
-/// when it was found.
+/// A stale node that is not marked yet, as the sweeper read it.
 #[derive(Debug, Queryable)]
-pub struct SilentNode {
-    /// The node.
+pub struct StaleNode {
+    /// The name of the node.
     pub node_id: String,
-    /// How it is by its own word.
+    /// The health that the node last reported.
     pub health_status: NodeHealth,
-    /// When it was last heard of.
+    /// The time of its last heartbeat.
     pub last_heartbeat: DateTime<Utc>,
 }
 
@@ -63,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sweeper_waits_if_more_than_half_of_a_real_fleet_is_silent() {
-        for (nodes, silent, expected) in [
+    fn more_than_half_of_at_least_three_nodes_is_a_mass_outage() {
+        for (nodes, stale, expected) in [
             (0, 0, false),
             (1, 1, false),
             (2, 2, false),
@@ -76,11 +68,8 @@ mod tests {
             (10_000, 5_000, false),
             (10_000, 5_001, true),
         ] {
-            assert_eq!(
-                is_mass_outage(nodes, silent),
-                expected,
-                "{silent} of {nodes}"
-            );
+            let fleet = Fleet { nodes, stale };
+            assert_eq!(fleet.is_mass_outage(), expected, "{stale} of {nodes}");
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Heartbeats.
+//! Heartbeats, and the answer to one.
 
 use chrono::{DateTime, Utc};
 
 use super::{NodeHealth, NodeId};
 use crate::domain::json::JsonObject;
 
-/// A node says that it is alive.
+/// A heartbeat: a node reports that it is alive.
 #[derive(Debug)]
 pub struct Heartbeat {
     /// The node.
     pub node_id: NodeId,
-    /// How it is; as it was if not given.
+    /// The health that the node reports; unset keeps the last one that it reported.
     pub health_status: Option<NodeHealth>,
-    /// Takes the place of its metadata, if given.
+    /// Replaces the node's metadata, if set.
     pub metadata: Option<JsonObject>,
 }
 
-/// What a heartbeat answers.
+/// The answer to a heartbeat.
 #[derive(Debug, Clone, Copy)]
-pub struct Pulse {
-    /// For how long the node counts as alive, in milliseconds.
+pub struct HeartbeatAck {
+    /// The time until the node becomes stale, in milliseconds.
     pub heartbeat_ttl_ms: i64,
-    /// When the heartbeat was stored.
+    /// The time at which the heartbeat was stored.
     pub last_heartbeat: DateTime<Utc>,
-    /// How the node is now.
+    /// The current health of the node.
     pub health_status: NodeHealth,
 }

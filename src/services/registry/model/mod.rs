@@ -1,36 +1,37 @@
-//! What nodes are, and by which rules they count as alive.
+//! The domain types of the registry, the journal events of nodes, and the limits of a TTL.
 
 mod fleet;
 mod heartbeat;
 mod node;
 
-pub use fleet::{Fleet, PATIENCE_TTLS, SilentNode, is_mass_outage};
-pub use heartbeat::{Heartbeat, Pulse};
+pub use fleet::{Fleet, MAX_PAUSE_TTLS, StaleNode};
+pub use heartbeat::{Heartbeat, HeartbeatAck};
 pub use node::{
     Deregistration, Discovered, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,
 };
 
-/// The journal's name for nodes.
+/// The `entity_type` of nodes in the journal.
 pub const ENTITY_TYPE: &str = "node";
 
-/// The event of a node's registration, the first or a later one.
+/// The journal event of a first registration, and of one that changes the health.
 pub const REGISTER_EVENT: &str = "register";
-/// The event of a heartbeat that says another health than the node had.
+/// The journal event of a heartbeat that reports another health than the node had.
 pub const HEARTBEAT_EVENT: &str = "heartbeat";
-/// The event of the sweeper, when a node was silent for too long.
-pub const SILENCE_EVENT: &str = "silence";
-/// The event and the state of a node's last move, when it is deregistered.
+/// The journal event of the sweeper, for a node whose TTL expired.
+pub const EXPIRE_EVENT: &str = "expire";
+/// The journal event of a deregistration.
 pub const DEREGISTER_EVENT: &str = "deregister";
-/// See [`DEREGISTER_EVENT`].
+/// The state that a deregistered node has in the journal.
 pub const DEREGISTERED: &str = "DEREGISTERED";
 
-/// The TTL of a node that does not say otherwise, in milliseconds: 5 minutes.
+/// Default TTL of a node, in milliseconds: 5 minutes.
 pub const DEFAULT_TTL_MS: i64 = 5 * 60 * 1000;
-/// The shortest and the longest TTL, in milliseconds: a second, below which a
-/// lost packet would be a dead node, and a day, which the schema knows too.
+/// Shortest and longest TTL of a node, in milliseconds: 1 second, because a single lost
+/// packet would expire a shorter one, and 1 day, which a CHECK of the table repeats.
 pub const TTL_MS: std::ops::RangeInclusive<i64> = 1000..=24 * 60 * 60 * 1000;
 
-/// In how many milliseconds the next heartbeat is due: so that two may get lost.
+/// Returns the time until the next heartbeat is due, in milliseconds: a third of the TTL,
+/// so that two heartbeats may get lost.
 #[must_use]
 pub fn next_heartbeat_ms(ttl_ms: i64) -> i64 {
     ttl_ms / 3

@@ -28,7 +28,7 @@ use crate::{
         namespace::{Namespace, Scoped},
     },
     services::registry::model::{
-        ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, NodeHealth, NodeId, Pulse,
+        ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, HeartbeatAck, NodeHealth, NodeId,
     },
 };
 
@@ -94,7 +94,7 @@ impl Operation for TouchNodes {
     const NAME: &'static str = "TouchNodes";
 
     type Item = Scoped<Heartbeat>;
-    type Answer = Pulse;
+    type Answer = HeartbeatAck;
     type Key = uuid::Uuid;
 
     fn key(item: &Self::Item) -> uuid::Uuid {
@@ -104,7 +104,7 @@ impl Operation for TouchNodes {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Pulse>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Result<HeartbeatAck>>, DbError>> {
         Box::pin(async move {
             let (latest, shares) = latest(items);
             let latest: Vec<_> = latest.iter().collect();
@@ -165,12 +165,12 @@ fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) 
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Latest<'_>],
-) -> Result<Outcomes<Pulse>, DbError> {
+) -> Result<Outcomes<HeartbeatAck>, DbError> {
     let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     // Everybody locks in the same order, so nobody waits in a circle.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
     let missing = items.iter().map(|item| Ok(Err(no_node(item.node_id))));
-    let mut answers: Outcomes<Pulse> = missing.collect();
+    let mut answers: Outcomes<HeartbeatAck> = missing.collect();
     let mut set = |batch: &[Indexed<_>], ordinality: i64, answer| {
         let placed = batch.get(place(ordinality));
         if let Some(slot) = placed.and_then(|(place, _)| answers.get_mut(*place)) {
@@ -179,8 +179,8 @@ async fn attempt(
     };
     let touched = touch(connection, &batch).await?;
     let done: HashSet<i64> = touched.iter().map(|(ordinality, _)| *ordinality).collect();
-    for (ordinality, pulse) in touched {
-        set(&batch, ordinality, Ok(Ok(pulse)));
+    for (ordinality, ack) in touched {
+        set(&batch, ordinality, Ok(Ok(ack)));
     }
     let others = batch.into_iter().zip(1..);
     let others = others.filter(|(_, ordinality)| !done.contains(ordinality));
@@ -196,7 +196,7 @@ async fn attempt(
 async fn touch(
     connection: &mut AsyncPgConnection,
     batch: &[Indexed<'_, Latest<'_>>],
-) -> QueryResult<Vec<(i64, Pulse)>> {
+) -> QueryResult<Vec<(i64, HeartbeatAck)>> {
     let journal = Namespace::registry();
     let statement = Touch {
         node_id: column(batch, |item| item.node_id.as_str()),
@@ -214,16 +214,16 @@ async fn touch(
         ..Touch::default()
     };
     let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
-    let pulses = rows.into_iter().map(|row| {
+    let acks = rows.into_iter().map(|row| {
         let (ordinality, heartbeat_ttl_ms, last_heartbeat, health_status) = row;
-        let pulse = Pulse {
+        let ack = HeartbeatAck {
             heartbeat_ttl_ms,
             last_heartbeat,
             health_status,
         };
-        (ordinality, pulse)
+        (ordinality, ack)
     });
-    Ok(pulses.collect())
+    Ok(acks.collect())
 }
 
 /// Which of these nodes there are.

@@ -21,7 +21,7 @@ use crate::{
     },
     domain::{error::Result, id::TransitionId, namespace::Namespace},
     services::registry::model::{
-        ENTITY_TYPE, Fleet, NodeHealth, NodeId, PATIENCE_TTLS, SILENCE_EVENT, SilentNode,
+        ENTITY_TYPE, EXPIRE_EVENT, Fleet, MAX_PAUSE_TTLS, NodeHealth, NodeId, StaleNode,
     },
 };
 
@@ -33,7 +33,7 @@ impl Query for FleetStats {
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
         let count = diesel::sql_query(
-            "SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS silent
+            "SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS stale
                FROM (SELECT now() - last_heartbeat AS silence,
                             heartbeat_ttl_ms * interval '1 millisecond' AS ttl
                        FROM node_registrations
@@ -43,7 +43,7 @@ impl Query for FleetStats {
               WHERE silence < $2 * ttl",
         );
         let count = count.bind::<Text, _>(NodeHealth::Unhealthy);
-        let count = count.bind::<Double, _>(PATIENCE_TTLS);
+        let count = count.bind::<Double, _>(MAX_PAUSE_TTLS);
         Ok(Ok(count.get_result(connection).await?))
     }
 }
@@ -57,7 +57,7 @@ pub struct StaleNodes {
 }
 
 impl Query for StaleNodes {
-    type Answer = Vec<SilentNode>;
+    type Answer = Vec<StaleNode>;
 
     async fn run(
         &self,
@@ -129,17 +129,17 @@ pub struct MarkStale;
 impl Operation for MarkStale {
     const NAME: &'static str = "MarkStale";
 
-    type Item = SilentNode;
+    type Item = StaleNode;
     type Answer = bool;
     type Key = String;
 
-    fn key(item: &SilentNode) -> String {
+    fn key(item: &StaleNode) -> String {
         item.node_id.clone()
     }
 
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a SilentNode],
+        items: &'a [&'a StaleNode],
     ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
         Box::pin(async move {
             let marked = mark(connection, items).await?;
@@ -151,7 +151,7 @@ impl Operation for MarkStale {
 
 async fn mark(
     connection: &mut AsyncPgConnection,
-    items: &[&SilentNode],
+    items: &[&StaleNode],
 ) -> QueryResult<HashSet<String>> {
     let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     // Everybody locks in the same order, so nobody waits in a circle.
@@ -166,7 +166,7 @@ async fn mark(
         namespace: column(&batch, |_| journal.as_str()),
         entity_id: column(&batch, |item| NodeId::new(item.node_id.clone()).entity_id()),
         entity_type: column(&batch, |_| ENTITY_TYPE),
-        transition_event: column(&batch, |_| SILENCE_EVENT),
+        transition_event: column(&batch, |_| EXPIRE_EVENT),
         ..Mark::default()
     };
     let marked: Vec<String> = statement.load(connection).await?;

@@ -1,7 +1,7 @@
 //! What workflows, steps and stamps are, and by which rules a workflow moves.
 
 mod lifecycle;
-mod listed;
+mod list_position;
 mod stamp;
 mod step;
 mod transition;

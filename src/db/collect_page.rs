@@ -3,14 +3,14 @@
 use diesel::QueryResult;
 use futures_util::{Stream, TryStreamExt, pin_mut};
 
-use crate::domain::page::{Listed, MAX_BYTES, Page, PageRequest};
+use crate::domain::page::{MAX_BYTES, Page, PageRequest, PageRow};
 
 /// Collects a page from one row more than it may have. Ends it early when it
 /// has become large; what PostgreSQL sends after that is dropped, row by row.
 ///
 /// # Errors
 /// What a row fails with.
-pub async fn collect_page<T: Listed>(
+pub async fn collect_page<T: PageRow>(
     rows: impl Stream<Item = QueryResult<T>>,
     page: &PageRequest<T::Position>,
 ) -> QueryResult<Page<T>> {

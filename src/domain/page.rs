@@ -25,13 +25,13 @@ pub const ROW_BYTES: usize = 400;
 /// Where in a list a row stands.
 pub trait Position: Sized {
     /// Writes the position into a token.
-    fn to_key(self) -> Key;
+    fn to_cursor(self) -> Cursor;
     /// Reads the position from a token.
-    fn from_key(key: &Key) -> Option<Self>;
+    fn from_cursor(cursor: &Cursor) -> Option<Self>;
 }
 
 /// A row that can stand in a list.
-pub trait Listed {
+pub trait PageRow {
     /// By what rows are ordered.
     type Position: Position;
 
@@ -47,7 +47,7 @@ pub type TimePosition = (DateTime<Utc>, Uuid);
 
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
-pub struct Key {
+pub struct Cursor {
     /// Digest of the filters.
     #[prost(bytes = "vec", tag = "1")]
     filters: Vec<u8>,
@@ -59,9 +59,9 @@ pub struct Key {
     id: Vec<u8>,
 }
 
-impl Key {
+impl Cursor {
     fn new(number: i64, id: Uuid) -> Self {
-        Key {
+        Cursor {
             filters: Vec::new(),
             number,
             id: id.as_bytes().to_vec(),
@@ -71,43 +71,43 @@ impl Key {
 
 /// Rows that are ordered by a time.
 impl Position for TimePosition {
-    fn to_key(self) -> Key {
-        Key::new(self.0.timestamp_micros(), self.1)
+    fn to_cursor(self) -> Cursor {
+        Cursor::new(self.0.timestamp_micros(), self.1)
     }
 
-    fn from_key(key: &Key) -> Option<Self> {
-        let time =
-            DateTime::from_timestamp_micros(key.number).filter(|time| time::is_storable(*time))?;
-        Some((time, Uuid::from_slice(&key.id).ok()?))
+    fn from_cursor(cursor: &Cursor) -> Option<Self> {
+        let time = DateTime::from_timestamp_micros(cursor.number)
+            .filter(|time| time::is_storable(*time))?;
+        Some((time, Uuid::from_slice(&cursor.id).ok()?))
     }
 }
 
 /// Rows that are ordered by a name, which is never empty: a token that was cut off
 /// before it does not begin the list anew.
 impl Position for String {
-    fn to_key(self) -> Key {
-        Key {
+    fn to_cursor(self) -> Cursor {
+        Cursor {
             filters: Vec::new(),
             number: 0,
             id: self.into_bytes(),
         }
     }
 
-    fn from_key(key: &Key) -> Option<Self> {
-        let name = String::from_utf8(key.id.clone()).ok()?;
+    fn from_cursor(cursor: &Cursor) -> Option<Self> {
+        let name = String::from_utf8(cursor.id.clone()).ok()?;
         (!name.is_empty() && !name.contains('\0')).then_some(name)
     }
 }
 
 /// Rows that are ordered by an order.
 impl Position for (i32, Uuid) {
-    fn to_key(self) -> Key {
-        Key::new(self.0.into(), self.1)
+    fn to_cursor(self) -> Cursor {
+        Cursor::new(self.0.into(), self.1)
     }
 
-    fn from_key(key: &Key) -> Option<Self> {
-        let order = i32::try_from(key.number).ok()?;
-        Some((order, Uuid::from_slice(&key.id).ok()?))
+    fn from_cursor(cursor: &Cursor) -> Option<Self> {
+        let order = i32::try_from(cursor.number).ok()?;
+        Some((order, Uuid::from_slice(&cursor.id).ok()?))
     }
 }
 
@@ -163,18 +163,18 @@ pub fn token_for<R: PagedRequest>(query: &R, last: impl Position) -> String {
 }
 
 fn token(filters: &RequestDigest, last: impl Position) -> String {
-    let key = Key {
+    let cursor = Cursor {
         filters: filters.as_bytes().to_vec(),
-        ..last.to_key()
+        ..last.to_cursor()
     };
-    URL_SAFE_NO_PAD.encode(key.encode_to_vec())
+    URL_SAFE_NO_PAD.encode(cursor.encode_to_vec())
 }
 
 fn read_token<P: Position>(token: &str, filters: RequestDigest) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let key = Key::decode(bytes.as_slice()).ok()?;
-    (key.filters == filters.as_bytes())
-        .then(|| P::from_key(&key))
+    let cursor = Cursor::decode(bytes.as_slice()).ok()?;
+    (cursor.filters == filters.as_bytes())
+        .then(|| P::from_cursor(&cursor))
         .flatten()
 }
 
@@ -191,7 +191,7 @@ pub struct Page<T> {
 
 /// Drops rows from the end until the first ones fit into so many bytes, but
 /// never the first; answers how many bytes are left.
-pub fn trim<T: Listed>(rows: &mut Vec<T>, room: usize) -> usize {
+pub fn truncate_to_bytes<T: PageRow>(rows: &mut Vec<T>, room: usize) -> usize {
     let mut left = room;
     let fitting = rows
         .iter()

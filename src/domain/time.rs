@@ -56,7 +56,7 @@ pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
 
 /// A time as it is going to be stored. What is finer is no other content.
 #[must_use]
-pub fn in_micros(mut time: Timestamp) -> Timestamp {
+pub fn truncate_to_micros(mut time: Timestamp) -> Timestamp {
     // Not below the smallest number, which is refused later.
     time.nanos = time.nanos.saturating_sub(time.nanos.rem_euclid(1_000));
     time
@@ -66,7 +66,7 @@ pub fn in_micros(mut time: Timestamp) -> Timestamp {
 ///
 /// # Errors
 /// The text says what is wrong with it.
-pub fn positive_micros(duration: &Duration) -> Result<i64, &'static str> {
+pub fn lookback_micros(duration: &Duration) -> Result<i64, &'static str> {
     let Duration { seconds, nanos } = *duration;
     let in_range = (0..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
     if !in_range || (seconds, nanos) == (0, 0) {
@@ -126,7 +126,7 @@ mod tests {
             (i32::MIN, i32::MIN),
         ] {
             let time = Timestamp { seconds: 1, nanos };
-            assert_eq!(in_micros(time).nanos, cut, "{nanos}");
+            assert_eq!(truncate_to_micros(time).nanos, cut, "{nanos}");
         }
     }
 }

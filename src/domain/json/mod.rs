@@ -38,7 +38,7 @@ const TEXT_FACTOR: usize = 6;
 
 /// Why a document is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum JsonError {
     /// It nests deeper than [`MAX_DEPTH`].
     TooDeep,
     /// Its JSON text is longer than [`MAX_BYTES`].
@@ -53,20 +53,22 @@ pub enum Fault {
     Unreadable,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::TooDeep => write!(f, "must not nest deeper than {MAX_DEPTH} levels"),
-            Fault::TooLarge => write!(f, "must not be longer than {MAX_BYTES} bytes of JSON text"),
-            Fault::TooLargeOnWire => {
+            JsonError::TooDeep => write!(f, "must not nest deeper than {MAX_DEPTH} levels"),
+            JsonError::TooLarge => {
+                write!(f, "must not be longer than {MAX_BYTES} bytes of JSON text")
+            }
+            JsonError::TooLargeOnWire => {
                 write!(
                     f,
                     "must not be longer than {MAX_WIRE_BYTES} bytes as protobuf"
                 )
             }
-            Fault::NotFinite => f.write_str("must not contain NaN or an infinite number"),
-            Fault::Nul => f.write_str("must not contain a NUL character"),
-            Fault::Unreadable => f.write_str("can't be merged with what is stored"),
+            JsonError::NotFinite => f.write_str("must not contain NaN or an infinite number"),
+            JsonError::Nul => f.write_str("must not contain a NUL character"),
+            JsonError::Unreadable => f.write_str("can't be merged with what is stored"),
         }
     }
 }
@@ -87,7 +89,7 @@ enum Form {
 #[derive(Debug, Clone, Default)]
 struct Values {
     fields: Map<String, Value>,
-    fault: Option<Fault>,
+    fault: Option<JsonError>,
     /// How many bytes of JSON text the fields take at least, while they are decoded.
     spent: usize,
     /// The fields as protobuf, once somebody has asked: a request's digest does,
@@ -171,10 +173,10 @@ impl JsonObject {
     /// a key, anything else replaces.
     ///
     /// # Errors
-    /// [`Fault::TooLarge`] or [`Fault::TooLargeOnWire`] if the result would be.
-    pub fn merge(&mut self, patch: &JsonObject) -> Result<(), Fault> {
+    /// [`JsonError::TooLarge`] or [`JsonError::TooLargeOnWire`] if the result would be.
+    pub fn merge(&mut self, patch: &JsonObject) -> Result<(), JsonError> {
         let (Some(mut fields), Some(patch)) = (self.fields(), patch.fields()) else {
-            return Err(Fault::Unreadable);
+            return Err(JsonError::Unreadable);
         };
         merge_patch(&mut fields, &patch);
         *self = JsonObject(wire::encode(&fields));
@@ -207,12 +209,12 @@ impl JsonObject {
         size.0
     }
 
-    fn check_size(&self) -> Result<(), Fault> {
+    fn check_size(&self) -> Result<(), JsonError> {
         if self.wire_len() * TEXT_FACTOR > MAX_BYTES && self.text_len() > MAX_BYTES {
-            return Err(Fault::TooLarge);
+            return Err(JsonError::TooLarge);
         }
         if self.wire_len() > MAX_WIRE_BYTES {
-            return Err(Fault::TooLargeOnWire);
+            return Err(JsonError::TooLargeOnWire);
         }
         Ok(())
     }
@@ -271,9 +273,9 @@ impl std::io::Write for Size {
 }
 
 impl TryFrom<Struct> for JsonObject {
-    type Error = Fault;
+    type Error = JsonError;
 
-    fn try_from(document: Struct) -> Result<Self, Fault> {
+    fn try_from(document: Struct) -> Result<Self, JsonError> {
         let object = match document.0 {
             Form::Document(object) => object,
             Form::Values(Values {
@@ -367,6 +369,6 @@ mod tests {
         let half = "x".repeat(MAX_BYTES / 2);
         let mut target = object(json!({"a": half}));
         let patch = object(json!({"b": half}));
-        assert_eq!(target.merge(&patch), Err(Fault::TooLarge));
+        assert_eq!(target.merge(&patch), Err(JsonError::TooLarge));
     }
 }

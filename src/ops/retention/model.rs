@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::page::{Listed, PageRequest};
+use crate::domain::page::{PageRequest, PageRow};
 
 /// The shortest time for which rows are kept, in seconds: an hour. Who sends a write
 /// again after its row is gone has it done again; nobody tries for so long.
@@ -67,7 +67,7 @@ pub struct Policy {
     pub updated_at: DateTime<Utc>,
 }
 
-impl Listed for Policy {
+impl PageRow for Policy {
     type Position = String;
 
     fn position(&self) -> String {

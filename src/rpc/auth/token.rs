@@ -17,7 +17,7 @@ use crate::{
         error::{CredentialError, Error, Result},
         id::TokenId,
         namespace::Namespace,
-        page::{Listed, PageRequest, ROW_BYTES, TimePosition},
+        page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
         role::Role,
     },
 };
@@ -161,7 +161,7 @@ pub struct Revocation {
     pub id: TokenId,
 }
 
-impl Listed for Token {
+impl PageRow for Token {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {

@@ -20,7 +20,7 @@ impl Validator {
 
     /// Checks how far to look back; returns microseconds. It may be unset.
     pub fn optional_within(&mut self, field: &str, within: Option<Duration>) -> Option<i64> {
-        within.map(|within| self.parsed(field, time::positive_micros(&within)))
+        within.map(|within| self.parsed(field, time::lookback_micros(&within)))
     }
 
     /// Checks a count, a duration or an order, which must not be negative.

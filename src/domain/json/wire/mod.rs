@@ -16,7 +16,7 @@ mod text;
 pub(super) use encode::{encode, encode_text};
 pub(super) use text::{Document, decode};
 
-use super::{Fault, Form, MAX_BYTES, MAX_DEPTH, Struct, Values};
+use super::{Form, JsonError, MAX_BYTES, MAX_DEPTH, Struct, Values};
 
 /// `Struct.fields`, a map, and `ListValue.values`.
 const ENTRIES: u32 = 1;
@@ -81,7 +81,7 @@ impl Message for Struct {
 /// further then: neither its stack nor the memory and the time that a document
 /// takes grow beyond what a good one needs.
 struct Decoder {
-    fault: Option<Fault>,
+    fault: Option<JsonError>,
     /// How many bytes of JSON text the values so far take at least.
     spent: usize,
 }
@@ -90,7 +90,7 @@ struct Decoder {
 const LEAST: usize = 2;
 
 impl Decoder {
-    fn note(&mut self, fault: Fault) {
+    fn note(&mut self, fault: JsonError) {
         self.fault.get_or_insert(fault);
     }
 
@@ -98,7 +98,7 @@ impl Decoder {
         self.spent += bytes;
         // The last value has no separator.
         if self.spent > MAX_BYTES + LEAST {
-            self.note(Fault::TooLarge);
+            self.note(JsonError::TooLarge);
         }
     }
 
@@ -133,7 +133,7 @@ impl Decoder {
                 (NUMBER_VALUE, WireType::SixtyFourBit) => self.number(&mut bytes)?,
                 (STRING_VALUE, WireType::LengthDelimited) => Value::String(self.text(&mut bytes)?),
                 (STRUCT_VALUE | LIST_VALUE, WireType::LengthDelimited) if depth >= MAX_DEPTH => {
-                    self.note(Fault::TooDeep);
+                    self.note(JsonError::TooDeep);
                     take(&mut bytes).map(|_| Value::Null)?
                 }
                 (STRUCT_VALUE, WireType::LengthDelimited) => {
@@ -180,7 +180,7 @@ impl Decoder {
     fn number(&mut self, bytes: &mut &[u8]) -> Result<Value, DecodeError> {
         let value = bytes.try_get_f64_le().map_err(|_| truncated())?;
         if !value.is_finite() {
-            self.note(Fault::NotFinite);
+            self.note(JsonError::NotFinite);
         }
         Ok(number(value))
     }
@@ -195,7 +195,7 @@ impl Decoder {
         )?;
         self.spend(text.len());
         if text.contains('\0') {
-            self.note(Fault::Nul);
+            self.note(JsonError::Nul);
         }
         Ok(text)
     }
@@ -285,7 +285,7 @@ mod tests {
         fields(inner)
     }
 
-    fn fault_of(bytes: &[u8]) -> Option<Fault> {
+    fn fault_of(bytes: &[u8]) -> Option<JsonError> {
         let document = Struct::decode(bytes).unwrap();
         crate::domain::json::JsonObject::try_from(document).err()
     }
@@ -354,8 +354,8 @@ mod tests {
     fn nesting_is_allowed_to_the_limit_and_noted_beyond() {
         for (levels, fault) in [
             (MAX_DEPTH, None),
-            (MAX_DEPTH + 1, Some(Fault::TooDeep)),
-            (10 * MAX_DEPTH, Some(Fault::TooDeep)),
+            (MAX_DEPTH + 1, Some(JsonError::TooDeep)),
+            (10 * MAX_DEPTH, Some(JsonError::TooDeep)),
         ] {
             let bytes = Struct::from(nested(levels)).encode_to_vec();
             assert_eq!(fault_of(&bytes), fault);
@@ -369,11 +369,11 @@ mod tests {
             let value = prost_types::Value { kind: Some(kind) };
             let fields = [("a".to_owned(), value)].into();
             let bytes = prost_types::Struct { fields }.encode_to_vec();
-            assert_eq!(fault_of(&bytes), Some(Fault::NotFinite));
+            assert_eq!(fault_of(&bytes), Some(JsonError::NotFinite));
         }
         for document in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
             let bytes = Struct::from(fields(document)).encode_to_vec();
-            assert_eq!(fault_of(&bytes), Some(Fault::Nul));
+            assert_eq!(fault_of(&bytes), Some(JsonError::Nul));
         }
     }
 

@@ -23,8 +23,9 @@ use crate::{
 impl FromRequest<v1::UpsertBridgeStateRequest> for BridgeChange {
     fn from_request(mut request: v1::UpsertBridgeStateRequest, check: &mut Validator) -> Self {
         request.bridge_id.make_ascii_lowercase();
-        request.last_aggregation_timestamp =
-            request.last_aggregation_timestamp.map(time::in_micros);
+        request.last_aggregation_timestamp = request
+            .last_aggregation_timestamp
+            .map(time::truncate_to_micros);
         let update = metadata_update(check, &mut request.metadata_update);
         let request_digest = RequestDigest::of(&request);
         let last_aggregation = request.last_aggregation_timestamp.as_ref();

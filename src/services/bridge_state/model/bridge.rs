@@ -9,7 +9,7 @@ use crate::{
         digest::RequestDigest,
         id::{BridgeId, TransitionId},
         json::JsonObject,
-        page::{Listed, PageRequest, ROW_BYTES, TimePosition},
+        page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
     },
 };
 
@@ -34,7 +34,7 @@ pub struct Bridge {
     pub request_digest: Option<RequestDigest>,
 }
 
-impl Listed for Bridge {
+impl PageRow for Bridge {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {

@@ -71,7 +71,7 @@ pub struct BridgeChange {
 }
 
 /// A bridge after a change, and the journal's row if it moved.
-pub type Next = (Bridge, Option<Transition>);
+pub type ChangedRow = (Bridge, Option<Transition>);
 
 /// What a change answers.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Bridge {
         machine: Option<&Machine>,
         namespace: &Namespace,
         now: DateTime<Utc>,
-    ) -> Result<Option<Next>> {
+    ) -> Result<Option<ChangedRow>> {
         if let (Totals::Absolute { .. }, Some(current)) = (&change.totals, current)
             && current.request_digest == Some(change.request_digest)
         {
@@ -133,7 +133,7 @@ impl Bridge {
             }
         });
         let is_batch = matches!(change.totals, Totals::Batch { .. });
-        if !is_batch && current.is_some_and(|current| current.says_the_same(&next)) {
+        if !is_batch && current.is_some_and(|current| current.has_content_of(&next)) {
             return Ok(None);
         }
         next.revision += 1;
@@ -199,7 +199,7 @@ impl Bridge {
         Ok(())
     }
 
-    fn says_the_same(&self, other: &Bridge) -> bool {
+    fn has_content_of(&self, other: &Bridge) -> bool {
         let content = |it: &Bridge| {
             (
                 it.total_workflows_processed,
@@ -259,16 +259,16 @@ fn find_move(
     };
     match machine.definition.find(here, event, to) {
         Some((event, to)) => Ok(Some((event.to_owned(), to.to_owned()))),
-        None => Err(Error::NoSuchMove(Box::new(machine.definition.refuse(
-            RefusedMove {
+        None => Err(Error::NoSuchMove(Box::new(
+            machine.definition.with_allowed_moves(RefusedMove {
                 entity_type: ENTITY_TYPE.to_owned(),
                 entity_id: change.bridge_id.to_string(),
                 current: here.unwrap_or_default().to_owned(),
                 event: event.unwrap_or_default().to_owned(),
                 to: to.unwrap_or_default().to_owned(),
                 allowed: Vec::new(),
-            },
-        )))),
+            }),
+        ))),
     }
 }
 

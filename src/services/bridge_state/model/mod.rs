@@ -4,7 +4,7 @@ mod bridge;
 mod change;
 
 pub use bridge::{Bridge, BridgeDeletion, BridgeFilter, BridgeQuery, BridgeStats, StatsQuery};
-pub use change::{BridgeChange, Changed, MetadataUpdate, Next, Totals};
+pub use change::{BridgeChange, Changed, ChangedRow, MetadataUpdate, Totals};
 
 /// The journal's name for bridges, and that of their machine.
 pub const ENTITY_TYPE: &str = "bridge";

@@ -82,8 +82,10 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
 
 fn machine_type(check: &mut Validator, text: String) -> String {
     let entity_type = check.name("entity_type", text);
-    if let Some(built_in) = BuiltIn::named(&entity_type).filter(|it| !it.takes_machines()) {
-        let service = built_in.moved_by().split('/').next().unwrap_or_default();
+    if let Some(built_in) =
+        BuiltIn::from_name(&entity_type).filter(|it| !it.allows_custom_machine())
+    {
+        let service = built_in.move_rpc().split('/').next().unwrap_or_default();
         check.violation(
             "entity_type",
             format!("must not be {entity_type}: {service} moves these by rules of its own"),
@@ -146,8 +148,8 @@ fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTrans
     let from_state = new.from_state.take();
     let request_digest = RequestDigest::of(&new);
     let entity_type = check.name("entity_type", new.entity_type);
-    if let Some(built_in) = BuiltIn::named(&entity_type) {
-        let rpc = built_in.moved_by();
+    if let Some(built_in) = BuiltIn::from_name(&entity_type) {
+        let rpc = built_in.move_rpc();
         check.violation(
             "entity_type",
             format!("must not be {entity_type}: call {rpc}"),
@@ -174,7 +176,7 @@ fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTrans
 impl FromRequest<v1::GetEntityRequest> for EntityKey {
     fn from_request(request: v1::GetEntityRequest, check: &mut Validator) -> Self {
         EntityKey {
-            entity_type: own_type(check, request.entity_type, BuiltIn::read_by),
+            entity_type: own_type(check, request.entity_type, BuiltIn::get_rpc),
             entity_id: check.id("entity_id", &request.entity_id),
         }
     }
@@ -183,7 +185,7 @@ impl FromRequest<v1::GetEntityRequest> for EntityKey {
 /// A type whose entities are read here; those of others are read by other RPCs.
 fn own_type(check: &mut Validator, text: String, rpc: impl Fn(BuiltIn) -> &'static str) -> String {
     let entity_type = check.name("entity_type", text);
-    if let Some(built_in) = BuiltIn::named(&entity_type) {
+    if let Some(built_in) = BuiltIn::from_name(&entity_type) {
         let rpc = rpc(built_in);
         check.violation(
             "entity_type",
@@ -198,7 +200,7 @@ impl FromRequest<v1::ListEntitiesRequest> for EntityFilter {
         let page = read_page(check, &mut request);
         let before: Option<&Timestamp> = request.state_since_before.as_ref();
         EntityFilter {
-            entity_type: own_type(check, request.entity_type, BuiltIn::listed_by),
+            entity_type: own_type(check, request.entity_type, BuiltIn::list_rpc),
             current_state: check.optional_state("current_state", request.current_state),
             state_since_before: check.optional_time("state_since_before", before),
             page,

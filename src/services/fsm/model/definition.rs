@@ -171,7 +171,7 @@ impl Definition {
 
     /// Adds to a refusal which moves there are.
     #[must_use]
-    pub fn refuse(&self, refused: RefusedMove) -> RefusedMove {
+    pub fn with_allowed_moves(&self, refused: RefusedMove) -> RefusedMove {
         let allowed = match refused.current.as_str() {
             // Any event will do.
             "" => vec![format!("*={}", self.initial_state)],

@@ -10,7 +10,7 @@ use crate::{
         error::{Error, RefusedMove, Resource, Result},
         id::EntityId,
         namespace::Namespace,
-        page::{Listed, PageRequest, ROW_BYTES, TimePosition},
+        page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
     },
 };
 
@@ -115,7 +115,7 @@ fn target(
         .find(current, Some(&wanted.transition_event), to_state)
         .filter(|_| is_clear);
     found.map(|(_, to)| to.to_owned()).ok_or_else(|| {
-        Error::NoSuchMove(Box::new(definition.refuse(RefusedMove {
+        Error::NoSuchMove(Box::new(definition.with_allowed_moves(RefusedMove {
             entity_type: wanted.entity.entity_type.clone(),
             entity_id: wanted.entity.entity_id.to_string(),
             current: here.to_owned(),
@@ -135,7 +135,7 @@ pub struct EntityDetails {
     pub machine: Option<std::sync::Arc<Machine>>,
 }
 
-impl Listed for Entity {
+impl PageRow for Entity {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {

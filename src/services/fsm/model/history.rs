@@ -6,14 +6,14 @@ use crate::{
     db::journal::Transition,
     domain::{
         id::EntityId,
-        page::{Listed, PageRequest, ROW_BYTES, TimePosition},
+        page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
     },
 };
 
 /// Where a row of the journal stands: by its time, and among those of its time
 /// where the row with this id stands. Not by its `seq`, which is written into
 /// page tokens then: it counts the moves of all tenants.
-impl Listed for Transition {
+impl PageRow for Transition {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {

@@ -8,7 +8,7 @@ use crate::{
     db::schema::fsm_machines,
     domain::{
         digest::RequestDigest,
-        page::{Listed, PageRequest, ROW_BYTES},
+        page::{PageRequest, PageRow, ROW_BYTES},
     },
     services::workflow,
     text_enum,
@@ -29,14 +29,14 @@ text_enum! {
 impl BuiltIn {
     /// The built-in type of this name.
     #[must_use]
-    pub fn named(entity_type: &str) -> Option<Self> {
+    pub fn from_name(entity_type: &str) -> Option<Self> {
         let mut all = Self::ALL.iter();
         all.find(|it| it.as_str() == entity_type).copied()
     }
 
     /// Whether tenants may give it a machine of their own.
     #[must_use]
-    pub fn takes_machines(self) -> bool {
+    pub fn allows_custom_machine(self) -> bool {
         match self {
             BuiltIn::Bridge => true,
             BuiltIn::Workflow | BuiltIn::Node => false,
@@ -45,7 +45,7 @@ impl BuiltIn {
 
     /// The RPCs that move such entities.
     #[must_use]
-    pub fn moved_by(self) -> &'static str {
+    pub fn move_rpc(self) -> &'static str {
         match self {
             BuiltIn::Workflow => "WorkflowService/TransitionWorkflow",
             BuiltIn::Bridge => {
@@ -57,7 +57,7 @@ impl BuiltIn {
 
     /// The RPC that lists such entities.
     #[must_use]
-    pub fn listed_by(self) -> &'static str {
+    pub fn list_rpc(self) -> &'static str {
         match self {
             BuiltIn::Workflow => "WorkflowService/ListWorkflows",
             BuiltIn::Bridge => "BridgeStateService/ListBridgeStates",
@@ -67,7 +67,7 @@ impl BuiltIn {
 
     /// The RPC that reads such an entity.
     #[must_use]
-    pub fn read_by(self) -> &'static str {
+    pub fn get_rpc(self) -> &'static str {
         match self {
             BuiltIn::Workflow => "WorkflowService/GetWorkflow",
             BuiltIn::Bridge => "BridgeStateService/GetBridgeState",
@@ -107,7 +107,7 @@ pub struct Machine {
     pub created_at: DateTime<Utc>,
 }
 
-impl Listed for Machine {
+impl PageRow for Machine {
     type Position = String;
 
     fn position(&self) -> String {

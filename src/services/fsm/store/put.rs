@@ -171,7 +171,7 @@ async fn put_locked(
 }
 
 fn is_of_bridges(new: &NewMachine) -> bool {
-    BuiltIn::named(&new.entity_type) == Some(BuiltIn::Bridge)
+    BuiltIn::from_name(&new.entity_type) == Some(BuiltIn::Bridge)
 }
 
 #[derive(QueryableByName)]

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         id::TransitionId,
         json::JsonObject,
-        page::{Listed, PageRequest, ROW_BYTES},
+        page::{PageRequest, PageRow, ROW_BYTES},
     },
     text_enum,
 };
@@ -111,7 +111,7 @@ pub struct Node {
 }
 
 /// Nodes are listed by their names.
-impl Listed for Node {
+impl PageRow for Node {
     type Position = String;
 
     fn position(&self) -> String {

@@ -22,7 +22,7 @@ use crate::{
     domain::{
         error::Result,
         namespace::Scoped,
-        page::{Listed, MAX_BYTES},
+        page::{MAX_BYTES, PageRow},
     },
     services::registry::model::{Discovered, Discovery, Node, NodeHealth},
 };

@@ -45,7 +45,7 @@ impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
         if request.current_state == 0 {
             request.current_state = v1::WorkflowState::Pending.into();
         }
-        request.started_at = request.started_at.map(time::in_micros);
+        request.started_at = request.started_at.map(time::truncate_to_micros);
         request.metadata = request.metadata.filter(|document| !document.is_empty());
         let request_digest = RequestDigest::of(&request);
         let current_state = check.optional_enum("current_state", request.current_state);

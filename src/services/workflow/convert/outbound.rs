@@ -4,7 +4,7 @@ use super::inbound::{stamps_of, steps_of};
 use crate::{
     domain::{
         error::{Error, Result},
-        page::{Listed, Page, token_for},
+        page::{Page, PageRow, token_for},
         time,
         write_outcome::WriteOutcome,
     },

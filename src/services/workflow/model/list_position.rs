@@ -1,9 +1,9 @@
 //! Where workflows, steps and stamps stand in lists.
 
 use super::{Stamp, Step, StepPosition, WorkflowSummary};
-use crate::domain::page::{Listed, ROW_BYTES, TimePosition};
+use crate::domain::page::{PageRow, ROW_BYTES, TimePosition};
 
-impl Listed for WorkflowSummary {
+impl PageRow for WorkflowSummary {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {
@@ -15,7 +15,7 @@ impl Listed for WorkflowSummary {
     }
 }
 
-impl Listed for Step {
+impl PageRow for Step {
     type Position = StepPosition;
 
     fn position(&self) -> StepPosition {
@@ -27,7 +27,7 @@ impl Listed for Step {
     }
 }
 
-impl Listed for Stamp {
+impl PageRow for Stamp {
     type Position = TimePosition;
 
     fn position(&self) -> TimePosition {

@@ -18,7 +18,7 @@ use crate::{
         error::{Error, Resource, Result},
         id::{CorrelationId, WorkflowId},
         namespace::Scoped,
-        page::{self, trim},
+        page::{self, truncate_to_bytes},
     },
     services::workflow::model::{
         Stamp, Step, Workflow, WorkflowDetails, WorkflowKey, WorkflowQuery,
@@ -150,8 +150,8 @@ fn details(row: Row) -> deserialize::Result<WorkflowDetails> {
     let mut steps = steps.collect::<deserialize::Result<Vec<_>>>()?;
     let stamps = stamps.into_iter().flatten().map(build::<StampSql, Stamp>);
     let mut stamps = stamps.collect::<deserialize::Result<Vec<_>>>()?;
-    let room = trim(&mut steps, page::MAX_BYTES);
-    trim(&mut stamps, room);
+    let left = truncate_to_bytes(&mut steps, page::MAX_BYTES);
+    truncate_to_bytes(&mut stamps, left);
     Ok(WorkflowDetails {
         has_more_steps: (steps.len() as i64) < step_total,
         has_more_stamps: (stamps.len() as i64) < stamp_total,

@@ -29,6 +29,7 @@ const FILES: &[&str] = &[
     "bridgebook/v1/bridge_state_service.proto",
     "bridgebook/v1/registry_service.proto",
     "bridgebook/v1/admin_service.proto",
+    "bridgebook/v1/server_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridgebook::rpc::health;
+use bridgebook::client::probe::probe;
 use tokio::process::{Child, Command};
 
 use crate::Result;
@@ -38,7 +38,7 @@ impl Service {
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
             .spawn()?;
-        while let Err(error) = health::probe(&address.to_string(), None).await {
+        while let Err(error) = probe(&address.to_string(), None).await {
             if let Some(status) = process.try_wait()? {
                 return Err(format!("bridgebook ended before it served: {status}").into());
             }

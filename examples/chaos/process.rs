@@ -9,9 +9,9 @@ use std::{
 
 use bridgebook::{
     cli::Cli,
+    client::probe::probe,
     embedded::{Embedded, Settings},
     ops::telemetry::Telemetry,
-    rpc::health,
 };
 use clap::Parser;
 use tokio::process::{Child, Command};
@@ -123,7 +123,7 @@ impl World {
     pub async fn serves(&self) -> Result<()> {
         let address = self.address.to_string();
         let probes = async {
-            while health::probe(&address, None).await.is_err() {
+            while probe(&address, None).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -10,7 +10,7 @@ import loader from '@grpc/proto-loader';
 export const { status } = grpc;
 
 const PROTO = fileURLToPath(new URL('../../proto', import.meta.url));
-const FILES = ['workflow', 'fsm', 'bridge_state', 'registry', 'admin'];
+const FILES = ['workflow', 'fsm', 'bridge_state', 'registry', 'admin', 'server'];
 
 const CALL_MS = 10_000; // The deadline of one attempt.
 const FIRST_BACKOFF_MS = 100; // Doubled after each failure, up to the longest.

@@ -10,11 +10,11 @@ use std::{collections::HashSet, io::Write, path::Path};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
+    client::probe::{ProbeError, probe},
     config::{DatabaseSettings, DatabaseSource, Settings},
     db::migrations,
     embedded::{self, Embedded},
     ops::telemetry::{LogSettings, Telemetry},
-    rpc::health,
     server,
 };
 
@@ -103,7 +103,7 @@ pub enum CliError {
     Refused(#[source] Box<crate::domain::error::Error>),
     /// The service is not healthy.
     #[error("not healthy")]
-    Health(#[from] health::ProbeError),
+    Health(#[from] ProbeError),
     /// The service can't be reached.
     #[error("cannot connect to the service")]
     Connect(#[from] tonic::transport::Error),
@@ -153,7 +153,7 @@ impl Cli {
             Command::Fsm(command) => command.run().await,
             Command::Health { address, tls } => {
                 let tls = tls.config(&address)?;
-                health::probe(&address, tls).await?;
+                probe(&address, tls).await?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)
             }
         }

@@ -2,6 +2,7 @@
 //! clients. examples/rust/registry_node.rs is written with it.
 
 pub mod bearer;
+pub mod probe;
 pub mod retry;
 
 use std::time::Duration;
@@ -16,7 +17,8 @@ use self::bearer::Bearer;
 use crate::proto::v1::{
     admin_service_client::AdminServiceClient,
     bridge_state_service_client::BridgeStateServiceClient, fsm_service_client::FsmServiceClient,
-    registry_service_client::RegistryServiceClient, workflow_service_client::WorkflowServiceClient,
+    registry_service_client::RegistryServiceClient, server_service_client::ServerServiceClient,
+    workflow_service_client::WorkflowServiceClient,
 };
 
 /// How long a connection may take to come about.
@@ -126,5 +128,11 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> AdminServiceClient<Authorized> {
         AdminServiceClient::new(self.channel.clone())
+    }
+
+    /// Returns the client of the server's description.
+    #[must_use]
+    pub fn server(&self) -> ServerServiceClient<Authorized> {
+        ServerServiceClient::new(self.channel.clone())
     }
 }

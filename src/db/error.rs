@@ -1,6 +1,5 @@
 //! What can go wrong between us and PostgreSQL, and what to do about it.
 
-use crate::domain::error::Error;
 use std::sync::Arc;
 
 use diesel::{
@@ -8,8 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
 };
 
-/// Why something is tried again, for metrics.
-pub const RETRY_CAUSES: [&str; 2] = ["unavailable", "transient"];
+use crate::{domain::error::Error, ops::metrics::RETRY_CAUSES};
 
 /// A failure of the database or of the way to it.
 #[derive(Debug, thiserror::Error)]

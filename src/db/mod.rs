@@ -19,5 +19,5 @@ pub mod schema;
 mod tenant_quota;
 
 pub use connection::connect;
-pub use error::{DbError, RETRY_CAUSES};
+pub use error::DbError;
 pub use pool::{Database, Query, TenantQuery};

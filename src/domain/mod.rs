@@ -9,7 +9,7 @@ pub mod limits;
 pub mod namespace;
 pub mod page;
 pub mod role;
-mod text_enum;
+pub(crate) mod text_enum;
 pub mod time;
 pub mod violation;
 pub mod write_outcome;

@@ -1,6 +1,6 @@
 //! Roles of tokens.
 
-use crate::text_enum;
+use super::text_enum::text_enum;
 
 text_enum! {
     /// What a token may do; each may do what those before it may.

@@ -1,7 +1,6 @@
 //! Enums that the database stores by name.
 
 /// Declares an enum whose values are stored as text under the names given.
-#[macro_export]
 macro_rules! text_enum {
     (
         $(#[$doc:meta])*
@@ -49,3 +48,5 @@ macro_rules! text_enum {
         }
     };
 }
+
+pub(crate) use text_enum;

@@ -101,14 +101,16 @@ pub fn admit_operator<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Resul
     Ok(content)
 }
 
-/// Returns who makes a call, for an RPC that any role may call without a namespace.
+/// Admits a request that any role may make without a namespace; returns the caller, too.
 ///
 /// # Errors
-/// [`Error::RoleTooLow`].
-pub fn admit_any<R>(request: &tonic::Request<R>) -> Result<Caller, Error> {
-    let call = authenticated(request)?;
+/// [`Error::RoleTooLow`], and [`Error::InvalidRequest`] with every violation.
+pub fn admit_any<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Result<(Caller, T), Error> {
+    let call = authenticated(&request)?;
     call.require_role(None)?;
-    Ok(call.caller)
+    let mut check = validator(&request)?;
+    let content = T::from_request(request.into_inner(), &mut check);
+    Ok((call.caller, check.finish(content)?))
 }
 
 /// Whether a call comes from this machine, as far as can be told.

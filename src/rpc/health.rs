@@ -1,23 +1,16 @@
-//! Health: what the service says of itself (`grpc.health.v1`), and the probe
-//! that asks for it.
+//! The health service (`grpc.health.v1`), and the task that polls the database for it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
-use tokio::{net::lookup_host, time::timeout};
-use tonic::transport::ClientTlsConfig;
+use tokio::time::timeout;
 use tonic_health::{
     ServingStatus,
-    pb::{
-        HealthCheckRequest,
-        health_client::HealthClient,
-        health_server::{self, HealthServer},
-    },
+    pb::health_server::{self, HealthServer},
     server::HealthReporter,
 };
 
 use crate::{
-    client,
     db::{
         self, Database, DbError,
         migrations::{self, Standing},
@@ -25,7 +18,7 @@ use crate::{
     ops::metrics::Metrics,
     proto::v1::{
         admin_service_server, bridge_state_service_server, fsm_service_server,
-        registry_service_server, workflow_service_server,
+        registry_service_server, server_service_server, workflow_service_server,
     },
     util::error_chain::error_chain,
 };
@@ -35,9 +28,6 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_millis(1200);
 
-/// How long the probe waits for an answer.
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
-
 /// The services that health is told of, beside the empty name for the whole.
 const SERVICES: &[&str] = &[
     "",
@@ -46,6 +36,7 @@ const SERVICES: &[&str] = &[
     bridge_state_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
     registry_service_server::SERVICE_NAME,
+    server_service_server::SERVICE_NAME,
 ];
 
 /// What the service says of itself: over gRPC, and as a figure. Cheap to clone.
@@ -141,75 +132,4 @@ async fn check(
         None => connection.insert(db::connect(url).await?),
     };
     Ok(migrations::standing(connection, newest).await?)
-}
-
-/// Why the probe failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The address says nothing.
-    #[error("{address} is no address with a port, like localhost:50051")]
-    Address {
-        /// The address.
-        address: String,
-        /// Why it could not be looked up.
-        #[source]
-        source: io::Error,
-    },
-    /// Nobody listens there.
-    #[error("cannot connect")]
-    Connect(#[from] tonic::transport::Error),
-    /// There was no answer in time.
-    #[error("no answer within {} s", PROBE_PATIENCE.as_secs())]
-    Timeout(#[from] tokio::time::error::Elapsed),
-    /// The answer is an error.
-    #[error("the service answered {}: {}", .0.code(), .0.message())]
-    Status(Box<tonic::Status>),
-    /// The answer is no.
-    #[error("the service is {0}")]
-    NotServing(&'static str),
-}
-
-/// Asks the service at `address`, a host and a port, whether it is SERVING; over
-/// TLS if it is said how.
-///
-/// # Errors
-/// Every [`ProbeError`].
-pub async fn probe(address: &str, tls: Option<ClientTlsConfig>) -> Result<(), ProbeError> {
-    timeout(PROBE_PATIENCE, ask(address, tls)).await?
-}
-
-async fn ask(address: &str, tls: Option<ClientTlsConfig>) -> Result<(), ProbeError> {
-    let unknown = |source| ProbeError::Address {
-        address: address.to_owned(),
-        source,
-    };
-    let mut addresses = lookup_host(address).await.map_err(unknown)?;
-    // Ours are IPv4 unless somebody said otherwise.
-    let first = addresses
-        .next()
-        .ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
-    let mut address = addresses
-        .chain([first])
-        .find(SocketAddr::is_ipv4)
-        .unwrap_or(first);
-    if address.ip().is_unspecified() {
-        // Where the service listens everywhere, it listens here.
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let endpoint = match tls {
-        Some(tls) => client::endpoint(&format!("https://{address}"))?.tls_config(tls)?,
-        None => client::endpoint(&address.to_string())?,
-    };
-    let mut client = HealthClient::new(endpoint.connect().await?);
-    let answer = client
-        .check(HealthCheckRequest::default())
-        .await
-        .map_err(|status| ProbeError::Status(Box::new(status)))?;
-    match answer.into_inner().status() {
-        tonic_health::pb::health_check_response::ServingStatus::Serving => Ok(()),
-        other => Err(ProbeError::NotServing(other.as_str_name())),
-    }
 }

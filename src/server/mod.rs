@@ -32,6 +32,7 @@ use crate::{
             admin_service_server::AdminServiceServer,
             bridge_state_service_server::BridgeStateServiceServer,
             fsm_service_server::FsmServiceServer, registry_service_server::RegistryServiceServer,
+            server_service_server::ServerServiceServer,
             workflow_service_server::WorkflowServiceServer,
         },
     },
@@ -43,8 +44,12 @@ use crate::{
         transport::{listener::listen, tls::TlsError},
     },
     services::{
-        admin::service::Admin, bridge_state::service::BridgeStates, fsm::service::Fsm,
-        registry::service::Registry, workflow::service::Workflows,
+        admin::service::Admin,
+        bridge_state::service::BridgeStates,
+        fsm::service::Fsm,
+        registry::service::Registry,
+        server_info::{model::LimitsInForce, service::Server},
+        workflow::service::Workflows,
     },
 };
 
@@ -173,7 +178,12 @@ async fn serve_calls(
     let routes = Routes::new(health_service)
         .add_service(reflection()?.build_v1()?)
         .add_service(reflection()?.build_v1alpha()?);
-    let routes = with_services(routes, &database, content.message_bytes).prepare();
+    let limits = LimitsInForce {
+        content,
+        call_duration: config.call_timeout,
+        calls_per_second: config.limits.rate,
+    };
+    let routes = with_services(routes, &database, limits).prepare();
     let service = ServiceBuilder::new()
         // A request id, a deadline, and what is counted and logged of it.
         .layer(CallLayer {
@@ -221,19 +231,22 @@ async fn serve_calls(
     Ok(())
 }
 
-/// Adds our services, each of which takes messages of at most so many bytes.
-fn with_services(routes: Routes, database: &Database, most: usize) -> Routes {
+/// Adds our services, which accept messages up to the limit in force.
+fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> Routes {
     let workflows = WorkflowServiceServer::new(Workflows::new(database.clone()));
     let fsm = FsmServiceServer::new(Fsm::new(database.clone()));
     let bridges = BridgeStateServiceServer::new(BridgeStates::new(database.clone()));
     let registry = RegistryServiceServer::new(Registry::new(database.clone()));
     let admin = AdminServiceServer::new(Admin::new(database.clone()));
+    let server = ServerServiceServer::new(Server::new(database.clone(), limits));
+    let max = limits.content.message_bytes;
     routes
-        .add_service(workflows.max_decoding_message_size(most))
-        .add_service(fsm.max_decoding_message_size(most))
-        .add_service(bridges.max_decoding_message_size(most))
-        .add_service(registry.max_decoding_message_size(most))
-        .add_service(admin.max_decoding_message_size(most))
+        .add_service(workflows.max_decoding_message_size(max))
+        .add_service(fsm.max_decoding_message_size(max))
+        .add_service(bridges.max_decoding_message_size(max))
+        .add_service(registry.max_decoding_message_size(max))
+        .add_service(admin.max_decoding_message_size(max))
+        .add_service(server.max_decoding_message_size(max))
 }
 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {

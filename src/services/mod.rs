@@ -5,4 +5,5 @@ pub mod admin;
 pub mod bridge_state;
 pub mod fsm;
 pub mod registry;
+pub mod server_info;
 pub mod workflow;

@@ -1,20 +1,16 @@
 //! What holds for every RPC, taken from the descriptors of the contract: an RPC
 //! that is added without its case fails these tests.
 
-use bridgebook::proto::v1;
+use bridgebook::proto::{Rpc, v1};
 use prost::Message;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{App, Failure, failure, methods, raw_call};
-
-/// Requests of these services are of no tenant.
-const WITHOUT_TENANT: &[&str] = &["AdminService"];
+use crate::support::{App, Failure, failure, is_tenant_call, methods, raw_call};
 
 fn is_tenants(method: &str) -> bool {
-    !WITHOUT_TENANT
-        .iter()
-        .any(|service| method.starts_with(&format!("bridgebook.v1.{service}/")))
+    let rpc = Rpc::from_path(&format!("/{method}")).unwrap();
+    is_tenant_call(rpc)
 }
 
 #[tokio::test]

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use bridgebook::proto;
+use bridgebook::{
+    domain::role::Role,
+    proto::{self, Rpc},
+};
 use prost::Message;
+use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorSet;
 
 /// The methods of all our services: `bridgebook.v1.WorkflowService/GetWorkflow`.
@@ -23,6 +27,17 @@ pub fn methods() -> Vec<String> {
                 .map(move |method| format!("bridgebook.v1.{name}/{}", method.name()))
         })
         .collect()
+}
+
+/// Whether an RPC acts for a tenant: its request names a namespace, and it is not the
+/// operator's.
+pub fn is_tenant_call(rpc: Rpc) -> bool {
+    let pool = DescriptorPool::decode(proto::DESCRIPTORS).unwrap();
+    let (service, method) = rpc.path()[1..].split_once('/').unwrap();
+    let service = pool.get_service_by_name(service).unwrap();
+    let method = service.methods().find(|it| it.name() == method).unwrap();
+    let has_namespace = method.input().get_field_by_name("namespace").is_some();
+    has_namespace && rpc.role() != Role::Admin
 }
 
 /// Fails unless these are all the RPCs of a service.

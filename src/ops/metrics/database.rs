@@ -3,7 +3,9 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, opts};
 
 use super::{follow, register};
-use crate::db::RETRY_CAUSES;
+
+/// Why a statement is retried: the labels of `bridgebook_database_retries_total`.
+pub const RETRY_CAUSES: [&str; 2] = ["unavailable", "transient"];
 
 /// The database, in all.
 #[derive(Clone)]

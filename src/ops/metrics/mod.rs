@@ -23,7 +23,7 @@ pub use self::{
     batches::OperationMetrics,
     calls::{CallMetrics, RunningCall},
     connections::ConnectionMetrics,
-    database::{DatabaseMetrics, PoolMetrics},
+    database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
 };
 
 /// Everything that is counted. Cheap to clone; all clones count together.

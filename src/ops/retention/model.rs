@@ -11,7 +11,7 @@ pub const MIN_AGE: i64 = 3600;
 /// The longest time, in seconds: a thousand years.
 pub const MAX_AGE: i64 = 1000 * 365 * 24 * 3600;
 
-crate::text_enum! {
+crate::domain::text_enum::text_enum! {
     /// A table that grows for ever.
     pub enum Table {
         /// Workflows that have ended, with their steps, by completed_at.

@@ -13,7 +13,7 @@ use self::{
     requests::{Field, message, output, template},
     world::World,
 };
-use crate::support::{App, Failure, failure, new_id, raw_call_as};
+use crate::support::{App, Failure, failure, is_tenant_call, new_id, raw_call_as};
 
 /// Calls an RPC with its request as JSON.
 async fn call(
@@ -78,7 +78,7 @@ async fn only_who_shows_a_good_token_of_the_role_and_the_namespace_is_let_in() {
                 assert_eq!(failure(answer), expected, "{rpc:?}");
             }
         }
-        if needed(*rpc) < Role::Admin {
+        if is_tenant_call(*rpc) {
             let mut foreign = request.clone();
             foreign["namespace"] = "foreign".into();
             let expected = Failure::new(Code::PermissionDenied, "NAMESPACE_DENIED");
@@ -94,7 +94,7 @@ async fn an_id_of_another_tenant_tells_nothing() {
     let own = World::new(&app, "own").await;
     let writer = app.issue(Role::Writer, &["own"]).await;
     let credential = Some(writer.credential.as_str());
-    let tenants = Rpc::ALL.iter().filter(|rpc| needed(**rpc) < Role::Admin);
+    let tenants = Rpc::ALL.iter().filter(|rpc| is_tenant_call(**rpc));
     for rpc in tenants {
         let template = template(*rpc);
         for field in requests::fields(*rpc, &template) {

@@ -7,6 +7,8 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 
+use crate::support::is_tenant_call;
+
 /// The request of an RPC. One that is added does not compile without its own.
 pub fn template(rpc: Rpc) -> Value {
     let step = json!({"id": "+step", "workflow_id": "$workflow", "step_name": "s",
@@ -86,9 +88,10 @@ pub fn template(rpc: Rpc) -> Value {
         | Rpc::AdminServiceGetIndexUsage
         | Rpc::AdminServiceGetTableScans
         | Rpc::AdminServiceListMigrations
+        | Rpc::ServerServiceGetServerInfo
         | Rpc::AdminServiceListTokens => json!({}),
     };
-    if !rpc.path().contains("AdminService") {
+    if is_tenant_call(rpc) {
         request["namespace"] = "own".into();
     }
     request

@@ -21,7 +21,7 @@ use prost::Message;
 use tonic::{Status, transport::Channel};
 
 use self::calls::{Call, Pools, Tenant};
-use crate::support::{App, raw_call};
+use crate::support::{App, is_tenant_call, raw_call};
 
 /// So many sequences of calls are tried.
 const CASES: u32 = 12;
@@ -51,7 +51,7 @@ fn what_a_tenant_does_is_neither_seen_nor_felt_by_another() {
         Err(TestError::Fail(why, calls)) => panic!("{why}\nafter {calls:#?}"),
         outcome => outcome.unwrap(),
     }
-    let tenants = Rpc::ALL.iter().filter(|rpc| !rpc.path().contains("Admin"));
+    let tenants = Rpc::ALL.iter().filter(|rpc| is_tenant_call(**rpc));
     for rpc in tenants {
         assert!(
             answered.borrow().contains(rpc),
@@ -70,8 +70,7 @@ async fn nobody_gets_at_what_another_has_by_naming_it() {
 /// The RPCs that are called by tenants.
 fn of_tenants() -> Vec<Rpc> {
     let all = Rpc::ALL.iter().copied();
-    all.filter(|rpc| !rpc.path().contains("AdminService"))
-        .collect()
+    all.filter(|rpc| is_tenant_call(*rpc)).collect()
 }
 
 /// Any call of either tenant.

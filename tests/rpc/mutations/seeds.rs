@@ -114,6 +114,7 @@ fn settle(rpc: Rpc, request: &mut DynamicMessage, rng: &mut Rng) {
         | Rpc::AdminServiceRevokeToken
         | Rpc::AdminServiceSetRetentionPolicy
         | Rpc::AdminServiceListRetentionPolicies
+        | Rpc::ServerServiceGetServerInfo
         | Rpc::AdminServiceDeleteRetentionPolicy => {}
     }
 }

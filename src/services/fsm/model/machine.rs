@@ -6,12 +6,12 @@ use diesel::prelude::*;
 use super::Definition;
 use crate::{
     db::schema::fsm_machines,
+    domain::text_enum::text_enum,
     domain::{
         digest::RequestDigest,
         page::{PageRequest, PageRow, ROW_BYTES},
     },
     services::workflow,
-    text_enum,
 };
 
 text_enum! {

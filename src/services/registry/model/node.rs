@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     db::schema::node_registrations,
+    domain::text_enum::text_enum,
     domain::{
         id::TransitionId,
         json::JsonObject,
         page::{PageRequest, PageRow, ROW_BYTES},
     },
-    text_enum,
 };
 
 text_enum! {

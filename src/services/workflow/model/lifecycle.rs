@@ -1,6 +1,6 @@
 //! The states of a workflow, and the moves between them.
 
-use crate::text_enum;
+use crate::domain::text_enum::text_enum;
 
 /// The journal's name for workflows.
 pub const ENTITY_TYPE: &str = "workflow";

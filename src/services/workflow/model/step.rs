@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use crate::{
     db::schema::workflow_steps,
+    domain::text_enum::text_enum,
     domain::{
         digest::RequestDigest,
         id::{StepId, WorkflowId},
@@ -12,7 +13,6 @@ use crate::{
         namespace::Namespace,
         page::PageRequest,
     },
-    text_enum,
 };
 
 text_enum! {

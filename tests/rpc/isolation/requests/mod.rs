@@ -65,6 +65,7 @@ impl Asked<'_> {
             | Rpc::AdminServiceRevokeToken
             | Rpc::AdminServiceSetRetentionPolicy
             | Rpc::AdminServiceListRetentionPolicies
+            | Rpc::ServerServiceGetServerInfo
             | Rpc::AdminServiceDeleteRetentionPolicy => return None,
         };
         Some(bytes)

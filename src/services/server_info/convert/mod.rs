@@ -1,0 +1,4 @@
+//! Between messages and domain types.
+
+mod inbound;
+mod outbound;

@@ -1,0 +1,75 @@
+//! Domain types to answers. Nothing here can fail.
+
+use std::num::NonZeroU32;
+
+use crate::{
+    domain::{limits::ContentLimits, time},
+    proto::v1,
+    rpc::auth::{Caller, token::Token},
+    services::server_info::model::{
+        CAPABILITIES, CONTRACT_VERSION, DatabaseInfo, LimitsInForce, ServerInfo,
+    },
+};
+
+impl From<ServerInfo> for v1::GetServerInfoResponse {
+    fn from(info: ServerInfo) -> Self {
+        v1::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            contract_version: CONTRACT_VERSION.to_owned(),
+            capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
+            limits: Some(info.limits.into()),
+            database: info.database.map(Into::into),
+            caller: match info.caller {
+                Caller::Anyone => None,
+                Caller::Token(token) => Some((&*token).into()),
+            },
+        }
+    }
+}
+
+impl From<LimitsInForce> for v1::ServerLimits {
+    fn from(limits: LimitsInForce) -> Self {
+        let ContentLimits {
+            message_bytes,
+            json_bytes,
+            json_depth,
+            batch_items,
+            page_rows,
+        } = limits.content;
+        v1::ServerLimits {
+            max_message_bytes: saturated(message_bytes),
+            max_json_bytes: saturated(json_bytes),
+            max_json_depth: saturated(json_depth),
+            max_batch_items: saturated(batch_items),
+            max_page_size: page_rows,
+            max_call_duration: prost_types::Duration::try_from(limits.call_duration).ok(),
+            max_calls_per_second: limits.calls_per_second.map(NonZeroU32::get).map(saturated),
+        }
+    }
+}
+
+/// Every limit fits: none is configured above 2³¹ − 1.
+fn saturated(number: impl TryInto<i32>) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}
+
+impl From<DatabaseInfo> for v1::DatabaseInfo {
+    fn from(database: DatabaseInfo) -> Self {
+        v1::DatabaseInfo {
+            kind: "postgresql".to_owned(),
+            version: database.version,
+        }
+    }
+}
+
+impl From<&Token> for v1::CallerInfo {
+    fn from(token: &Token) -> Self {
+        v1::CallerInfo {
+            token_id: token.id.to_string(),
+            name: token.name.clone(),
+            role: v1::Role::from(token.role).into(),
+            namespaces: token.namespaces.patterns().to_vec(),
+            expires_at: token.expires_at.map(time::to_proto),
+        }
+    }
+}

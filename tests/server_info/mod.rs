@@ -1,0 +1,3 @@
+//! ServerService, a file per RPC.
+
+mod get_server_info;

@@ -1,4 +1,4 @@
-//! The contract of `proto/`, compiled by `build.rs`.
+//! The contract in `proto/`, compiled by `build.rs`.
 
 /// Package `bridgebook.v1`.
 #[expect(clippy::all, reason = "generated; the documentation is in proto/")]
@@ -33,8 +33,8 @@ pub trait PagedRequest: prost::Message {
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 
-/// What of others' we serve: the path, and whether answers come one after the other.
-const OTHERS: &[(&str, &str)] = &[
+/// The methods of Google's services that the server offers, with their type.
+const INFRASTRUCTURE: &[(&str, &str)] = &[
     ("unary", "/grpc.health.v1.Health/Check"),
     ("server_stream", "/grpc.health.v1.Health/Watch"),
     (
@@ -47,7 +47,7 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A method, as figures name it.
+/// A method, as metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
     /// `unary`, `server_stream` or `bidi_stream`.
@@ -59,14 +59,13 @@ pub struct Method {
 }
 
 impl Method {
-    /// The method that has a path; one name for all that there are not, because callers
-    /// could make up any number of them.
+    /// Returns the method under a path. All unknown paths share one name, because callers
+    /// can invent any number of them.
     #[must_use]
     pub fn from_path(path: &str) -> Self {
         let ours = Rpc::from_path(path).map(|rpc| ("unary", rpc.path()));
-        let others = || OTHERS.iter().find(|(_, it)| *it == path).copied();
-        let known = ours.or_else(others);
-        known
+        let infrastructure = || INFRASTRUCTURE.iter().find(|(_, it)| *it == path).copied();
+        ours.or_else(infrastructure)
             .and_then(|(kind, path)| Method::new(kind, path))
             .unwrap_or(Method {
                 kind: "unary",
@@ -84,7 +83,7 @@ impl Method {
         })
     }
 
-    /// Whether its answer may go on for ever.
+    /// Whether the method is answered by a stream, which may have no end.
     #[must_use]
     pub fn is_stream(self) -> bool {
         self.kind != "unary"
@@ -95,8 +94,8 @@ impl Method {
     }
 }
 
-/// Whether a call is for health or reflection, which tell nobody anything of a
-/// tenant, and answer whoever asks, whatever else is going on.
+/// Whether a path is one of health or reflection. They expose no tenant data, need no
+/// credential, and are answered under any load.
 #[must_use]
 pub fn is_infrastructure_rpc(path: &str) -> bool {
     path.starts_with("/grpc.")
@@ -109,7 +108,7 @@ mod tests {
     use super::{Method, Rpc};
 
     #[test]
-    fn every_rpc_is_found_by_its_path_and_by_no_other() {
+    fn an_rpc_is_found_by_its_own_path_only() {
         for rpc in Rpc::ALL {
             let path = rpc.path();
             assert_eq!(Rpc::from_path(path), Some(*rpc));
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_callers_make_up_have_one_name() {
+    fn unknown_paths_share_one_name() {
         let ours = Method::from_path("/bridgebook.v1.WorkflowService/StartWorkflow");
         assert_eq!(
             ours.labels(),

@@ -21,6 +21,11 @@ pub struct ContentLimits {
 /// 4 KiB an item, and is one statement.
 pub const MAX_BATCH: usize = 1000;
 
+/// Maximum size of the items of a batch together, in bytes. The answer carries them too,
+/// with some hundred bytes of ids and times for each, and gRPC clients accept answers of
+/// 4 MiB by default.
+pub const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
+
 /// The most rows of an answer; each is small.
 pub const MAX_ROWS: i32 = 1000;
 

@@ -10,16 +10,11 @@ use crate::{
     db::batch::{self, Batcher, Operation},
     domain::{
         error::{Cause, Error, Result},
-        limits::MAX_BATCH,
+        limits::{MAX_BATCH, MAX_BATCH_BYTES},
         namespace::Scoped,
         violation::Violations,
     },
 };
-
-/// Maximum size of the items of a batch together, in bytes. The answer carries them too,
-/// with some hundred bytes of ids and times for each, and gRPC clients accept answers of
-/// 4 MiB by default.
-const MAX_ITEMS_BYTES: usize = 3 * 1024 * 1024;
 
 /// Converts the required item of a request that is not a batch.
 pub fn parse_item<R: Default, T>(
@@ -48,8 +43,8 @@ pub fn parse_items<R: Message, T>(
 ) -> Vec<Result<T, Violations>> {
     check.item_count(field, items.len());
     let bytes = items.iter().map(Message::encoded_len).sum::<usize>();
-    if bytes > MAX_ITEMS_BYTES {
-        let rule = format!("must be at most {MAX_ITEMS_BYTES} bytes together, got {bytes}");
+    if bytes > MAX_BATCH_BYTES {
+        let rule = format!("must be at most {MAX_BATCH_BYTES} bytes together, got {bytes}");
         check.violation(field, rule);
     }
     let items = items.into_iter().take(MAX_BATCH).enumerate();

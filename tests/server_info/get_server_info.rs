@@ -73,6 +73,7 @@ async fn the_limits_are_those_in_force() {
         max_json_bytes: 1024 * 1024,
         max_json_depth: 12,
         max_batch_items: 34,
+        max_batch_bytes: 3 * 1024 * 1024,
         max_page_size: 56,
         max_call_duration: Some(prost_types::Duration {
             seconds: 7,

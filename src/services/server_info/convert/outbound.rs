@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 
 use crate::{
-    domain::{limits::ContentLimits, time},
+    domain::{
+        limits::{ContentLimits, MAX_BATCH_BYTES},
+        time,
+    },
     proto::v1,
     rpc::auth::{Caller, token::Token},
     services::server_info::model::{
@@ -41,6 +44,7 @@ impl From<LimitsInForce> for v1::ServerLimits {
             max_json_bytes: saturated(json_bytes),
             max_json_depth: saturated(json_depth),
             max_batch_items: saturated(batch_items),
+            max_batch_bytes: saturated(MAX_BATCH_BYTES),
             max_page_size: page_rows,
             max_call_duration: prost_types::Duration::try_from(limits.call_duration).ok(),
             max_calls_per_second: limits.calls_per_second.map(NonZeroU32::get).map(saturated),

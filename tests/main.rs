@@ -21,6 +21,7 @@ mod house;
 mod ops;
 mod registry;
 mod rpc;
+mod samples;
 mod server;
 mod server_info;
 mod support;

@@ -1,7 +1,6 @@
 //! AdminService, a file per RPC. That callers from other machines are refused is
 //! tested beside `admit_operator`: tests stay on loopback.
 
-mod completeness;
 mod create_token;
 mod delete_retention_policy;
 mod get_index_usage;

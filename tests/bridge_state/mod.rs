@@ -1,7 +1,6 @@
 //! BridgeStateService, a file per RPC.
 
 mod accumulate_bridge_state;
-mod completeness;
 mod delete_bridge_state;
 mod get_bridge_stats;
 mod list_bridge_states;

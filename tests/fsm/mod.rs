@@ -1,7 +1,6 @@
 //! FsmService, a file per RPC.
 
 mod batch_record_transitions;
-mod completeness;
 mod delete_machine;
 mod get_entity;
 mod get_machine;

@@ -1,7 +1,6 @@
 //! RegistryService, a file per RPC, and its sweeper.
 
 mod batch_heartbeat;
-mod completeness;
 mod deregister_node;
 mod discover_nodes;
 mod get_node;

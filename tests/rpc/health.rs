@@ -1,6 +1,9 @@
 use std::{collections::BTreeSet, fs::File};
 
-use bridgebook::embedded::{Embedded, Settings};
+use bridgebook::{
+    embedded::{Embedded, Settings},
+    proto::Rpc,
+};
 use diesel_async::SimpleAsyncConnection;
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -8,12 +11,12 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    App, Frozen, Server, bridgebook, connect_database, eventually, methods, own_cluster, temp_dir,
+    App, Frozen, Server, bridgebook, connect_database, contract, eventually, own_cluster, temp_dir,
 };
 
-/// The whole, and every service of the contract.
+/// The whole server, and every service of the contract.
 fn services() -> BTreeSet<String> {
-    let methods = methods().into_iter();
+    let methods = Rpc::ALL.iter().map(|rpc| contract::method(*rpc));
     let services = methods.filter_map(|method| Some(method.split_once('/')?.0.to_owned()));
     services.chain([String::new()]).collect()
 }

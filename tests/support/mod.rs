@@ -2,7 +2,7 @@
 
 mod app;
 mod cluster;
-mod contract;
+pub mod contract;
 mod http;
 mod node;
 mod pki;
@@ -16,7 +16,6 @@ mod wire;
 pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
 pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
-pub use contract::{assert_complete, is_tenant_call, methods};
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;

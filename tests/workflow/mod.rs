@@ -2,7 +2,6 @@
 
 mod batch_record_stamps;
 mod batch_record_steps;
-mod completeness;
 mod delete_workflow;
 mod get_workflow;
 mod list_stamps;

@@ -1,362 +1,157 @@
-//! Calls that name rows of another tenant, where nothing is to be made.
+//! Requests that name rows of another tenant: the same answer and the same statements as
+//! for an id that no row has.
 
-use bridgebook::proto::v1::{self, WorkflowState, get_workflow_request::Key};
-use prost::Message;
+use bridgebook::proto::{Rpc, v1};
 
-use super::{Case, case, outcomes, requests};
+use super::{Case, Outcome, case, outcomes, requests};
 use crate::{
-    bridge_state, fsm,
-    support::{App, Tenant, new_id},
+    bridge_state,
+    samples::{Field, Foreign, Rows, fields, fields_of_variants, unused},
+    support::{App, Tap, Tenant, contract, new_id},
 };
 
-/// The rows of somebody, be they there or not.
-struct Ids {
-    workflow: v1::Workflow,
-    entity_id: String,
-    entity_type: String,
-    bridge_id: String,
-    batch_id: String,
-    step_id: String,
-    page_token: String,
+/// Sends every request that can name a row, once for each field. `value` returns the id.
+async fn look_up(
+    app: &App,
+    tap: &Tap,
+    caller: &Tenant,
+    value: impl Fn(Rpc, &str) -> String,
+) -> Vec<(String, Outcome)> {
+    let own = Rows::make(app, &caller.namespace, None).await;
+    // First the requests that only look up; then those that store a row under the id, each
+    // once, because the row would be found afterwards.
+    let all = |fields: fn(Rpc) -> Vec<Field>| {
+        contract::tenant_rpcs()
+            .flat_map(move |rpc| fields(rpc).into_iter().map(move |field| (rpc, field)))
+    };
+    let lookups = all(fields_of_variants).filter(|(_, field)| !field.is_new());
+    let stores = all(fields).filter(|(_, field)| field.is_new());
+    // The registry is public: it reveals whether a node exists.
+    let hidden = lookups
+        .chain(stores)
+        .filter(|(_, field)| field.foreign() == Foreign::Unused && field.kind != "node");
+    let mut found = Vec::new();
+    for (rpc, field) in hidden {
+        let id = value(rpc, &field.kind);
+        let case = Case {
+            name: "lookup",
+            method: contract::method(rpc).trim_start_matches("bridgebook.v1."),
+            request: contract::encode(rpc, &field.request(rpc, &own, &id)),
+            ids: [&id].into_iter().chain(own.ids()).cloned().collect(),
+            stores: field.is_new(),
+        };
+        let outcome = outcomes(caller, tap, vec![case]).await.remove(0);
+        found.push((format!("{rpc:?} {field:?}"), outcome));
+    }
+    found
 }
 
-impl Ids {
-    /// Ids of nothing.
-    fn free(tenant: &Tenant) -> Ids {
-        let workflow = v1::Workflow {
-            id: new_id(),
-            correlation_id: new_id(),
-            namespace: tenant.namespace.clone(),
-            ..v1::Workflow::default()
-        };
-        Ids {
-            workflow,
-            entity_id: new_id(),
-            entity_type: format!("type-{}", new_id()),
-            bridge_id: new_id(),
-            batch_id: new_id(),
-            step_id: new_id(),
-            page_token: "bm90aGluZw".into(),
-        }
-    }
-
-    /// Ids of rows that the tenant has.
-    async fn of(tenant: &Tenant) -> Ids {
-        let free = Ids::free(tenant);
-        let workflow = tenant.start().await;
-        tenant.start().await;
-        let step = v1::NewStep {
-            id: free.step_id.clone(),
-            ..tenant.new_step(&workflow, 1)
-        };
-        tenant.record_steps(vec![step]).await;
-        let machine = v1::PutMachineRequest {
-            entity_type: free.entity_type.clone(),
-            ..fsm::order_machine(tenant)
-        };
-        fsm::put(tenant, machine).await.unwrap();
-        let create = v1::NewTransition {
-            entity_type: free.entity_type.clone(),
-            ..fsm::transition(&free.entity_id, "create", "NEW")
-        };
-        fsm::record(tenant, create).await.unwrap();
-        bridge_state::upsert(tenant, bridge_state::bridge(tenant, &free.bridge_id))
-            .await
-            .unwrap();
-        let batch = v1::AccumulateBridgeStateRequest {
-            batch_id: free.batch_id.clone(),
-            ..bridge_state::batch(tenant, &free.bridge_id, 1)
-        };
-        bridge_state::accumulate(tenant, batch).await.unwrap();
-        let page = v1::ListWorkflowsRequest {
-            namespace: tenant.namespace.clone(),
-            page_size: 1,
-            ..v1::ListWorkflowsRequest::default()
-        };
-        let page = tenant.client.clone().list_workflows(page).await.unwrap();
-        Ids {
-            workflow,
-            page_token: page.into_inner().next_page_token,
-            ..free
-        }
+#[tokio::test]
+async fn an_id_of_another_tenant_is_looked_up_like_an_unused_one() {
+    let (app, tap) = App::tapped().await;
+    let holder = app.tenant();
+    let theirs = Rows::make(&app, &holder.namespace, None).await;
+    let (one, other) = (app.tenant(), app.tenant());
+    let foreign = look_up(&app, &tap, &one, |rpc, kind| theirs.value(rpc, kind)).await;
+    // The same id in all requests, because some of them store a row under it.
+    let unmade = Rows::unmade(&other.namespace);
+    let free = look_up(&app, &tap, &other, |rpc, kind| match kind {
+        "page" => unused(kind),
+        kind => unmade.value(rpc, kind),
+    });
+    let free = free.await;
+    assert!(!foreign.is_empty());
+    assert_eq!(foreign.len(), free.len());
+    for (foreign, free) in foreign.iter().zip(&free) {
+        assert_eq!(foreign, free);
+        let is_page = foreign.0.contains("/page_token");
+        assert_eq!(foreign.1.ran.is_empty(), is_page, "{foreign:?}");
     }
 }
 
-/// Calls that name rows which are not the caller's.
-async fn lookups(caller: &Tenant, ids: &Ids) -> Vec<Case> {
-    let mut cases = workflow_lookups(caller, ids);
-    cases.extend(entity_lookups(caller, ids));
-    cases.extend(bridge_lookups(caller, ids).await);
-    cases
-}
-
-fn workflow_lookups(caller: &Tenant, ids: &Ids) -> Vec<Case> {
-    let namespace = || caller.namespace.clone();
-    let (id, correlation_id) = (&ids.workflow.id, &ids.workflow.correlation_id);
-    let get = |key| v1::GetWorkflowRequest {
-        namespace: namespace(),
-        key: Some(key),
-        include_stamps: true,
+/// Returns requests that name two rows at once: the sample of an RPC names them one by one.
+fn pairs(caller: &Tenant, bridge_id: &str, theirs: &Theirs) -> Vec<Case> {
+    let step = v1::NewStep {
+        id: theirs.step_id.clone(),
+        ..caller.new_step(&theirs.workflow, 1)
     };
-    let delete = |allow_missing| v1::DeleteWorkflowRequest {
-        namespace: namespace(),
-        workflow_id: id.clone(),
-        allow_missing,
-    };
-    let step = caller.new_step(&ids.workflow, 1);
-    let named_step = v1::NewStep {
-        id: ids.step_id.clone(),
-        ..step.clone()
-    };
-    let stamp = v1::NewStamp {
-        workflow_id: id.clone(),
-        file_hash: "a".into(),
-        ..v1::NewStamp::default()
-    };
-    let steps_of = v1::ListStepsRequest {
-        namespace: namespace(),
-        workflow_id: id.clone(),
-        ..v1::ListStepsRequest::default()
-    };
-    let stamps_of = v1::ListStampsRequest {
-        namespace: namespace(),
-        workflow_id: id.clone(),
-        ..v1::ListStampsRequest::default()
-    };
-    let next_page = v1::ListWorkflowsRequest {
-        namespace: namespace(),
-        page_size: 1,
-        page_token: ids.page_token.clone(),
-        ..v1::ListWorkflowsRequest::default()
-    };
-    let wanted = caller.to(&ids.workflow, WorkflowState::Processing);
-    let key = Key::CorrelationId(correlation_id.clone());
-    let by_correlation_id = get(key);
-    let by_id = get(Key::Id(id.clone()));
-    vec![
-        case("by id", "WorkflowService/GetWorkflow", by_id, &[id]),
-        case(
-            "by correlation_id",
-            "WorkflowService/GetWorkflow",
-            by_correlation_id,
-            &[correlation_id],
-        ),
-        case("move", "WorkflowService/TransitionWorkflow", wanted, &[id]),
-        case(
-            "delete",
-            "WorkflowService/DeleteWorkflow",
-            delete(false),
-            &[id],
-        ),
-        case(
-            "delete if it is there",
-            "WorkflowService/DeleteWorkflow",
-            delete(true),
-            &[id],
-        ),
-        case(
-            "step",
-            "WorkflowService/RecordStep",
-            requests::step(caller, step.clone()),
-            &[id],
-        ),
-        case(
-            "steps",
-            "WorkflowService/BatchRecordSteps",
-            requests::steps(caller, step),
-            &[id],
-        ),
-        case(
-            "step that is there",
-            "WorkflowService/RecordStep",
-            requests::step(caller, named_step),
-            &[id],
-        ),
-        case(
-            "stamp",
-            "WorkflowService/RecordStamp",
-            requests::stamp(caller, stamp.clone()),
-            &[id],
-        ),
-        case(
-            "stamps",
-            "WorkflowService/BatchRecordStamps",
-            requests::stamps(caller, stamp),
-            &[id],
-        ),
-        case(
-            "list of steps",
-            "WorkflowService/ListSteps",
-            steps_of,
-            &[id],
-        ),
-        case(
-            "list of stamps",
-            "WorkflowService/ListStamps",
-            stamps_of,
-            &[id],
-        ),
-        case("page", "WorkflowService/ListWorkflows", next_page, &[]),
-    ]
-}
-
-fn entity_lookups(caller: &Tenant, ids: &Ids) -> Vec<Case> {
-    let namespace = || caller.namespace.clone();
-    let (id, entity_type) = (&ids.entity_id, &ids.entity_type);
-    let get = v1::GetEntityRequest {
-        namespace: namespace(),
-        entity_type: entity_type.clone(),
-        entity_id: id.clone(),
-    };
-    let history = |entity_type: &str, entity_id: &str| v1::ListTransitionsRequest {
-        namespace: namespace(),
-        entity_type: entity_type.into(),
-        entity_id: entity_id.into(),
-        ..v1::ListTransitionsRequest::default()
-    };
-    let stats = v1::GetTransitionStatsRequest {
-        namespace: namespace(),
-        entity_type: entity_type.clone(),
-        entity_id: id.clone(),
-        ..v1::GetTransitionStatsRequest::default()
-    };
-    let list = v1::ListEntitiesRequest {
-        namespace: namespace(),
-        entity_type: entity_type.clone(),
-        ..v1::ListEntitiesRequest::default()
-    };
-    let get_machine = v1::GetMachineRequest {
-        namespace: namespace(),
-        entity_type: entity_type.clone(),
-        version: 0,
-    };
-    let delete_machine = v1::DeleteMachineRequest {
-        namespace: namespace(),
-        entity_type: entity_type.clone(),
-        allow_missing: false,
-    };
-    // No machine stands in its way, and nothing is in its place.
-    let create = v1::NewTransition {
-        entity_type: entity_type.clone(),
-        ..fsm::transition(id, "begin", "ELSEWHERE")
-    };
-    let put = v1::PutMachineRequest {
-        entity_type: entity_type.clone(),
-        allow_stranded: true,
-        ..fsm::order_machine(caller)
-    };
-    let of_workflow = history("workflow", &ids.workflow.id);
-    let of_bridge = history("bridge", &ids.bridge_id);
-    let names = &[id, entity_type];
-    let mut cases = vec![
-        case("entity", "FsmService/GetEntity", get, names),
-        case(
-            "history",
-            "FsmService/ListTransitions",
-            history(entity_type, id),
-            names,
-        ),
-        case(
-            "history of a workflow",
-            "FsmService/ListTransitions",
-            of_workflow,
-            names,
-        ),
-        case(
-            "history of a bridge",
-            "FsmService/ListTransitions",
-            of_bridge,
-            names,
-        ),
-        case("statistics", "FsmService/GetTransitionStats", stats, names),
-        case("list of entities", "FsmService/ListEntities", list, names),
-        case("machine", "FsmService/GetMachine", get_machine, names),
-        case(
-            "no machine",
-            "FsmService/DeleteMachine",
-            delete_machine,
-            names,
-        ),
-    ];
-    let create = requests::record(caller, create);
-    for (name, method, request) in [
-        (
-            "first move",
-            "FsmService/RecordTransition",
-            create.encode_to_vec(),
-        ),
-        (
-            "first machine",
-            "FsmService/PutMachine",
-            put.encode_to_vec(),
-        ),
-    ] {
-        cases.push(Case {
-            name,
-            method,
-            request,
-            ids: Vec::new(),
-            stores: true,
-        });
-    }
-    cases
-}
-
-async fn bridge_lookups(caller: &Tenant, ids: &Ids) -> Vec<Case> {
-    let id = &ids.bridge_id;
-    let get = v1::GetBridgeStateRequest {
-        namespace: caller.namespace.clone(),
-        bridge_id: id.clone(),
-    };
-    let delete = |allow_missing| v1::DeleteBridgeStateRequest {
-        namespace: caller.namespace.clone(),
-        bridge_id: id.clone(),
-        allow_missing,
-    };
-    let own = bridge_state::new_bridge(caller).await;
     let batch = v1::AccumulateBridgeStateRequest {
-        batch_id: ids.batch_id.clone(),
-        ..bridge_state::batch(caller, &own, 1)
+        batch_id: theirs.batch_id.clone(),
+        ..bridge_state::batch(caller, bridge_id, 1)
     };
-    let add = "BridgeStateService/AccumulateBridgeState";
+    let ids = &[&theirs.workflow.id];
+    let accumulate = "BridgeStateService/AccumulateBridgeState";
     vec![
-        case("bridge", "BridgeStateService/GetBridgeState", get, &[id]),
         case(
-            "delete",
-            "BridgeStateService/DeleteBridgeState",
-            delete(false),
-            &[id],
-        ),
-        case(
-            "delete if it is there",
-            "BridgeStateService/DeleteBridgeState",
-            delete(true),
-            &[id],
+            "an existing step of an existing workflow",
+            "WorkflowService/RecordStep",
+            requests::step(caller, step),
+            ids,
         ),
         Case {
             stores: true,
-            ..case("batch", add, batch, &[])
+            ..case("an existing batch of an own bridge", accumulate, batch, &[])
         },
     ]
 }
 
+struct Theirs {
+    workflow: v1::Workflow,
+    step_id: String,
+    bridge_id: String,
+    batch_id: String,
+}
+
+impl Theirs {
+    fn unused() -> Theirs {
+        let workflow = v1::Workflow {
+            id: new_id(),
+            ..v1::Workflow::default()
+        };
+        Theirs {
+            workflow,
+            step_id: new_id(),
+            bridge_id: new_id(),
+            batch_id: new_id(),
+        }
+    }
+
+    async fn make(holder: &Tenant) -> Theirs {
+        let workflow = holder.start().await;
+        let theirs = Theirs {
+            workflow,
+            ..Theirs::unused()
+        };
+        let step = v1::NewStep {
+            id: theirs.step_id.clone(),
+            ..holder.new_step(&theirs.workflow, 1)
+        };
+        holder.record_steps(vec![step]).await;
+        let bridge = bridge_state::bridge(holder, &theirs.bridge_id);
+        bridge_state::upsert(holder, bridge).await.unwrap();
+        let batch = v1::AccumulateBridgeStateRequest {
+            batch_id: theirs.batch_id.clone(),
+            ..bridge_state::batch(holder, &theirs.bridge_id, 1)
+        };
+        bridge_state::accumulate(holder, batch).await.unwrap();
+        theirs
+    }
+}
+
 #[tokio::test]
-async fn another_tenants_id_is_looked_for_and_not_found_like_one_that_never_was() {
+async fn two_ids_of_another_tenant_are_looked_up_like_unused_ones_and_stay_as_they_are() {
     let (app, tap) = App::tapped().await;
     let holder = app.tenant();
-    let theirs = Ids::of(&holder).await;
-    let (one, other) = (app.tenant(), app.tenant());
-    let foreign = lookups(&one, &theirs).await;
-    let foreign = outcomes(&one, &tap, foreign).await;
-    let free = lookups(&other, &Ids::free(&other)).await;
-    let free = outcomes(&other, &tap, free).await;
-    assert_eq!(foreign.len(), free.len());
-    for (foreign, free) in foreign.iter().zip(&free) {
-        assert_eq!(foreign, free);
-        let is_refused_before = foreign.name == "page";
-        assert_eq!(foreign.ran.is_empty(), is_refused_before, "{foreign:?}");
+    let theirs = Theirs::make(&holder).await;
+    let mut scenes = Vec::new();
+    for theirs in [&theirs, &Theirs::unused()] {
+        let caller = app.tenant();
+        let own = bridge_state::new_bridge(&caller).await;
+        let cases = pairs(&caller, &own, theirs);
+        scenes.push(outcomes(&caller, &tap, cases).await);
     }
-    // Nothing of it was touched either.
+    assert_eq!(scenes[0], scenes[1]);
+    assert!(scenes[0].iter().all(|outcome| !outcome.ran.is_empty()));
     let mut rows = holder.get(&theirs.workflow).await;
     assert_eq!(rows.steps.pop().unwrap().id, theirs.step_id);
     assert_eq!(

@@ -1,20 +1,26 @@
-//! What a tenant may ask for, with names that the other uses too.
+//! The calls of two tenants that share all ids.
 
-use bridgebook::{domain::json::Struct, proto::Rpc};
+use bridgebook::{domain::role::Role, proto::Rpc};
 use proptest::sample::Index;
 use prost::Message;
-use serde_json::json;
+use serde_json::Value;
 
-use super::{Page, requests::Asked};
-use crate::support::{document, new_id};
+use super::Page;
+use crate::{
+    samples::{self, sample},
+    support::{contract, new_id},
+};
 
 /// The entity types that may have a machine.
-pub const TYPES: [&str; 3] = ["order", "parcel", "bridge"];
+const TYPES: [&str; 3] = ["order", "parcel", "bridge"];
 
-/// One of the two.
+/// The number of ids in each pool.
+pub const POOL: usize = 3;
+
+/// One of the two tenants.
 pub struct Tenant {
     pub namespace: String,
-    /// It is in every text of the tenant, and in no other.
+    /// Part of every text of this tenant, and of no text of the other one.
     pub mark: String,
 }
 
@@ -26,40 +32,29 @@ impl Tenant {
             mark: name.into(),
         }
     }
-
-    pub fn name(&self, name: &str) -> String {
-        format!("{name}-{}", self.mark)
-    }
-
-    pub fn state(&self, number: usize) -> String {
-        self.name(&format!("S{number}"))
-    }
-
-    pub fn document(&self, number: usize) -> Option<Struct> {
-        document(json!({ "text": self.mark, "number": number }))
-    }
 }
 
-/// The names that both tenants use, and the page tokens that either got.
+/// The ids that both tenants use, and the page tokens that either of them received.
 pub struct Pools {
-    pub ids: [String; 3],
-    pub nodes: [String; 3],
-    /// The ids of moves, whatever moves: they stay taken.
-    pub moves: [String; 5],
-    pub tokens: Vec<String>,
+    ids: [String; POOL],
+    nodes: [String; POOL],
+    /// The ids of transitions: once used, an id stays taken. Workflows use the first three,
+    /// other entities the last three.
+    transitions: [String; 5],
+    tokens: Vec<String>,
 }
 
 impl Pools {
     pub fn new() -> Pools {
         Pools {
-            ids: [(); 3].map(|()| new_id()),
-            nodes: [(); 3].map(|()| new_id()),
-            moves: [(); 5].map(|()| new_id()),
+            ids: [(); POOL].map(|()| new_id()),
+            nodes: [(); POOL].map(|()| new_id()),
+            transitions: [(); 5].map(|()| new_id()),
             tokens: vec![String::new()],
         }
     }
 
-    /// Keeps the page token of an answer for both tenants.
+    /// Keeps the page token of a list's answer for both tenants.
     pub fn keep_token(&mut self, rpc: Rpc, answer: &[u8]) {
         if rpc.path().contains("/List") {
             let page = Page::decode(answer);
@@ -68,30 +63,32 @@ impl Pools {
     }
 }
 
-/// A call: who makes it, and with which of the shared names.
+/// A call: its caller, the variant of the sample, and the choices from the pools.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub by: usize,
     pub rpc: Rpc,
-    pub thing: usize,
-    pub other: usize,
-    pub state: usize,
+    /// The choice of a workflow, a bridge, a node or an entity type.
+    pub parent: usize,
+    /// The choice of every other id.
+    pub child: usize,
+    /// The bits of the sample's variants.
     pub variant: u8,
-    /// Which of the page tokens that were handed out so far; none: the first page.
+    /// The choice of a page token; None for the first page.
     pub token: Option<Index>,
     pub page_size: i32,
 }
 
 impl Call {
-    /// Makes things of every kind, each tenant under other names, and deletes what
-    /// is not there.
-    pub fn first_things(by: usize) -> Vec<Call> {
+    /// Returns one call of every RPC that writes. Each tenant makes rows under other ids,
+    /// and deletes only what is missing.
+    pub fn first_rows(by: usize) -> Vec<Call> {
         let calls = writes().into_iter().map(|rpc| {
             let deletes = ["/Delete", "/Deregister"];
             let deletes = deletes.iter().any(|name| rpc.path().contains(name));
             Call {
-                thing: if deletes { 2 } else { by },
-                // That something is missing is a success.
+                parent: if deletes { 2 } else { by },
+                // With allow_missing, so that the answer is OK.
                 variant: deletes.into(),
                 ..Call::on(by, by, rpc)
             }
@@ -99,7 +96,7 @@ impl Call {
         calls.collect()
     }
 
-    /// Does everything with what the other tenant has made first.
+    /// Returns calls that name what the other tenant's first calls made.
     pub fn trespasses(by: usize) -> Vec<Call> {
         let writes = writes().into_iter();
         let calls = writes.flat_map(|rpc| {
@@ -111,35 +108,97 @@ impl Call {
         calls.collect()
     }
 
-    fn on(by: usize, thing: usize, rpc: Rpc) -> Call {
+    fn on(by: usize, chosen: usize, rpc: Rpc) -> Call {
         Call {
             by,
             rpc,
-            thing,
-            other: thing,
-            state: 1,
+            parent: chosen,
+            child: chosen,
             variant: 0,
             token: None,
             page_size: 1,
         }
     }
 
-    /// The request; none for what is of no tenant.
-    pub fn request(&self, by: &Tenant, pools: &Pools) -> Option<Vec<u8>> {
-        let asked = Asked {
-            call: self,
-            by,
-            pools,
-        };
-        asked.request()
+    /// Returns the request.
+    pub fn request(&self, by: &Tenant, pools: &Pools) -> Vec<u8> {
+        let mut request = sample(self.rpc).request(self.variant);
+        for items in request.as_object_mut().unwrap().values_mut() {
+            repeat_item(items, POOL);
+        }
+        let mut request = self.fill(&request, by, pools);
+        if contract::has_field(self.rpc, "page_size") {
+            request["page_size"] = self.page_size.into();
+        }
+        contract::encode(self.rpc, &request)
+    }
+
+    /// Fills in the marks. Each item of a batch chooses the next ids of the pools.
+    fn fill(&self, request: &Value, by: &Tenant, pools: &Pools) -> Value {
+        let fields = request.as_object().unwrap().iter();
+        let fields = fields.map(|(name, field)| {
+            let filled = match field {
+                Value::Array(items) => {
+                    let items = items.iter().enumerate();
+                    items
+                        .map(|(place, item)| self.fill_item(item, place, by, pools))
+                        .collect()
+                }
+                field => self.fill_item(field, 0, by, pools),
+            };
+            (name.clone(), filled)
+        });
+        Value::Object(fields.collect())
+    }
+
+    fn fill_item(&self, item: &Value, place: usize, by: &Tenant, pools: &Pools) -> Value {
+        samples::fill(item, &mut |mark, kind| match (mark, kind) {
+            ('~', text) => format!("{text}-{}", by.mark),
+            (_, "namespace") => by.namespace.clone(),
+            (_, "page") => self.page_token(pools),
+            (_, kind) => self.id(kind, place, pools),
+        })
+    }
+
+    fn id(&self, kind: &str, place: usize, pools: &Pools) -> String {
+        let parent = (self.parent + place) % POOL;
+        let child = (self.child + place) % POOL;
+        let is_of_fsm = self.rpc.path().contains("FsmService");
+        match kind {
+            "workflow" | "correlation" | "bridge" => pools.ids[parent].clone(),
+            "node" => pools.nodes[parent].clone(),
+            // Bridges have machines, but only BridgeStateService moves them.
+            "type" if self.rpc.path().ends_with("Machine") => TYPES[parent].into(),
+            "type" => TYPES[self.parent % 2].into(),
+            "transition" if is_of_fsm => pools.transitions[2 + child].clone(),
+            "transition" => pools.transitions[child].clone(),
+            _ => pools.ids[child].clone(),
+        }
+    }
+
+    fn page_token(&self, pools: &Pools) -> String {
+        let token = self.token.as_ref();
+        let token = token.map(|token| token.get(&pools.tokens).clone());
+        token.unwrap_or_default()
     }
 }
 
-/// The RPCs that do more than look, and those that look at the nodes of others.
+/// Repeats the item of a batch that has one item. Lists that are no batches stay.
+fn repeat_item(items: &mut Value, times: usize) {
+    if let Value::Array(items) = items
+        && let [Value::Object(item)] = items.as_slice()
+    {
+        *items = vec![Value::Object(item.clone()); times];
+    }
+}
+
+/// Returns the RPCs of tenants that write, and those that read the nodes of other tenants.
 pub fn writes() -> Vec<Rpc> {
-    let looks = |rpc: &Rpc| {
-        let looks = ["/Get", "/List"];
-        looks.iter().any(|name| rpc.path().contains(name)) && !rpc.path().ends_with("/GetNode")
-    };
-    Rpc::ALL.iter().copied().filter(|rpc| !looks(rpc)).collect()
+    let node_reads = [
+        Rpc::RegistryServiceGetNode,
+        Rpc::RegistryServiceDiscoverNodes,
+    ];
+    contract::tenant_rpcs()
+        .filter(|rpc| rpc.role() == Role::Writer || node_reads.contains(rpc))
+        .collect()
 }

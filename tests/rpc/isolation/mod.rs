@@ -1,11 +1,9 @@
-//! Two tenants who name their things alike: neither notices the other.
+//! Two tenants that use the same ids: neither sees or feels the other.
 //!
-//! Random sequences of calls, each with ids and page tokens from small pools that
-//! the tenants share. What a call of one tenant does is looked for in everything
-//! that the other can read.
+//! Random sequences of calls choose ids and page tokens from small pools that both tenants
+//! share. After each call of one tenant, everything that the other can read is compared.
 
 mod calls;
-mod requests;
 mod view;
 
 use std::{cell::RefCell, collections::BTreeSet};
@@ -20,19 +18,22 @@ use proptest::{
 use prost::Message;
 use tonic::{Status, transport::Channel};
 
-use self::calls::{Call, Pools, Tenant};
-use crate::support::{App, is_tenant_call, raw_call};
+use self::calls::{Call, POOL, Pools, Tenant};
+use crate::{
+    samples::sample,
+    support::{App, contract, raw_call},
+};
 
-/// So many sequences of calls are tried.
+/// The number of sequences of calls.
 const CASES: u32 = 12;
-/// A sequence has at most so many calls beside those that make the first things.
+/// The maximum length of a sequence, without the calls that make the first rows.
 const CALLS: usize = 24;
 
-/// What a tenant hears: the bytes of an answer, or of a refusal.
+/// The answer to a tenant: the response's bytes, or an error.
 type Heard = Result<Vec<u8>, Status>;
 
 #[test]
-fn what_a_tenant_does_is_neither_seen_nor_felt_by_another() {
+fn a_tenant_does_not_notice_the_calls_of_another() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let app = runtime.block_on(App::start());
     let config = Config {
@@ -51,39 +52,30 @@ fn what_a_tenant_does_is_neither_seen_nor_felt_by_another() {
         Err(TestError::Fail(why, calls)) => panic!("{why}\nafter {calls:#?}"),
         outcome => outcome.unwrap(),
     }
-    let tenants = Rpc::ALL.iter().filter(|rpc| is_tenant_call(**rpc));
-    for rpc in tenants {
-        assert!(
-            answered.borrow().contains(rpc),
-            "{rpc:?} was never answered"
-        );
+    for rpc in contract::tenant_rpcs() {
+        let answered = answered.borrow();
+        assert!(answered.contains(&rpc), "{rpc:?} was never answered");
     }
 }
 
 #[tokio::test]
-async fn nobody_gets_at_what_another_has_by_naming_it() {
+async fn calls_that_name_rows_of_another_tenant_do_not_reach_them() {
     let app = App::start().await;
     let calls = [0, 1].map(Call::trespasses).concat();
     Case::new(&app.channel).run(&calls).await.unwrap();
 }
 
-/// The RPCs that are called by tenants.
-fn of_tenants() -> Vec<Rpc> {
-    let all = Rpc::ALL.iter().copied();
-    all.filter(|rpc| is_tenant_call(*rpc)).collect()
-}
-
 /// Any call of either tenant.
 fn a_call() -> impl Strategy<Value = Call> {
-    let rpc = prop_oneof![2 => select(calls::writes()), 1 => select(of_tenants())];
-    let numbers = (0..3_usize, 0..3_usize, 0..3_usize, 0..8_u8);
-    (0..2_usize, rpc, numbers, any::<Index>()).prop_map(
-        |(by, rpc, (thing, other, state, variant), token)| Call {
+    let all: Vec<_> = contract::tenant_rpcs().collect();
+    let rpc = prop_oneof![2 => select(calls::writes()), 1 => select(all)];
+    let choices = (0..POOL, 0..POOL, any::<u8>());
+    (0..2_usize, rpc, choices, any::<Index>()).prop_map(
+        |(by, rpc, (parent, child, variant), token)| Call {
             by,
             rpc,
-            thing,
-            other,
-            state,
+            parent,
+            child,
             variant,
             token: Some(token),
             page_size: 1,
@@ -91,14 +83,14 @@ fn a_call() -> impl Strategy<Value = Call> {
     )
 }
 
-/// Two tenants with new names, and what they share.
+/// Two tenants with new namespaces, and their shared pools.
 struct Case {
     channel: Channel,
     tenants: [Tenant; 2],
     pools: Pools,
-    /// What each tenant saw last, if it has done nothing since.
+    /// The last view of each tenant; None if it has made a call since.
     views: [Option<view::View>; 2],
-    /// The RPCs that were answered with OK.
+    /// The RPCs that have returned OK.
     answered: BTreeSet<Rpc>,
 }
 
@@ -113,22 +105,20 @@ impl Case {
         }
     }
 
-    /// Makes the calls; tells which RPCs were answered with OK.
+    /// Makes the calls. Returns the RPCs that have returned OK.
     async fn run(mut self, calls: &[Call]) -> Result<BTreeSet<Rpc>, TestCaseError> {
-        let first = [0, 1].map(Call::first_things);
+        let first = [0, 1].map(Call::first_rows);
         for call in first.iter().flatten().chain(calls) {
             self.make(call).await?;
         }
         Ok(self.answered)
     }
 
-    /// Makes a call, and looks whether the other tenant sees anything of it.
+    /// Makes a call, and fails if the other tenant sees anything of it.
     async fn make(&mut self, call: &Call) -> Result<(), TestCaseError> {
         let caller = &self.tenants[call.by];
         let other = 1 - call.by;
-        let Some(request) = call.request(caller, &self.pools) else {
-            return Ok(());
-        };
+        let request = call.request(caller, &self.pools);
         let before = match self.views[other].take() {
             Some(view) => view,
             None => self.view(other).await?,
@@ -149,9 +139,9 @@ impl Case {
         Ok(())
     }
 
-    /// All that a tenant can see.
+    /// Reads everything that a tenant can read.
     async fn view(&mut self, of: usize) -> Result<view::View, TestCaseError> {
-        let view = view::look(&self.channel, &self.tenants[of], &self.pools).await;
+        let view = view::read_all(&self.channel, &self.tenants[of], &self.pools).await;
         for (rpc, _, heard) in &view {
             self.assert_unmarked(of, *rpc, heard)?;
             if heard.is_ok() {
@@ -161,28 +151,21 @@ impl Case {
         Ok(view)
     }
 
-    /// No text of the other tenant is in what a tenant hears, but of nodes, which
-    /// everybody finds.
+    /// Fails if an answer has a text of the other tenant. Nodes are public.
     fn assert_unmarked(&self, by: usize, rpc: Rpc, heard: &Heard) -> Result<(), TestCaseError> {
-        let finds_nodes = matches!(
-            rpc,
-            Rpc::RegistryServiceGetNode
-                | Rpc::RegistryServiceListNodes
-                | Rpc::RegistryServiceDiscoverNodes
-        );
         let mark = self.tenants[1 - by].mark.as_bytes();
         let is_marked = all_bytes(heard)
             .windows(mark.len())
             .any(|text| text == mark);
-        if is_marked && !finds_nodes {
-            let why = format!("{rpc:?} tells of the other tenant: {heard:?}");
+        if is_marked && !sample(rpc).is_public {
+            let why = format!("{rpc:?} reveals the other tenant: {heard:?}");
             return Err(TestCaseError::fail(why));
         }
         Ok(())
     }
 }
 
-/// An answer, or all of a refusal, with its details and headers.
+/// Returns the bytes of a response, or of an error with its details and headers.
 fn all_bytes(heard: &Heard) -> Vec<u8> {
     match heard {
         Ok(answer) => answer.clone(),
@@ -196,10 +179,10 @@ fn all_bytes(heard: &Heard) -> Vec<u8> {
 }
 
 async fn send(channel: &Channel, rpc: Rpc, request: Vec<u8>) -> Heard {
-    raw_call(channel, rpc.path().trim_start_matches('/'), request).await
+    raw_call(channel, contract::method(rpc), request).await
 }
 
-/// What the pages of all lists have in common.
+/// The field that the responses of all lists have.
 #[derive(Clone, PartialEq, Message)]
 struct Page {
     #[prost(string, tag = "2")]

@@ -1,144 +1,81 @@
-//! All that a tenant can see.
+//! Everything that a tenant can read.
 
-use bridgebook::proto::{Rpc, v1};
+use bridgebook::{domain::role::Role, proto::Rpc};
 use futures_util::future::join_all;
-use prost::Message;
 use tonic::transport::Channel;
 
 use super::{
     Heard,
-    calls::{Call, Pools, Tenant},
+    calls::{Call, POOL, Pools, Tenant},
     send,
 };
+use crate::{
+    samples::{fill, sample},
+    support::contract,
+};
 
-/// The answers to every question that a tenant can ask, with the questions.
+/// The answers to every request that reads, with the requests.
 pub type View = Vec<(Rpc, String, Heard)>;
 
-/// Asks everything.
-pub async fn look(channel: &Channel, tenant: &Tenant, pools: &Pools) -> View {
-    let questions = Rpc::ALL
-        .iter()
-        .flat_map(|rpc| questions(*rpc, tenant, pools));
-    let answers = questions.map(|(rpc, what, request)| async move {
+/// Sends every request that reads.
+pub async fn read_all(channel: &Channel, tenant: &Tenant, pools: &Pools) -> View {
+    let reads = contract::tenant_rpcs().filter(|rpc| rpc.role() == Role::Reader);
+    let requests = reads.flat_map(|rpc| requests(rpc, tenant, pools));
+    let answers = requests.map(|(rpc, what, request)| async move {
         let heard = send(channel, rpc, request).await;
         (rpc, what, heard)
     });
     join_all(answers).await
 }
 
-/// What has changed between two looks; refusals are the same if code and text are.
+/// Returns the first difference between two views. Errors are equal if their code and
+/// text are.
 pub fn difference(before: &View, after: &View) -> Option<String> {
-    let said = |heard: &Heard| match heard {
+    let content = |heard: &Heard| match heard {
         Ok(answer) => Ok(answer.clone()),
         Err(status) => Err((status.code(), status.message().to_owned())),
     };
     let mut pairs = before.iter().zip(after);
-    let (old, new) = pairs.find(|(old, new)| said(&old.2) != said(&new.2))?;
+    let (old, new) = pairs.find(|(old, new)| content(&old.2) != content(&new.2))?;
     Some(format!("{old:?} is now {new:?}"))
 }
 
-/// How to ask all that an RPC can answer; nothing if it writes.
-fn questions(rpc: Rpc, tenant: &Tenant, pools: &Pools) -> Vec<(Rpc, String, Vec<u8>)> {
-    let numbers: &[(usize, usize, u8)] = match rpc {
-        // By id and by correlation id.
-        Rpc::WorkflowServiceGetWorkflow => &[
-            (0, 0, 0),
-            (1, 0, 0),
-            (2, 0, 0),
-            (0, 0, 1),
-            (1, 0, 1),
-            (2, 0, 1),
-        ],
-        // The current machine, and the first.
-        Rpc::FsmServiceGetMachine => &[
-            (0, 0, 0),
-            (1, 0, 0),
-            (2, 0, 0),
-            (0, 0, 1),
-            (1, 0, 1),
-            (2, 0, 1),
-        ],
-        Rpc::FsmServiceGetEntity => &[
-            (0, 0, 0),
-            (0, 1, 0),
-            (0, 2, 0),
-            (1, 0, 0),
-            (1, 1, 0),
-            (1, 2, 0),
-        ],
-        Rpc::WorkflowServiceListSteps | Rpc::BridgeStateServiceGetBridgeState => {
-            &[(0, 0, 0), (1, 0, 0), (2, 0, 0)]
+/// Returns the requests of an RPC in each variant with every choice of ids.
+fn requests(rpc: Rpc, tenant: &Tenant, pools: &Pools) -> Vec<(Rpc, String, Vec<u8>)> {
+    let sample = sample(rpc);
+    let mut requests: Vec<(Rpc, String, Vec<u8>)> = Vec::new();
+    for variant in sample.each_variant() {
+        if sample.is_public && !is_own(&sample.request(variant)) {
+            continue;
         }
-        Rpc::WorkflowServiceListStamps => &[(0, 0, 0), (0, 0, 1), (1, 0, 1), (2, 0, 1)],
-        Rpc::FsmServiceListEntities => &[(0, 0, 0), (1, 0, 0)],
-        Rpc::FsmServiceListTransitions | Rpc::FsmServiceGetTransitionStats => {
-            &[(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3)]
+        for choice in 0..POOL * POOL {
+            let call = Call {
+                by: 0,
+                rpc,
+                parent: choice / POOL,
+                child: choice % POOL,
+                variant,
+                token: None,
+                page_size: 1000,
+            };
+            let request = call.request(tenant, pools);
+            // Many requests have fewer ids to choose.
+            if requests.iter().all(|(_, _, known)| *known != request) {
+                let what = format!("{:?}", (call.parent, call.child, variant));
+                requests.push((rpc, what, request));
+            }
         }
-        Rpc::WorkflowServiceListWorkflows
-        | Rpc::FsmServiceListMachines
-        | Rpc::BridgeStateServiceListBridgeStates
-        | Rpc::BridgeStateServiceGetBridgeStats => &[(0, 0, 0)],
-        Rpc::RegistryServiceListNodes => return vec![own_nodes(tenant)],
-        // Of nodes a tenant may see what others do, but to its own.
-        Rpc::RegistryServiceGetNode | Rpc::RegistryServiceDiscoverNodes => &[],
-        Rpc::WorkflowServiceStartWorkflow
-        | Rpc::WorkflowServiceTransitionWorkflow
-        | Rpc::WorkflowServiceDeleteWorkflow
-        | Rpc::WorkflowServiceRecordStep
-        | Rpc::WorkflowServiceBatchRecordSteps
-        | Rpc::WorkflowServiceRecordStamp
-        | Rpc::WorkflowServiceBatchRecordStamps
-        | Rpc::FsmServicePutMachine
-        | Rpc::FsmServiceDeleteMachine
-        | Rpc::FsmServiceRecordTransition
-        | Rpc::FsmServiceBatchRecordTransitions
-        | Rpc::BridgeStateServiceUpsertBridgeState
-        | Rpc::BridgeStateServiceAccumulateBridgeState
-        | Rpc::BridgeStateServiceDeleteBridgeState
-        | Rpc::RegistryServiceRegisterNode
-        | Rpc::RegistryServiceHeartbeat
-        | Rpc::RegistryServiceBatchHeartbeat
-        | Rpc::RegistryServiceDeregisterNode => &[],
-        Rpc::AdminServiceGetSystemHealth
-        | Rpc::AdminServiceListNamespaceSummaries
-        | Rpc::AdminServiceGetIndexUsage
-        | Rpc::AdminServiceGetTableScans
-        | Rpc::AdminServiceListMigrations
-        | Rpc::AdminServiceCreateToken
-        | Rpc::AdminServiceListTokens
-        | Rpc::AdminServiceRevokeToken
-        | Rpc::AdminServiceSetRetentionPolicy
-        | Rpc::AdminServiceListRetentionPolicies
-        | Rpc::ServerServiceGetServerInfo
-        | Rpc::AdminServiceDeleteRetentionPolicy => &[],
-    };
-    let calls = numbers.iter().map(|(thing, other, variant)| Call {
-        by: 0,
-        rpc,
-        thing: *thing,
-        other: *other,
-        state: 0,
-        variant: *variant,
-        token: None,
-        page_size: 1000,
-    });
-    let asked = calls.filter_map(|call| {
-        let request = call.request(tenant, pools)?;
-        Some((
-            rpc,
-            format!("{:?}", (call.thing, call.other, call.variant)),
-            request,
-        ))
-    });
-    asked.collect()
+    }
+    requests
 }
 
-fn own_nodes(tenant: &Tenant) -> (Rpc, String, Vec<u8>) {
-    let request = v1::ListNodesRequest {
-        namespace: tenant.namespace.clone(),
-        owner: tenant.namespace.clone(),
-        ..Default::default()
-    };
-    let rpc = Rpc::RegistryServiceListNodes;
-    (rpc, "own".into(), request.encode_to_vec())
+/// Returns whether a request filters by the caller's own namespace. Other requests for
+/// public rows see what the other tenant does.
+fn is_own(request: &serde_json::Value) -> bool {
+    let mut namespaces = 0;
+    fill(request, &mut |_, kind| {
+        namespaces += usize::from(kind == "namespace");
+        String::new()
+    });
+    namespaces > 1
 }

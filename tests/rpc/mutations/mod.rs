@@ -25,7 +25,7 @@ use prost_reflect::DynamicMessage;
 use tonic::Code;
 
 use self::wire::{Answer, Wire};
-use crate::support::{Server, TempDir, temp_dir};
+use crate::support::{Server, TempDir, contract, temp_dir};
 
 /// So many mutated requests are sent to each RPC.
 const REQUESTS: usize = 10_000;
@@ -141,7 +141,7 @@ async fn send_whole(wire: &Wire, rpc: Rpc, request: &DynamicMessage) -> Answer {
 
 /// The request for the page that comes after this answer.
 fn next_page(rpc: Rpc, request: &DynamicMessage, answer: &Answer) -> Option<DynamicMessage> {
-    let [_, output] = seeds::messages(rpc);
+    let [_, output] = contract::messages(rpc);
     let answer = DynamicMessage::decode(output, answer.message.as_slice()).unwrap();
     let token = answer.get_field_by_name("next_page_token")?.into_owned();
     let mut next = request.clone();
@@ -260,7 +260,7 @@ fn assert_documented(rpc: Rpc, answer: &Answer, request: &str) {
 
 /// The codes of the items that a batch could not do.
 fn item_codes(rpc: Rpc, answer: &Answer) -> Vec<Code> {
-    let [_, output] = seeds::messages(rpc);
+    let [_, output] = contract::messages(rpc);
     if output.get_field_by_name("results").is_none() {
         return Vec::new();
     }

@@ -1,208 +1,126 @@
-//! Valid requests of every RPC, made from the descriptors.
+//! Valid random requests of every RPC: its sample in random variants, with random values in
+//! the fields that the sample leaves open.
 
-use std::{collections::HashSet, sync::LazyLock};
-
-use bridgebook::proto::{self, Rpc};
+use bridgebook::proto::Rpc;
 use fastrand::Rng;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
-    ReflectMessage, Value,
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
+use serde_json::Value as Json;
+
+use crate::{
+    samples::{fill, sample},
+    support::{contract, new_id},
 };
 
-use crate::support::new_id;
-
 /// The tenant that sends the requests.
-pub const NAMESPACE: &str = "mutations";
+const NAMESPACE: &str = "mutations";
 
-/// How many ids there are to name things by: few enough that requests meet.
+/// The number of ids: few, so that requests meet.
 const IDS: u32 = 12;
 
-/// The contract.
-static CONTRACT: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(proto::DESCRIPTORS).unwrap());
+/// The number of names of nodes.
+const NODES: u32 = 8;
 
-/// The full names of all fields whose comment begins with "Required."
-static REQUIRED: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let fields = CONTRACT
-        .all_messages()
-        .flat_map(|message| message.fields().collect::<Vec<_>>());
-    let required = fields.filter(|field| comment(field).trim_start().starts_with("Required."));
-    required.map(|field| field.full_name().to_owned()).collect()
-});
-
-fn comment(field: &FieldDescriptor) -> String {
-    let file = field.parent_file();
-    let locations = &file.file_descriptor_proto().source_code_info;
-    let mut locations = locations.iter().flat_map(|info| &info.location);
-    let location = locations.find(|location| location.path == field.path());
-    location
-        .map(|location| location.leading_comments().to_owned())
-        .unwrap_or_default()
-}
-
-/// The messages that an RPC takes and answers.
-pub fn messages(rpc: Rpc) -> [MessageDescriptor; 2] {
-    let path = rpc.path().trim_start_matches('/');
-    let (service, method) = path.split_once('/').unwrap();
-    let service = CONTRACT.get_service_by_name(service).unwrap();
-    let method = service.methods().find(|known| known.name() == method);
-    let method = method.unwrap();
-    [method.input(), method.output()]
-}
-
-/// A request that is accepted, or is refused for what there is or is not.
+/// Returns a request that is accepted, or is refused because of the rows that exist.
 pub fn seed(rpc: Rpc, rng: &mut Rng) -> DynamicMessage {
-    let [input, _] = messages(rpc);
-    let mut request = fill(&input, rng);
-    settle(rpc, &mut request, rng);
-    request
+    let sample = sample(rpc);
+    // Each variant is chosen with a probability of 1/4.
+    let bits = sample.always_valid(rng.u8(..) & rng.u8(..));
+    let mut request = sample.request(bits);
+    for items in request.as_object_mut().unwrap().values_mut() {
+        repeat_item(items, rng);
+    }
+    let request = with_ids(&request, rng);
+    let [input, _] = contract::messages(rpc);
+    let message = contract::encode(rpc, &request);
+    let mut message = DynamicMessage::decode(input, message.as_slice()).unwrap();
+    fill_open(&mut message, &request, rng);
+    message
 }
 
-/// Mends what the descriptors do not say. A new RPC does not compile until it is
-/// here; see whether its field names mean in [`text`] what they mean in it.
-fn settle(rpc: Rpc, request: &mut DynamicMessage, rng: &mut Rng) {
-    match rpc {
-        Rpc::WorkflowServiceStartWorkflow => {
-            set(request, "current_state", Value::EnumNumber(rng.i32(0..=2)));
-            // Under one name, so that others find it.
-            let id = request.get_field_by_name("correlation_id").unwrap();
-            set(request, "id", id.into_owned());
-        }
-        Rpc::WorkflowServiceTransitionWorkflow => settle_move(request, rng),
-        Rpc::FsmServicePutMachine => settle_machine(request),
-        Rpc::FsmServiceGetMachine => set(request, "version", Value::I32(0)),
-        Rpc::FsmServiceListTransitions | Rpc::FsmServiceGetTransitionStats => {
-            let types = ["order", "workflow", "bridge", "node"];
-            let entity_type = rng.choice(types).unwrap_or("order");
-            set(request, "entity_type", Value::String(entity_type.into()));
-        }
-        Rpc::RegistryServiceBatchHeartbeat => settle_heartbeats(request),
-        Rpc::AdminServiceCreateToken => settle_token(request),
-        Rpc::WorkflowServiceGetWorkflow
-        | Rpc::WorkflowServiceListWorkflows
-        | Rpc::WorkflowServiceDeleteWorkflow
-        | Rpc::WorkflowServiceRecordStep
-        | Rpc::WorkflowServiceBatchRecordSteps
-        | Rpc::WorkflowServiceListSteps
-        | Rpc::WorkflowServiceRecordStamp
-        | Rpc::WorkflowServiceBatchRecordStamps
-        | Rpc::WorkflowServiceListStamps
-        | Rpc::FsmServiceListMachines
-        | Rpc::FsmServiceDeleteMachine
-        | Rpc::FsmServiceRecordTransition
-        | Rpc::FsmServiceBatchRecordTransitions
-        | Rpc::FsmServiceGetEntity
-        | Rpc::FsmServiceListEntities
-        | Rpc::BridgeStateServiceUpsertBridgeState
-        | Rpc::BridgeStateServiceAccumulateBridgeState
-        | Rpc::BridgeStateServiceGetBridgeState
-        | Rpc::BridgeStateServiceListBridgeStates
-        | Rpc::BridgeStateServiceDeleteBridgeState
-        | Rpc::BridgeStateServiceGetBridgeStats
-        | Rpc::RegistryServiceRegisterNode
-        | Rpc::RegistryServiceHeartbeat
-        | Rpc::RegistryServiceDeregisterNode
-        | Rpc::RegistryServiceGetNode
-        | Rpc::RegistryServiceListNodes
-        | Rpc::RegistryServiceDiscoverNodes
-        | Rpc::AdminServiceGetSystemHealth
-        | Rpc::AdminServiceListNamespaceSummaries
-        | Rpc::AdminServiceGetIndexUsage
-        | Rpc::AdminServiceGetTableScans
-        | Rpc::AdminServiceListMigrations
-        | Rpc::AdminServiceListTokens
-        | Rpc::AdminServiceRevokeToken
-        | Rpc::AdminServiceSetRetentionPolicy
-        | Rpc::AdminServiceListRetentionPolicies
-        | Rpc::ServerServiceGetServerInfo
-        | Rpc::AdminServiceDeleteRetentionPolicy => {}
+/// Repeats the item of a batch that has one item up to three times.
+fn repeat_item(items: &mut Json, rng: &mut Rng) {
+    if let Json::Array(items) = items
+        && let [Json::Object(item)] = items.as_slice()
+    {
+        *items = vec![Json::Object(item.clone()); rng.usize(1..=3)];
     }
+}
+
+/// Fills in the marks. A workflow is started under one id and correlation_id, so that other
+/// requests find it by both. The nodes of a batch differ, because they must.
+fn with_ids(request: &Json, rng: &mut Rng) -> Json {
+    let workflow = id(rng);
+    let is_start = request.get("correlation_id").is_some() && request.get("id").is_some();
+    let mut node = rng.u32(0..NODES);
+    fill(request, &mut |mark, kind| match (mark, kind) {
+        ('~', text) => text.into(),
+        (_, "namespace") => NAMESPACE.into(),
+        (_, "page") => String::new(),
+        (_, "workflow" | "correlation") if is_start => workflow.clone(),
+        (_, "node") => {
+            node = (node + 1) % NODES;
+            format!("node-{node}")
+        }
+        (_, "type") => (*rng.choice(&["order", "parcel"]).unwrap()).into(),
+        // A used transition_id stays taken.
+        (_, "transition") if rng.bool() => new_id(),
+        _ => id(rng),
+    })
+}
+
+/// Sets fields that the sample does not mention, and some of its documents.
+fn fill_open(message: &mut DynamicMessage, sample: &Json, rng: &mut Rng) {
+    for field in message.descriptor().fields() {
+        let is_taken = field.containing_oneof().is_some_and(|oneof| {
+            let mut fields = oneof.fields();
+            fields.any(|branch| message.has_field(&branch))
+        });
+        match sample.get(field.name()) {
+            Some(Json::Object(_)) if is_document(&field) && rng.bool() => {
+                message.set_field(&field, value(&field, rng));
+            }
+            Some(inner @ (Json::Object(_) | Json::Array(_))) => {
+                fill_inner(message.get_field_mut(&field), inner, rng);
+            }
+            Some(_) => {}
+            None if is_taken => {}
+            // Long pages cost time and are alike.
+            None if matches!(field.name(), "page_size" | "limit") || rng.bool() => {
+                message.set_field(&field, value(&field, rng));
+            }
+            None => {}
+        }
+    }
+}
+
+fn fill_inner(message: &mut Value, sample: &Json, rng: &mut Rng) {
+    match (message, sample) {
+        (Value::Message(message), sample) if is_ours(&message.descriptor()) => {
+            fill_open(message, sample, rng);
+        }
+        (Value::List(items), Json::Array(samples)) => {
+            for (item, sample) in items.iter_mut().zip(samples) {
+                fill_inner(item, sample, rng);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_ours(kind: &MessageDescriptor) -> bool {
+    kind.package_name() == "bridgebook.v1"
+}
+
+fn is_document(field: &FieldDescriptor) -> bool {
+    let kind = field.kind();
+    let kind = kind.as_message();
+    kind.is_some_and(|kind| kind.full_name() == "google.protobuf.Struct")
 }
 
 fn set(message: &mut DynamicMessage, field: &str, value: Value) {
     message.set_field_by_name(field, value);
-}
-
-/// Only what ends badly has an error message.
-fn settle_move(request: &mut DynamicMessage, rng: &mut Rng) {
-    // Mostly between PROCESSING and FAILED, which goes on and on.
-    let to_state = *rng.choice(&[2, 2, 2, 3, 4, 4, 4, 5]).unwrap();
-    set(request, "to_state", Value::EnumNumber(to_state));
-    if to_state < 4 {
-        request.clear_field_by_name("error_message");
-    }
-    // Else hardly any is made.
-    if rng.u32(0..4) > 0 {
-        request.clear_field_by_name("expected_state");
-        request.clear_field_by_name("transition_id");
-    }
-}
-
-/// Moves in a row, so that every state is reached.
-fn settle_machine(request: &mut DynamicMessage) {
-    set(request, "initial_state", Value::String("S0".into()));
-    let end = Value::String("S3".into());
-    set(request, "terminal_states", Value::List(vec![end]));
-    let field = request.descriptor().get_field_by_name("moves").unwrap();
-    let Kind::Message(kind) = field.kind() else {
-        panic!("moves are messages")
-    };
-    let moves = (0..3).map(|state| {
-        let mut step = DynamicMessage::new(kind.clone());
-        set(&mut step, "from_state", Value::String(format!("S{state}")));
-        set(&mut step, "transition_event", Value::String("pay".into()));
-        let next = format!("S{}", state + 1);
-        set(&mut step, "to_state", Value::String(next));
-        Value::Message(step)
-    });
-    set(request, "moves", Value::List(moves.collect()));
-}
-
-/// No two heartbeats of a batch may be of one node.
-fn settle_heartbeats(request: &mut DynamicMessage) {
-    let heartbeats = request.get_field_by_name_mut("heartbeats").unwrap();
-    let heartbeats = heartbeats.as_list_mut().into_iter().flatten();
-    for (number, heartbeat) in heartbeats.enumerate() {
-        let heartbeat = heartbeat.as_message_mut().unwrap();
-        set(
-            heartbeat,
-            "node_id",
-            Value::String(format!("node-{number}")),
-        );
-    }
-}
-
-/// An admin's token holds everywhere, and none ends before it begins.
-fn settle_token(request: &mut DynamicMessage) {
-    request.clear_field_by_name("expires_at");
-    let role = request.get_field_by_name("role").unwrap().as_enum_number();
-    if role == Some(3) {
-        request.clear_field_by_name("namespaces");
-    } else {
-        let patterns = ["team-a", "team-*"].map(|it| Value::String(it.into()));
-        set(request, "namespaces", Value::List(patterns.to_vec()));
-    }
-}
-
-fn fill(kind: &MessageDescriptor, rng: &mut Rng) -> DynamicMessage {
-    let mut message = DynamicMessage::new(kind.clone());
-    for field in kind.fields() {
-        let is_required = match field.name() {
-            // Where there is no machine, the state to go to is required.
-            "to_state" | "current_fsm_state" => true,
-            // What is long costs time, and is the same again and again.
-            "page_size" | "limit" => true,
-            _ => REQUIRED.contains(field.full_name()),
-        };
-        // Of the branches of a oneof the last that is set stays.
-        let is_branch = field
-            .containing_oneof()
-            .is_some_and(|oneof| oneof.fields().len() > 1);
-        if is_required || is_branch || rng.bool() {
-            message.set_field(&field, value(&field, rng));
-        }
-    }
-    message
 }
 
 fn value(field: &FieldDescriptor, rng: &mut Rng) -> Value {
@@ -227,29 +145,24 @@ fn single(field: &FieldDescriptor, rng: &mut Rng) -> Value {
             "google.protobuf.Struct" => document(&kind, 2, rng),
             "google.protobuf.Timestamp" => seconds(&kind, 1_700_000_000),
             "google.protobuf.Duration" => seconds(&kind, 3600),
-            _ => fill(&kind, rng),
+            name => panic!("{}: no random value for a {name}", field.full_name()),
         }),
-        kind => panic!("no field of the contract was a {kind:?} so far"),
+        kind => panic!("{}: no random value for a {kind:?}", field.full_name()),
     }
 }
 
-/// What a string of this name holds in all requests.
+/// Returns a value for a string that no sample mentions.
 fn text(name: &str, rng: &mut Rng) -> String {
     match name {
-        "namespace" | "owner" => NAMESPACE.into(),
-        "page_token" => String::new(),
-        "node_id" => format!("node-{}", rng.u32(0..8)),
-        // These stay taken.
-        "transition_id" if rng.bool() => new_id(),
-        "id" => id(rng),
-        name if name.ends_with("_id") => id(rng),
-        "entity_type" => (*rng.choice(&["order", "parcel"]).unwrap()).into(),
-        name if name.contains("state") => format!("S{}", rng.u32(0..4)),
-        _ => (*rng.choice(&["pay", "process", "a.b:c/d"]).unwrap()).into(),
+        "owner" => NAMESPACE.into(),
+        "node_type" => "type".into(),
+        name if name == "id" || name.ends_with("_id") => id(rng),
+        name if name.contains("state") => format!("S{}", rng.u32(1..=3)),
+        _ => (*rng.choice(&["go", "next", "a.b:c/d"]).unwrap()).into(),
     }
 }
 
-/// One of the few ids, or once in a while a new one.
+/// Returns one of the few ids, or at times a new one.
 fn id(rng: &mut Rng) -> String {
     if rng.u32(0..8) == 0 {
         return new_id();
@@ -264,7 +177,7 @@ fn seconds(kind: &MessageDescriptor, seconds: i64) -> DynamicMessage {
     message
 }
 
-/// A document with every kind of value, so many levels deep.
+/// Returns a document with values of random kinds, nested `levels` deep.
 fn document(kind: &MessageDescriptor, levels: u32, rng: &mut Rng) -> DynamicMessage {
     let fields = kind.get_field_by_name("fields").unwrap();
     let Kind::Message(entry) = fields.kind() else {

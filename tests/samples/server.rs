@@ -6,7 +6,9 @@ use serde_json::json;
 use super::Sample;
 
 pub fn sample(rpc: Rpc) -> Option<Sample> {
-    rpc.path()
-        .ends_with("/GetServerInfo")
-        .then(|| Sample::new(json!({})))
+    let sample = match rpc {
+        Rpc::ServerServiceGetServerInfo => Sample::new(json!({})),
+        _ => return None,
+    };
+    Some(sample)
 }

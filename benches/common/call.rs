@@ -1,5 +1,5 @@
-//! One gRPC call on bare HTTP/2, with as little work for the caller as can be:
-//! what it takes it takes from the server.
+//! A minimal gRPC client on bare HTTP/2. The load generator shares the machine with the
+//! server, so every cycle that the client saves is left to the server.
 
 use std::net::SocketAddr;
 
@@ -14,14 +14,14 @@ use tonic::{Code, Status};
 
 use crate::Result;
 
-/// What a connection and a stream may send without being asked for more: far
-/// more than an answer, so that windows need no updates.
+/// The flow-control window of a connection and of a stream: far larger than any response,
+/// so that no window needs an update.
 const WINDOW: u32 = 16 * 1024 * 1024;
 
-/// The bytes before a gRPC message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+/// The length of a gRPC frame header: the compression flag and the message length.
+const FRAME_HEADER: usize = 5;
 
-/// Makes a connection, which many callers may share.
+/// Opens a connection, which many callers may share.
 pub async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -30,23 +30,23 @@ pub async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
         .initial_connection_window_size(WINDOW)
         .handshake(stream)
         .await?;
-    // It ends with the last client.
+    // The task ends when the last client is dropped.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Writes a message as it is sent.
+/// Encodes a message with its gRPC frame header.
 pub fn frame(message: &impl Message) -> Result<Bytes> {
     let length = message.encoded_len();
-    let mut body = BytesMut::with_capacity(PREFIX + length);
+    let mut body = BytesMut::with_capacity(FRAME_HEADER + length);
     body.put_u8(0);
     body.put_u32(u32::try_from(length)?);
     message.encode(&mut body)?;
     Ok(body.freeze())
 }
 
-/// Calls a method with a message in its frame, and shows a credential, if there is
-/// one; fails with the status of the answer if that is not OK.
+/// Calls a method with a framed message and, if given, a credential. Fails with the
+/// response's status unless it is OK.
 pub async fn call(
     connection: &SendRequest<Bytes>,
     uri: http::Uri,
@@ -62,18 +62,18 @@ pub async fn call(
         headers.insert(AUTHORIZATION, credential.clone());
     }
     let mut connection = connection.clone().ready().await?;
-    let (answer, mut stream) = connection.send_request(request, false)?;
+    let (response, mut stream) = connection.send_request(request, false)?;
     stream.send_data(message, true)?;
-    receive(answer).await
+    receive(response).await
 }
 
-/// Receives an answer, and fails with its status if that is not OK.
-async fn receive(answer: ResponseFuture) -> Result<Bytes> {
-    let answer = answer.await?;
-    if let Some(status) = Status::from_header_map(answer.headers()) {
+/// Receives a response. Fails with its status unless it is OK.
+async fn receive(response: ResponseFuture) -> Result<Bytes> {
+    let response = response.await?;
+    if let Some(status) = Status::from_header_map(response.headers()) {
         return Err(status.into());
     }
-    let mut stream = answer.into_body();
+    let mut stream = response.into_body();
     let mut body = BytesMut::new();
     while let Some(data) = stream.data().await {
         let data = data?;
@@ -82,10 +82,10 @@ async fn receive(answer: ResponseFuture) -> Result<Bytes> {
     }
     let trailers = stream.trailers().await?.unwrap_or_default();
     match Status::from_header_map(&trailers) {
-        Some(status) if status.code() == Code::Ok && body.len() >= PREFIX => {
-            Ok(body.split_off(PREFIX).freeze())
+        Some(status) if status.code() == Code::Ok && body.len() >= FRAME_HEADER => {
+            Ok(body.split_off(FRAME_HEADER).freeze())
         }
         Some(status) => Err(status.into()),
-        None => Err("an answer without a status".into()),
+        None => Err("the response has no grpc-status".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL that is gone after the benchmark, with several databases.
+//! A temporary PostgreSQL with several databases. It is removed after the benchmark.
 
 use std::{env, fs, path::PathBuf, process};
 
@@ -10,14 +10,14 @@ use crate::Result;
 
 /// The PostgreSQL and its directory.
 pub struct Cluster {
-    // Before the directory, as fields are dropped in order.
+    // Declared before the directory, because fields are dropped in order.
     /// The PostgreSQL.
     pub postgres: Embedded,
     directory: Directory,
 }
 
 impl Cluster {
-    /// Starts a PostgreSQL with the settings of production, and these beside them.
+    /// Starts a PostgreSQL with the production settings and the given additional ones.
     pub async fn open(parameters: &[(&str, &str)]) -> Result<Self> {
         let path = env::temp_dir().join(format!("bridgebook-bench-{}", process::id()));
         let directory = Directory(path);
@@ -32,25 +32,25 @@ impl Cluster {
         })
     }
 
-    /// Makes an empty database.
+    /// Creates an empty database.
     pub async fn create(&self, database: &str) -> Result<()> {
         let create = format!("CREATE DATABASE {database}");
         self.execute(self.postgres.database(), &create).await
     }
 
-    /// A path in the directory that is removed in the end.
+    /// Returns a path in the temporary directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.0.join(name)
     }
 
-    /// What the server says its version is.
+    /// Returns PostgreSQL's version.
     pub async fn version(&self) -> Result<String> {
         let version = diesel::sql_query("SELECT current_setting('server_version') AS text");
         let mut connection = self.connect(self.postgres.database()).await?;
         Ok(version.get_result::<Line>(&mut connection).await?.text)
     }
 
-    /// The URL of a database.
+    /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
         let url = self.postgres.database_url();
         let server = url.strip_suffix(self.postgres.database()).unwrap_or(&url);
@@ -66,18 +66,18 @@ impl Cluster {
             .await?)
     }
 
-    /// Makes a connection.
+    /// Connects to a database.
     pub async fn connect(&self, database: &str) -> Result<AsyncPgConnection> {
         Ok(AsyncPgConnection::establish(&self.url(database)).await?)
     }
 
-    /// Stops PostgreSQL and waits for its end, then removes everything.
+    /// Stops PostgreSQL, waits for its end, and removes the directory.
     pub async fn close(self) -> Result<()> {
         Ok(self.postgres.stop().await?)
     }
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when the value is dropped.
 struct Directory(PathBuf);
 
 impl Drop for Directory {

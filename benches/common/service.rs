@@ -1,8 +1,9 @@
-//! bridgebook, as the process that it is in production.
+//! Runs bridgebook as a separate process, as in production.
 
 use std::{
     ffi::OsStr,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -12,49 +13,63 @@ use tokio::process::{Child, Command};
 
 use crate::Result;
 
-/// How long it may take until it serves before we give up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The program that was built with this benchmark.
+const THIS_BUILD: &str = env!("CARGO_BIN_EXE_bridgebook");
 
-/// How often it is asked whether it serves: more often than matters to a person,
-/// and seldom enough not to slow it down.
-const POLL: Duration = Duration::from_millis(5);
+/// How long the service may take until it is SERVING.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The interval between health checks during startup: fine enough for the measurement, and
+/// long enough not to slow the service down.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A running `bridgebook serve`.
 pub struct Service {
     process: Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// How long it took from the start of the process to SERVING.
-    pub took: Duration,
+    /// The time from the start of the process to SERVING.
+    pub startup_time: Duration,
 }
 
 impl Service {
-    /// Starts it with these arguments beside the address, and waits until it serves.
+    /// Starts this build with the given arguments and waits until it is SERVING.
     pub async fn start(arguments: &[&OsStr]) -> Result<Self> {
-        // Free a moment ago: nobody else here takes ports at this rate.
+        Self::start_program(THIS_BUILD.as_ref(), arguments).await
+    }
+
+    /// Starts any build of `bridgebook` with the given arguments and waits until it is
+    /// SERVING. The address is added to the arguments.
+    pub async fn start_program(program: &Path, arguments: &[&OsStr]) -> Result<Self> {
+        // The port was free a moment ago, and nothing else here takes ports so fast.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let begun = Instant::now();
-        let mut process = bridgebook()
+        let mut process = command(program)
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         while let Err(error) = probe(&address.to_string(), None).await {
             if let Some(status) = process.try_wait()? {
-                return Err(format!("bridgebook ended before it served: {status}").into());
+                return Err(format!("bridgebook exited before it was SERVING: {status}").into());
             }
-            if begun.elapsed() > PATIENCE {
-                return Err(format!("bridgebook does not serve: {error}").into());
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(format!(
+                    "bridgebook is not SERVING after {} s: {error}",
+                    START_TIMEOUT.as_secs()
+                )
+                .into());
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(Service {
             process,
             address,
-            took: begun.elapsed(),
+            startup_time: begun.elapsed(),
         })
     }
 
-    /// The most memory it ever had, in KiB; none where there is no /proc.
+    /// Returns the peak resident memory in KiB, or none on systems without /proc.
     pub fn peak_memory(&self) -> Option<u64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
@@ -64,37 +79,40 @@ impl Service {
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 
-    /// How much of the processor it has had, to a hundredth of a second; none where
-    /// there is no /proc.
-    #[allow(dead_code, reason = "not every benchmark asks")]
-    pub fn processor_time(&self) -> Option<Duration> {
-        /// What Linux counts in, on every machine.
+    /// Returns the CPU time used so far, to a hundredth of a second, or none on systems
+    /// without /proc.
+    #[allow(dead_code, reason = "not every benchmark needs it")]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        /// The unit of /proc/PID/stat, which is the same on every Linux machine.
         const TICK: Duration = Duration::from_millis(10);
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
-        // After the name, which may have spaces in it; then utime and stime.
+        // The name may contain spaces, so fields are counted after it: utime and stime.
         let (_, fields) = stat.rsplit_once(')')?;
         let times = fields.split_whitespace().skip(11).take(2);
         let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
         Some(TICK * ticks)
     }
 
-    /// Stops it as a supervisor would, and waits for its end.
+    /// Sends SIGTERM and waits for the process to exit.
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.process.id().ok_or("bridgebook ended by itself")?;
+        let id = self
+            .process
+            .id()
+            .ok_or("bridgebook exited before it was stopped")?;
         Command::new("kill")
             .args(["-TERM", &id.to_string()])
             .status()
             .await?;
         match self.process.wait().await? {
             status if status.success() => Ok(()),
-            status => Err(format!("bridgebook did not stop well: {status}").into()),
+            status => Err(format!("bridgebook failed to shut down: {status}").into()),
         }
     }
 }
 
-/// Brings a schema up to date; `arguments` say which.
+/// Applies all migrations to the database that `arguments` name.
 pub async fn migrate(arguments: &[&OsStr]) -> Result<()> {
-    let status = bridgebook()
+    let status = command(THIS_BUILD.as_ref())
         .arg("migrate")
         .args(arguments)
         .arg("up")
@@ -107,10 +125,10 @@ pub async fn migrate(arguments: &[&OsStr]) -> Result<()> {
     }
 }
 
-/// Creates a token that may write in a namespace; answers its credential.
-#[allow(dead_code, reason = "not every benchmark asks for tokens")]
+/// Creates a writer token for a namespace and returns its credential.
+#[allow(dead_code, reason = "not every benchmark needs tokens")]
 pub async fn create_token(arguments: &[&OsStr], namespace: &str) -> Result<String> {
-    let output = bridgebook()
+    let output = command(THIS_BUILD.as_ref())
         .args(["token", "create", "--name", "benchmark", "--role", "writer"])
         .args(["--namespace", namespace])
         .args(arguments)
@@ -122,16 +140,15 @@ pub async fn create_token(arguments: &[&OsStr], namespace: &str) -> Result<Strin
     }
 }
 
-/// A command of the program that was built with this benchmark, with no settings
-/// but those of its command line.
-fn bridgebook() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
+/// Prepares a command of `program` that ignores the environment's settings.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"BRIDGEBOOK_") {
             command.env_remove(name);
         }
     }
-    // Only what is wrong belongs between our own lines.
+    // Anything below a warning would only clutter the benchmark's own output.
     command
         .env("BRIDGEBOOK_LOG", "warn")
         .stdin(Stdio::null())

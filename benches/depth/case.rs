@@ -1,131 +1,131 @@
-//! What a case is: a read, and what to count of its answer.
+//! Defines a case: a read RPC with its requests, and how to count the rows of its responses.
 
 use bridgebook::proto::v1;
 use prost::{Message, bytes::Bytes};
 
 use crate::{Result, call::frame};
 
-/// How many rows a page has.
+/// The page size.
 pub const PAGE: i32 = 20;
 
-/// What a request is made of.
+/// The parameters of a request.
 #[derive(Debug, Clone, Default)]
-pub struct Ask {
-    /// A number that looks random, to choose what to read.
+pub struct Params {
+    /// A pseudo-random number that chooses the row to read.
     pub number: u64,
-    /// How many rows a page has.
+    /// The page size.
     pub page_size: i32,
-    /// Where the page begins.
+    /// The token of the page to read.
     pub page_token: String,
 }
 
-/// What matters of an answer.
+/// The part of a response that matters here.
 #[derive(Debug)]
-pub struct Answered {
-    /// How many rows it has.
+pub struct Summary {
+    /// The number of rows.
     pub rows: usize,
-    /// The token of the next page.
+    /// The token of the next page, or empty.
     pub next_page_token: String,
 }
 
-/// A read of one database.
+/// A read RPC on one database.
 pub struct Case {
-    /// The RPC: "WorkflowService/GetWorkflow".
+    /// The RPC, for example "WorkflowService/GetWorkflow".
     pub method: &'static str,
-    /// What is special about this case.
+    /// How this case differs from others of the RPC.
     pub title: &'static str,
-    /// Before which row the page begins.
+    /// The number of rows before the page.
     pub skip: u64,
-    /// Whether it counts rows that grow in number with the database.
-    pub grows: bool,
-    request: Box<dyn Fn(Ask) -> Result<Bytes>>,
-    read: fn(Bytes) -> Result<Answered>,
+    /// Whether the read aggregates rows whose number grows with the database.
+    pub scales_with_data: bool,
+    request: Box<dyn Fn(Params) -> Result<Bytes>>,
+    read: fn(Bytes) -> Result<Summary>,
 }
 
 impl Case {
-    /// Makes a case of a method with such requests.
-    pub fn new<Q: Message, A: Answer>(
+    /// Creates a case. The last argument only names the response type.
+    pub fn new<Q: Message, R: Response>(
         method: &'static str,
         title: &'static str,
-        request: impl Fn(Ask) -> Q + 'static,
-        _: fn() -> A,
+        request: impl Fn(Params) -> Q + 'static,
+        _: fn() -> R,
     ) -> Self {
         Case {
             method,
             title,
             skip: 0,
-            grows: false,
-            request: Box::new(move |ask| frame(&request(ask))),
+            scales_with_data: false,
+            request: Box::new(move |params| frame(&request(params))),
             read: |bytes| {
-                let answer = A::decode(bytes)?;
-                Ok(Answered {
-                    rows: answer.rows(),
-                    next_page_token: answer.next_page_token(),
+                let response = R::decode(bytes)?;
+                Ok(Summary {
+                    rows: response.rows(),
+                    next_page_token: response.next_page_token(),
                 })
             },
         }
     }
 
-    /// Has the page begin deep in the list.
+    /// Reads the page after `skip` rows.
     pub fn after(self, skip: u64) -> Self {
         Case { skip, ..self }
     }
 
-    /// Says that it counts, so that it takes longer the more there is.
-    pub fn grows(self) -> Self {
+    /// Marks the case as an aggregation, whose latency grows with the database.
+    pub fn scales_with_data(self) -> Self {
         Case {
-            grows: true,
+            scales_with_data: true,
             ..self
         }
     }
 
-    /// What to call it.
+    /// Returns the RPC and the title.
     pub fn name(&self) -> String {
         let name = format!("{} {}", self.method, self.title);
         name.trim_end().to_owned()
     }
 
-    /// A request, in its frame.
-    pub fn request(&self, ask: Ask) -> Result<Bytes> {
-        (self.request)(ask)
+    /// Encodes a request with its frame header.
+    pub fn request(&self, params: Params) -> Result<Bytes> {
+        (self.request)(params)
     }
 
-    /// Reads an answer.
-    pub fn read(&self, answer: Bytes) -> Result<Answered> {
-        (self.read)(answer)
+    /// Decodes a response.
+    pub fn read(&self, response: Bytes) -> Result<Summary> {
+        (self.read)(response)
     }
 }
 
-/// An answer whose rows can be counted.
-pub trait Answer: Message + Default {
-    /// How many rows it has: whatever the database has a row for, or makes one for.
+/// A response whose rows can be counted.
+pub trait Response: Message + Default {
+    /// Returns the number of rows that the database returned or aggregated for the response.
     fn rows(&self) -> usize;
 
-    /// The token of the next page.
+    /// Returns the token of the next page.
     fn next_page_token(&self) -> String {
         String::new()
     }
 }
 
-/// Declares answers that are one row, or that are lists in one field, of which
-/// some are paged.
-macro_rules! answers {
+/// Declares responses with one row (`one`), with a list in one field (`all`), and with a page
+/// of a list (`page`).
+macro_rules! responses {
     (
         one: $($one:ident),+;
         all: $($all:ident.$rows:ident),+;
         page: $($page:ident.$listed:ident),+;
     ) => {
-        $(impl Answer for v1::$one {
+        $(impl Response for v1::$one {
             fn rows(&self) -> usize {
                 1
             }
         })+
-        $(impl Answer for v1::$all {
+        $(impl Response for v1::$all {
             fn rows(&self) -> usize {
                 self.$rows.len()
             }
         })+
-        $(impl Answer for v1::$page {
+        $(impl Response for v1::$page {
             fn rows(&self) -> usize {
                 self.$listed.len()
             }
@@ -137,7 +137,7 @@ macro_rules! answers {
     };
 }
 
-answers! {
+responses! {
     one: GetMachineResponse, GetEntityResponse, GetBridgeStateResponse, GetBridgeStatsResponse,
         GetNodeResponse, GetSystemHealthResponse;
     all: GetTransitionStatsResponse.stats, DiscoverNodesResponse.nodes,
@@ -148,15 +148,15 @@ answers! {
         ListBridgeStatesResponse.bridge_states, ListNodesResponse.nodes;
 }
 
-/// The workflow, and what belongs to it.
-impl Answer for v1::GetWorkflowResponse {
+/// Counts the workflow, its steps and its stamps.
+impl Response for v1::GetWorkflowResponse {
     fn rows(&self) -> usize {
         1 + self.steps.len() + self.stamps.len()
     }
 }
 
-/// The workflows, and the steps that are counted for each.
-impl Answer for v1::ListWorkflowsResponse {
+/// Counts the workflows, and the steps that the query counts for each of them.
+impl Response for v1::ListWorkflowsResponse {
     fn rows(&self) -> usize {
         let steps = self.workflows.iter().map(|it| it.step_count);
         self.workflows.len() + steps.sum::<i64>() as usize

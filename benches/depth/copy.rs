@@ -1,4 +1,4 @@
-//! Filling tables by COPY.
+//! Loads tables by COPY.
 
 use std::{ops::Range, pin::pin};
 
@@ -8,32 +8,32 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::Result;
 
-/// How much text is sent at a time, in bytes: enough for messages not to matter.
+/// The size of a COPY message in bytes: large enough to amortize the cost per message.
 const CHUNK: usize = 256 * 1024;
 
-/// A connection that fills a database.
-pub struct Filler {
+/// A connection that loads a database.
+pub struct Loader {
     client: Client,
 }
 
-impl Filler {
-    /// Connects.
+impl Loader {
+    /// Connects as a superuser.
     pub async fn connect(url: &str) -> Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-        // It ends with the client.
+        // The task ends when the client is dropped.
         tokio::spawn(connection);
-        // A superuser's: foreign keys are not looked at, what is filled in meets
-        // them. The memory is for building indexes.
+        // Skips foreign-key checks, because the generated rows satisfy them. The memory is for
+        // building the indexes.
         client
             .batch_execute(
                 "SET session_replication_role = replica; SET maintenance_work_mem = '512MB'",
             )
             .await?;
-        Ok(Filler { client })
+        Ok(Loader { client })
     }
 
-    /// Takes away the indexes that are not a constraint's, and answers how to
-    /// build them: all at once in the end they cost much less than row by row.
+    /// Drops the indexes that no constraint owns and returns their definitions. Building them
+    /// after the load costs much less than updating them row by row.
     pub async fn drop_indexes(&self) -> Result<Vec<String>> {
         let indexes = self
             .client
@@ -59,11 +59,11 @@ impl Filler {
         Ok(self.client.batch_execute(statement).await?)
     }
 
-    /// Fills a table, which `into` names with its columns. `write` writes the
-    /// line, or the lines, of a number.
+    /// Loads a table. `into` names the table and its columns; `write` writes the lines of a
+    /// number.
     ///
-    /// What was truncated by the transaction need not go through the log, and
-    /// can be frozen at once.
+    /// Because the same transaction truncates the table, COPY bypasses the write-ahead log and
+    /// freezes the rows.
     pub async fn fill(
         &self,
         into: &str,
@@ -88,8 +88,8 @@ impl Filler {
     }
 }
 
-/// Writes the columns of a row as COPY reads them: with tabs in between, and a
-/// new line after the last. None of our texts has characters to be escaped.
+/// Writes a row in COPY's text format: columns separated by tabs, then a newline. The generated
+/// texts need no escaping.
 macro_rules! row {
     ($out:expr, $first:expr $(, $rest:expr)* $(,)?) => {{
         write!($out, "{}", $first)?;
@@ -100,8 +100,8 @@ macro_rules! row {
 
 pub(crate) use row;
 
-/// NULL.
+/// NULL in COPY's text format.
 pub const NULL: &str = "\\N";
 
-/// A digest of a request, 16 bytes as text; which one does not matter to reads.
+/// A request digest of 16 bytes in COPY's text format. Reads never compare it.
 pub const DIGEST: &str = "\\\\x000102030405060708090a0b0c0d0e0f";

@@ -1,24 +1,22 @@
-//! What reads cost in a database that is full, against one that is not.
+//! Measures how read latency grows with the size of the database.
 //!
-//! `cargo bench --bench depth` starts a PostgreSQL of its own, with two databases:
-//! one with 10,000 workflows and one with 1,000,000 workflows, 5,000,000 steps,
-//! 2,000,000 rows of the journal, and the rest in proportion; only of nodes there
-//! are 10,000 in both. It calls every RPC that reads on both in turns, and prints
-//! how long the calls took. The aim is that the deep database takes at most 1.5
-//! times as long. Then it has PostgreSQL explain the queries, and prints the plan
-//! of each that reads more than ten times the rows it answers. It takes some
-//! minutes, and some gigabytes of the disk of the directory for temporary files,
-//! see TMPDIR.
-//! For a first look:
+//! `cargo bench --bench depth` starts its own PostgreSQL with two databases. The small one has
+//! 10,000 workflows. The deep one has 1,000,000 workflows, 5,000,000 steps, 2,000,000 journal
+//! rows, and everything else in proportion, except that both have 10,000 nodes. The benchmark
+//! calls every RPC that reads on both in turns and prints the latencies. The target is a ratio
+//! of at most 1.5. Then PostgreSQL explains the queries, and the benchmark prints the plan of
+//! each query that reads more than ten times the rows it returns.
+//!
+//! A run takes some minutes, and some gigabytes in the directory for temporary files, see
+//! TMPDIR. For a first look:
 //!
 //! ```text
 //! cargo bench --bench depth -- --workflows 100000 --calls 100 --only ListWorkflows
 //! ```
 //!
-//! Rows are spread over 30 days and several tenants, one of which has half of
-//! them. Most requests are that one's; where they can, they ask for as many rows
-//! on both sides, usually a page of 20. Tables are filled by COPY, and their
-//! indexes are built afterwards.
+//! Rows are spread over 30 days and several tenants, one of which has half of them. Most
+//! requests are for that tenant. Where possible they return the same number of rows on both
+//! sides, usually a page of 20. COPY loads the tables, and the indexes are built afterwards.
 
 #[path = "../common/call.rs"]
 mod call;
@@ -27,6 +25,7 @@ mod cases;
 #[path = "../common/cluster.rs"]
 mod cluster;
 mod copy;
+mod dataset;
 mod fill;
 mod measure;
 mod options;
@@ -36,30 +35,28 @@ mod report;
 #[path = "../common/service.rs"]
 mod service;
 mod side;
-mod world;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cluster::Cluster;
+use dataset::Dataset;
 use measure::Compared;
 use options::Options;
-use plans::Found;
+use plans::ExpensiveQuery;
 use report::Report;
 use side::Side;
-use world::World;
 
-/// Whatever goes wrong ends the benchmark.
+/// A result whose error ends the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The database with little in it.
+/// The small database.
 const SMALL: &str = "small";
-/// The database with much in it.
+/// The deep database.
 const DEEP: &str = "deep";
 
-/// What is filled in need not go through the log, which this allows; reads do
-/// not notice.
+/// Lets COPY bypass the write-ahead log while the tables are loaded. Reads are not affected.
 const PARAMETERS: &[(&str, &str)] = &[("wal_level", "minimal"), ("max_wal_senders", "0")];
 
 #[tokio::main(worker_threads = 2)]
@@ -77,36 +74,40 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Measures, and cleans up whatever comes of it.
+/// Runs the benchmark and removes the cluster, also after a failure.
 async fn run(options: &Options) -> Result<String> {
     let now = chrono::Utc::now();
-    let worlds = (
-        World::new(options.small, now),
-        World::new(options.workflows, now),
+    let datasets = (
+        Dataset::new(options.small, now),
+        Dataset::new(options.workflows, now),
     );
-    // Before anything is filled.
-    cases::require_complete(&cases::all(worlds.0))?;
+    // Checked before the long load.
+    cases::require_complete(&cases::all(datasets.0))?;
     let cluster = Cluster::open(PARAMETERS).await?;
     let outcome = tokio::select! {
-        outcome = measure(&cluster, worlds, options) => outcome,
+        outcome = measure(&cluster, datasets, options) => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     cluster.close().await?;
     Ok(outcome?.write(options)?)
 }
 
-async fn measure(cluster: &Cluster, worlds: (World, World), options: &Options) -> Result<Report> {
-    fill::fill(cluster, SMALL, &worlds.0).await?;
-    fill::fill(cluster, DEEP, &worlds.1).await?;
-    let small = Side::start(cluster, SMALL, worlds.0).await?;
-    let deep = Side::start(cluster, DEEP, worlds.1).await?;
+async fn measure(
+    cluster: &Cluster,
+    datasets: (Dataset, Dataset),
+    options: &Options,
+) -> Result<Report> {
+    fill::fill(cluster, SMALL, &datasets.0).await?;
+    fill::fill(cluster, DEEP, &datasets.1).await?;
+    let small = Side::start(cluster, SMALL, datasets.0).await?;
+    let deep = Side::start(cluster, DEEP, datasets.1).await?;
     let compared = compare(&small, &deep, options).await?;
     small.stop().await?;
     Ok(Report {
         version: cluster.version().await?,
         compared,
         peak_memory: deep.stop().await?,
-        plans: find_plans(cluster, worlds.1, options).await?,
+        plans: find_plans(cluster, datasets.1, options).await?,
     })
 }
 
@@ -122,18 +123,18 @@ async fn compare(small: &Side, deep: &Side, options: &Options) -> Result<Vec<Com
     Ok(compared)
 }
 
-/// After everything was measured, because explaining takes its time.
+/// Finds expensive queries. Runs after all measurements, because auto_explain costs time.
 async fn find_plans(
     cluster: &Cluster,
-    world: World,
+    dataset: Dataset,
     options: &Options,
-) -> Result<Result<Vec<Found>, String>> {
-    eprintln!("looking at the plans");
-    if let Err(error) = plans::explain(cluster, DEEP).await {
+) -> Result<Result<Vec<ExpensiveQuery>, String>> {
+    eprintln!("explaining the queries");
+    if let Err(error) = plans::enable_auto_explain(cluster, DEEP).await {
         return Ok(Err(error.to_string()));
     }
-    let deep = Side::start(cluster, DEEP, world).await?;
-    let found = plans::find(cluster, DEEP, &deep, &options.only).await?;
+    let deep = Side::start(cluster, DEEP, dataset).await?;
+    let found = plans::find_expensive(cluster, DEEP, &deep, &options.only).await?;
     deep.stop().await?;
     Ok(Ok(found))
 }

@@ -1,4 +1,4 @@
-//! Measuring a case on both sides.
+//! Measures a case on both sides.
 
 use std::time::{Duration, Instant};
 
@@ -6,42 +6,41 @@ use crate::{
     Result,
     case::Case,
     options::Options,
-    side::{Called, Side},
+    side::{Side, TimedCall},
 };
 
-/// How many calls do not count: enough for PostgreSQL to have settled on a plan
-/// for a statement, which takes it five.
+/// The number of warm-up calls, which do not count. PostgreSQL may switch to a generic plan after
+/// the fifth execution of a statement.
 const WARM_UP: u64 = 20;
 
-/// What one side of a case did.
+/// The result of one side.
 #[derive(Debug)]
 pub struct Measured {
-    /// Half of the calls were faster.
+    /// The median latency.
     pub p50: Duration,
-    /// All but one in a hundred calls were faster.
+    /// The 99th percentile of the latencies.
     pub p99: Duration,
-    /// How many rows an answer had on average.
+    /// The average number of rows per response.
     pub rows: f64,
 }
 
-/// A case on both sides.
+/// The results of a case on both sides.
 pub struct Compared {
     /// The RPC.
     pub method: &'static str,
-    /// What is special about the case.
+    /// How the case differs from others of the RPC.
     pub title: &'static str,
-    /// Whether it counts what grows.
-    pub grows: bool,
-    /// How many calls there were on each side.
+    /// Whether the read aggregates rows whose number grows with the database.
+    pub scales_with_data: bool,
+    /// The number of measured calls on each side.
     pub calls: usize,
     /// The small database.
     pub small: Measured,
-    /// The deep one.
+    /// The deep database.
     pub deep: Measured,
 }
 
-/// Calls in turns, one caller, so that whatever else happens on the machine
-/// happens to both sides.
+/// Calls both sides in turns with one caller, so that noise of the machine affects both alike.
 pub async fn compare(
     (small, small_case): (&Side, &Case),
     (deep, deep_case): (&Side, &Case),
@@ -54,8 +53,8 @@ pub async fn compare(
     for number in 0..WARM_UP + options.calls {
         let from_small = small.call(small_case, number, &small_token).await?;
         let from_deep = deep.call(deep_case, number, &deep_token).await?;
-        // What is slow has no caches to warm.
-        let is_slow = begun.elapsed() > options.patience();
+        // A slow read gets no warm-up, because it may reach the time limit within it.
+        let is_slow = begun.elapsed() > options.time_limit();
         if number >= WARM_UP || is_slow {
             of_small.push(from_small);
             of_deep.push(from_deep);
@@ -65,21 +64,21 @@ pub async fn compare(
         }
     }
     let calls = of_small.len();
-    let sums = sum_up(of_small).zip(sum_up(of_deep));
-    let (small, deep) = sums.ok_or("no call counted")?;
+    let results = aggregate(of_small).zip(aggregate(of_deep));
+    let (small, deep) = results.ok_or("no call completed")?;
     Ok(Compared {
         method: small_case.method,
         title: small_case.title,
-        grows: small_case.grows,
+        scales_with_data: small_case.scales_with_data,
         calls,
         small,
         deep,
     })
 }
 
-fn sum_up(mut calls: Vec<Called>) -> Option<Measured> {
-    calls.sort_unstable_by_key(|call| call.took);
-    let at = |percent: usize| calls.get(calls.len() * percent / 100).map(|it| it.took);
+fn aggregate(mut calls: Vec<TimedCall>) -> Option<Measured> {
+    calls.sort_unstable_by_key(|call| call.latency);
+    let at = |percent: usize| calls.get(calls.len() * percent / 100).map(|it| it.latency);
     let rows: usize = calls.iter().map(|call| call.rows).sum();
     Some(Measured {
         p50: at(50)?,

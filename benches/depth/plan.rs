@@ -1,34 +1,34 @@
-//! Plans, as auto_explain writes them.
+//! Parses and prints the query plans that auto_explain logs.
 
 use std::fmt::{self, Write};
 
 use serde_json::Value;
 
-/// A query with the plan that it ran by.
+/// A query with its executed plan.
 #[derive(Debug, Default)]
-pub struct Explained {
-    /// The query.
+pub struct ExplainedQuery {
+    /// The query text.
     pub query: String,
-    /// How many rows its scans of tables read, whatever became of them.
+    /// The number of rows that its table scans read, including those that they filtered out.
     pub rows_read: f64,
     plan: Value,
 }
 
-impl Explained {
-    /// Finds all plans in a piece of the server's log.
-    pub fn all(log: &str) -> impl Iterator<Item = Explained> {
-        // A line that belongs to the one before begins with a tab.
+impl ExplainedQuery {
+    /// Returns all plans in a part of the server's log.
+    pub fn all(log: &str) -> impl Iterator<Item = ExplainedQuery> {
+        // A continuation line begins with a tab.
         let plans = log.split("plan:\n").skip(1).map(|rest| {
             let lines = rest.lines().map_while(|line| line.strip_prefix('\t'));
             lines.collect::<String>()
         });
-        plans.filter_map(|plan| Explained::read(&serde_json::from_str(&plan).ok()?))
+        plans.filter_map(|plan| ExplainedQuery::read(&serde_json::from_str(&plan).ok()?))
     }
 
     fn read(value: &Value) -> Option<Self> {
         let query = value.get("Query Text")?.as_str()?;
         let plan = value.get("Plan")?;
-        Some(Explained {
+        Some(ExplainedQuery {
             query: query.split_whitespace().collect::<Vec<_>>().join(" "),
             rows_read: rows_read(plan),
             plan: plan.clone(),
@@ -36,17 +36,16 @@ impl Explained {
     }
 }
 
-/// The rows that came out of the scans of tables, and those that scans read in
-/// vain. (Entries that an index scan passes over inside of the index are not
-/// told of by PostgreSQL; the pages that were read tell of them.)
+/// Returns the number of rows that the table scans returned or filtered out. PostgreSQL does not
+/// report the index entries that an index scan skips; the number of pages shows them.
 fn rows_read(node: &Value) -> f64 {
     let reads_table = node.get("Relation Name").is_some();
-    let kept = [
+    let counters = [
         "Actual Rows",
         "Rows Removed by Filter",
         "Rows Removed by Index Recheck",
     ];
-    let rows: f64 = kept.iter().map(|name| number(node, name)).sum();
+    let rows: f64 = counters.iter().map(|name| number(node, name)).sum();
     let own = if reads_table {
         rows * number(node, "Actual Loops")
     } else {
@@ -64,8 +63,8 @@ fn children(node: &Value) -> impl Iterator<Item = &Value> {
     plans.into_iter().flatten()
 }
 
-/// The query, and under it the plan as a tree.
-impl fmt::Display for Explained {
+/// Writes the query, and below it the plan as a tree.
+impl fmt::Display for ExplainedQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.query)?;
         let pages =

@@ -1,5 +1,5 @@
-//! Which queries read much more than they answer: PostgreSQL explains every
-//! statement of every case in its log.
+//! Finds queries that read far more rows than they return, from the plans that auto_explain logs
+//! for every case.
 
 use std::{
     collections::BTreeMap,
@@ -8,27 +8,27 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{Result, cluster::Cluster, plan::Explained, side::Side};
+use crate::{Result, cluster::Cluster, plan::ExplainedQuery, side::Side};
 
-/// A query is told of if it reads more than so many rows for each that is answered.
-const MUCH: f64 = 10.0;
+/// The reported queries read more than this number of rows for each row returned.
+const MAX_READ_RATIO: f64 = 10.0;
 
-/// How often a case is called. By then a connection keeps the plan, if it is going to.
+/// The number of calls per case: enough for PostgreSQL to switch to a generic plan, if it does.
 const CALLS: u64 = 12;
 
-/// A query that reads much.
-pub struct Found {
-    /// The case.
+/// A query that reads far more rows than it returns.
+pub struct ExpensiveQuery {
+    /// The name of the case.
     pub case: String,
-    /// How many rows the RPC answered.
-    pub answered: usize,
+    /// The number of rows in the response.
+    pub returned: usize,
     /// The query and its plan.
-    pub explained: Explained,
+    pub explained: ExplainedQuery,
 }
 
-/// Has PostgreSQL explain whatever runs in a database from now on, on new connections.
-pub async fn explain(cluster: &Cluster, database: &str) -> Result<()> {
-    // Better here than at every connection, if it is not installed.
+/// Turns auto_explain on for new connections to a database.
+pub async fn enable_auto_explain(cluster: &Cluster, database: &str) -> Result<()> {
+    // Fails here, and not at every connection, if the module is not installed.
     cluster.execute(database, "LOAD 'auto_explain'").await?;
     for setting in [
         "session_preload_libraries = 'auto_explain'",
@@ -44,40 +44,39 @@ pub async fn explain(cluster: &Cluster, database: &str) -> Result<()> {
     Ok(())
 }
 
-/// Calls every case of a side whose database explains; answers the queries that
-/// read much.
-pub async fn find(
+/// Calls every case of a side with auto_explain and returns the expensive queries.
+pub async fn find_expensive(
     cluster: &Cluster,
     database: &str,
     side: &Side,
     only: &str,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<ExpensiveQuery>> {
     let mut found = Vec::new();
     let log = cluster.path("data/postgresql.log");
     for case in side.cases.iter().filter(|case| case.name().contains(only)) {
         let page_token = side.page_token(case).await?;
-        quiesce(cluster, database).await?;
+        wait_idle(cluster, database).await?;
         let mut log = Tail::open(log.clone())?;
-        let mut answered = 0;
+        let mut returned = 0;
         for number in 0..CALLS {
-            answered = side.call(case, number, &page_token).await?.rows;
+            returned = side.call(case, number, &page_token).await?.rows;
         }
-        quiesce(cluster, database).await?;
-        let much = last_of_each(&log.read()?)
+        wait_idle(cluster, database).await?;
+        let expensive = last_of_each(&log.read()?)
             .into_iter()
-            .filter(|explained| explained.rows_read > MUCH * answered.max(1) as f64);
-        found.extend(much.map(|explained| Found {
+            .filter(|explained| explained.rows_read > MAX_READ_RATIO * returned.max(1) as f64);
+        found.extend(expensive.map(|explained| ExpensiveQuery {
             case: case.name(),
-            answered,
+            returned,
             explained,
         }));
     }
     Ok(found)
 }
 
-/// Waits until no statement is under way: a statement is explained at its end,
-/// which may come after its answer.
-async fn quiesce(cluster: &Cluster, database: &str) -> Result<()> {
+/// Waits until no statement is running. PostgreSQL logs the plan at the end of a statement, which
+/// may be after its response.
+async fn wait_idle(cluster: &Cluster, database: &str) -> Result<()> {
     let busy = format!(
         "DO $$ BEGIN
              WHILE EXISTS (SELECT FROM pg_stat_activity
@@ -86,17 +85,17 @@ async fn quiesce(cluster: &Cluster, database: &str) -> Result<()> {
              END LOOP;
          END $$"
     );
-    // From elsewhere, so that it is not explained itself.
+    // Runs in another database, so that its own plan is not logged.
     cluster.execute(cluster.postgres.database(), &busy).await
 }
 
-/// The last plan of each query that ran at every call. What ran less often is the
-/// service's own: its sweeper.
-fn last_of_each(log: &str) -> Vec<Explained> {
-    let mut queries: BTreeMap<String, (u64, Explained)> = BTreeMap::new();
-    for explained in Explained::all(log) {
+/// Returns the last plan of each query that ran with every call. Queries that ran less often
+/// belong to background tasks such as the sweeper.
+fn last_of_each(log: &str) -> Vec<ExplainedQuery> {
+    let mut queries: BTreeMap<String, (u64, ExplainedQuery)> = BTreeMap::new();
+    for explained in ExplainedQuery::all(log) {
         let entry = queries.entry(explained.query.clone());
-        let (count, last) = entry.or_insert((0, Explained::default()));
+        let (count, last) = entry.or_insert((0, ExplainedQuery::default()));
         *count += 1;
         *last = explained;
     }
@@ -105,7 +104,7 @@ fn last_of_each(log: &str) -> Vec<Explained> {
     regular.map(|(_, explained)| explained).collect()
 }
 
-/// What is added to a log from now on.
+/// Reads what is appended to a log after the value is created.
 struct Tail {
     path: PathBuf,
     from: u64,
@@ -119,9 +118,9 @@ impl Tail {
 
     fn read(&mut self) -> Result<String> {
         let mut file = File::open(&self.path)?;
-        // The log begins anew when it has become long.
-        let is_new = file.metadata()?.len() < self.from;
-        file.seek(SeekFrom::Start(if is_new { 0 } else { self.from }))?;
+        // A shorter file means that the log was rotated.
+        let is_rotated = file.metadata()?.len() < self.from;
+        file.seek(SeekFrom::Start(if is_rotated { 0 } else { self.from }))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())

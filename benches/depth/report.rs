@@ -1,31 +1,31 @@
-//! What is printed: a table for each service, then the plans. In Markdown.
+//! Formats the results as Markdown: a table per service, then the plans.
 
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
-use crate::{measure::Compared, options::Options, plans::Found};
+use crate::{measure::Compared, options::Options, plans::ExpensiveQuery};
 
-/// All that was found out.
+/// All results.
 pub struct Report {
     /// The version of PostgreSQL.
     pub version: String,
     /// The cases that were measured.
     pub compared: Vec<Compared>,
-    /// The most memory that the service on the deep database ever had, in KiB.
+    /// The peak memory of the service on the deep database, in KiB.
     pub peak_memory: Option<u64>,
-    /// The queries that read much, or why they are not known.
-    pub plans: Result<Vec<Found>, String>,
+    /// The expensive queries, or why they are unknown.
+    pub plans: Result<Vec<ExpensiveQuery>, String>,
 }
 
 impl Report {
-    /// Puts it all down.
+    /// Writes all tables and plans.
     pub fn write(&self, options: &Options) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         let cores = available_parallelism().map_or(0, usize::from);
         writeln!(
             out,
             "{} workflows against {}; one caller, in turns; {cores} cores shared by PostgreSQL {}, \
-             two services and the caller. The aim is a ratio of at most 1.5. Cases with a + count \
-             what grows with the database.\n",
+             two services and the caller. The target is a ratio of at most 1.5. Cases with a + \
+             aggregate rows whose number grows with the database.\n",
             options.workflows, options.small, self.version,
         )?;
         for services in self.compared.chunk_by(|a, b| service(a) == service(b)) {
@@ -40,7 +40,7 @@ impl Report {
         }
         match &self.plans {
             Ok(found) => write_plans(&mut out, found)?,
-            Err(error) => writeln!(out, "There are no plans: {error}")?,
+            Err(error) => writeln!(out, "No plans: {error}")?,
         }
         Ok(out)
     }
@@ -59,7 +59,7 @@ fn write_service(out: &mut String, cases: &[Compared]) -> std::fmt::Result {
     writeln!(out, "|---|{}", "--:|".repeat(9))?;
     for case in cases {
         let rpc = case.method.split('/').next_back().unwrap_or_default();
-        let mark = if case.grows { " +" } else { "" };
+        let mark = if case.scales_with_data { " +" } else { "" };
         let (small, deep) = (&case.small, &case.deep);
         write!(
             out,
@@ -86,21 +86,20 @@ fn write_pair(out: &mut String, small: Duration, deep: Duration) -> std::fmt::Re
     )
 }
 
-fn write_plans(out: &mut String, found: &[Found]) -> std::fmt::Result {
+fn write_plans(out: &mut String, found: &[ExpensiveQuery]) -> std::fmt::Result {
     writeln!(
         out,
-        "{} queries of the deep database read more than ten times the rows that were answered. Read \
-         are all rows that scans of tables gave or threw away; answered are the rows of the RPC's \
-         answer, and with those of GetWorkflow and ListWorkflows the steps and stamps that belong \
-         to them.\n",
+        "{} queries of the deep database read more than ten times the rows in the response. Rows \
+         read are those that table scans returned or filtered out. The rows of GetWorkflow and \
+         ListWorkflows include steps and stamps.\n",
         found.len()
     )?;
     for it in found {
         let read = it.explained.rows_read;
         writeln!(
             out,
-            "{}: {read:.0} rows read, {} answered\n",
-            it.case, it.answered
+            "{}: {read:.0} rows read, {} returned\n",
+            it.case, it.returned
         )?;
         writeln!(out, "```text\n{}```\n", it.explained)?;
     }

@@ -1,14 +1,13 @@
-//! What the service costs while nobody calls: statements that reach PostgreSQL, and the
-//! processor.
+//! Measures what an idle service costs: statements per second in PostgreSQL, and CPU.
 //!
-//! `cargo bench --bench idle` starts a PostgreSQL of its own and the service with
-//! everything on that goes on by itself (tokens, figures, retention), waits until it serves,
-//! and then looks for `--seconds`. PostgreSQL counts the statements: each is a transaction.
+//! `cargo bench --bench idle` starts its own PostgreSQL, and the service with every
+//! background task on (tokens, metrics, retention). It waits until the service is SERVING
+//! and then counts for `--seconds`. PostgreSQL counts the statements: each is a transaction.
 
-#[expect(dead_code, reason = "the other benchmarks use the rest of it")]
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "../common/cluster.rs"]
 mod cluster;
-#[expect(dead_code, reason = "the other benchmarks use the rest of it")]
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "../common/service.rs"]
 mod service;
 
@@ -21,14 +20,14 @@ use diesel_async::RunQueryDsl;
 use cluster::Cluster;
 use service::Service;
 
-/// Whatever goes wrong ends the benchmark.
+/// A result whose error ends the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The database of the service. What looks at it is connected to another one.
+/// The database of the service. The benchmark connects to another one, so as not to count itself.
 const DATABASE: &str = "idle";
 
-/// What goes on by itself, all of it.
-const EVERYTHING: [&str; 10] = [
+/// Turns every background task on.
+const ALL_BACKGROUND_TASKS: [&str; 10] = [
     "--migrate",
     "--auth",
     "tokens",
@@ -41,17 +40,17 @@ const EVERYTHING: [&str; 10] = [
     "--sweep-grace=1",
 ];
 
-/// How long after the start it is left alone: connections are made, and what the
-/// start asked for is counted.
-const SETTLES: Duration = Duration::from_secs(5);
+/// The time between startup and the measurement, so that opening connections and the
+/// statements of the startup do not count.
+const WARM_UP: Duration = Duration::from_secs(5);
 
-/// Measures what bridgebook costs while nobody calls.
+/// Measures what an idle bridgebook costs.
 #[derive(Debug, Parser)]
 struct Options {
-    /// For how many seconds to look.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Cargo passes it to every benchmark.
+    /// Ignored; cargo passes it to every benchmark.
     #[arg(long = "bench", hide = true)]
     _bench: bool,
 }
@@ -72,24 +71,24 @@ async fn run(options: &Options) -> Result<()> {
     cluster.create(DATABASE).await?;
     let url = cluster.url(DATABASE);
     let mut arguments = vec![OsStr::new("--database-url"), OsStr::new(&url)];
-    arguments.extend(EVERYTHING.map(OsStr::new));
+    arguments.extend(ALL_BACKGROUND_TASKS.map(OsStr::new));
     let service = Service::start(&arguments).await?;
-    tokio::time::sleep(SETTLES).await;
-    let before = (transactions(&cluster).await?, service.processor_time());
+    tokio::time::sleep(WARM_UP).await;
+    let before = (transactions(&cluster).await?, service.cpu_time());
     let time = Duration::from_secs(options.seconds);
     tokio::time::sleep(time).await;
-    let after = (transactions(&cluster).await?, service.processor_time());
+    let after = (transactions(&cluster).await?, service.cpu_time());
     let statements = (after.0 - before.0) as f64 / time.as_secs_f64();
-    println!("{statements:.2} statements in a second");
+    println!("{statements:.2} statements per second");
     if let (Some(before), Some(after)) = (before.1, after.1) {
         let share = (after - before).div_duration_f64(time);
-        println!("{:.2} % of a core", share * 100.0);
+        println!("{:.2} % of one core", share * 100.0);
     }
     service.stop().await?;
     cluster.close().await
 }
 
-/// How many transactions PostgreSQL has had in the database.
+/// Returns the number of transactions in the service's database so far.
 async fn transactions(cluster: &Cluster) -> Result<i64> {
     #[derive(QueryableByName)]
     struct Count {

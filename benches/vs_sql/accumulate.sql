@@ -1,6 +1,5 @@
--- What AccumulateBridgeState writes: a row of the ledger and, unless the batch is
--- in it already, the totals. The ledger comes first, so that the bridge is locked
--- for as short as can be.
+-- Equivalent of AccumulateBridgeState: a row in bridge_batches and, unless the batch exists
+-- already, the totals. The batch comes first, to keep the lock on the bridge short.
 \set number random(1, :bridges)
 WITH noted AS (
     INSERT INTO bridge_batches

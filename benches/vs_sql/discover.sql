@@ -1,5 +1,5 @@
--- "Common Query 5" of the schema's description, with a limit and with all columns
--- that DiscoverNodes answers.
+-- "Common Query 5" of the schema's description, with a limit and with all columns that
+-- DiscoverNodes returns.
 \set number random(1, :types)
 SELECT node_id, owner, node_type, node_version, capabilities, endpoints, metadata, health_status,
        heartbeat_ttl_ms, last_heartbeat, registered_at, created_at, updated_at

@@ -1,5 +1,5 @@
--- "Common Query 1" of the schema's description, for a namespace, with all columns
--- that GetWorkflow answers.
+-- "Common Query 1" of the schema's description, for one namespace, with all columns that
+-- GetWorkflow returns.
 \set number random(1, :readable)
 SELECT we.id, we.correlation_id, we.namespace, we.workflow_type, we.current_state, we.started_at,
        we.completed_at, we.execution_time_ms, we.error_message, we.metadata, we.created_at,

@@ -1,4 +1,4 @@
--- What Heartbeat writes.
+-- Equivalent of Heartbeat.
 \set number random(1, :nodes)
 UPDATE node_registrations
    SET last_heartbeat = now(), updated_at = now()

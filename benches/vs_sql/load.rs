@@ -1,7 +1,8 @@
-//! The load generator: callers, each of which calls again when it has its answer.
+//! The load generator: a closed loop of callers, each of which waits for its response before
+//! it calls again.
 //!
-//! It speaks gRPC on bare HTTP/2 and looks into few answers, because what it
-//! takes it takes from the server: pgbench does not look at its rows at all.
+//! It speaks gRPC on bare HTTP/2 and decodes few responses, because every cycle it takes is
+//! taken from the server. pgbench does not decode its rows at all.
 
 use std::{
     net::SocketAddr,
@@ -22,23 +23,22 @@ use crate::{
     scenario::Call,
 };
 
-/// How many callers share an HTTP/2 connection, as the threads of one client
-/// program would.
+/// How many callers share an HTTP/2 connection, as the threads of one client program would.
 const CALLERS_PER_CONNECTION: usize = 32;
 
-/// Every so many calls of a caller the answer is checked; the status always is.
+/// A caller checks one response in this many. It checks every status.
 const CHECK_EVERY: usize = 50;
 
-/// Whom callers call, and what they show.
+/// The service under load.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where the service is.
+    /// The address of the service.
     pub address: SocketAddr,
-    /// The credential of a token, where one is asked for.
+    /// The credential of a token, if the service requires one.
     pub credential: Option<String>,
 }
 
-/// Where nobody is asked for a token.
+/// A service that requires no token.
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
         Target {
@@ -48,7 +48,7 @@ impl From<SocketAddr> for Target {
     }
 }
 
-/// Measures a call with so many callers of `target`.
+/// Measures a call with the given number of concurrent callers.
 pub async fn measure<C: Call>(
     scenario: &Arc<C>,
     target: &Target,
@@ -72,14 +72,14 @@ pub async fn measure<C: Call>(
             credential: credential.clone(),
             uri: format!("http://{address}/{}/{}", C::SERVICE, C::METHOD).parse()?,
         };
-        tasks.spawn(caller.call_again(from, from + window.counted));
+        tasks.spawn(caller.run(from, from + window.counted));
     }
     let mut latencies = Vec::new();
     while let Some(caller) = tasks.join_next().await {
         latencies.extend(caller??);
     }
     Measured::new(latencies, C::ROWS_PER_CALL, window)
-        .ok_or_else(|| format!("{}: no call ended in time", C::TITLE).into())
+        .ok_or_else(|| format!("{}: no call completed within the window", C::TITLE).into())
 }
 
 struct Caller<C> {
@@ -90,22 +90,21 @@ struct Caller<C> {
 }
 
 impl<C: Call> Caller<C> {
-    /// Calls until the time is over; answers how long those calls took that
-    /// ended in the time that counts.
-    async fn call_again(self, from: Instant, until: Instant) -> Result<Vec<Duration>> {
+    /// Calls until `until`. Returns the latencies of the calls that completed from `from` on.
+    async fn run(self, from: Instant, until: Instant) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         let mut begun = Instant::now();
         for number in 0.. {
             if begun >= until {
                 break;
             }
-            let answer = self.call().await?;
+            let response = self.call().await?;
             let ended = Instant::now();
             if ended >= from && ended < until {
                 latencies.push(ended - begun);
             }
             if number % CHECK_EVERY == 0 {
-                self.scenario.check(C::Answer::decode(answer)?)?;
+                self.scenario.check(C::Response::decode(response)?)?;
             }
             begun = ended;
         }

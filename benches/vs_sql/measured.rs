@@ -1,4 +1,4 @@
-//! What a measurement says, and how the rounds of it are put together.
+//! The result of a measurement, and how the results of several rounds are aggregated.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,16 +7,17 @@ use crate::options::Window;
 /// One measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Rows in a second; for reads, workflows.
+    /// Rows per second; for reads, workflows per second.
     pub per_second: f64,
-    /// Half of the calls were faster.
+    /// The median latency.
     pub p50: Duration,
-    /// All but one in a hundred calls were faster.
+    /// The 99th percentile of the latencies.
     pub p99: Duration,
 }
 
 impl Measured {
-    /// Sums up the calls that ended in the window, each of which was worth `rows`.
+    /// Aggregates the calls that completed within the window. Each call counts as `rows` rows.
+    /// Returns none if no call completed.
     pub fn new(mut latencies: Vec<Duration>, rows: u32, window: Window) -> Option<Self> {
         latencies.sort_unstable();
         let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied();
@@ -38,19 +39,19 @@ impl Rounds {
         self.0.entry(callers).or_default().push(measured);
     }
 
-    /// All measurements with so many callers.
+    /// Returns all measurements with this number of callers.
     pub fn with(&self, callers: usize) -> &[Measured] {
         self.0.get(&callers).map_or(&[], Vec::as_slice)
     }
 
-    /// The medians of the rounds, for each number of callers.
+    /// Returns the medians of the rounds for each number of callers.
     pub fn medians(&self) -> impl Iterator<Item = (usize, Measured)> {
         self.0
             .iter()
             .filter_map(|(callers, rounds)| Some((*callers, median_of(rounds)?)))
     }
 
-    /// The number of callers with the best median rate.
+    /// Returns the number of callers with the best median rate.
     pub fn best(&self) -> Option<usize> {
         let best = self
             .medians()
@@ -59,7 +60,7 @@ impl Rounds {
     }
 }
 
-/// The medians of a few measurements, each figure by itself.
+/// Returns the median of each field by itself.
 pub fn median_of(rounds: &[Measured]) -> Option<Measured> {
     Some(Measured {
         per_second: median(rounds.iter().map(|round| round.per_second), f64::total_cmp)?,
@@ -68,7 +69,7 @@ pub fn median_of(rounds: &[Measured]) -> Option<Measured> {
     })
 }
 
-/// The middle one; of an even number the lower of the two.
+/// Returns the median; of an even number of values, the lower of the two in the middle.
 pub fn median<T: Copy>(
     values: impl Iterator<Item = T>,
     compare: impl Fn(&T, &T) -> std::cmp::Ordering,

@@ -1,26 +1,35 @@
-//! What can be said on the command line, after `--`.
+//! The command line, after `--`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
-/// Compares bridgebook with pgbench on a PostgreSQL of its own.
+/// Compares bridgebook with pgbench on a temporary PostgreSQL.
+///
+/// With --against, compares this build with another build of bridgebook instead.
 #[derive(Debug, Parser)]
 #[command(name = "vs_sql")]
 pub struct Options {
-    /// For how many seconds each measurement counts.
+    /// Duration of each measurement, in seconds. A warm-up of 1 s precedes it.
     #[arg(long, env = "VS_SQL_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 
-    /// How many rounds of measurements there are; the medians are shown.
+    /// Number of rounds. The tables show the medians.
     #[arg(long, env = "VS_SQL_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
 
-    /// What to measure. Default: everything.
+    /// Comma-separated list of what to measure. Default: everything but guard and prune.
     #[arg(long, env = "VS_SQL_ONLY", value_delimiter = ',')]
     only: Vec<Subject>,
 
-    /// Cargo passes it to every benchmark.
+    /// Path of another build's `bridgebook` program, for example of the commit before a
+    /// change. Both builds run on one database and are measured in turns. The table shows
+    /// the ratio of this build to that one. Measures RPCs only: not pages, boot, guard and
+    /// prune. The other build must be able to run on this build's schema.
+    #[arg(long, env = "VS_SQL_AGAINST", value_name = "PATH")]
+    pub against: Option<PathBuf>,
+
+    /// Ignored; cargo passes it to every benchmark.
     #[arg(long = "bench", hide = true)]
     _bench: bool,
 }
@@ -34,32 +43,32 @@ pub enum Subject {
     Get,
     /// TransitionWorkflow.
     Transition,
-    /// BatchRecordSteps.
+    /// BatchRecordSteps, 1000 steps per call.
     Steps,
-    /// RecordTransition, of 20000 entities.
+    /// RecordTransition, spread over 20000 entities.
     Record,
-    /// RecordTransition, of 4 entities.
+    /// RecordTransition with contention: 4 entities.
     RecordHot,
-    /// AccumulateBridgeState, of 16 bridges.
+    /// AccumulateBridgeState, spread over 16 bridges.
     Accumulate,
-    /// Heartbeat.
+    /// Heartbeat of one of 10000 nodes.
     Heartbeat,
-    /// BatchHeartbeat.
+    /// BatchHeartbeat, 1000 nodes per call.
     BatchHeartbeat,
-    /// DiscoverNodes.
+    /// DiscoverNodes, 20 nodes per call.
     Discover,
-    /// ListTransitions, the first page against a late one.
+    /// ListTransitions: the first page of a long list against a late one.
     Pages,
-    /// How long `bridgebook serve` takes until it serves an existing cluster.
+    /// Startup time of `bridgebook serve` on an existing private cluster.
     Boot,
-    /// Some of the calls with tokens and limits, and without. Only if it is named.
+    /// Cost of tokens and limits, measured with some of the RPCs. Only if named.
     Guard,
-    /// Some of the calls while old rows are removed, and while not. Only if it is named.
+    /// Cost to callers while a million old rows are pruned. Only if named.
     Prune,
 }
 
 impl Options {
-    /// Whether to measure `subject`.
+    /// Returns whether to measure `subject`.
     pub fn wants(&self, subject: Subject) -> bool {
         match self.only.as_slice() {
             [] => !matches!(subject, Subject::Guard | Subject::Prune),
@@ -67,10 +76,10 @@ impl Options {
         }
     }
 
-    /// When to count.
+    /// Returns the window of a measurement.
     pub fn window(&self) -> Window {
-        /// Long enough for 64 sessions of PostgreSQL to fill their caches and
-        /// to prepare their statement.
+        /// Long enough for 64 PostgreSQL sessions to fill their caches and to prepare their
+        /// statement.
         const WARM_UP: Duration = Duration::from_secs(1);
         Window {
             warm_up: WARM_UP,
@@ -79,11 +88,11 @@ impl Options {
     }
 }
 
-/// The part of a measurement that counts, the same for both sides.
+/// The phases of a measurement, the same for both sides.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    /// What goes before it.
+    /// The warm-up, which does not count.
     pub warm_up: Duration,
-    /// How long it is.
+    /// The phase that counts.
     pub counted: Duration,
 }

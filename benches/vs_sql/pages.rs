@@ -1,7 +1,7 @@
-//! Whether a late page of a long list costs more than the first one.
+//! Measures whether a late page of a long list costs more than the first one.
 //!
-//! There is no peer here: a page that is found by its place in an index should
-//! cost what the first one costs, and one that is found by counting would not.
+//! pgbench has no part in it. A keyset page, which is found by its position in an index,
+//! should cost as much as the first page. An OFFSET page would cost more.
 
 use std::sync::Arc;
 
@@ -21,36 +21,36 @@ use crate::{
     stage::SERVED,
 };
 
-/// How many moves the entity has made.
+/// The number of moves in the entity's history.
 pub const MOVES: u64 = 200_000;
 
-/// How many of them a page has.
+/// The number of moves per page.
 pub const PAGE_SIZE: u16 = 100;
 
-/// Which page is measured beside the first one: half way through the list.
+/// The late page: halfway through the list.
 pub const LATE_PAGE: u32 = 1000;
 
-/// One caller: what is of interest is the page, not the crowd.
+/// One caller, because latency is of interest here and throughput is not.
 const CALLERS: usize = 1;
 
-/// The rounds of the first page, and those of the late one.
+/// The rounds of both pages.
 #[derive(Debug, Default)]
 pub struct Pages {
     /// The first page.
     pub first: Vec<Measured>,
-    /// The late one.
+    /// The late page.
     pub late: Vec<Measured>,
 }
 
 /// A page of ListTransitions.
 struct Page {
     token: String,
-    /// The id of the move that it begins with.
-    begins_with: String,
+    /// The id of the first move on the page.
+    first_move: String,
 }
 
 impl Page {
-    /// Asks for the page.
+    /// Returns the request for a page.
     fn at(token: String) -> ListTransitionsRequest {
         ListTransitionsRequest {
             namespace: NAMESPACE.to_owned(),
@@ -62,7 +62,7 @@ impl Page {
         }
     }
 
-    /// Turns to the page with this number, as a reader has to: page by page.
+    /// Finds the page with this number as a client does: by following the page tokens.
     async fn find(client: &mut FsmServiceClient<Channel>, number: u32) -> Result<Self> {
         let mut token = String::new();
         for _ in 1..number {
@@ -70,8 +70,8 @@ impl Page {
             token = page.into_inner().next_page_token;
         }
         let page = client.list_transitions(Self::at(token.clone())).await?;
-        let begins_with = first_id(&page.get_ref().transitions);
-        Ok(Page { token, begins_with })
+        let first_move = first_id(&page.get_ref().transitions);
+        Ok(Page { token, first_move })
     }
 }
 
@@ -81,7 +81,7 @@ fn first_id(moves: &[FsmTransition]) -> String {
 
 impl Call for Page {
     type Request = ListTransitionsRequest;
-    type Answer = ListTransitionsResponse;
+    type Response = ListTransitionsResponse;
     const SERVICE: &'static str = fsm_service_server::SERVICE_NAME;
     const METHOD: &'static str = "ListTransitions";
     const TITLE: &'static str = "ListTransitions";
@@ -90,11 +90,11 @@ impl Call for Page {
         Self::at(self.token.clone())
     }
 
-    fn check(&self, answer: ListTransitionsResponse) -> Result<()> {
-        let is_full = answer.transitions.len() == usize::from(PAGE_SIZE);
-        match is_full && first_id(&answer.transitions) == self.begins_with {
+    fn check(&self, response: ListTransitionsResponse) -> Result<()> {
+        let is_full = response.transitions.len() == usize::from(PAGE_SIZE);
+        match is_full && first_id(&response.transitions) == self.first_move {
             true => Ok(()),
-            false => Err("unexpected answer: another page".into()),
+            false => Err("unexpected response: a different page".into()),
         }
     }
 }
@@ -103,19 +103,19 @@ impl Call for Page {
 pub async fn measure_pages(sides: &Sides<'_>, options: &Options) -> Result<Pages> {
     let history = include_str!("seed_history.sql");
     seed(sides.stage, SERVED, history, MOVES).await?;
-    sides.stage.tidy().await?;
+    sides.stage.vacuum().await?;
     let server = Endpoint::from_shared(format!("http://{}", sides.address))?;
     let mut client = FsmServiceClient::new(server.connect().await?);
     let first = Arc::new(Page::find(&mut client, 1).await?);
     let late = Arc::new(Page::find(&mut client, LATE_PAGE).await?);
-    if first.begins_with == late.begins_with {
-        return Err("the late page is the first one".into());
+    if first.first_move == late.first_move {
+        return Err("the late page has the same first move as page 1".into());
     }
     let mut pages = Pages::default();
     for round in 1..=options.rounds {
         eprintln!("{}, round {round} of {}", Page::TITLE, options.rounds);
         for (page, rounds) in [(&first, &mut pages.first), (&late, &mut pages.late)] {
-            sides.stage.settle().await?;
+            sides.stage.checkpoint().await?;
             let measured =
                 load::measure(page, &sides.address.into(), CALLERS, options.window()).await?;
             eprintln!("  p50 {:>8.3} ms", measured.p50.as_secs_f64() * 1e3);

@@ -1,4 +1,4 @@
-//! The peer: pgbench, with the best single statement for the same rows.
+//! Runs the peer: pgbench, with the best single statement for the same rows.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use crate::{
     stage::{self, Stage},
 };
 
-/// With how many connections it is tried, so that nobody can say it
-/// was held back.
+/// The numbers of connections that pgbench is tried with. The best one counts, so that
+/// pgbench is not held back.
 pub const CONNECTIONS: &[usize] = &[1, 8, 16, 32, 64];
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 
-/// pgbench, and where it connects to.
+/// pgbench, and the server that it connects to.
 pub struct Pgbench {
     program: PathBuf,
     socket_dir: PathBuf,
@@ -32,21 +32,21 @@ pub struct Pgbench {
 }
 
 impl Pgbench {
-    /// Finds the program beside the server, else on the PATH.
+    /// Finds the program next to the server's, or on the PATH.
     pub async fn find(stage: &Stage) -> Result<Self> {
         let postgres = &stage.postgres;
         let logs = stage.path("logs");
         fs::create_dir_all(&logs)?;
-        let beside = postgres.bin_dir().join("pgbench");
-        let program = if beside.is_file() {
-            beside
+        let installed = postgres.bin_dir().join("pgbench");
+        let program = if installed.is_file() {
+            installed
         } else {
             PathBuf::from("pgbench")
         };
         Command::new(&program).arg("--version").output().await.map_err(|error| {
             format!(
-                "there is no pgbench in {} or on the PATH ({error}); on Debian and Ubuntu it is in \
-                 the package postgresql-contrib or postgresql-15",
+                "pgbench not found in {} or on the PATH ({error}); on Debian and Ubuntu, install \
+                 the package postgresql-15 or postgresql-contrib",
                 postgres.bin_dir().display()
             )
         })?;
@@ -59,7 +59,7 @@ impl Pgbench {
         })
     }
 
-    /// Measures a script, each of whose transactions is worth `rows`.
+    /// Measures a script. Each of its transactions counts as `rows` rows.
     pub async fn measure(
         &self,
         script: &str,
@@ -73,12 +73,12 @@ impl Pgbench {
             .output()
             .await?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("pgbench failed on {script}: {said}").into());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("pgbench failed on {script}: {stderr}").into());
         }
         let ended = self.take_log()?;
         Measured::new(counted(&ended, window), rows, window)
-            .ok_or_else(|| format!("{script}: no transaction ended in time").into())
+            .ok_or_else(|| format!("{script}: no transaction completed within the window").into())
     }
 
     fn command(
@@ -88,11 +88,10 @@ impl Pgbench {
         connections: usize,
         window: Window,
     ) -> Command {
-        // It has threads only for the sake of its own work; it needs no more
-        // than there are cores in a small machine.
+        // Two threads suffice for pgbench's own work. More would take cores from the server.
         let threads = connections.min(2);
         let mut command = Command::new(&self.program);
-        // PGOPTIONS, PGSSLMODE and their kin are meant for other servers.
+        // PGOPTIONS, PGSSLMODE and similar variables are meant for other servers.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"PG") {
                 command.env_remove(name);
@@ -119,7 +118,7 @@ impl Pgbench {
         command
     }
 
-    /// Reads and removes the logs of the last run, one of each thread.
+    /// Reads and removes the logs of the last run, one per thread.
     fn take_log(&self) -> Result<Vec<Transaction>> {
         let mut transactions = Vec::new();
         for entry in fs::read_dir(&self.logs)? {
@@ -136,30 +135,30 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/vs_sql")
 }
 
-/// A line of the log.
+/// A line of the log: one transaction.
 #[derive(Debug, Clone, Copy)]
 struct Transaction {
-    /// In microseconds of the epoch.
+    /// When it ended, in microseconds since the epoch.
     ended: u64,
-    took: Duration,
+    latency: Duration,
 }
 
 impl Transaction {
-    /// Reads `client_id transaction_no time script_no time_epoch time_us`, where
-    /// the first time is how long it took and the last two are when it ended.
+    /// Parses `client_id transaction_no time script_no time_epoch time_us`. `time` is the
+    /// latency; the last two fields are the end time.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(' ').map(str::parse::<u64>);
-        let took = fields.nth(2)?.ok()?;
+        let latency = fields.nth(2)?.ok()?;
         let (seconds, micros) = (fields.nth(1)?.ok()?, fields.next()?.ok()?);
         Some(Transaction {
             ended: seconds * MICROS_PER_SECOND + micros,
-            took: Duration::from_micros(took),
+            latency: Duration::from_micros(latency),
         })
     }
 }
 
-/// How long those took that ended in the time that counts. It begins with the
-/// first transaction: making the connections does not count.
+/// Returns the latencies of the transactions that ended within the window. The window starts
+/// at the first transaction, so opening the connections does not count.
 fn counted(transactions: &[Transaction], window: Window) -> Vec<Duration> {
     let begin = transactions
         .iter()
@@ -168,8 +167,10 @@ fn counted(transactions: &[Transaction], window: Window) -> Vec<Duration> {
         .unwrap_or(0);
     let from = begin + u64::try_from(window.warm_up.as_micros()).unwrap_or(u64::MAX);
     let until = from + u64::try_from(window.counted.as_micros()).unwrap_or(u64::MAX);
-    let ended_in_time = transactions
+    let within_window = transactions
         .iter()
         .filter(|it| it.ended >= from && it.ended < until);
-    ended_in_time.map(|transaction| transaction.took).collect()
+    within_window
+        .map(|transaction| transaction.latency)
+        .collect()
 }

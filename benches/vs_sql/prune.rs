@@ -1,8 +1,7 @@
-//! What it costs callers that old rows are removed meanwhile.
+//! Measures what pruning costs callers.
 //!
-//! The peer is bridgebook itself, on the same database with the same old rows, which
-//! keeps them for ever. They are measured in turns, until all old rows are gone or all
-//! rounds are over.
+//! The baseline is bridgebook without retention, on the same database with the same old rows.
+//! Both are measured in turns until all old rows are gone or all rounds are done.
 
 use std::{ffi::OsStr, sync::Arc};
 
@@ -16,24 +15,24 @@ use crate::{
     stage::{SERVED, Stage},
 };
 
-/// With how many callers it is measured.
+/// The number of concurrent callers.
 const CALLERS: usize = 64;
 
-/// How many rows of the journal are too old.
+/// The number of journal rows past their retention.
 const OLD_ROWS: u64 = 1_000_000;
 
-/// What removes them: it looks all the time.
+/// Prunes these rows, with the shortest interval.
 const PRUNING: [&str; 4] = ["--retain-transitions", "10", "--prune-interval", "1"];
 
 /// The rounds of one RPC.
 pub struct Pruned {
-    /// What the table calls it.
+    /// The title in the table.
     pub title: &'static str,
-    /// While rows are removed.
+    /// The rounds with pruning.
     pub with: Vec<Measured>,
-    /// While they are not.
+    /// The rounds without pruning.
     pub without: Vec<Measured>,
-    /// How many rows went meanwhile.
+    /// The number of rows pruned during the rounds.
     pub removed: u64,
 }
 
@@ -49,7 +48,7 @@ async fn measure<S: Scenario>(scenario: S, sides: &Sides<'_>, options: &Options)
     let scenario = Arc::new(scenario);
     scenario.prepare(sides.stage, SERVED).await?;
     fill(sides.stage).await?;
-    sides.stage.tidy().await?;
+    sides.stage.vacuum().await?;
     let mut pruned = Pruned {
         title: S::TITLE,
         with: Vec::new(),
@@ -57,8 +56,12 @@ async fn measure<S: Scenario>(scenario: S, sides: &Sides<'_>, options: &Options)
         removed: 0,
     };
     for round in 1..=options.rounds {
-        eprintln!("{} while rows are removed, round {round}", S::TITLE);
-        // Now the one goes first, now the other.
+        eprintln!(
+            "{} while rows are pruned, round {round} of {}",
+            S::TITLE,
+            options.rounds
+        );
+        // Each service goes first in every other round.
         for prunes in [round % 2 == 0, round % 2 != 0] {
             scenario.before(sides.stage, SERVED).await?;
             let before = old_rows(sides.stage).await?;
@@ -68,7 +71,7 @@ async fn measure<S: Scenario>(scenario: S, sides: &Sides<'_>, options: &Options)
             let measured = measure_one(&scenario, sides, options, prunes).await?;
             scenario.after(sides.stage, SERVED).await?;
             let removed = before - old_rows(sides.stage).await?;
-            eprintln!("  p99 {:?}, {removed} rows removed", measured.p99);
+            eprintln!("  p99 {:?}, {removed} rows pruned", measured.p99);
             match prunes {
                 true => pruned.with.push(measured),
                 false => pruned.without.push(measured),
@@ -91,14 +94,14 @@ async fn measure_one<C: Call>(
         arguments.extend(PRUNING.map(OsStr::new));
     }
     let service = Service::start(&arguments).await?;
-    sides.stage.settle().await?;
+    sides.stage.checkpoint().await?;
     let target = service.address.into();
     let measured = load::measure(scenario, &target, CALLERS, options.window()).await?;
     service.stop().await?;
     Ok(measured)
 }
 
-/// Adds rows that are too old, of as many types of entities as tenants have.
+/// Adds rows past their retention, in 20 namespaces with 5 entity types each.
 async fn fill(stage: &Stage) -> Result<()> {
     let missing = OLD_ROWS.saturating_sub(old_rows(stage).await?);
     let fill = format!(

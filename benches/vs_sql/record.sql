@@ -1,6 +1,5 @@
--- What RecordTransition writes: the entity, new or moved to the state that it is
--- not in, and a row of the journal. RETURNING only knows the row as it is now, so
--- where the entity came from is worked out from that.
+-- Equivalent of RecordTransition: the entity, new or moved to its other state, and a journal
+-- row. RETURNING only sees the new row, so from_state is derived from that.
 \set number random(1, :entities)
 WITH moved AS (
     INSERT INTO fsm_entities AS e

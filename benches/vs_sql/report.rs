@@ -1,44 +1,48 @@
-//! The tables, in Markdown.
+//! Formats the results as Markdown tables.
 
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
 use crate::{
-    guard::{Guard, Guarded, Round},
+    guard::{CALLERS, Guard, OVERLOAD_LIMIT},
     measured::{Measured, median, median_of},
     options::Options,
     pages::{LATE_PAGE, MOVES, PAGE_SIZE, Pages},
+    pair::{PairRounds, Round},
     pgbench::CONNECTIONS,
     prune::Pruned,
     scenario::Comparison,
 };
 
-/// All that was found out.
+/// All results.
+#[derive(Default)]
 pub struct Report {
     /// The version of PostgreSQL.
     pub version: String,
-    /// The scenarios that were measured.
+    /// The RPCs that were compared with pgbench.
     pub comparisons: Vec<Comparison>,
+    /// The RPCs that were compared with another build.
+    pub builds: Vec<PairRounds>,
     /// The pages of a long list.
     pub pages: Option<Pages>,
-    /// What tokens and limits cost.
+    /// The cost of tokens and limits.
     pub guard: Option<Guard>,
-    /// What the removal of old rows costs.
+    /// The cost of pruning.
     pub prune: Vec<Pruned>,
-    /// The most memory that the server ever had, in KiB.
+    /// The server's peak memory in KiB.
     pub peak_memory: Option<u64>,
-    /// How long each start on an existing cluster took.
+    /// The startup times on an existing cluster.
     pub starts: Vec<Duration>,
 }
 
 impl Report {
-    /// Puts it all down.
+    /// Writes all tables.
     pub fn write(&self, options: &Options) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         let cores = available_parallelism().map_or(0, usize::from);
         writeln!(
             out,
-            "{cores} cores shared by PostgreSQL {}, server and load; {} rounds of {} s in turns, \
-             medians.\n",
+            "{cores} cores shared by PostgreSQL {}, the server and the load generator; {} rounds of \
+             {} s in turns; medians.\n",
             self.version,
             options.rounds,
             options.window().counted.as_secs()
@@ -47,12 +51,19 @@ impl Report {
             self.write_ratios(&mut out)?;
             self.write_peer(&mut out)?;
         }
+        if !self.builds.is_empty() {
+            write_pairs(&mut out, ["new", "old"], &self.builds)?;
+        }
         if let Some(pages) = &self.pages {
             write_pages(&mut out, pages)?;
         }
         if let Some(guard) = &self.guard {
-            write_guarded(&mut out, &guard.costs)?;
-            write_refusals(&mut out, &guard.refusals)?;
+            write_pairs(
+                &mut out,
+                ["with tokens and limits", "without"],
+                &guard.costs,
+            )?;
+            write_rejections(&mut out, &guard.rejections)?;
         }
         if !self.prune.is_empty() {
             write_pruned(&mut out, &self.prune)?;
@@ -67,7 +78,7 @@ impl Report {
         if let Some(median) = median(self.starts.iter().copied(), Ord::cmp) {
             writeln!(
                 out,
-                "Start on an existing cluster, from the start of the process to SERVING: {:.0} ms",
+                "Startup on an existing cluster, from the process start to SERVING: {:.0} ms",
                 median.as_secs_f64() * 1e3
             )?;
         }
@@ -77,7 +88,8 @@ impl Report {
     fn write_ratios(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "| | callers | bridgebook | p50 | p99 | pgbench | p50 | p99 | ratio of rates (rounds) | ratio of p50 |"
+            "| | callers | bridgebook | p50 | p99 | pgbench | p50 | p99 | ratio of rates (rounds) \
+             | ratio of p50 |"
         )?;
         writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for comparison in &self.comparisons {
@@ -88,7 +100,7 @@ impl Report {
         writeln!(out)
     }
 
-    /// How pgbench did with each number of connections.
+    /// Writes pgbench's rates for each number of connections.
     fn write_peer(&self, out: &mut String) -> std::fmt::Result {
         write!(out, "| pgbench, by connections |")?;
         for connections in CONNECTIONS {
@@ -106,14 +118,13 @@ impl Report {
     }
 }
 
-/// Up to so many callers may have a connection of their own, so pgbench has just
-/// as many. More callers than that share connections in any service, so pgbench
-/// has whatever number it does best with.
-const CONNECTION_EACH: usize = 16;
+/// Up to this number, each caller could have its own database connection, so pgbench gets one
+/// per caller. More callers share connections in any service, so pgbench gets its best number.
+const MAX_DEDICATED_CONNECTIONS: usize = 16;
 
-/// With how many connections pgbench stands against so many callers.
+/// Returns the number of connections that pgbench is compared with.
 fn peer_of(comparison: &Comparison, callers: usize) -> Option<usize> {
-    match callers <= CONNECTION_EACH && CONNECTIONS.contains(&callers) {
+    match callers <= MAX_DEDICATED_CONNECTIONS && CONNECTIONS.contains(&callers) {
         true => Some(callers),
         false => comparison.direct.best(),
     }
@@ -147,65 +158,69 @@ fn write_ratio(
             let ratio = service.p50.as_secs_f64() / peer.p50.as_secs_f64();
             writeln!(out, " {ratio:.2} |")
         }
-        // With fewer connections than callers, a caller of pgbench's would have
-        // to wait for a connection first, which its latency leaves out.
+        // With fewer connections than callers, a caller would first wait for a connection.
+        // pgbench's latency leaves that out.
         false => writeln!(out, " |"),
     }
 }
 
-/// What tokens and limits cost.
-fn write_guarded(out: &mut String, guarded: &[Guarded]) -> std::fmt::Result {
+/// Writes the comparison of two services. Ratios are those of the first to the second.
+fn write_pairs(out: &mut String, names: [&str; 2], pairs: &[PairRounds]) -> std::fmt::Result {
+    let [candidate, baseline] = names;
     writeln!(
         out,
-        "| 64 callers | with tokens and limits | p50 | without | p50 | ratio of rates (rounds) \
-         | server's CPU per call, with and without | ratio (rounds) |"
+        "| | callers | {candidate} | p50 | p99 | {baseline} | p50 | p99 | ratio of rates (rounds) \
+         | ratio of p50 (rounds) | server CPU per call or row | ratio of CPU (rounds) |"
     )?;
-    writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
-    for Guarded {
-        title,
-        with,
-        without,
-    } in guarded
-    {
-        let ratio = |of: fn(&Round) -> f64| {
-            let rounds = with.iter().zip(without);
-            let ratios = rounds.map(move |(with, without)| of(with) / of(without));
-            let (low, high) = range(ratios.clone());
-            let median = median(ratios, f64::total_cmp).unwrap_or(f64::NAN);
-            format!("**{median:.2}** ({low:.2}–{high:.2})")
-        };
-        let middle = |rounds: &[Round]| {
-            let measured: Vec<_> = rounds.iter().map(|round| round.measured).collect();
-            let time = median(rounds.iter().map(|round| round.processor_time), Ord::cmp);
-            median_of(&measured).zip(time)
-        };
-        let (Some((fast, time)), Some((faster, less))) = (middle(with), middle(without)) else {
-            continue;
-        };
-        write!(out, "| {title} | {:.0} calls/s |", fast.per_second)?;
-        write!(
-            out,
-            " {} | {:.0} calls/s |",
-            millis(fast.p50),
-            faster.per_second
-        )?;
-        write!(out, " {} |", millis(faster.p50))?;
-        write!(out, " {} |", ratio(|round| round.measured.per_second))?;
-        write!(out, " {:.1} µs, {:.1} µs |", micros(time), micros(less))?;
-        writeln!(
-            out,
-            " {} |",
-            ratio(|round| round.processor_time.as_secs_f64())
-        )?;
+    writeln!(out, "|---|{}", "--:|".repeat(11))?;
+    for pair in pairs {
+        write_pair(out, pair)?;
     }
     writeln!(out)
 }
 
-/// What the removal of old rows costs.
+fn write_pair(out: &mut String, pair: &PairRounds) -> std::fmt::Result {
+    let middle = |rounds: &[Round]| {
+        let measured: Vec<_> = rounds.iter().map(|round| round.measured).collect();
+        let cpu_time = median(rounds.iter().map(|round| round.cpu_time), Ord::cmp);
+        median_of(&measured).zip(cpu_time)
+    };
+    let sides = middle(&pair.candidate).zip(middle(&pair.baseline));
+    let Some(((candidate, cpu), (baseline, baseline_cpu))) = sides else {
+        return Ok(());
+    };
+    let ratio = |of: fn(&Round) -> f64| {
+        let rounds = pair.candidate.iter().zip(&pair.baseline);
+        let ratios = rounds.map(move |(candidate, baseline)| of(candidate) / of(baseline));
+        let (low, high) = range(ratios.clone());
+        let median = median(ratios, f64::total_cmp).unwrap_or(f64::NAN);
+        format!("**{median:.2}** ({low:.2}–{high:.2})")
+    };
+    write!(out, "| {} | {} |", pair.title, pair.callers)?;
+    for side in [candidate, baseline] {
+        write!(out, " {:.0} {}/s |", side.per_second, pair.unit)?;
+        write!(out, " {} | {} |", millis(side.p50), millis(side.p99))?;
+    }
+    write!(out, " {} |", ratio(|round| round.measured.per_second))?;
+    write!(
+        out,
+        " {} |",
+        ratio(|round| round.measured.p50.as_secs_f64())
+    )?;
+    write!(
+        out,
+        " {:.1} µs, {:.1} µs |",
+        micros(cpu),
+        micros(baseline_cpu)
+    )?;
+    writeln!(out, " {} |", ratio(|round| round.cpu_time.as_secs_f64()))
+}
+
+/// Writes the cost of pruning.
 fn write_pruned(out: &mut String, pruned: &[Pruned]) -> std::fmt::Result {
     writeln!(
         out,
-        "| 64 callers | rows removed meanwhile | p50, p99 while | p50, p99 while not \
+        "| 64 callers | rows pruned | p50, p99 with pruning | p50, p99 without \
          | ratio of p99 (rounds) |"
     )?;
     writeln!(out, "|---|--:|--:|--:|--:|")?;
@@ -239,22 +254,22 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// How long calls took that were turned away.
-fn write_refusals(out: &mut String, sorted: &[Duration]) -> std::fmt::Result {
+/// Writes the latencies of rejected calls.
+fn write_rejections(out: &mut String, sorted: &[Duration]) -> std::fmt::Result {
     let at = |percent: usize| sorted.get(sorted.len() * percent / 100);
     let (Some(p50), Some(p99)) = (at(50), at(99)) else {
-        return writeln!(out, "No call was turned away.");
+        return writeln!(out, "No call was rejected.");
     };
     writeln!(
         out,
-        "Turned away, of 64 callers where 4 calls may be under way: {} calls, p50 {}, p99 {}\n",
+        "Rejected calls, {CALLERS} callers and --max-requests {OVERLOAD_LIMIT}: {}, p50 {}, p99 {}\n",
         sorted.len(),
         millis(*p50),
         millis(*p99)
     )
 }
 
-/// How the late page of a long list compares with the first one.
+/// Writes the latency of the late page and of the first one.
 fn write_pages(out: &mut String, pages: &Pages) -> std::fmt::Result {
     let (Some(first), Some(late)) = (median_of(&pages.first), median_of(&pages.late)) else {
         return Ok(());
@@ -277,7 +292,7 @@ fn write_pages(out: &mut String, pages: &Pages) -> std::fmt::Result {
     )
 }
 
-/// The lowest and the highest.
+/// Returns the lowest and the highest ratio.
 fn range(ratios: impl Iterator<Item = f64>) -> (f64, f64) {
     ratios.fold((f64::MAX, f64::MIN), |(low, high), ratio| {
         (low.min(ratio), high.max(ratio))

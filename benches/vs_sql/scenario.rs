@@ -1,4 +1,4 @@
-//! What a scenario is, and how one is measured.
+//! Defines scenarios, and measures one on both sides.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,55 +12,55 @@ use crate::{
     stage::{DIRECT, SERVED, Stage},
 };
 
-/// One thing that bridgebook does.
+/// An RPC with its requests.
 pub trait Call: Send + Sync + 'static {
-    /// What is sent.
+    /// The request message.
     type Request: Message;
-    /// What comes back.
-    type Answer: Message + Default;
-    /// The service, with its package.
+    /// The response message.
+    type Response: Message + Default;
+    /// The service's name, with its package.
     const SERVICE: &'static str;
-    /// The RPC.
+    /// The RPC's name.
     const METHOD: &'static str;
-    /// What the table calls it.
+    /// The title in the table.
     const TITLE: &'static str;
-    /// How many of what is counted a call is worth.
+    /// How many rows a call counts as.
     const ROWS_PER_CALL: u32 = 1;
 
-    /// The next request.
+    /// Returns the next request.
     fn request(&self) -> Self::Request;
 
-    /// Checks that an answer is what it should be.
-    fn check(&self, answer: Self::Answer) -> Result<()>;
+    /// Fails unless the response is as expected.
+    fn check(&self, response: Self::Response) -> Result<()>;
 }
 
-/// A call, and the SQL that does the same.
+/// A call, and the SQL that is equivalent to it.
 pub trait Scenario: Call {
-    /// The script of pgbench, a file beside this one.
+    /// The pgbench script, a file in this directory.
     const SCRIPT: &'static str;
-    /// With how many callers it is measured.
+    /// The numbers of concurrent callers to measure.
     const CALLERS: &'static [usize];
-    /// What is counted: a call and a transaction may be worth several.
+    /// What the rates count: calls, or rows where a call or a transaction has several.
     const UNIT: &'static str;
-    /// How many a transaction of pgbench is worth.
+    /// How many rows a pgbench transaction counts as.
     const ROWS_PER_TRANSACTION: u32 = 1;
 
-    /// Makes the rows that a database has to have for all measurements.
+    /// Inserts the rows that all measurements need.
     fn prepare(&self, _: &Stage, _database: &str) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
     }
 
-    /// Makes a database ready for one measurement.
+    /// Prepares a database for one measurement.
     fn before(&self, _: &Stage, _database: &str) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
     }
 
-    /// Checks that the measurement did what it should have done.
+    /// Fails unless the measurement had the expected effect.
     fn after(&self, _: &Stage, _database: &str) -> impl Future<Output = Result<()>> {
         async { Ok(()) }
     }
 
-    /// What the script of pgbench is told, beside the number of its clients.
+    /// Returns the variables of the pgbench script, besides the number of its clients.
     fn variables(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
@@ -68,28 +68,27 @@ pub trait Scenario: Call {
 
 /// The measurements of one scenario.
 pub struct Comparison {
-    /// What the table calls it.
+    /// The title in the table.
     pub title: &'static str,
-    /// What was counted.
+    /// What the rates count.
     pub unit: &'static str,
-    /// bridgebook, by callers.
+    /// bridgebook's rounds, by callers.
     pub service: Rounds,
-    /// pgbench, by connections.
+    /// pgbench's rounds, by connections.
     pub direct: Rounds,
 }
 
 /// The two sides.
 pub struct Sides<'a> {
-    /// What both work on.
+    /// The test bed of both.
     pub stage: &'a Stage,
-    /// Where bridgebook listens.
+    /// The address of bridgebook.
     pub address: SocketAddr,
     /// The peer.
     pub pgbench: Pgbench,
 }
 
-/// Measures both sides in turns, a short while each, so that whatever else
-/// happens on the machine happens to both.
+/// Measures both sides in short turns, so that noise of the machine affects both alike.
 pub async fn compare<S: Scenario>(
     scenario: S,
     sides: &Sides<'_>,
@@ -105,7 +104,7 @@ pub async fn compare<S: Scenario>(
     for database in [SERVED, DIRECT] {
         scenario.prepare(sides.stage, database).await?;
     }
-    sides.stage.tidy().await?;
+    sides.stage.vacuum().await?;
     for round in 1..=options.rounds {
         eprintln!("{}, round {round} of {}", S::TITLE, options.rounds);
         for turn in 0..S::CALLERS.len().max(CONNECTIONS.len()) {
@@ -139,7 +138,7 @@ async fn measure_service<S: Scenario>(
     options: &Options,
 ) -> Result<Measured> {
     scenario.before(sides.stage, SERVED).await?;
-    sides.stage.settle().await?;
+    sides.stage.checkpoint().await?;
     let measured =
         load::measure(scenario, &sides.address.into(), callers, options.window()).await?;
     scenario.after(sides.stage, SERVED).await?;
@@ -153,7 +152,7 @@ async fn measure_direct<S: Scenario>(
     options: &Options,
 ) -> Result<Measured> {
     scenario.before(sides.stage, DIRECT).await?;
-    sides.stage.settle().await?;
+    sides.stage.checkpoint().await?;
     let variables = scenario.variables();
     let rows = S::ROWS_PER_TRANSACTION;
     let pgbench = &sides.pgbench;

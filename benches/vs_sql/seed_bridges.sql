@@ -1,4 +1,4 @@
--- Bridges with the numbers 1 to $1 that have added up nothing yet.
+-- Bridges 1 to $1 with empty totals.
 INSERT INTO bridge_states
     (bridge_id, namespace, aggregation_metadata, current_fsm_state, revision, request_digest)
 SELECT lpad(to_hex(number), 32, '0')::uuid, 'bench', '{"source": "vs_sql"}', 'IDLE', 1,

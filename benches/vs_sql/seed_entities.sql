@@ -1,6 +1,5 @@
--- Entities with the numbers 1 to $1, each with its first row of the journal, like
--- those that RecordTransition makes, but with ids that both sides can work out.
--- Those that are there already stay as they are.
+-- Entities 1 to $1, each with its first journal row, as RecordTransition writes them, but with
+-- ids that both sides can derive from the number. Existing entities stay as they are.
 WITH started AS (
     INSERT INTO fsm_entities
         (namespace, entity_type, entity_id, current_state, revision, state_since, created_at)

@@ -1,4 +1,4 @@
--- The history of one entity: moves 1 to $1, a second apart.
+-- The history of one entity: moves 1 to $1, one second apart.
 INSERT INTO fsm_transitions
     (id, entity_id, entity_type, from_state, to_state, transition_event, namespace, created_at,
      request_digest)

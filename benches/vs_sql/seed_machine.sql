@@ -1,6 +1,6 @@
--- The machine of the entities, as PutMachine stores it: two states, and one event
--- that leads from each to the other, so that every entity can always move. Nobody
--- compares the digest with a definition here, so any will do.
+-- The machine of the entities, as PutMachine stores it: two states, and one event that leads
+-- from each to the other, so that every entity can always move. The digest is arbitrary,
+-- because the benchmark never compares it with a definition.
 INSERT INTO fsm_machines (namespace, entity_type, version, definition, definition_digest)
 VALUES ('bench', 'valve', 1,
         '{"initial_state": "OPEN", "terminal_states": [], "moves": [

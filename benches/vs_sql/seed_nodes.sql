@@ -1,5 +1,4 @@
--- Nodes with the numbers 1 to $1, of fifty types, all of them heard of within the
--- last minute, no two at the same time.
+-- Nodes 1 to $1 of fifty types, each with a different last_heartbeat within the last minute.
 INSERT INTO node_registrations
     (node_id, node_type, node_version, capabilities, endpoints, metadata, health_status,
      last_heartbeat, owner, heartbeat_ttl_ms)

@@ -1,4 +1,4 @@
--- Five steps for each of the workflows with the numbers $1 to $2.
+-- Five steps for each of the workflows $1 to $2.
 INSERT INTO workflow_steps
     (id, namespace, workflow_id, step_name, step_order, status, execution_time_ms, step_data,
      request_digest)

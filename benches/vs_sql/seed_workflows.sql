@@ -1,5 +1,5 @@
--- Workflows with the numbers $1 to $2, each with its first row of the journal, like
--- those that StartWorkflow makes, but with ids that both sides can work out.
+-- Workflows $1 to $2, each with its first journal row, as StartWorkflow writes them, but with
+-- ids that both sides can derive from the number.
 WITH started AS (
     INSERT INTO workflow_executions
         (id, correlation_id, workflow_type, current_state, namespace, metadata, request_digest)

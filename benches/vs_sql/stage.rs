@@ -1,4 +1,4 @@
-//! What both sides work on: one PostgreSQL with two databases that are alike.
+//! The test bed of both sides: one PostgreSQL with two identical databases.
 
 use std::{ffi::OsStr, ops::Deref};
 
@@ -12,8 +12,8 @@ pub const SERVED: &str = "served";
 /// The database that pgbench works on.
 pub const DIRECT: &str = "direct";
 
-/// How many workflows can be read and be given steps: more than any cache of
-/// ours holds, and few enough that PostgreSQL has them all in memory.
+/// The number of workflows that are read and given steps: more than any cache of the service
+/// holds, and few enough for PostgreSQL to keep all of them in memory.
 pub const READABLE: u64 = 10_000;
 
 /// The PostgreSQL with the two databases.
@@ -28,12 +28,12 @@ impl Deref for Stage {
 }
 
 impl Stage {
-    /// Starts a PostgreSQL with the settings of production.
+    /// Starts a PostgreSQL with the production settings.
     pub async fn open() -> Result<Self> {
         Ok(Stage(Cluster::open(&[]).await?))
     }
 
-    /// Makes both databases, with the same tables, indexes and rows.
+    /// Creates both databases, with the same tables, indexes and rows.
     pub async fn prepare(&self) -> Result<()> {
         for database in [SERVED, DIRECT] {
             self.create(database).await?;
@@ -66,12 +66,12 @@ impl Stage {
 
     /// Runs a statement.
     pub async fn execute(&self, database: &str, statement: &str) -> Result<()> {
-        // By reference: for anything else the name is Diesel's.
+        // By reference, because otherwise the name resolves to Diesel's method.
         let cluster: &Cluster = self;
         cluster.execute(database, statement).await
     }
 
-    /// Runs a query whose answer is one column `number` of one row.
+    /// Runs a query that returns one row with one column, `number`.
     pub async fn number(&self, database: &str, query: &str) -> Result<u64> {
         let answer = diesel::sql_query(query);
         let answer: Number = answer
@@ -80,22 +80,21 @@ impl Stage {
         Ok(u64::try_from(answer.number)?)
     }
 
-    /// Makes the tables of both databases ready for a subject that is new to
-    /// them: no dead rows, fresh statistics, and nothing left to autovacuum.
-    pub async fn tidy(&self) -> Result<()> {
+    /// Vacuums and analyzes both databases before a new subject: no dead rows, fresh
+    /// statistics, and no work left for autovacuum.
+    pub async fn vacuum(&self) -> Result<()> {
         for database in [SERVED, DIRECT] {
             self.execute(database, "VACUUM ANALYZE").await?;
         }
         Ok(())
     }
 
-    /// Lets the next measurement begin with nothing left to write, so that none
-    /// pays for the one before it.
-    pub async fn settle(&self) -> Result<()> {
+    /// Writes a checkpoint, so that no measurement pays for the writes of the one before it.
+    pub async fn checkpoint(&self) -> Result<()> {
         self.execute(DIRECT, "CHECKPOINT").await
     }
 
-    /// Stops PostgreSQL and waits for its end, then removes everything.
+    /// Stops PostgreSQL, waits for its end, and removes everything.
     pub async fn close(self) -> Result<()> {
         self.0.close().await
     }

@@ -1,5 +1,5 @@
--- What StartWorkflow writes: the workflow and its first row of the journal. The
--- document and the digest are literals, so that nothing has to be sent for them.
+-- Equivalent of StartWorkflow: the workflow and its first journal row. The document and the
+-- digest are literals, so that pgbench sends no parameters.
 WITH started AS (
     INSERT INTO workflow_executions
         (id, correlation_id, workflow_type, current_state, namespace, metadata, request_digest)

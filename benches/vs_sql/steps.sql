@@ -1,5 +1,5 @@
--- What BatchRecordSteps writes, 100 rows at a time: five steps for each of 20
--- workflows. generate_series makes the rows, so that nothing has to be sent for them.
+-- Equivalent of BatchRecordSteps, 100 rows per transaction: five steps for each of 20
+-- workflows. generate_series produces the rows, so that pgbench sends no parameters.
 \set number random(1, :readable - 19)
 INSERT INTO workflow_steps
     (id, namespace, workflow_id, step_name, step_order, status, execution_time_ms, step_data,

@@ -1,7 +1,6 @@
--- What TransitionWorkflow writes: the workflow's new state and a row of the journal.
--- The state that it comes from is a condition of the UPDATE: checked, and thereby
--- known, without a second look at the row. Every client takes every :clients-th
--- workflow, so no two ever take the same one.
+-- Equivalent of TransitionWorkflow: the workflow's new state and a journal row. The UPDATE
+-- checks the old state in its condition, so it needs no second read of the row. Each client
+-- takes every :clients-th workflow, so no two clients take the same one.
 \set number :first + :client_id + :clients * :taken
 \set taken :taken + 1
 WITH moved AS (

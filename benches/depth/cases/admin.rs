@@ -1,4 +1,4 @@
-//! AdminService.
+//! Cases of AdminService.
 
 use bridgebook::proto::v1::{
     GetIndexUsageRequest, GetIndexUsageResponse, GetSystemHealthRequest, GetSystemHealthResponse,
@@ -8,23 +8,23 @@ use bridgebook::proto::v1::{
 
 use crate::case::Case;
 
-/// The cases of the service.
+/// Returns the cases of the service.
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new(
             "AdminService/GetSystemHealth",
-            "of an hour",
+            "last hour",
             |_| GetSystemHealthRequest::default(),
             GetSystemHealthResponse::default,
         )
-        .grows(),
+        .scales_with_data(),
         Case::new(
             "AdminService/ListNamespaceSummaries",
-            "of all workflows",
+            "all workflows",
             |_| ListNamespaceSummariesRequest::default(),
             ListNamespaceSummariesResponse::default,
         )
-        .grows(),
+        .scales_with_data(),
         Case::new(
             "AdminService/GetIndexUsage",
             "",

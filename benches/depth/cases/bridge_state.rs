@@ -1,4 +1,4 @@
-//! BridgeStateService.
+//! Cases of BridgeStateService.
 
 use bridgebook::proto::v1::{
     GetBridgeStateRequest, GetBridgeStateResponse, GetBridgeStatsRequest, GetBridgeStatsResponse,
@@ -8,20 +8,20 @@ use serde_json::json;
 
 use super::document;
 use crate::{
-    case::{Ask, Case},
-    world::{Kind, LARGE, World},
+    case::{Case, Params},
+    dataset::{Dataset, Kind, LARGE},
 };
 
-/// The cases of the service.
-pub fn cases(world: World) -> Vec<Case> {
+/// Returns the cases of the service.
+pub fn cases(dataset: Dataset) -> Vec<Case> {
     let get = Case::new(
         "BridgeStateService/GetBridgeState",
         "",
-        move |ask| {
-            let number = ask.number % (world.bridges() / 2) * 2;
+        move |params| {
+            let number = params.number % (dataset.bridges() / 2) * 2;
             GetBridgeStateRequest {
                 namespace: LARGE.to_owned(),
-                bridge_id: world.id(Kind::Bridge, number, 0).to_string(),
+                bridge_id: dataset.id(Kind::Bridge, number, 0).to_string(),
             }
         },
         GetBridgeStateResponse::default,
@@ -35,37 +35,41 @@ pub fn cases(world: World) -> Vec<Case> {
         GetBridgeStatsResponse::default,
     );
     let mut cases = vec![get];
-    cases.extend(lists(world));
-    cases.push(stats.grows());
+    cases.extend(lists(dataset));
+    cases.push(stats.scales_with_data());
     cases
 }
 
-fn lists(world: World) -> Vec<Case> {
-    let list = |title, filter: fn(World, &Ask) -> ListBridgeStatesRequest| {
+fn lists(dataset: Dataset) -> Vec<Case> {
+    let list = |title, filter: fn(Dataset, &Params) -> ListBridgeStatesRequest| {
         Case::new(
             "BridgeStateService/ListBridgeStates",
             title,
-            move |ask| ListBridgeStatesRequest {
+            move |params| ListBridgeStatesRequest {
                 namespace: LARGE.to_owned(),
-                page_size: ask.page_size,
-                page_token: ask.page_token.clone(),
-                ..filter(world, &ask)
+                page_size: params.page_size,
+                page_token: params.page_token.clone(),
+                ..filter(dataset, &params)
             },
             ListBridgeStatesResponse::default,
         )
     };
-    let newest = |_: World, _: &Ask| ListBridgeStatesRequest::default();
+    let newest = |_: Dataset, _: &Params| ListBridgeStatesRequest::default();
     vec![
         list("newest", newest),
-        list("a page in the middle", newest).after(world.bridges() / 4),
+        list("middle page", newest).after(dataset.bridges() / 4),
         list("by state", |_, _| ListBridgeStatesRequest {
             current_fsm_state: "IDLE".to_owned(),
             ..ListBridgeStatesRequest::default()
         }),
-        list("by rare metadata", |world, ask| ListBridgeStatesRequest {
-            // Without the last rack, which may not be full.
-            aggregation_metadata: document(json!({"rack": ask.number % (world.bridges() / 40)})),
-            ..ListBridgeStatesRequest::default()
+        list("by rare metadata", |dataset, params| {
+            ListBridgeStatesRequest {
+                // Excludes the last rack, which may not be full.
+                aggregation_metadata: document(
+                    json!({"rack": params.number % (dataset.bridges() / 40)}),
+                ),
+                ..ListBridgeStatesRequest::default()
+            }
         }),
     ]
 }

@@ -1,4 +1,4 @@
-//! FsmService.
+//! Cases of FsmService.
 
 use bridgebook::proto::v1::{
     GetEntityRequest, GetEntityResponse, GetMachineRequest, GetMachineResponse,
@@ -10,36 +10,36 @@ use prost_types::Duration;
 
 use super::{hours, timestamp};
 use crate::{
-    case::{Ask, Case},
+    case::{Case, Params},
+    dataset::{Dataset, Kind, LARGE, ORDER},
     fill::entity_type,
-    world::{Kind, LARGE, ORDER, World},
 };
 
-/// The cases of the service.
-pub fn cases(world: World) -> Vec<Case> {
+/// Returns the cases of the service.
+pub fn cases(dataset: Dataset) -> Vec<Case> {
     let mut cases = machines();
     cases.push(Case::new(
         "FsmService/GetEntity",
         "",
-        move |ask| GetEntityRequest {
+        move |params| GetEntityRequest {
             namespace: LARGE.to_owned(),
             entity_type: ORDER.to_owned(),
-            entity_id: order(world, &ask),
+            entity_id: order(dataset, &params),
         },
         GetEntityResponse::default,
     ));
-    cases.extend(entities(world));
-    cases.extend(transitions(world));
-    cases.extend(stats(world));
+    cases.extend(entities(dataset));
+    cases.extend(transitions(dataset));
+    cases.extend(stats(dataset));
     cases
 }
 
-/// One of the large tenant's orders.
-fn order(world: World, ask: &Ask) -> String {
-    let begin = ask.number % (world.entities() / 2) * 2;
-    let mut entities = (begin..).step_by(2).map(|next| next % world.entities());
+/// Returns the id of one of the large tenant's orders.
+fn order(dataset: Dataset, params: &Params) -> String {
+    let begin = params.number % (dataset.entities() / 2) * 2;
+    let mut entities = (begin..).step_by(2).map(|next| next % dataset.entities());
     let order = entities.find(|entity| entity_type(*entity) == ORDER);
-    world
+    dataset
         .id(Kind::Entity, order.unwrap_or(begin), 0)
         .to_string()
 }
@@ -58,25 +58,25 @@ fn machines() -> Vec<Case> {
     let list = Case::new(
         "FsmService/ListMachines",
         "",
-        |ask| ListMachinesRequest {
+        |params| ListMachinesRequest {
             namespace: LARGE.to_owned(),
-            page_size: ask.page_size,
-            page_token: ask.page_token,
+            page_size: params.page_size,
+            page_token: params.page_token,
         },
         ListMachinesResponse::default,
     );
     vec![get, list]
 }
 
-fn entities(world: World) -> Vec<Case> {
+fn entities(dataset: Dataset) -> Vec<Case> {
     let list = |title, current_state: &'static str| {
         Case::new(
             "FsmService/ListEntities",
             title,
-            move |ask| ListEntitiesRequest {
+            move |params| ListEntitiesRequest {
                 namespace: LARGE.to_owned(),
-                page_size: ask.page_size,
-                page_token: ask.page_token,
+                page_size: params.page_size,
+                page_token: params.page_token,
                 entity_type: ORDER.to_owned(),
                 current_state: current_state.to_owned(),
                 ..ListEntitiesRequest::default()
@@ -85,23 +85,23 @@ fn entities(world: World) -> Vec<Case> {
         )
     };
     vec![
-        list("of a type", ""),
+        list("by type", ""),
         list("by state", "RETURNED"),
-        list("a page in the middle", "").after(world.entities() / 4),
+        list("middle page", "").after(dataset.entities() / 4),
     ]
 }
 
-fn transitions(world: World) -> Vec<Case> {
-    let list = |title, filter: fn(World, &Ask) -> ListTransitionsRequest| {
+fn transitions(dataset: Dataset) -> Vec<Case> {
+    let list = |title, filter: fn(Dataset, &Params) -> ListTransitionsRequest| {
         Case::new(
             "FsmService/ListTransitions",
             title,
-            move |ask| {
-                let filter = filter(world, &ask);
+            move |params| {
+                let filter = filter(dataset, &params);
                 ListTransitionsRequest {
                     namespace: LARGE.to_owned(),
-                    page_size: ask.page_size,
-                    page_token: ask.page_token,
+                    page_size: params.page_size,
+                    page_token: params.page_token,
                     entity_type: match filter.entity_type.is_empty() {
                         true => ORDER.to_owned(),
                         false => filter.entity_type,
@@ -112,27 +112,27 @@ fn transitions(world: World) -> Vec<Case> {
             ListTransitionsResponse::default,
         )
     };
-    let newest = |_: World, _: &Ask| ListTransitionsRequest {
+    let newest = |_: Dataset, _: &Params| ListTransitionsRequest {
         order: TransitionOrder::NewestFirst.into(),
         ..ListTransitionsRequest::default()
     };
     vec![
-        list("of an entity", |world, ask| ListTransitionsRequest {
-            entity_id: order(world, ask),
+        list("by entity", |dataset, params| ListTransitionsRequest {
+            entity_id: order(dataset, params),
             ..ListTransitionsRequest::default()
         }),
-        list("of a workflow", |world, ask| {
-            let number = ask.number % (world.workflows / 2) * 2;
+        list("by workflow", |dataset, params| {
+            let number = params.number % (dataset.workflows / 2) * 2;
             ListTransitionsRequest {
                 entity_type: "workflow".to_owned(),
-                entity_id: world.id(Kind::Workflow, number, 0).to_string(),
+                entity_id: dataset.id(Kind::Workflow, number, 0).to_string(),
                 ..ListTransitionsRequest::default()
             }
         }),
         list("newest of a type", newest),
-        list("a page in the middle", newest).after(world.workflows / 5),
-        list("since", |world, ask| ListTransitionsRequest {
-            created_after: timestamp(world.time(ask.number % (world.workflows / 2))),
+        list("middle page", newest).after(dataset.workflows / 5),
+        list("since a time", |dataset, params| ListTransitionsRequest {
+            created_after: timestamp(dataset.time(params.number % (dataset.workflows / 2))),
             ..ListTransitionsRequest::default()
         }),
         list("newest of an event", |_, _| ListTransitionsRequest {
@@ -147,35 +147,35 @@ fn transitions(world: World) -> Vec<Case> {
     ]
 }
 
-fn stats(world: World) -> Vec<Case> {
-    /// So many workflows began in the window that has as many moves in every database.
+fn stats(dataset: Dataset) -> Vec<Case> {
+    /// The number of workflows in the window that has the same number of moves in both databases.
     const RECENT: u64 = 200;
-    let stats = |title, is_of_entity: bool, within: fn(World) -> Option<Duration>| {
+    let stats = |title, is_of_entity: bool, within: fn(Dataset) -> Option<Duration>| {
         Case::new(
             "FsmService/GetTransitionStats",
             title,
-            move |ask| GetTransitionStatsRequest {
+            move |params| GetTransitionStatsRequest {
                 namespace: LARGE.to_owned(),
                 entity_type: ORDER.to_owned(),
                 entity_id: match is_of_entity {
-                    true => order(world, &ask),
+                    true => order(dataset, &params),
                     false => String::new(),
                 },
-                created_within: within(world),
+                created_within: within(dataset),
             },
             GetTransitionStatsResponse::default,
         )
     };
     vec![
-        stats("of an entity", true, |_| hours(24 * 40)),
-        stats("of the last 90 moves", false, |world| {
-            // By the clock, which goes on while we measure.
-            let recent = chrono::Utc::now() - world.time(world.workflows - RECENT);
+        stats("by entity", true, |_| hours(24 * 40)),
+        stats("last 90 moves", false, |dataset| {
+            // Computed from the clock, which advances during the measurement.
+            let recent = chrono::Utc::now() - dataset.time(dataset.workflows - RECENT);
             Some(Duration {
                 seconds: recent.num_seconds(),
                 nanos: 0,
             })
         }),
-        stats("of a day", false, |_| hours(24)).grows(),
+        stats("last day", false, |_| hours(24)).scales_with_data(),
     ]
 }

@@ -1,4 +1,4 @@
-//! RegistryService. There are as many nodes in every database.
+//! Cases of RegistryService. Both databases have the same number of nodes.
 
 use bridgebook::proto::v1::{
     DiscoverNodesRequest, DiscoverNodesResponse, GetNodeRequest, GetNodeResponse, ListNodesRequest,
@@ -7,17 +7,17 @@ use bridgebook::proto::v1::{
 
 use crate::{
     case::{Case, PAGE},
-    world::{LARGE, NODES, NodeId},
+    dataset::{LARGE, NODES, NodeId},
 };
 
-/// The cases of the service.
+/// Returns the cases of the service.
 pub fn cases() -> Vec<Case> {
     let get = Case::new(
         "RegistryService/GetNode",
         "",
-        |ask| GetNodeRequest {
+        |params| GetNodeRequest {
             namespace: LARGE.to_owned(),
-            node_id: NodeId(ask.number % NODES).to_string(),
+            node_id: NodeId(params.number % NODES).to_string(),
         },
         GetNodeResponse::default,
     );
@@ -35,10 +35,10 @@ pub fn cases() -> Vec<Case> {
         Case::new(
             "RegistryService/ListNodes",
             title,
-            move |ask| ListNodesRequest {
+            move |params| ListNodesRequest {
                 namespace: LARGE.to_owned(),
-                page_size: ask.page_size,
-                page_token: ask.page_token,
+                page_size: params.page_size,
+                page_token: params.page_token,
                 ..filter.clone()
             },
             ListNodesResponse::default,

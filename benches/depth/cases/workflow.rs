@@ -1,4 +1,4 @@
-//! WorkflowService.
+//! Cases of WorkflowService.
 
 use bridgebook::proto::v1::{
     GetWorkflowRequest, GetWorkflowResponse, ListStampsRequest, ListStampsResponse,
@@ -9,77 +9,79 @@ use serde_json::json;
 
 use super::{document, hours, timestamp};
 use crate::{
-    case::{Ask, Case},
-    world::{FileHash, Kind, LARGE, SMALL, World},
+    case::{Case, Params},
+    dataset::{Dataset, FileHash, Kind, LARGE, SMALL},
 };
 
-/// The cases of the service.
-pub fn cases(world: World) -> Vec<Case> {
-    let mut cases = gets(world);
-    cases.extend(lists(world));
-    cases.push(steps(world));
-    cases.extend(stamps(world));
+/// Returns the cases of the service.
+pub fn cases(dataset: Dataset) -> Vec<Case> {
+    let mut cases = gets(dataset);
+    cases.extend(lists(dataset));
+    cases.push(steps(dataset));
+    cases.extend(stamps(dataset));
     cases
 }
 
-/// The number of one of the large tenant's workflows.
-fn any(world: World, ask: &Ask) -> u64 {
-    ask.number % (world.workflows / 2) * 2
+/// Returns the number of one of the large tenant's workflows.
+fn any(dataset: Dataset, params: &Params) -> u64 {
+    params.number % (dataset.workflows / 2) * 2
 }
 
-fn workflow(world: World, ask: &Ask) -> String {
-    world.id(Kind::Workflow, any(world, ask), 0).to_string()
+fn workflow(dataset: Dataset, params: &Params) -> String {
+    dataset
+        .id(Kind::Workflow, any(dataset, params), 0)
+        .to_string()
 }
 
-fn gets(world: World) -> Vec<Case> {
-    let get = |title, include_stamps, key: fn(World, &Ask) -> Key| {
+fn gets(dataset: Dataset) -> Vec<Case> {
+    let get = |title, include_stamps, key: fn(Dataset, &Params) -> Key| {
         Case::new(
             "WorkflowService/GetWorkflow",
             title,
-            move |ask| GetWorkflowRequest {
+            move |params| GetWorkflowRequest {
                 namespace: LARGE.to_owned(),
-                key: Some(key(world, &ask)),
+                key: Some(key(dataset, &params)),
                 include_stamps,
             },
             GetWorkflowResponse::default,
         )
     };
-    let by_id = |world: World, ask: &Ask| Key::Id(workflow(world, ask));
+    let by_id = |dataset: Dataset, params: &Params| Key::Id(workflow(dataset, params));
     vec![
         get("by id", false, by_id),
-        get("by correlation_id", false, |world, ask| {
-            let id = world.id(Kind::Correlation, any(world, ask), 0);
+        get("by correlation_id", false, |dataset, params| {
+            let id = dataset.id(Kind::Correlation, any(dataset, params), 0);
             Key::CorrelationId(id.to_string())
         }),
-        get("with its stamps", true, by_id),
+        get("with stamps", true, by_id),
     ]
 }
 
-fn lists(world: World) -> Vec<Case> {
-    let list = |title, filter: fn(World, &Ask) -> ListWorkflowsRequest| {
+fn lists(dataset: Dataset) -> Vec<Case> {
+    let list = |title, filter: fn(Dataset, &Params) -> ListWorkflowsRequest| {
         Case::new(
             "WorkflowService/ListWorkflows",
             title,
-            move |ask| {
-                let filter = filter(world, &ask);
+            move |params| {
+                let filter = filter(dataset, &params);
                 ListWorkflowsRequest {
                     namespace: match filter.namespace.is_empty() {
                         true => LARGE.to_owned(),
                         false => filter.namespace,
                     },
-                    page_size: ask.page_size,
-                    page_token: ask.page_token,
+                    page_size: params.page_size,
+                    page_token: params.page_token,
                     ..filter
                 }
             },
             ListWorkflowsResponse::default,
         )
     };
-    let newest = |_: World, _: &Ask| ListWorkflowsRequest::default();
+    let newest = |_: Dataset, _: &Params| ListWorkflowsRequest::default();
     vec![
         list("newest", newest),
-        list("a page in the middle", newest).after(world.workflows / 4),
-        list("of a small tenant", |_, _| ListWorkflowsRequest {
+        list("middle page", newest).after(dataset.workflows / 4),
+        list("small tenant", |_, _| ListWorkflowsRequest {
             namespace: SMALL.to_owned(),
             ..ListWorkflowsRequest::default()
         }),
@@ -107,12 +109,14 @@ fn lists(world: World) -> Vec<Case> {
             started_within: hours(24),
             ..ListWorkflowsRequest::default()
         }),
-        list("started before", |world, ask| ListWorkflowsRequest {
-            started_before: timestamp(world.time(world.workflows / 4 + any(world, ask) / 2)),
+        list("started before", |dataset, params| ListWorkflowsRequest {
+            started_before: timestamp(
+                dataset.time(dataset.workflows / 4 + any(dataset, params) / 2),
+            ),
             ..ListWorkflowsRequest::default()
         }),
-        list("by rare metadata", |world, ask| ListWorkflowsRequest {
-            metadata: document(json!({"batch": ask.number % (world.workflows / 40)})),
+        list("by rare metadata", |dataset, params| ListWorkflowsRequest {
+            metadata: document(json!({"batch": params.number % (dataset.workflows / 40)})),
             ..ListWorkflowsRequest::default()
         }),
         list("by frequent metadata", |_, _| ListWorkflowsRequest {
@@ -122,48 +126,50 @@ fn lists(world: World) -> Vec<Case> {
     ]
 }
 
-fn steps(world: World) -> Case {
+fn steps(dataset: Dataset) -> Case {
     Case::new(
         "WorkflowService/ListSteps",
         "",
-        move |ask| ListStepsRequest {
+        move |params| ListStepsRequest {
             namespace: LARGE.to_owned(),
-            page_size: ask.page_size,
-            workflow_id: workflow(world, &ask),
-            page_token: ask.page_token,
+            page_size: params.page_size,
+            workflow_id: workflow(dataset, &params),
+            page_token: params.page_token,
         },
         ListStepsResponse::default,
     )
 }
 
-fn stamps(world: World) -> Vec<Case> {
-    let list = |title, filter: fn(World, &Ask) -> ListStampsRequest| {
+fn stamps(dataset: Dataset) -> Vec<Case> {
+    let list = |title, filter: fn(Dataset, &Params) -> ListStampsRequest| {
         Case::new(
             "WorkflowService/ListStamps",
             title,
-            move |ask| ListStampsRequest {
+            move |params| ListStampsRequest {
                 namespace: LARGE.to_owned(),
-                page_size: ask.page_size,
-                page_token: ask.page_token.clone(),
-                ..filter(world, &ask)
+                page_size: params.page_size,
+                page_token: params.page_token.clone(),
+                ..filter(dataset, &params)
             },
             ListStampsResponse::default,
         )
     };
-    let newest = |_: World, _: &Ask| ListStampsRequest::default();
+    let newest = |_: Dataset, _: &Params| ListStampsRequest::default();
     vec![
-        list("by file", |world, ask| ListStampsRequest {
-            file_hash: FileHash(any(world, ask) % world.files()).to_string(),
+        list("by file", |dataset, params| ListStampsRequest {
+            file_hash: FileHash(any(dataset, params) % dataset.files()).to_string(),
             ..ListStampsRequest::default()
         }),
-        list("by workflow", |world, ask| ListStampsRequest {
-            workflow_id: workflow(world, ask),
+        list("by workflow", |dataset, params| ListStampsRequest {
+            workflow_id: workflow(dataset, params),
             ..ListStampsRequest::default()
         }),
         list("newest", newest),
-        list("a page in the middle", newest).after(world.workflows / 4),
-        list("of a time", |world, ask| ListStampsRequest {
-            created_before: timestamp(world.time(world.workflows / 4 + any(world, ask) / 2)),
+        list("middle page", newest).after(dataset.workflows / 4),
+        list("before a time", |dataset, params| ListStampsRequest {
+            created_before: timestamp(
+                dataset.time(dataset.workflows / 4 + any(dataset, params) / 2),
+            ),
             ..ListStampsRequest::default()
         }),
     ]

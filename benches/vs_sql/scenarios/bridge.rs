@@ -1,4 +1,4 @@
-//! BridgeStateService.
+//! Scenarios of BridgeStateService.
 
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, AccumulateBridgeStateResponse, bridge_state_service_server,
@@ -12,14 +12,13 @@ use crate::{
     stage::Stage,
 };
 
-/// How many bridges there are: enough for PostgreSQL to use the index, as it does
-/// in production.
+/// The number of bridges: enough for PostgreSQL to use the index, as in production.
 const ALL_BRIDGES: u64 = 1000;
 
-/// How many of them are added to.
+/// The number of bridges that receive batches.
 const BUSY_BRIDGES: u64 = 16;
 
-/// AccumulateBridgeState, each call a new batch of one of a few bridges.
+/// AccumulateBridgeState: each call adds a new batch to one of a few bridges.
 #[derive(Default)]
 pub struct Accumulate {
     random: Random,
@@ -27,7 +26,7 @@ pub struct Accumulate {
 
 impl Call for Accumulate {
     type Request = AccumulateBridgeStateRequest;
-    type Answer = AccumulateBridgeStateResponse;
+    type Response = AccumulateBridgeStateResponse;
     const SERVICE: &'static str = bridge_state_service_server::SERVICE_NAME;
     const METHOD: &'static str = "AccumulateBridgeState";
     const TITLE: &'static str = "AccumulateBridgeState, 16 bridges";
@@ -43,8 +42,8 @@ impl Call for Accumulate {
         }
     }
 
-    fn check(&self, answer: AccumulateBridgeStateResponse) -> Result<()> {
-        expect(answer.applied, "the batch was added before")
+    fn check(&self, response: AccumulateBridgeStateResponse) -> Result<()> {
+        expect(response.applied, "the batch was already applied")
     }
 }
 
@@ -57,8 +56,8 @@ impl Scenario for Accumulate {
         vec![("bridges", BUSY_BRIDGES)]
     }
 
-    /// Begins with new bridges and no batches: what was there before would be
-    /// more for the side that is measured more often.
+    /// Starts with new bridges and no batches. Otherwise the side with more measurements
+    /// would work on larger tables.
     async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
         stage
             .execute(database, "TRUNCATE bridge_states, bridge_batches")
@@ -75,7 +74,7 @@ impl Scenario for Accumulate {
             .await
     }
 
-    /// The totals have to be those of the batches, on both sides.
+    /// Fails unless the totals equal the sums of the batches.
     async fn after(&self, stage: &Stage, database: &str) -> Result<()> {
         let missing = "SELECT count(*) AS number
                          FROM (SELECT bridge_id, sum(items_aggregated) AS total
@@ -84,7 +83,10 @@ impl Scenario for Accumulate {
                         WHERE total_items_aggregated <> total";
         match stage.number(database, missing).await? {
             0 => Ok(()),
-            wrong => Err(format!("{wrong} bridges have not the total of their batches").into()),
+            wrong => Err(format!(
+                "{wrong} bridges have a total that differs from the sum of their batches"
+            )
+            .into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! FsmService.
+//! Scenarios of FsmService.
 
 use bridgebook::proto::v1::{
     NewTransition, RecordTransitionRequest, RecordTransitionResponse, fsm_service_server,
@@ -12,19 +12,18 @@ use crate::{
     stage::Stage,
 };
 
-/// How many entities there are: so many that callers seldom meet at one, and few
-/// enough that a measurement is about moves, and not about the full copy of a page
-/// that PostgreSQL logs when it first changes one after a checkpoint.
+/// The number of entities: enough for little contention, and few enough that full-page writes
+/// do not dominate. PostgreSQL logs a full page at its first change after a checkpoint.
 pub const ALL_ENTITIES: u64 = 20_000;
 
-/// How many there are that everybody moves.
+/// The number of entities in the scenario with contention.
 pub const HOT_ENTITIES: u64 = 4;
 
-/// What sort of entities they are; the scripts say the same.
+/// The entity type. The scripts use the same one.
 const ENTITY_TYPE: &str = "valve";
 
-/// RecordTransition by a machine of two states, each call one of the first
-/// `ENTITIES` entities, which goes to the state that it is not in.
+/// RecordTransition with a machine of two states: each call moves one of the first `ENTITIES`
+/// entities to its other state.
 #[derive(Default)]
 pub struct Record<const ENTITIES: u64> {
     random: Random,
@@ -32,7 +31,7 @@ pub struct Record<const ENTITIES: u64> {
 
 impl<const ENTITIES: u64> Call for Record<ENTITIES> {
     type Request = RecordTransitionRequest;
-    type Answer = RecordTransitionResponse;
+    type Response = RecordTransitionResponse;
     const SERVICE: &'static str = fsm_service_server::SERVICE_NAME;
     const METHOD: &'static str = "RecordTransition";
     const TITLE: &'static str = match ENTITIES {
@@ -53,8 +52,8 @@ impl<const ENTITIES: u64> Call for Record<ENTITIES> {
         }
     }
 
-    fn check(&self, answer: RecordTransitionResponse) -> Result<()> {
-        expect(answer.applied, "the move was made before")
+    fn check(&self, response: RecordTransitionResponse) -> Result<()> {
+        expect(response.applied, "the move was already applied")
     }
 }
 
@@ -67,7 +66,7 @@ impl<const ENTITIES: u64> Scenario for Record<ENTITIES> {
         vec![("entities", ENTITIES)]
     }
 
-    /// Makes the machine and its entities, unless they are there.
+    /// Inserts the machine and its entities, unless they exist.
     async fn prepare(&self, stage: &Stage, database: &str) -> Result<()> {
         stage
             .execute(database, include_str!("../seed_machine.sql"))
@@ -81,7 +80,7 @@ impl<const ENTITIES: u64> Scenario for Record<ENTITIES> {
         .await
     }
 
-    /// Every move leaves a dead row, which production would have vacuumed.
+    /// Vacuums the dead rows that moves leave, as autovacuum does in production.
     async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
         stage.execute(database, "VACUUM fsm_entities").await
     }

@@ -1,4 +1,4 @@
-//! RegistryService.
+//! Scenarios of RegistryService.
 
 use bridgebook::proto::v1::{
     BatchHeartbeatRequest, BatchHeartbeatResponse, DiscoverNodesRequest, DiscoverNodesResponse,
@@ -14,16 +14,16 @@ use crate::{
     stage::Stage,
 };
 
-/// How many nodes there are.
+/// The number of nodes.
 const NODES: u64 = 10_000;
 
-/// Of how many types they are, as many of each; the seed says the same. With a few
-/// large types PostgreSQL would find it as good to walk through all nodes by
-/// last_heartbeat, and the script would not be the best that SQL can do.
+/// The number of node types, of equal size; the seed uses the same. With a few large types
+/// PostgreSQL would scan all nodes by last_heartbeat instead, and the script would no longer be
+/// the best that SQL can do.
 const TYPES: u64 = 50;
 
-/// Makes new nodes, all alive and none with a past: the nodes of the measurement
-/// before have left dead rows, and may be silent by now.
+/// Replaces all nodes by new, healthy ones. The last measurement left dead rows, and its nodes
+/// may be stale by now.
 async fn seed_nodes(stage: &Stage, database: &str) -> Result<()> {
     stage
         .execute(database, "TRUNCATE node_registrations")
@@ -34,7 +34,7 @@ async fn seed_nodes(stage: &Stage, database: &str) -> Result<()> {
         .await
 }
 
-/// The heartbeat of the node with this number.
+/// Returns the heartbeat of the node with this number.
 fn heartbeat(number: u64) -> NodeHeartbeat {
     NodeHeartbeat {
         node_id: format!("node-{number}"),
@@ -42,11 +42,11 @@ fn heartbeat(number: u64) -> NodeHeartbeat {
     }
 }
 
-fn is_healthy(answer: &HeartbeatResponse) -> bool {
-    answer.health_status() == NodeHealth::Healthy
+fn is_healthy(response: &HeartbeatResponse) -> bool {
+    response.health_status() == NodeHealth::Healthy
 }
 
-/// Heartbeat, each call of another node.
+/// Heartbeat: each call is one of a random node.
 #[derive(Default)]
 pub struct Heartbeat {
     random: Random,
@@ -54,7 +54,7 @@ pub struct Heartbeat {
 
 impl Call for Heartbeat {
     type Request = HeartbeatRequest;
-    type Answer = HeartbeatResponse;
+    type Response = HeartbeatResponse;
     const SERVICE: &'static str = registry_service_server::SERVICE_NAME;
     const METHOD: &'static str = "Heartbeat";
     const TITLE: &'static str = "Heartbeat, 10000 nodes";
@@ -66,8 +66,8 @@ impl Call for Heartbeat {
         }
     }
 
-    fn check(&self, answer: HeartbeatResponse) -> Result<()> {
-        expect(is_healthy(&answer), "the node is not healthy")
+    fn check(&self, response: HeartbeatResponse) -> Result<()> {
+        expect(is_healthy(&response), "the node is not healthy")
     }
 }
 
@@ -85,7 +85,7 @@ impl Scenario for Heartbeat {
     }
 }
 
-/// BatchHeartbeat, 1000 nodes a call, from all over the table.
+/// BatchHeartbeat: 1000 nodes per call, spread over the table.
 #[derive(Default)]
 pub struct BatchHeartbeat {
     random: Random,
@@ -93,15 +93,14 @@ pub struct BatchHeartbeat {
 
 impl Call for BatchHeartbeat {
     type Request = BatchHeartbeatRequest;
-    type Answer = BatchHeartbeatResponse;
+    type Response = BatchHeartbeatResponse;
     const SERVICE: &'static str = registry_service_server::SERVICE_NAME;
     const METHOD: &'static str = "BatchHeartbeat";
-    const TITLE: &'static str = "BatchHeartbeat, 1000 a call";
+    const TITLE: &'static str = "BatchHeartbeat, 1000 per call";
     const ROWS_PER_CALL: u32 = 1000;
 
     fn request(&self) -> BatchHeartbeatRequest {
-        /// Has no divisor in common with the number of nodes, so that no node
-        /// comes twice in a call.
+        /// Coprime to the number of nodes, so that no node occurs twice in a call.
         const STRIDE: u64 = 7919;
         let first = self.random.number() % NODES;
         let nodes = (0..u64::from(Self::ROWS_PER_CALL)).map(|place| first + place * STRIDE);
@@ -111,13 +110,13 @@ impl Call for BatchHeartbeat {
         }
     }
 
-    fn check(&self, answer: BatchHeartbeatResponse) -> Result<()> {
+    fn check(&self, response: BatchHeartbeatResponse) -> Result<()> {
         use heartbeat_result::Result::Response;
         let is_stored = |result: &Option<_>| matches!(result, Some(Response(it)) if is_healthy(it));
-        let mut results = answer.results.iter();
+        let mut results = response.results.iter();
         expect(
-            answer.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
-            "not 1000 healthy nodes",
+            response.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
+            "expected 1000 healthy nodes",
         )
     }
 }
@@ -136,20 +135,20 @@ impl Scenario for BatchHeartbeat {
     }
 }
 
-/// DiscoverNodes, the 20 that were heard of last of the 200 of a type.
+/// DiscoverNodes: the 20 nodes with the latest heartbeat, of the 200 of a type.
 #[derive(Default)]
 pub struct Discover {
     random: Random,
 }
 
 impl Discover {
-    /// How many are asked for; the script says the same.
+    /// The limit in the request. The script uses the same one.
     const LIMIT: u16 = 20;
 }
 
 impl Call for Discover {
     type Request = DiscoverNodesRequest;
-    type Answer = DiscoverNodesResponse;
+    type Response = DiscoverNodesResponse;
     const SERVICE: &'static str = registry_service_server::SERVICE_NAME;
     const METHOD: &'static str = "DiscoverNodes";
     const TITLE: &'static str = "DiscoverNodes, 20 of 10000";
@@ -162,10 +161,10 @@ impl Call for Discover {
         }
     }
 
-    fn check(&self, answer: DiscoverNodesResponse) -> Result<()> {
+    fn check(&self, response: DiscoverNodesResponse) -> Result<()> {
         expect(
-            answer.nodes.len() == usize::from(Self::LIMIT),
-            "not 20 nodes",
+            response.nodes.len() == usize::from(Self::LIMIT),
+            "expected 20 nodes",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! WorkflowService.
+//! Scenarios of WorkflowService.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -22,14 +22,14 @@ use crate::{
     stage::{READABLE, Stage},
 };
 
-/// StartWorkflow, each call a new workflow with a small document.
+/// StartWorkflow: each call starts a new workflow with a small document.
 pub struct Start {
     random: Random,
     template: StartWorkflowRequest,
 }
 
 impl Start {
-    /// Makes the scenario.
+    /// Creates the scenario.
     pub fn new() -> Self {
         let metadata = json!({"team": "red", "priority": "high", "dry_run": false});
         Start {
@@ -46,7 +46,7 @@ impl Start {
 
 impl Call for Start {
     type Request = StartWorkflowRequest;
-    type Answer = StartWorkflowResponse;
+    type Response = StartWorkflowResponse;
     const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
     const METHOD: &'static str = "StartWorkflow";
     const TITLE: &'static str = "StartWorkflow";
@@ -58,8 +58,8 @@ impl Call for Start {
         }
     }
 
-    fn check(&self, answer: StartWorkflowResponse) -> Result<()> {
-        expect(answer.created, "the workflow was there before")
+    fn check(&self, response: StartWorkflowResponse) -> Result<()> {
+        expect(response.created, "the workflow already existed")
     }
 }
 
@@ -69,7 +69,7 @@ impl Scenario for Start {
     const UNIT: &'static str = "calls";
 }
 
-/// GetWorkflow by correlation_id, of a workflow with five steps.
+/// GetWorkflow by correlation_id: each call reads a workflow with five steps.
 #[derive(Default)]
 pub struct Get {
     random: Random,
@@ -77,7 +77,7 @@ pub struct Get {
 
 impl Call for Get {
     type Request = GetWorkflowRequest;
-    type Answer = GetWorkflowResponse;
+    type Response = GetWorkflowResponse;
     const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
     const METHOD: &'static str = "GetWorkflow";
     const TITLE: &'static str = "GetWorkflow, 5 steps";
@@ -90,8 +90,8 @@ impl Call for Get {
         }
     }
 
-    fn check(&self, answer: GetWorkflowResponse) -> Result<()> {
-        expect(answer.steps.len() == 5, "not five steps")
+    fn check(&self, response: GetWorkflowResponse) -> Result<()> {
+        expect(response.steps.len() == 5, "expected five steps")
     }
 }
 
@@ -105,23 +105,23 @@ impl Scenario for Get {
     }
 }
 
-/// TransitionWorkflow, each call another workflow, from PENDING to PROCESSING.
+/// TransitionWorkflow: each call moves another workflow from PENDING to PROCESSING.
 pub struct Transition {
     random: Random,
-    /// The number of the next workflow that nobody has moved yet.
+    /// The number of the next workflow in state PENDING.
     next: AtomicU64,
     /// How many of them a measurement may need.
     needed: u64,
 }
 
 impl Transition {
-    /// Where the numbers of workflows to move begin, far from those that are read.
+    /// The first number of the workflows to move, far from those that are read.
     const FIRST: u64 = 1_000_000;
 
-    /// Makes the scenario.
+    /// Creates the scenario.
     pub fn new(options: &Options) -> Self {
-        /// More than twice what either side was seen to move. Too many only take
-        /// time; too few are noticed.
+        /// More than twice the highest rate seen on either side. Too many workflows only take
+        /// time; too few fail the measurement.
         const PER_SECOND_AND_CORE: u64 = 15_000;
         let cores = available_parallelism().map_or(1, usize::from) as u64;
         let window = options.window();
@@ -133,7 +133,7 @@ impl Transition {
         }
     }
 
-    /// The highest number of a workflow that meets the condition.
+    /// Returns the highest number of a workflow that meets the condition.
     async fn highest(&self, stage: &Stage, database: &str, condition: &str) -> Result<u64> {
         let query = format!(
             "SELECT coalesce(max(number), {}) AS number
@@ -149,7 +149,7 @@ impl Transition {
 
 impl Call for Transition {
     type Request = TransitionWorkflowRequest;
-    type Answer = TransitionWorkflowResponse;
+    type Response = TransitionWorkflowResponse;
     const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
     const METHOD: &'static str = "TransitionWorkflow";
     const TITLE: &'static str = "TransitionWorkflow";
@@ -164,8 +164,8 @@ impl Call for Transition {
         }
     }
 
-    fn check(&self, answer: TransitionWorkflowResponse) -> Result<()> {
-        expect(answer.applied, "the move was made before")
+    fn check(&self, response: TransitionWorkflowResponse) -> Result<()> {
+        expect(response.applied, "the move was already applied")
     }
 }
 
@@ -174,7 +174,7 @@ impl Scenario for Transition {
     const CALLERS: &'static [usize] = &[64];
     const UNIT: &'static str = "calls";
 
-    /// Makes sure that there are enough workflows that nobody has moved yet.
+    /// Adds workflows until enough of them are PENDING.
     async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
         let next = self
             .highest(stage, database, "current_state <> 'PENDING'")
@@ -187,7 +187,7 @@ impl Scenario for Transition {
             .await
     }
 
-    /// pgbench does not notice when there is nothing left to move.
+    /// Fails if no workflow is left to move, because pgbench does not notice that.
     async fn after(&self, stage: &Stage, database: &str) -> Result<()> {
         let moved = self
             .highest(stage, database, "current_state <> 'PENDING'")
@@ -195,7 +195,10 @@ impl Scenario for Transition {
         let last = self.highest(stage, database, "true").await?;
         match moved < last {
             true => Ok(()),
-            false => Err("there were not enough workflows to move on so fast a machine".into()),
+            false => Err(
+                "too few workflows to move for such a fast machine: raise PER_SECOND_AND_CORE"
+                    .into(),
+            ),
         }
     }
 
@@ -204,14 +207,14 @@ impl Scenario for Transition {
     }
 }
 
-/// BatchRecordSteps, 1000 steps a call: five for each of 200 workflows.
+/// BatchRecordSteps: 1000 steps per call, five for each of 200 workflows.
 pub struct Steps {
     random: Random,
     template: NewStep,
 }
 
 impl Steps {
-    /// Makes the scenario.
+    /// Creates the scenario.
     pub fn new() -> Self {
         Steps {
             random: Random::default(),
@@ -228,10 +231,10 @@ impl Steps {
 
 impl Call for Steps {
     type Request = BatchRecordStepsRequest;
-    type Answer = BatchRecordStepsResponse;
+    type Response = BatchRecordStepsResponse;
     const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
     const METHOD: &'static str = "BatchRecordSteps";
-    const TITLE: &'static str = "BatchRecordSteps, 1000 a call";
+    const TITLE: &'static str = "BatchRecordSteps, 1000 per call";
     const ROWS_PER_CALL: u32 = 1000;
 
     fn request(&self) -> BatchRecordStepsRequest {
@@ -247,13 +250,13 @@ impl Call for Steps {
         }
     }
 
-    fn check(&self, answer: BatchRecordStepsResponse) -> Result<()> {
+    fn check(&self, response: BatchRecordStepsResponse) -> Result<()> {
         use record_step_result::Result::Response;
-        let mut results = answer.results.iter();
+        let mut results = response.results.iter();
         let is_stored = |result: &Option<_>| matches!(result, Some(Response(step)) if step.created);
         expect(
-            answer.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
-            "not 1000 steps stored",
+            response.results.len() == 1000 && results.all(|item| is_stored(&item.result)),
+            "expected 1000 stored steps",
         )
     }
 }
@@ -268,8 +271,8 @@ impl Scenario for Steps {
         vec![("readable", READABLE)]
     }
 
-    /// So many rows come so fast that both tables have to begin empty, or the
-    /// side with more measurements would soon work on a larger one.
+    /// Empties the table. Rows arrive so fast that the side with more measurements would soon
+    /// work on a larger table.
     async fn before(&self, stage: &Stage, database: &str) -> Result<()> {
         stage.execute(database, "TRUNCATE workflow_steps").await
     }

@@ -1,4 +1,4 @@
-//! The scenarios, a file for each service, and what they have in common.
+//! Defines the scenarios, one file per service, and what they share.
 
 mod bridge;
 mod fsm;
@@ -21,10 +21,10 @@ pub use fsm::{ALL_ENTITIES, HOT_ENTITIES, Record};
 pub use registry::{BatchHeartbeat, Discover, Heartbeat};
 pub use workflow::{Get, Start, Steps, Transition};
 
-/// The tenant of all rows; the scripts say the same.
+/// The tenant of all rows. The scripts use the same one.
 pub const NAMESPACE: &str = "bench";
 
-/// Random numbers and ids, for many callers at once.
+/// A generator of random numbers and ids that many callers share.
 #[derive(Default)]
 struct Random {
     state: RandomState,
@@ -37,12 +37,12 @@ impl Random {
             .hash_one(self.count.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A number from 1 to `last`.
+    /// Returns a number from 1 to `last`.
     fn up_to(&self, last: u64) -> u64 {
         1 + self.number() % last
     }
 
-    /// A random UUID, like those of gen_random_uuid().
+    /// Returns a random UUID, like gen_random_uuid().
     fn id(&self) -> String {
         let bits = (u128::from(self.number()) << 64) | u128::from(self.number());
         uuid::Builder::from_random_bytes(bits.to_be_bytes())
@@ -51,7 +51,7 @@ impl Random {
     }
 }
 
-/// The id of what has this number.
+/// Returns the id of the row with this number.
 fn numbered_id(number: u64) -> String {
     Uuid::from_u128(number.into()).to_string()
 }
@@ -63,10 +63,10 @@ fn document(value: Value) -> Option<Struct> {
     }
 }
 
-/// Fails unless the answer is as it should be.
-fn expect(is_right: bool, what: &str) -> Result<()> {
-    match is_right {
+/// Fails with `problem` unless the response is as expected.
+fn expect(is_expected: bool, problem: &str) -> Result<()> {
+    match is_expected {
         true => Ok(()),
-        false => Err(format!("unexpected answer: {what}").into()),
+        false => Err(format!("unexpected response: {problem}").into()),
     }
 }

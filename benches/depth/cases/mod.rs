@@ -1,4 +1,4 @@
-//! The cases: every RPC that reads, with the filters that people use.
+//! Defines the cases: every RPC that reads, with its common filters.
 
 mod admin;
 mod bridge_state;
@@ -13,14 +13,14 @@ use prost::Message;
 use prost_types::{Duration, FileDescriptorSet, Timestamp};
 use serde_json::Value;
 
-use crate::{Result, case::Case, world::World};
+use crate::{Result, case::Case, dataset::Dataset};
 
-/// All cases of one database, in the order of the table.
-pub fn all(world: World) -> Vec<Case> {
+/// Returns all cases of one database, in the order of the tables.
+pub fn all(dataset: Dataset) -> Vec<Case> {
     let services = [
-        workflow::cases(world),
-        fsm::cases(world),
-        bridge_state::cases(world),
+        workflow::cases(dataset),
+        fsm::cases(dataset),
+        bridge_state::cases(dataset),
         registry::cases(),
         admin::cases(),
     ];
@@ -36,11 +36,15 @@ pub fn require_complete(cases: &[Case]) -> Result<()> {
         .collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(format!("these have no case: {}", missing.join(", ")).into()),
+        false => Err(format!(
+            "RPCs without a case: {}; add one in benches/depth/cases",
+            missing.join(", ")
+        )
+        .into()),
     }
 }
 
-/// The methods that read, by their names: "WorkflowService/GetWorkflow".
+/// Returns the methods that read, for example "WorkflowService/GetWorkflow".
 fn reads() -> Result<Vec<String>> {
     let descriptors = FileDescriptorSet::decode(proto::DESCRIPTORS)?;
     let files = descriptors.file.iter();
@@ -58,7 +62,7 @@ fn reads() -> Result<Vec<String>> {
         .collect())
 }
 
-/// A window of the recent past.
+/// Returns a duration of whole hours.
 fn hours(hours: i64) -> Option<Duration> {
     Some(Duration {
         seconds: hours * 3600,
@@ -66,7 +70,7 @@ fn hours(hours: i64) -> Option<Duration> {
     })
 }
 
-/// A point in time.
+/// Converts a time.
 fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Option<Timestamp> {
     Some(Timestamp {
         seconds: time.timestamp(),

@@ -1,5 +1,5 @@
-//! What a database holds. Everything follows from numbers, so that the reads
-//! know what is there without asking.
+//! Defines the content of a database. Every row is a function of its number, so that the cases
+//! know which rows exist without querying them.
 
 use std::fmt;
 
@@ -9,38 +9,37 @@ use uuid::Uuid;
 /// The tenant with half of all rows.
 pub const LARGE: &str = "large";
 
-/// The tenant with a hundred workflows, however many the others have.
+/// The tenant with a hundred workflows in every database.
 pub const SMALL: &str = "small";
 
-/// How many workflows [`SMALL`] has.
+/// The number of workflows of [`SMALL`].
 pub const SMALL_WORKFLOWS: u64 = 100;
 
-/// How many nodes there are, in every database.
+/// The number of nodes in every database.
 pub const NODES: u64 = 10_000;
 
-/// How many entity types each namespace has machines for, in every database.
+/// The number of entity types with a machine per namespace, in every database.
 pub const MACHINES: u64 = 25;
 
 /// The entity type of most entities.
 pub const ORDER: &str = "order";
 
-/// Over so many days everything happened, at an even pace.
+/// The number of days over which the rows are spread evenly.
 const DAYS: i64 = 30;
 
-/// The numbers of one database.
+/// The size and the end time of one database.
 ///
-/// Workflow 0 is the oldest. Those with an even number are [`LARGE`]'s, which
-/// goes for entities, bridges and files too; all counts are even, so that what
-/// belongs together has the same tenant.
+/// Workflow 0 is the oldest. Workflows, entities, bridges and files with an even number belong to
+/// [`LARGE`]. All counts are even, so that related rows have the same tenant.
 #[derive(Debug, Clone, Copy)]
-pub struct World {
-    /// How many workflows there are.
+pub struct Dataset {
+    /// The number of workflows.
     pub workflows: u64,
-    /// When the last one began.
+    /// When the last workflow started.
     now: DateTime<Utc>,
 }
 
-/// Kinds of rows that have ids of their own.
+/// The kinds of rows with ids.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// workflow_executions.
@@ -57,37 +56,37 @@ pub enum Kind {
     Entity,
     /// bridge_states.
     Bridge,
-    /// The caller's own name of a workflow.
+    /// The correlation ids of workflows.
     Correlation,
 }
 
-impl World {
-    /// Makes the numbers for so many workflows.
+impl Dataset {
+    /// Defines a database with about this number of workflows.
     pub fn new(workflows: u64, now: DateTime<Utc>) -> Self {
-        World {
-            // A multiple of all the divisors below, times two.
+        Dataset {
+            // A multiple of twice each divisor below.
             workflows: workflows / 400 * 400,
             now,
         }
     }
 
-    /// How many entities there are; each made four moves.
+    /// Returns the number of entities. Each made four moves.
     pub fn entities(&self) -> u64 {
         self.workflows / 4
     }
 
-    /// How many bridges there are.
+    /// Returns the number of bridges.
     pub fn bridges(&self) -> u64 {
         self.workflows / 40
     }
 
-    /// How many files there are; each has twenty stamps.
+    /// Returns the number of files. Each has twenty stamps.
     pub fn files(&self) -> u64 {
         self.workflows / 20
     }
 
-    /// When workflow `number` began, and whatever else has this number in the
-    /// journal or among the stamps.
+    /// Returns the start time of workflow `number`. Journal rows and stamps with this number have
+    /// the same time.
     pub fn time(&self, number: u64) -> DateTime<Utc> {
         let left = self.workflows.saturating_sub(number + 1);
         let micros = u128::from(left) * (DAYS as u128 * 86_400_000_000);
@@ -95,9 +94,9 @@ impl World {
         self.now - TimeDelta::microseconds(i64::try_from(ago).unwrap_or(0))
     }
 
-    /// The tenant of workflow `number`.
+    /// Returns the tenant of workflow `number`.
     pub fn namespace(&self, number: u64) -> &'static str {
-        /// Those beside [`LARGE`] and [`SMALL`].
+        /// The tenants besides [`LARGE`] and [`SMALL`].
         const OTHERS: [&str; 4] = ["team-1", "team-2", "team-3", "team-4"];
         if number.is_multiple_of(2) {
             return LARGE;
@@ -111,13 +110,12 @@ impl World {
             .unwrap_or(LARGE)
     }
 
-    /// The id of a row whose time is that of `number`. Ids begin with the time,
-    /// as those do that the server makes, but for the names that are the
-    /// caller's own, which are random.
+    /// Returns the id of a row with the time of `number`. Ids begin with the time, like the ids
+    /// that the server generates. Ids that callers choose are random.
     pub fn id(&self, kind: Kind, number: u64, place: u64) -> Uuid {
-        let noise = mixed(number ^ ((kind as u64) << 56) ^ (place << 48));
+        let noise = splitmix64(number ^ ((kind as u64) << 56) ^ (place << 48));
         match kind {
-            Kind::Entity | Kind::Bridge | Kind::Correlation => random_id(noise, mixed(noise)),
+            Kind::Entity | Kind::Bridge | Kind::Correlation => random_id(noise, splitmix64(noise)),
             Kind::Workflow | Kind::Step | Kind::Stamp | Kind::Start | Kind::Move => {
                 let millis = self.time(number).timestamp_millis();
                 let millis = u64::try_from(millis).unwrap_or(0) + place;
@@ -127,7 +125,7 @@ impl World {
     }
 }
 
-/// A UUIDv7: the time, then the number, so that ids of one millisecond are in order.
+/// Returns a UUIDv7 of the time and the number, so that ids of one millisecond are in order.
 fn ordered_id(millis: u64, number: u64, noise: u64) -> Uuid {
     let bits = (u128::from(number & 0xfff) << 64) | u128::from(noise);
     let mut rest = [0; 10];
@@ -144,17 +142,17 @@ fn random_id(high: u64, low: u64) -> Uuid {
     uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
 }
 
-/// Splitmix64: numbers that look random and are always the same.
-pub fn mixed(number: u64) -> u64 {
+/// Returns a pseudo-random number that depends on `number` only (SplitMix64).
+pub fn splitmix64(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
 
-/// What happens so often in a hundred, by a number that looks random.
-pub fn share<T: Copy>(number: u64, shares: &[(u64, T)], rest: T) -> T {
-    let mut place = mixed(number) % 100;
+/// Picks a value pseudo-randomly by `number`. `shares` are percentages; `rest` gets the remainder.
+pub fn pick_weighted<T: Copy>(number: u64, shares: &[(u64, T)], rest: T) -> T {
+    let mut place = splitmix64(number) % 100;
     for &(percent, value) in shares {
         match place.checked_sub(percent) {
             Some(left) => place = left,
@@ -164,17 +162,17 @@ pub fn share<T: Copy>(number: u64, shares: &[(u64, T)], rest: T) -> T {
     rest
 }
 
-/// The hash of a file's content.
+/// The content hash of a file.
 pub struct FileHash(pub u64);
 
 impl fmt::Display for FileHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (high, low) = (mixed(self.0), mixed(!self.0));
+        let (high, low) = (splitmix64(self.0), splitmix64(!self.0));
         write!(f, "sha256:{high:016x}{low:016x}{high:016x}{low:016x}")
     }
 }
 
-/// The name of a node.
+/// The id of a node.
 pub struct NodeId(pub u64);
 
 impl fmt::Display for NodeId {

@@ -145,7 +145,8 @@ responses! {
         GetTableScansResponse.tables, ListMigrationsResponse.migrations;
     page: ListStepsResponse.steps, ListStampsResponse.stamps, ListMachinesResponse.machines,
         ListEntitiesResponse.entities, ListTransitionsResponse.transitions,
-        ListBridgeStatesResponse.bridge_states, ListNodesResponse.nodes;
+        ListBridgeStatesResponse.bridge_states, ListNodesResponse.nodes,
+        ListTokensResponse.tokens, ListRetentionPoliciesResponse.policies;
 }
 
 /// Counts the workflow, its steps and its stamps.

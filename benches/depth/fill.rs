@@ -28,6 +28,7 @@ pub async fn fill(cluster: &Cluster, database: &str, dataset: &Dataset) -> Resul
     fill_bridges(&loader, dataset).await?;
     fill_machines(&loader).await?;
     fill_nodes(&loader, dataset).await?;
+    loader.execute(TOKENS_AND_POLICIES).await?;
     eprintln!(
         "{database}: loaded the rows after {} s",
         begun.elapsed().as_secs()
@@ -43,6 +44,15 @@ pub async fn fill(cluster: &Cluster, database: &str, dataset: &Dataset) -> Resul
     );
     Ok(())
 }
+
+/// Inserts tokens and retention policies, the same number in every database. The policies keep all
+/// rows, so that pruning does not change the database during the benchmark.
+const TOKENS_AND_POLICIES: &str = "
+    INSERT INTO api_tokens (id, name, role, namespaces, secret_sha256)
+    SELECT gen_random_uuid(), 'token-' || number, 'WRITER', '{large}', sha256(number::text::bytea)
+      FROM generate_series(1, 1000) AS number;
+    INSERT INTO retention_policies (namespace, table_name)
+    SELECT 'tenant-' || number, 'fsm_transitions' FROM generate_series(1, 1000) AS number";
 
 async fn fill_workflows(loader: &Loader, dataset: &Dataset) -> Result<()> {
     let into = "workflow_executions (id, correlation_id, workflow_type, current_state, namespace, \

@@ -3,7 +3,8 @@
 use bridgebook::proto::v1::{
     GetIndexUsageRequest, GetIndexUsageResponse, GetSystemHealthRequest, GetSystemHealthResponse,
     GetTableScansRequest, GetTableScansResponse, ListMigrationsRequest, ListMigrationsResponse,
-    ListNamespaceSummariesRequest, ListNamespaceSummariesResponse,
+    ListNamespaceSummariesRequest, ListNamespaceSummariesResponse, ListRetentionPoliciesRequest,
+    ListRetentionPoliciesResponse, ListTokensRequest, ListTokensResponse,
 };
 
 use crate::case::Case;
@@ -42,6 +43,25 @@ pub fn cases() -> Vec<Case> {
             "",
             |_| ListMigrationsRequest {},
             ListMigrationsResponse::default,
+        ),
+        Case::new(
+            "AdminService/ListTokens",
+            "",
+            |params| ListTokensRequest {
+                page_size: params.page_size,
+                page_token: params.page_token,
+                ..ListTokensRequest::default()
+            },
+            ListTokensResponse::default,
+        ),
+        Case::new(
+            "AdminService/ListRetentionPolicies",
+            "",
+            |params| ListRetentionPoliciesRequest {
+                page_size: params.page_size,
+                page_token: params.page_token,
+            },
+            ListRetentionPoliciesResponse::default,
         ),
     ]
 }

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 
 use bridgebook::{domain::json::Struct, proto};
 use prost::Message;
-use prost_types::{Duration, FileDescriptorSet, Timestamp};
+use prost_types::{
+    Duration, FileDescriptorSet, MethodDescriptorProto, Timestamp, method_options::IdempotencyLevel,
+};
 use serde_json::Value;
 
 use crate::{Result, case::Case, dataset::Dataset};
@@ -49,17 +51,20 @@ fn reads() -> Result<Vec<String>> {
     let descriptors = FileDescriptorSet::decode(proto::DESCRIPTORS)?;
     let files = descriptors.file.iter();
     let files = files.filter(|file| file.package() == "bridgebook.v1");
-    let methods = files.flat_map(|file| &file.service).flat_map(|service| {
-        let methods = service.method.iter();
-        methods.map(|method| (service.name(), method.name()))
+    // ServerService describes the process and reads no table.
+    let services = files
+        .flat_map(|file| &file.service)
+        .filter(|service| service.name() != "ServerService");
+    let reads = services.flat_map(|service| {
+        let methods = service.method.iter().filter(|method| is_read(method));
+        methods.map(|method| format!("{}/{}", service.name(), method.name()))
     });
-    let reads = methods.filter(|(_, method)| {
-        let mut verbs = ["Get", "List", "Discover"].iter();
-        verbs.any(|verb| method.starts_with(verb))
-    });
-    Ok(reads
-        .map(|(service, method)| format!("{service}/{method}"))
-        .collect())
+    Ok(reads.collect())
+}
+
+fn is_read(method: &MethodDescriptorProto) -> bool {
+    let options = method.options.as_ref();
+    options.is_some_and(|it| it.idempotency_level() == IdempotencyLevel::NoSideEffects)
 }
 
 /// Returns a duration of whole hours.

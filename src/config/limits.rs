@@ -167,9 +167,16 @@ pub struct LimitSettings {
 const ANY: u64 = u32::MAX as u64 / 2;
 /// What a header needs at least: a credential and what gRPC says itself.
 const MIN_HEADER: u64 = 1024;
-/// How often a connection is looked at: at least every 10 s, and more often where
-/// its times are short.
-const LONGEST_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum duration of the TLS handshake, and then of the HTTP/2 preface. A slow mobile
+/// network needs about 1 s for each.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the first authenticated call of a connection over the limit. A shorter time
+/// makes rejected clients reconnect more often.
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time in which a client does not read an answer that is ready.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum interval of the checks of a connection. It is shorter where the limits are.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 impl LimitSettings {
     /// Checks them; notes all faults.
@@ -242,12 +249,15 @@ impl LimitSettings {
                 connections,
                 streams: u32::try_from(streams).unwrap_or(u32::MAX),
                 header_bytes: u32::try_from(header_bytes).unwrap_or(u32::MAX),
+                handshake_timeout: HANDSHAKE_TIMEOUT,
+                unauthenticated_timeout: UNAUTHENTICATED_TIMEOUT,
                 keepalive_interval,
                 keepalive_timeout,
                 max_idle,
                 max_age,
                 grace,
-                check_interval: LONGEST_CHECK_INTERVAL.min(shortest / 4),
+                stall_timeout: STALL_TIMEOUT,
+                check_interval: MAX_CHECK_INTERVAL.min(shortest / 4),
             },
             content,
             requests: (requests > 0).then_some(requests),

@@ -12,9 +12,9 @@ pub struct ConnectionMetrics {
     /// All that came.
     pub accepted: IntCounter,
     /// Those that were closed, or only told so, because there are too many.
-    pub too_many: IntCounter,
+    pub refused_at_limit: IntCounter,
     /// Those that could not agree with us on TLS.
-    pub no_tls: IntCounter,
+    pub refused_handshake: IntCounter,
 }
 
 impl ConnectionMetrics {
@@ -33,8 +33,8 @@ impl ConnectionMetrics {
         Ok(ConnectionMetrics {
             open: register(registry, open)?,
             accepted: register(registry, accepted)?,
-            too_many: refused.with_label_values(&["limit"]),
-            no_tls: refused.with_label_values(&["handshake"]),
+            refused_at_limit: refused.with_label_values(&["limit"]),
+            refused_handshake: refused.with_label_values(&["handshake"]),
         })
     }
 }

@@ -82,15 +82,18 @@ where
             }
             let shown = layer.shown(&request);
             let named = shown.as_ref().ok().map(Shown::token_id);
-            let caller = match layer.caller(shown).await {
+            let caller = layer.caller(shown).await.and_then(|caller| {
+                if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+                    peer.slot.authenticate()?;
+                }
+                Ok(caller)
+            });
+            let caller = match caller {
                 Ok(caller) => caller,
                 Err(error) => return Ok(refusal(error, named)),
             };
             if let Some(token_id) = caller.token_id() {
                 context::set_token_id(token_id);
-            }
-            if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-                peer.guest.is_known();
             }
             request
                 .extensions_mut()

@@ -17,7 +17,6 @@ use crate::{
 const MAX_PATH: usize = 100;
 
 /// What is known of a call before it is served.
-#[derive(Debug)]
 pub(super) struct AuditLog {
     rpc: Option<Rpc>,
     path: http::Uri,

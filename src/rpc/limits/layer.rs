@@ -112,22 +112,19 @@ impl LimitLayer {
         if is_infrastructure_rpc(path) {
             let stream = Method::from_path(path).is_stream().then(|| {
                 let stream = Arc::clone(&self.streams).try_acquire_owned();
-                let stream = stream.ok().filter(|_| peer.streams() < STREAMS_OF_ONE);
+                let stream = stream.ok().filter(|_| peer.open_streams() < STREAMS_OF_ONE);
                 stream.ok_or(Error::Overloaded)
             });
             let stream = stream.transpose()?;
-            let call = peer.begin_endless(stream.is_some());
+            let call = peer.begin_infrastructure_call(stream.is_some());
             return Ok(Permit::new(memory, None, stream, call));
-        }
-        if peer.is_surplus {
-            return Err(Error::TooManyConnections);
         }
         // Its slot is taken once all of it has come; that there is none is said at once.
         let is_full = |slots: &Arc<Semaphore>| slots.available_permits() == 0;
         if self.slots.as_ref().is_some_and(is_full) {
             return Err(Error::Overloaded);
         }
-        let call = peer.begin(self.longest);
+        let call = peer.begin_call(self.longest);
         Ok(Permit::new(memory, self.slots.clone(), None, call))
     }
 }

@@ -31,22 +31,29 @@ pub struct Limits {
 /// Limits of connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// How many there may be.
+    /// Maximum number of connections with an authenticated call.
     pub connections: usize,
-    /// How many calls each may have under way; clients let more wait.
+    /// Maximum number of streams on one connection.
     pub streams: u32,
-    /// How many bytes of headers a call may have.
+    /// Maximum size of the headers of a call, in bytes.
     pub header_bytes: u32,
-    /// How often the other end is asked whether it is still there.
+    /// Maximum duration of the TLS handshake, and then of the HTTP/2 preface.
+    pub handshake_timeout: Duration,
+    /// Time for the first authenticated call. A connection without one closes after it
+    /// if the limit of connections is reached.
+    pub unauthenticated_timeout: Duration,
+    /// Interval of keepalive pings.
     pub keepalive_interval: Duration,
-    /// How long it has to answer that.
+    /// Maximum time for the answer to a keepalive ping.
     pub keepalive_timeout: Duration,
-    /// For how long it may be without calls.
+    /// Maximum time without a call.
     pub max_idle: Duration,
-    /// How old it may get; `None` for any age.
+    /// Maximum age of a connection; `None` for any age.
     pub max_age: Option<Duration>,
-    /// How long calls that are under way may go on on a connection whose time has come.
+    /// Time that calls in progress have to end on a connection that closes.
     pub grace: Duration,
-    /// How often it is looked at.
+    /// Maximum time in which the client does not read an answer that is ready.
+    pub stall_timeout: Duration,
+    /// Interval at which the limits of a connection are checked.
     pub check_interval: Duration,
 }

@@ -1,39 +1,44 @@
-//! One connection, from the moment it is there until its time has come.
+//! One HTTP/2 connection, from its preface until it closes.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::{coalesce::Coalescing, peer::Peer, preface_timeout::PrefaceReader};
+use super::{coalesce::Coalescing, peer::Peer, preface_timeout::expect_preface};
 use crate::{rpc::limits::ConnectionLimits, util::backoff::jittered};
 
-/// What a call, and what a connection, may send before it has to wait until
-/// something of it was read, in bytes: a usual batch, and some of them. It bounds
-/// the memory that a client takes which sends without end.
+/// Flow-control windows of a stream and of a connection, in bytes. A usual batch fits into
+/// the first, and several batches into the second. They bound the memory that one client
+/// can fill.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// How many calls that the client took back may wait until we have noticed: who
-/// takes back more at a time is after our processor, and loses the connection
-/// (CVE-2023-44487). And how many that we broke off are remembered.
-const RESET_STREAMS: usize = 20;
-const BROKEN_STREAMS: usize = 64;
+/// Maximum number of streams that the client has reset and the server has not accepted
+/// yet. A client over it is attacking (CVE-2023-44487) and loses the connection.
+const MAX_PENDING_RESETS: usize = 20;
+/// Maximum number of streams that the server has reset and still remembers.
+const MAX_LOCAL_RESETS: usize = 64;
 
-/// How long a client has to go that has no calls under way.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// Time to close a connection that has no admitted calls.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How old a connection gets that is one too many: it is told so, and a load balancer
-/// asks for the health, in much less.
-const SURPLUS_AGE: Duration = Duration::from_secs(5);
-
-/// A service as a connection needs it.
+/// A service that a connection can serve.
 pub trait Serve:
     Service<
         http::Request<Body>,
@@ -58,97 +63,79 @@ impl<S> Serve for S where
 {
 }
 
-/// What ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Nobody has called for a long time.
-    Idle,
-    /// It is old, or the service stops: calls under way end first.
-    Gentle,
-    /// The other end does not take what it asked for.
-    Sudden,
-}
-
-/// Serves a connection until the other end closes it, or its time has come, or
-/// `drain` ends. Then calls under way may end, for so long as `limits` allow.
+/// Serves a connection until the client closes it, a limit closes it, or `shutdown`
+/// completes. The last two send a GOAWAY and give calls in progress a grace period.
 pub async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Arc<Peer>,
     service: impl Serve,
     limits: &ConnectionLimits,
-    drain: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
 ) {
-    let carried = Arc::clone(&peer);
+    let extension = Arc::clone(&peer);
     let service = service.map_request(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Arc::clone(&carried));
+        request.extensions_mut().insert(Arc::clone(&extension));
         request
     });
-    let (stream, preface) = PrefaceReader::new(stream);
+    let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let mut connection = pin!(builder(limits).serve_connection(stream, service));
-    let end = tokio::select! {
-        // How a connection ends is the other end's affair.
+    let grace = tokio::select! {
+        // A connection that the client breaks is not an error of the service.
         _ = &mut connection => return,
-        () = preface.fails() => return,
-        end = watch(&peer, limits) => end,
-        () = drain => End::Gentle,
-    };
-    let grace = match end {
-        End::Idle => GOODBYE.min(limits.grace),
-        End::Gentle => limits.grace,
-        End::Sudden => return,
+        () = preface_expired => return,
+        grace = poll_limits(&peer, limits) => grace,
+        () = shutdown => limits.grace,
     };
     connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(grace, connection).await;
+    let _ = timeout(grace, connection).await;
 }
 
 fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        // A large batch arrives without waiting to be let on.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(limits.header_bytes)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(BROKEN_STREAMS)
-        // Clients that are gone without a word are noticed.
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout)
-        // Nobody who speaks gRPC reads it.
+        // gRPC clients do not read the header `date`.
         .auto_date_header(false);
     builder
 }
 
-/// Looks at a connection now and then, until its time has come.
-async fn watch(peer: &Peer, limits: &ConnectionLimits) -> End {
-    let begun = tokio::time::Instant::now();
-    // A little younger, so that clients that came together, after a restart, do
-    // not all go at once.
-    let max_age = match peer.is_surplus {
-        true => Some(SURPLUS_AGE),
-        false => limits
-            .max_age
-            .map(|age| age * 8 / 10 + jittered(age * 2 / 10)),
-    };
-    let check_interval = limits
-        .check_interval
-        .min(max_age.unwrap_or(limits.check_interval));
+/// Checks the limits of a connection periodically. Completes when it has to close, with
+/// the grace period for its calls.
+async fn poll_limits(peer: &Peer, limits: &ConnectionLimits) -> Duration {
+    let accepted_at = Instant::now();
+    // Up to a tenth younger, because clients that connected together, after a restart,
+    // would otherwise reconnect together.
+    let max_age = limits
+        .max_age
+        .map(|age| age * 8 / 10 + jittered(age * 2 / 10));
+    let close_timeout = CLOSE_TIMEOUT.min(limits.grace);
+    let interval = limits.check_interval.min(limits.unauthenticated_timeout);
     loop {
-        tokio::time::sleep(check_interval).await;
+        sleep(interval).await;
+        let age = accepted_at.elapsed();
         if peer.is_stalled() {
-            return End::Sudden;
+            return Duration::ZERO;
         }
-        let idle_for = peer.idle_for();
-        if idle_for.is_some_and(|time| time >= limits.max_idle) {
-            return End::Idle;
+        if age >= limits.unauthenticated_timeout && peer.slot.is_over_limit() {
+            peer.slot.refuse();
+            return close_timeout;
         }
-        let is_old = max_age.is_some_and(|age| begun.elapsed() >= age);
-        if is_old {
-            return End::Gentle;
+        if peer.idle_for().is_some_and(|idle| idle >= limits.max_idle) {
+            return close_timeout;
+        }
+        if max_age.is_some_and(|max_age| age >= max_age) {
+            return limits.grace;
         }
     }
 }

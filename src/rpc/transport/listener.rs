@@ -1,38 +1,28 @@
-//! Accepts connections, as many as may be.
+//! Accepts connections and serves each one in its own task.
 
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Serve, serve},
-    eviction::{Guests, Listed},
+    eviction::{Connections, Slot},
     peer::Peer,
     tls::Tls,
 };
 use crate::{ops::metrics::ConnectionMetrics, rpc::limits::ConnectionLimits};
 
-/// How long a client has to agree with us on TLS.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause after a failed accept. The usual cause is that the process has no file
+/// descriptors left, and some are closed by then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections beyond the limit are still served, to tell callers that
-/// there are too many, and a load balancer how we are.
-const SURPLUS: usize = 32;
-
-/// How long a connection that is told to go may take to leave its place to another.
-const MOVING: Duration = Duration::from_secs(1);
-
-/// How long to wait if connections can't be accepted: the process has too many
-/// files open, and some of them may be closed by then.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Serves connections until `stop` ends, then accepts no more and waits until all
-/// have ended. Dropped before, it cuts them off.
+/// Serves connections until `stop` completes. Then accepts no more, and waits until all
+/// connections have drained. Cuts them if the future is dropped before.
 pub async fn listen(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -41,43 +31,38 @@ pub async fn listen(
     service: impl Serve,
     stop: impl Future<Output = ()>,
 ) {
-    let mut room = Room::new(limits.connections);
-    let limits = Arc::new(limits);
-    let (begin_drain, drain) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let connections = Connections::new(limits.connections, metrics.clone());
+    let acceptor = Acceptor {
+        tls,
+        limits: Arc::new(limits),
+        metrics,
+        shutdown: CancellationToken::new(),
+    };
+    let mut tasks = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            // What has ended is forgotten.
-            Some(_) = connections.join_next() => continue,
+            // Frees the memory of tasks that have ended.
+            Some(_) = tasks.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let Some((stream, address)) = accepted_or_pause(accepted).await else {
             continue;
         };
-        metrics.accepted.inc();
-        let Some(place) = room.place() else {
-            // Not even one to tell that it is one too many: closed at once.
-            metrics.too_many.inc();
-            continue;
-        };
-        let connection = Accepted {
-            stream,
-            address,
-            place,
-            metrics: metrics.clone(),
-        };
-        let (tls, limits, service) = (tls.clone(), Arc::clone(&limits), service.clone());
-        let mut drain = drain.clone();
-        connections.spawn(async move {
-            let drain = async { drop(drain.wait_for(|it| *it).await) };
-            connection.serve(tls, service, &limits, drain).await;
+        acceptor.metrics.accepted.inc();
+        let slot = connections.add();
+        let (acceptor, service) = (acceptor.clone(), service.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = acceptor.serve(stream, address, Arc::clone(&slot), service) => {}
+                () = slot.evicted() => {}
+            }
         });
     }
     drop(listener);
-    let _ = begin_drain.send(true);
-    while connections.join_next().await.is_some() {}
+    acceptor.shutdown.cancel();
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accepted_or_pause(
@@ -85,21 +70,21 @@ async fn accepted_or_pause(
 ) -> Option<(TcpStream, SocketAddr)> {
     match accepted {
         Ok((stream, address)) => {
-            // Answers are small, and somebody waits for each.
+            // Answers are small, and a caller waits for each.
             let _ = stream.set_nodelay(true);
             Some((stream, address))
         }
-        Err(error) if is_of_the_client(&error) => None,
+        Err(error) if is_client_failure(&error) => None,
         Err(error) => {
-            tracing::warn!("cannot accept connections: {error}");
-            tokio::time::sleep(PAUSE).await;
+            tracing::warn!(%error, "cannot accept connections");
+            sleep(ACCEPT_PAUSE).await;
             None
         }
     }
 }
 
-/// Whether a connection failed only because its client is gone again.
-fn is_of_the_client(error: &io::Error) -> bool {
+/// Returns whether an accept failed only because the client has closed the connection.
+fn is_client_failure(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -108,117 +93,37 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// How many connections there may be.
-struct Room {
-    regular: Arc<Semaphore>,
-    surplus: Arc<Semaphore>,
-    guests: Guests,
-    is_full: bool,
-}
-
-/// The place of one connection, until it is dropped.
-struct Place {
-    permit: OwnedSemaphorePermit,
-    /// Where it may become a regular one, if it is a surplus one.
-    promised: Option<Arc<Semaphore>>,
-    is_surplus: bool,
-    listed: Listed,
-}
-
-impl Room {
-    fn new(connections: usize) -> Self {
-        Room {
-            regular: Arc::new(Semaphore::new(connections)),
-            surplus: Arc::new(Semaphore::new(SURPLUS)),
-            guests: Guests::default(),
-            is_full: false,
-        }
-    }
-
-    fn place(&mut self) -> Option<Place> {
-        let regular = Arc::clone(&self.regular).try_acquire_owned();
-        let is_surplus = regular.is_err();
-        if is_surplus && !self.is_full {
-            tracing::warn!("there are too many connections: more are turned away");
-        }
-        self.is_full = is_surplus;
-        let permit = regular.or_else(|_| Arc::clone(&self.surplus).try_acquire_owned());
-        let permit = permit.ok()?;
-        let has_room = is_surplus && self.guests.make_room();
-        Some(Place {
-            permit,
-            promised: has_room.then(|| Arc::clone(&self.regular)),
-            is_surplus,
-            listed: self.guests.add(),
-        })
-    }
-}
-
-impl Place {
-    /// Waits for the connection that was told to go, and takes its place.
-    async fn settle(&mut self) {
-        let Some(regular) = self.promised.take() else {
-            return;
-        };
-        if let Ok(Ok(permit)) = timeout(MOVING, regular.acquire_owned()).await {
-            self.permit = permit;
-            self.is_surplus = false;
-        }
-    }
-}
-
-/// A connection that was just accepted.
-struct Accepted {
-    stream: TcpStream,
-    address: SocketAddr,
-    place: Place,
+/// Everything that the connections of a listener share. Cheap to clone.
+#[derive(Clone)]
+struct Acceptor {
+    tls: Option<Tls>,
+    limits: Arc<ConnectionLimits>,
     metrics: ConnectionMetrics,
+    shutdown: CancellationToken,
 }
 
-impl Accepted {
+impl Acceptor {
     async fn serve(
-        mut self,
-        tls: Option<Tls>,
-        service: impl Serve,
-        limits: &ConnectionLimits,
-        drain: impl Future<Output = ()>,
-    ) {
-        let metrics = self.metrics.clone();
-        metrics.open.inc();
-        self.place.settle().await;
-        if self.place.is_surplus {
-            metrics.too_many.inc();
-        }
-        let guest = Arc::clone(&self.place.listed.guest);
-        tokio::select! {
-            () = self.serve_until_told(tls, service, limits, drain) => {}
-            () = guest.has_to_go() => metrics.too_many.inc(),
-        }
-        metrics.open.dec();
-    }
-
-    async fn serve_until_told(
         self,
-        tls: Option<Tls>,
+        stream: TcpStream,
+        address: SocketAddr,
+        slot: Arc<Slot>,
         service: impl Serve,
-        limits: &ConnectionLimits,
-        drain: impl Future<Output = ()>,
     ) {
-        let place = self.place;
-        let peer = |subject| {
-            let guest = Arc::clone(&place.listed.guest);
-            Peer::new(self.address, subject, place.is_surplus, guest)
+        let peer = |subject| Peer::new(address, subject, slot, self.limits.stall_timeout);
+        let shutdown = self.shutdown.cancelled();
+        let Some(tls) = self.tls else {
+            return serve(stream, peer(None), service, &self.limits, shutdown).await;
         };
-        let Some(tls) = tls else {
-            return serve(self.stream, peer(None), service, limits, drain).await;
-        };
-        let agreed = timeout(HANDSHAKE_PATIENCE, tls.accept(self.stream)).await;
-        match agreed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((stream, subject)) => serve(stream, peer(subject), service, limits, drain).await,
+        let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream)).await;
+        match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((stream, subject)) => {
+                serve(stream, peer(subject), service, &self.limits, shutdown).await;
+            }
             Err(error) => {
-                self.metrics.no_tls.inc();
-                // Anybody can make us say this, as often as they like.
-                tracing::debug!(peer = %self.address, "no TLS: {error}");
+                self.metrics.refused_handshake.inc();
+                // Not a warning, because any client can cause it as often as it likes.
+                tracing::debug!(peer = %address, %error, "TLS handshake failed");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a call knows of the connection that it came on, and the connection of its calls.
+//! The client's end of a connection, and the calls in progress on it.
 
 use std::{
     collections::BTreeMap,
@@ -7,58 +7,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::eviction::Guest;
+use super::eviction::Slot;
 
-/// How long the other end may take an answer no further, beyond the longest call.
-const TAKING: Duration = Duration::from_secs(10);
-
-/// The other end of a connection. Every call carries one.
-#[derive(Debug)]
+/// The client's end of a connection. Every request carries it as an extension.
 pub struct Peer {
-    /// Where it is.
+    /// The client's address.
     pub address: SocketAddr,
-    /// The subject of its certificate, if it showed one; it is one that we trust.
+    /// The subject of the client certificate, which a trusted root has signed.
     pub subject: Option<String>,
-    /// Whether the connection is one too many: it is only told so.
-    pub is_surplus: bool,
-    /// The connection, as those know it who have to choose which one is to go.
-    pub guest: Arc<Guest>,
+    /// The slot of the connection.
+    pub slot: Arc<Slot>,
+    stall_timeout: Duration,
     calls: Mutex<Calls>,
 }
 
-/// The calls of a connection that are under way.
-#[derive(Debug)]
+/// The calls in progress on a connection.
 struct Calls {
-    /// By their numbers: until when each must have ended, or have been taken further.
-    open: BTreeMap<u64, Instant>,
-    /// Those that are never cut off: for health and reflection.
-    endless: usize,
-    /// Those of them whose answers have no end.
+    /// Deadline of each call that has one, by the call's number.
+    deadlines: BTreeMap<u64, Instant>,
+    /// Number of health and reflection calls, which have no deadline.
+    infrastructure: usize,
+    /// Number of those that are streams.
     streams: usize,
-    next: u64,
-    /// Since when there are none.
+    next_number: u64,
+    /// Time at which the last call ended.
     idle_since: Instant,
 }
 
 impl Peer {
-    /// The other end of a connection that was just made.
+    /// Makes the peer of a new connection. A client that does not read an answer for
+    /// `stall_timeout` stalls the connection.
     #[must_use]
     pub fn new(
         address: SocketAddr,
         subject: Option<String>,
-        is_surplus: bool,
-        guest: Arc<Guest>,
+        slot: Arc<Slot>,
+        stall_timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Peer {
             address,
             subject,
-            is_surplus,
-            guest,
+            slot,
+            stall_timeout,
             calls: Mutex::new(Calls {
-                open: BTreeMap::new(),
-                endless: 0,
+                deadlines: BTreeMap::new(),
+                infrastructure: 0,
                 streams: 0,
-                next: 0,
+                next_number: 0,
                 idle_since: Instant::now(),
             }),
         })
@@ -67,54 +62,60 @@ impl Peer {
     /// Makes the peer of a connection that carries no calls, for tests.
     #[cfg(test)]
     pub(crate) fn for_test(address: SocketAddr) -> Arc<Self> {
-        Peer::new(address, None, false, Arc::default())
+        use crate::{ops::metrics::Metrics, rpc::transport::eviction::Connections};
+        let metrics = Metrics::new().unwrap();
+        let connections = Connections::new(1, metrics.connections().clone());
+        Peer::new(address, None, connections.add(), Duration::from_secs(10))
     }
 
-    /// Notes that a call begins, which takes `longest` at most. It ends when what is
-    /// answered is dropped.
+    /// Notes that a call begins, which takes `max_duration` at most. The call ends when
+    /// the returned value is dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, longest: Duration) -> OpenCall {
+    pub fn begin_call(self: &Arc<Self>, max_duration: Duration) -> OpenCall {
         let mut calls = self.calls();
-        let number = calls.next;
-        calls.next += 1;
-        calls.open.insert(number, Instant::now() + longest + TAKING);
+        let number = calls.next_number;
+        calls.next_number += 1;
+        let deadline = Instant::now() + max_duration + self.stall_timeout;
+        calls.deadlines.insert(number, deadline);
         OpenCall {
             peer: Arc::clone(self),
-            kind: Kind::Limited(number),
+            kind: Kind::Tenant(number),
         }
     }
 
-    /// Notes that a call begins that may go on for ever, or whose answer, a stream, may.
+    /// Notes that a health or reflection call begins, which may last as long as the
+    /// connection.
     #[must_use]
-    pub fn begin_endless(self: &Arc<Self>, is_stream: bool) -> OpenCall {
+    pub fn begin_infrastructure_call(self: &Arc<Self>, is_stream: bool) -> OpenCall {
+        self.slot.protect_health_checks();
         let mut calls = self.calls();
-        calls.endless += 1;
+        calls.infrastructure += 1;
         calls.streams += usize::from(is_stream);
         OpenCall {
             peer: Arc::clone(self),
-            kind: Kind::Endless { is_stream },
+            kind: Kind::Infrastructure { is_stream },
         }
     }
 
-    /// How many answers without end there are.
+    /// Returns the number of health watches and reflection streams.
     #[must_use]
-    pub fn streams(&self) -> usize {
+    pub fn open_streams(&self) -> usize {
         self.calls().streams
     }
 
-    /// For how long there have been no calls; `None` while there are some.
+    /// Returns the time since the last call ended; `None` while a call is in progress.
     #[must_use]
     pub fn idle_for(&self) -> Option<Duration> {
         let calls = self.calls();
         calls.is_idle().then(|| calls.idle_since.elapsed())
     }
 
-    /// Whether a call is there that must have ended: its answer is ready, and the
-    /// other end does not take it.
+    /// Returns whether the client has stopped reading: the answer of a call is ready, and
+    /// its deadline has passed.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let now = Instant::now();
-        self.calls().open.values().any(|end| *end <= now)
+        self.calls().deadlines.values().any(|end| *end <= now)
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -124,31 +125,30 @@ impl Peer {
 
 impl Calls {
     fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.endless == 0
+        self.deadlines.is_empty() && self.infrastructure == 0
     }
 }
 
-/// A call that is under way, until this is dropped.
-#[derive(Debug)]
+/// A call in progress, until it is dropped.
 pub struct OpenCall {
     peer: Arc<Peer>,
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 enum Kind {
-    Limited(u64),
-    Endless { is_stream: bool },
+    Tenant(u64),
+    Infrastructure { is_stream: bool },
 }
 
 impl OpenCall {
-    /// Notes that its answer is ready, or taken further: the time that the other end
-    /// has for the rest begins anew.
+    /// Notes that the answer is ready, or that the client has read a part of it. The
+    /// client then has another `stall_timeout` for the rest.
     pub fn progress(&self) {
-        if let Kind::Limited(number) = self.kind
-            && let Some(end) = self.peer.calls().open.get_mut(&number)
+        if let Kind::Tenant(number) = self.kind
+            && let Some(deadline) = self.peer.calls().deadlines.get_mut(&number)
         {
-            *end = Instant::now() + TAKING;
+            *deadline = Instant::now() + self.peer.stall_timeout;
         }
     }
 }
@@ -157,9 +157,9 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut calls = self.peer.calls();
         match self.kind {
-            Kind::Limited(number) => drop(calls.open.remove(&number)),
-            Kind::Endless { is_stream } => {
-                calls.endless -= 1;
+            Kind::Tenant(number) => drop(calls.deadlines.remove(&number)),
+            Kind::Infrastructure { is_stream } => {
+                calls.infrastructure -= 1;
                 calls.streams -= usize::from(is_stream);
             }
         }
@@ -174,39 +174,39 @@ mod tests {
     use super::*;
 
     fn peer() -> Arc<Peer> {
-        Peer::new(([127, 0, 0, 1], 7).into(), None, false, Arc::default())
+        Peer::for_test(([127, 0, 0, 1], 7).into())
     }
 
     #[test]
-    fn a_connection_is_idle_while_it_has_no_calls() {
+    fn a_connection_without_calls_is_idle() {
         let peer = peer();
         assert!(peer.idle_for().is_some());
-        let call = peer.begin(Duration::from_secs(60));
-        let watch = peer.begin_endless(true);
-        assert_eq!(peer.streams(), 1);
+        let call = peer.begin_call(Duration::from_secs(60));
+        let watch = peer.begin_infrastructure_call(true);
+        assert_eq!(peer.open_streams(), 1);
         drop(call);
         assert_eq!(peer.idle_for(), None);
         drop(watch);
         assert!(peer.idle_for().is_some());
-        assert_eq!(peer.streams(), 0);
+        assert_eq!(peer.open_streams(), 0);
     }
 
     #[test]
-    fn a_connection_is_stalled_by_a_call_that_goes_no_further() {
+    fn a_call_past_its_deadline_stalls_the_connection() {
         let peer = peer();
-        let _watch = peer.begin_endless(true);
-        let new = peer.begin(Duration::from_secs(60));
+        let _watch = peer.begin_infrastructure_call(true);
+        let new = peer.begin_call(Duration::from_secs(60));
         assert!(!peer.is_stalled());
-        let age = |call: &OpenCall| match call.kind {
-            Kind::Limited(number) => peer.calls().open.insert(number, Instant::now()),
-            Kind::Endless { .. } => None,
+        let expire = |call: &OpenCall| match call.kind {
+            Kind::Tenant(number) => peer.calls().deadlines.insert(number, Instant::now()),
+            Kind::Infrastructure { .. } => None,
         };
-        let old = peer.begin(Duration::from_secs(60));
-        age(&old);
+        let old = peer.begin_call(Duration::from_secs(60));
+        expire(&old);
         assert!(peer.is_stalled());
         old.progress();
         assert!(!peer.is_stalled());
-        age(&new);
+        expire(&new);
         drop(new);
         assert!(!peer.is_stalled());
     }

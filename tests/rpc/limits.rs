@@ -251,6 +251,7 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
         config.limits.requests = Some(3);
+        config.limits.connection.stall_timeout = Duration::from_secs(3);
         config.limits.connection.check_interval = Duration::from_millis(100);
     })
     .await;

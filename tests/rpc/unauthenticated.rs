@@ -18,12 +18,20 @@ use crate::support::{
 };
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
+const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 
 fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
     ListWorkflowsRequest {
         namespace: tenant.namespace.clone(),
         ..ListWorkflowsRequest::default()
     }
+}
+
+/// Whether the service answers a health check on a connection.
+async fn is_answered(wire: &Wire) -> bool {
+    let request = HealthCheckRequest::default();
+    let answer = wire.send(HEALTH_CHECK, &request).await.await;
+    answer.is_ok_and(|it| it.status().is_success())
 }
 
 async fn list(tenant: &Tenant) -> Result<(), Status> {
@@ -63,8 +71,49 @@ async fn who_connects_and_says_nothing_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_let_go() {
-    let app = App::start().await;
+async fn a_flood_of_connections_does_not_evict_a_load_balancer() {
+    let app = App::start_with(|config| config.limits.connection.connections = 3).await;
+    tenant_on(app.channel.clone()).start().await;
+    let balancer = Wire::connect(app.address, ANY_WINDOW).await;
+    assert!(is_answered(&balancer).await);
+    let oldest = Wire::connect(app.address, ANY_WINDOW).await;
+    let silent = join_all((0..60).map(|_| TcpStream::connect(app.address))).await;
+    assert!(silent.iter().all(Result::is_ok));
+    // The flood has been accepted, because the oldest of the others is evicted.
+    let ended = tokio::time::timeout(Duration::from_secs(60), oldest.ended).await;
+    let _ = ended.expect("it is evicted").unwrap();
+    assert!(is_answered(&balancer).await);
+    assert!(!balancer.ended.is_finished());
+}
+
+#[tokio::test]
+async fn a_flood_of_health_checks_does_not_lock_out_clients() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.connection.connections = 1;
+    })
+    .await;
+    let token = app.issue(Role::Writer, &["*"]).await;
+    let mut flood = Vec::new();
+    for _ in 0..60 {
+        let wire = Wire::connect(app.address, ANY_WINDOW).await;
+        assert!(is_answered(&wire).await);
+        flood.push(wire);
+    }
+    let request = ListWorkflowsRequest {
+        namespace: "team-a".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    let client = token.client(&connect(app.address));
+    client.workflows().list_workflows(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_without_a_preface_is_disconnected() {
+    let app = App::start_with(|config| {
+        config.limits.connection.handshake_timeout = Duration::from_millis(200);
+    })
+    .await;
     let silent = TcpStream::connect(app.address).await.unwrap();
     eventually("it is closed", async || {
         silent.readable().await.unwrap();
@@ -74,12 +123,28 @@ async fn who_says_nothing_is_let_go() {
 }
 
 #[tokio::test]
-async fn who_is_one_too_many_is_let_go_soon() {
-    let app = App::start_with(|config| config.limits.connection.connections = 1).await;
-    tenant_on(app.channel.clone()).start().await;
-    let surplus = Wire::connect(app.address, ANY_WINDOW).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), surplus.ended).await;
-    ended.expect("it ends").unwrap().unwrap();
+async fn a_connection_over_the_limit_is_closed_soon() {
+    let app = App::start_with(|config| {
+        config.limits.connection.connections = 1;
+        config.limits.connection.unauthenticated_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let tenant = tenant_on(app.channel.clone());
+    tenant.start().await;
+    let balancer = Wire::connect(app.address, ANY_WINDOW).await;
+    let rejected = Wire::connect(app.address, ANY_WINDOW).await;
+    let silent = Wire::connect(app.address, ANY_WINDOW).await;
+    for wire in [&balancer, &rejected] {
+        assert!(is_answered(wire).await);
+    }
+    let answer = rejected.send(LIST, &listing(&tenant)).await.await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "8", "{answer:?}");
+    for wire in [rejected, silent] {
+        let ended = tokio::time::timeout(Duration::from_secs(60), wire.ended).await;
+        ended.expect("it ends").unwrap().unwrap();
+    }
+    assert!(!balancer.ended.is_finished(), "it only checks health");
+    tenant.start().await;
 }
 
 #[tokio::test]

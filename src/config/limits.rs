@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
-    /// How many connections there may be.
+    /// Maximum number of connections with an authenticated call.
     #[arg(
         long,
         env = "BRIDGEBOOK_MAX_CONNECTIONS",
@@ -167,8 +167,8 @@ pub struct LimitSettings {
 const ANY: u64 = u32::MAX as u64 / 2;
 /// What a header needs at least: a credential and what gRPC says itself.
 const MIN_HEADER: u64 = 1024;
-/// Maximum duration of the TLS handshake, and then of the HTTP/2 preface. A slow mobile
-/// network needs about 1 s for each.
+/// Maximum duration of the TLS handshake, and then of the HTTP/2 preface. Both need a few
+/// round trips, so even a slow network has time for retransmissions.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the first authenticated call of a connection over the limit. A shorter time
 /// makes rejected clients reconnect more often.

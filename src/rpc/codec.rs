@@ -1,5 +1,7 @@
-//! The protobuf codec of tonic, but for one thing: bytes that are no valid
-//! message are the caller's fault (INVALID_ARGUMENT), not ours (INTERNAL).
+//! The protobuf codec of the services and clients.
+//!
+//! It differs from tonic's in one point: a malformed message is INVALID_ARGUMENT, because
+//! the caller has to fix it, and not INTERNAL.
 
 use std::marker::PhantomData;
 
@@ -12,7 +14,7 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 
 use crate::domain::error::Error;
 
-/// The codec that `build.rs` gives to every generated service and client.
+/// The codec that `build.rs` sets for every generated service and client.
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
@@ -50,6 +52,6 @@ impl<U: Message + Default> Decoder for MessageDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         U::decode(buffer)
             .map(Some)
-            .map_err(|fault| Error::Malformed(Some(fault)).into())
+            .map_err(|error| Error::Malformed(Some(error)).into())
     }
 }

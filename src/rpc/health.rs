@@ -23,12 +23,12 @@ use crate::{
     util::error_chain::error_chain,
 };
 
-/// How often the database is asked, and how long it has for an answer. Together
-/// they are the longest that a change goes unnoticed: less than 2 s.
-const INTERVAL: Duration = Duration::from_millis(700);
-const PATIENCE: Duration = Duration::from_millis(1200);
+/// Interval and timeout of the database check. A change is reported after their sum at
+/// most: less than 2 s.
+const CHECK_INTERVAL: Duration = Duration::from_millis(700);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// The services that health is told of, beside the empty name for the whole.
+/// The names with a status. The empty name is the whole server.
 const SERVICES: &[&str] = &[
     "",
     workflow_service_server::SERVICE_NAME,
@@ -39,7 +39,7 @@ const SERVICES: &[&str] = &[
     server_service_server::SERVICE_NAME,
 ];
 
-/// What the service says of itself: over gRPC, and as a figure. Cheap to clone.
+/// The health of the service, over gRPC and as a metric. Cheap to clone.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -47,7 +47,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Not serving, to begin with; and the gRPC service that says so.
+    /// Makes a health that starts as NOT_SERVING, and its gRPC service.
     pub async fn new(metrics: &Metrics) -> (Self, HealthServer<impl health_server::Health>) {
         let (reporter, service) = tonic_health::server::health_reporter();
         let health = Health {
@@ -58,7 +58,7 @@ impl Health {
         (health, service)
     }
 
-    /// Sets the health of everything.
+    /// Sets the status of all names.
     pub async fn set(&self, is_serving: bool) {
         let status = match is_serving {
             true => ServingStatus::Serving,
@@ -70,7 +70,7 @@ impl Health {
         }
     }
 
-    /// Ends the watches of everybody who watches.
+    /// Ends all health watches, which would otherwise last until the drain times out.
     pub async fn clear(&self) {
         for service in SERVICES {
             self.reporter.clone().clear_service_status(service).await;
@@ -78,51 +78,58 @@ impl Health {
     }
 }
 
-/// Watches the database for ever, on a connection of its own, so that a busy
-/// pool is not taken for a dead database. `newest` is the migration that the schema
-/// has to have.
-pub async fn watch(health: Health, database: Database, url: String, newest: String) {
+/// Polls the database and sets the health. Never completes.
+///
+/// Uses a connection of its own, so that an exhausted pool is not taken for an outage.
+/// `newest` is the migration that the schema must have.
+pub async fn poll_database(health: Health, database: Database, url: String, newest: String) {
     let mut connection = None;
-    // `None` before the first answer, then what is the matter, if anything is.
-    let mut told: Option<Option<String>> = None;
+    // `None` before the first check, then its problem, if any.
+    let mut reported: Option<Option<String>> = None;
     loop {
-        let answer = timeout(PATIENCE, check(&mut connection, &url, &newest)).await;
-        let trouble = match answer.unwrap_or(Err(DbError::TimedOut)) {
+        let outcome = timeout(
+            CHECK_TIMEOUT,
+            check_database(&mut connection, &url, &newest),
+        )
+        .await;
+        let problem = match outcome.unwrap_or(Err(DbError::TimedOut)) {
             Ok(standing) => {
                 database.outage().mark_over();
-                trouble(standing).map(ToOwned::to_owned)
+                problem_of(standing).map(ToOwned::to_owned)
             }
             Err(error) => {
                 database.outage().mark_started();
-                // Half an answer may be on its way: never to be used again.
+                // A part of the answer may still arrive, so the connection is dropped.
                 connection = None;
                 Some(error_chain(&error))
             }
         };
-        if told.as_ref() != Some(&trouble) {
-            health.set(trouble.is_none()).await;
-            match &trouble {
-                None => tracing::info!("the database answers and its schema is current: SERVING"),
-                Some(cause) => tracing::warn!(cause, "the database can not be used: NOT_SERVING"),
+        if reported.as_ref() != Some(&problem) {
+            health.set(problem.is_none()).await;
+            match &problem {
+                None => {
+                    tracing::info!("SERVING: the database is available and its schema is current")
+                }
+                Some(cause) => tracing::warn!(cause, "NOT_SERVING: the database cannot be used"),
             }
-            told = Some(trouble);
+            reported = Some(problem);
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Why a database that answers can't be used.
-fn trouble(standing: Standing) -> Option<&'static str> {
+/// Returns the problem of a database that answers, if any.
+fn problem_of(standing: Standing) -> Option<&'static str> {
     if !standing.has_newest {
-        Some("its schema is behind; run `bridgebook migrate up`")
+        Some("the schema is behind; run `bridgebook migrate up`")
     } else if !standing.is_writable {
-        Some("it is read-only")
+        Some("the database is read-only")
     } else {
         None
     }
 }
 
-async fn check(
+async fn check_database(
     connection: &mut Option<AsyncPgConnection>,
     url: &str,
     newest: &str,

@@ -31,7 +31,7 @@ pub(super) async fn run(
         }
     };
     tokio::join!(
-        health::watch(health, database.clone(), url.to_owned(), newest),
+        health::poll_database(health, database.clone(), url.to_owned(), newest),
         sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace),
         pruner::run(
             database.clone(),

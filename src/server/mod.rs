@@ -310,8 +310,9 @@ fn tell_when_certificate_ends(metrics: &Metrics, tls: &TlsState) -> prometheus::
         "When our certificate, or one between it and its root, ends, since 1970; 0 without TLS.",
     )?)?;
     if let Some(tls) = tls.tls.clone() {
-        metrics
-            .on_scrape(move || gauge.set(i64::try_from(tls.ends().as_secs()).unwrap_or(i64::MAX)));
+        metrics.on_scrape(move || {
+            gauge.set(i64::try_from(tls.expires_at().as_secs()).unwrap_or(i64::MAX))
+        });
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ async fn the_log_says_why_it_is_not_serving() {
     let behind = "DELETE FROM __diesel_schema_migrations
         WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)";
     admin.batch_execute(behind).await.unwrap();
-    is_told("its schema is behind").await;
+    is_told("the schema is behind").await;
     cluster.stop().await.unwrap();
     is_told("error connecting to server: ").await;
 }

@@ -1,4 +1,4 @@
-//! Which token the certificate of a client stands for.
+//! The mapping of client certificates to tokens, from the file `--tls-client-tokens`.
 
 use std::{
     collections::HashMap,
@@ -13,65 +13,65 @@ use crate::{
     util::file_watch::{self, ReadError},
 };
 
-/// Why certificates stand for nobody.
+/// Why the mapping cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateMappingError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A line is not as it must be.
+    /// A line is malformed.
     #[error(
-        "{}:{line}: must be the id of a token, a space, and the subject of a certificate, \
-         like 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11 CN=node-7,O=Team A",
+        "{}:{line}: expected a token id, a space and a certificate subject, for example \
+         0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11 CN=node-7,O=Team A",
         path.display()
     )]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line number, from 1.
         line: usize,
     },
     /// Two lines have the same subject.
-    #[error("{}:{line}: a line before it has the same subject", path.display())]
+    #[error("{}:{line}: an earlier line has the same subject; remove one of them", path.display())]
     Duplicate {
         /// The file.
         path: PathBuf,
-        /// The second line, counted from 1.
+        /// The line number of the second one, from 1.
         line: usize,
     },
 }
 
-/// The tokens of subjects, as a file has them. Cheap to clone.
+/// The tokens of certificate subjects. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct CertificateMapping(Arc<RwLock<HashMap<String, TokenId>>>);
 
 impl CertificateMapping {
-    /// Reads a file: a line for each subject.
+    /// Loads a file with one line for each subject.
     ///
     /// # Errors
     /// Every [`CertificateMappingError`].
     pub fn load(path: &Path) -> Result<Self, CertificateMappingError> {
-        let identities = parse(path, &file_watch::read(path)?)?;
-        Ok(CertificateMapping(Arc::new(RwLock::new(identities))))
+        let tokens = parse(path, &file_watch::read(path)?)?;
+        Ok(CertificateMapping(Arc::new(RwLock::new(tokens))))
     }
 
-    /// Reads the file again and again, for ever.
+    /// Polls the file and applies its changes. Never completes.
     pub async fn watch(&self, path: &Path) {
         let file = path.to_owned();
         let read = move || Ok(file_watch::read(&file)?);
         let apply = |contents: &Vec<u8>| {
-            let identities = parse(path, contents)?;
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = identities;
+            let tokens = parse(path, contents)?;
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens;
             Ok::<_, CertificateMappingError>(())
         };
-        file_watch::watch("the tokens of certificates", read, apply).await;
+        file_watch::watch("certificate mapping", read, apply).await;
     }
 
-    /// The token that a subject stands for.
+    /// Returns the token that a subject is mapped to.
     #[must_use]
     pub fn token_of(&self, subject: &str) -> Option<TokenId> {
-        let identities = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        identities.get(subject).copied()
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(subject).copied()
     }
 }
 
@@ -79,7 +79,7 @@ fn parse(
     path: &Path,
     contents: &[u8],
 ) -> Result<HashMap<String, TokenId>, CertificateMappingError> {
-    let mut identities = HashMap::new();
+    let mut tokens = HashMap::new();
     for (contents, line) in contents.split(|byte| *byte == b'\n').zip(1..) {
         let path = || path.to_owned();
         let bad = || CertificateMappingError::Line { path: path(), line };
@@ -88,20 +88,20 @@ fn parse(
             continue;
         }
         let (subject, id) = parse_line(text).ok_or_else(bad)?;
-        if identities.insert(subject, id).is_some() {
+        if tokens.insert(subject, id).is_some() {
             return Err(CertificateMappingError::Duplicate { path: path(), line });
         }
     }
-    Ok(identities)
+    Ok(tokens)
 }
 
 fn parse_line(text: &str) -> Option<(String, TokenId)> {
     let (id, subject) = text.split_once(char::is_whitespace)?;
     let id = Uuid::try_parse(id).ok()?;
-    // As openssl prints it.
+    // `openssl x509 -subject` prints this prefix.
     let subject = subject.trim();
     let subject = subject.strip_prefix("subject=").unwrap_or(subject);
-    // A subject without an attribute stands for nobody.
+    // A subject has at least one attribute.
     subject
         .contains('=')
         .then(|| (subject.to_owned(), TokenId(id)))
@@ -113,14 +113,14 @@ mod tests {
 
     const ID: &str = "0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11";
 
-    fn identities(text: &str) -> Result<HashMap<String, TokenId>, CertificateMappingError> {
+    fn parse_text(text: &str) -> Result<HashMap<String, TokenId>, CertificateMappingError> {
         parse(Path::new("file"), text.as_bytes())
     }
 
     #[test]
-    fn a_line_has_an_id_and_a_subject() {
+    fn a_line_maps_a_subject_to_a_token() {
         let text = format!("# nodes\n\n  {ID}  CN=node 7,O=Team A \n{ID}\tsubject=CN=b\n");
-        let found = identities(&text).unwrap();
+        let found = parse_text(&text).unwrap();
         let id = TokenId(Uuid::try_parse(ID).unwrap());
         assert_eq!(
             found,
@@ -129,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named() {
+    fn an_error_has_the_line_number() {
         for text in [
             format!("#\n{ID}"),
             "#\nCN=a 7".to_owned(),
             format!("#\n{ID} node-7"),
             format!("{ID} CN=a\n{ID} subject=CN=a"),
         ] {
-            let error = identities(&text).unwrap_err().to_string();
+            let error = parse_text(&text).unwrap_err().to_string();
             assert!(error.starts_with("file:2:"), "{error}");
         }
     }

@@ -1,6 +1,6 @@
-//! Credentials: `bb_<id>_<secret>`, with the id of a token as 32 and its secret as 64
-//! hexadecimal digits. A double click selects all of it, and a scanner for leaked
-//! secrets knows it by `bb_[0-9a-f]{32}_[0-9a-f]{64}`.
+//! Credentials: `bb_<id>_<secret>`, with the token's id in 32 hexadecimal digits and its
+//! secret in 64. A double click selects a whole credential, and secret scanners find it by
+//! the pattern `bb_[0-9a-f]{32}_[0-9a-f]{64}`.
 
 use std::fmt;
 
@@ -17,17 +17,17 @@ use uuid::Uuid;
 
 use crate::domain::id::TokenId;
 
-/// What every credential begins with.
+/// Prefix of every credential.
 const PREFIX: &str = "bb_";
-/// The length of a secret, in bytes: 256 bits.
+/// Length of a secret in bytes: 256 bits.
 const SECRET_BYTES: usize = 32;
-/// The length of an id, as hexadecimal digits.
+/// Length of an id in hexadecimal digits.
 const ID_DIGITS: usize = 32;
 
-/// What only the holder of a token knows.
+/// The secret of a token, known only to its holder.
 pub struct Secret([u8; SECRET_BYTES]);
 
-/// Never the secret itself: it would end up in a log.
+/// Hides the secret, which would otherwise end up in a log.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
@@ -35,10 +35,10 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Makes a new one.
+    /// Generates a secret.
     ///
     /// # Errors
-    /// If the operating system has no random numbers.
+    /// If the operating system provides no random numbers.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes)?;
@@ -50,7 +50,7 @@ impl Secret {
         Secret([0; SECRET_BYTES])
     }
 
-    /// What is kept of it.
+    /// Returns the digest, which is all that the database stores.
     #[must_use]
     pub fn digest(&self) -> SecretDigest {
         SecretDigest(Sha256::digest(self.0).into())
@@ -63,7 +63,7 @@ impl Secret {
 pub struct SecretDigest([u8; SECRET_BYTES]);
 
 impl SecretDigest {
-    /// Whether it is that of a secret. It takes as long whatever the secret is.
+    /// Returns whether this is the digest of a secret, in constant time.
     #[must_use]
     pub fn is_of(&self, secret: &Secret) -> bool {
         self.0.ct_eq(&secret.digest().0).into()
@@ -82,17 +82,17 @@ impl FromSql<Bytea, Pg> for SecretDigest {
     }
 }
 
-/// What a caller shows: a token's name and its secret.
+/// A credential: a token's id and its secret.
 #[derive(Debug)]
 pub struct Credential {
-    /// The token.
+    /// The token's id.
     pub id: TokenId,
-    /// What only its holder knows.
+    /// The token's secret.
     pub secret: Secret,
 }
 
 impl Credential {
-    /// Reads a credential; `None` if it is none.
+    /// Parses a credential. Returns `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
@@ -104,7 +104,7 @@ impl Credential {
     }
 }
 
-/// Writes a credential: the only moment at which a secret is shown.
+/// Formats a credential. Nothing else reveals a secret.
 #[must_use]
 pub fn reveal(id: TokenId, secret: &Secret) -> String {
     let mut text = format!("{PREFIX}{}_", id.0.simple());
@@ -141,14 +141,14 @@ mod tests {
         }
     }
 
-    fn shown(credential: &Credential) -> String {
+    fn revealed(credential: &Credential) -> String {
         reveal(credential.id, &credential.secret)
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_formatted_credential_parses() {
         let credential = credential();
-        let text = shown(&credential);
+        let text = revealed(&credential);
         assert_eq!(text.len(), 3 + 32 + 1 + 64);
         let read = Credential::parse(&text).unwrap();
         assert_eq!(read.id, credential.id);
@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_credentials_are_read() {
-        let text = shown(&credential());
+    fn an_incomplete_credential_does_not_parse() {
+        let text = revealed(&credential());
         for broken in [
             "".to_owned(),
             "bb_".to_owned(),
@@ -176,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn another_secret_is_another() {
+    fn a_different_secret_has_a_different_digest() {
         let (one, other) = (credential(), credential());
         assert!(!one.secret.digest().is_of(&other.secret));
     }
 
     #[test]
-    fn a_secret_does_not_show_in_debug_output() {
+    fn debug_output_hides_the_secret() {
         let credential = credential();
-        let secret = shown(&credential).split('_').nth(2).unwrap().to_owned();
+        let secret = revealed(&credential).split('_').nth(2).unwrap().to_owned();
         assert!(!format!("{credential:?}").contains(&secret));
     }
 }

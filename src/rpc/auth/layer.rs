@@ -1,4 +1,4 @@
-//! Finds out who makes a call, before anything of it is read.
+//! The auth layer: authenticates each call before any of its message is read.
 
 use std::{
     mem,
@@ -15,26 +15,24 @@ use super::{
     AuthenticatedCall, Caller, certificate::CertificateMapping, credential::Credential,
     token_cache::TokenCache,
 };
-use crate::rpc::context;
 use crate::{
     domain::{
         error::{CredentialError, Error, Result},
         id::TokenId,
     },
     proto::{Rpc, is_infrastructure_rpc},
-    rpc::transport::peer::Peer,
+    rpc::{context, transport::peer::Peer},
 };
 
-/// How a credential is announced; the case does not matter (RFC 9110).
+/// The authentication scheme, which is case-insensitive (RFC 9110, section 11.1).
 const SCHEME: &str = "bearer ";
 
-/// Lets no call in of which it does not know who makes it, but for health and
-/// reflection, which tell nobody anything of a tenant.
+/// Authenticates every call except health and reflection, which expose no tenant data.
 #[derive(Clone)]
 pub struct AuthLayer {
-    /// Who knows the tokens; `None` to ask nobody for one.
+    /// The tokens; `None` if the service runs without them.
     pub token_cache: Option<TokenCache>,
-    /// Which tokens certificates stand for.
+    /// The tokens of client certificates.
     pub certificate_mapping: CertificateMapping,
 }
 
@@ -71,7 +69,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        // The one that is ready, not its clone.
+        // `poll_ready` has made this service ready, but not its clone.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let layer = self.layer.clone();
@@ -80,21 +78,12 @@ where
             if rpc.is_none() && is_infrastructure_rpc(request.uri().path()) {
                 return inner.call(request).await;
             }
-            let shown = layer.shown(&request);
-            let named = shown.as_ref().ok().map(Shown::token_id);
-            let caller = layer.caller(shown).await.and_then(|caller| {
-                if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-                    peer.slot.authenticate()?;
-                }
-                Ok(caller)
-            });
-            let caller = match caller {
+            let presented = Presented::of(&request, &layer.certificate_mapping);
+            let peer = request.extensions().get::<Arc<Peer>>();
+            let caller = match layer.authenticate(presented, peer).await {
                 Ok(caller) => caller,
-                Err(error) => return Ok(refusal(error, named)),
+                Err(error) => return Ok(Status::from(error).into_http()),
             };
-            if let Some(token_id) = caller.token_id() {
-                context::set_token_id(token_id);
-            }
             request
                 .extensions_mut()
                 .insert(AuthenticatedCall { caller, rpc });
@@ -103,69 +92,81 @@ where
     }
 }
 
-/// What a caller shows.
-enum Shown {
-    /// Its token's secret.
-    Credential(Credential),
-    /// A certificate that stands for this token.
-    Certificate(TokenId),
-}
-
-impl Shown {
-    fn token_id(&self) -> TokenId {
-        match self {
-            Shown::Credential(credential) => credential.id,
-            Shown::Certificate(token_id) => *token_id,
-        }
-    }
-}
-
-/// Answers a caller that is not let in; `named` is the token that it named, which
-/// the log keeps unless it may be none of the caller's.
-fn refusal(error: Error, named: Option<TokenId>) -> http::Response<Body> {
-    let is_unknown = matches!(error, Error::Unauthenticated(CredentialError::Unknown));
-    if let Some(token_id) = named.filter(|_| !is_unknown) {
-        context::set_token_id(token_id);
-    }
-    Status::from(error).into_http()
-}
-
 impl AuthLayer {
-    fn shown<B>(&self, request: &http::Request<B>) -> Result<Shown> {
-        let mut headers = request.headers().get_all(AUTHORIZATION).iter();
-        match (headers.next(), headers.next()) {
-            (Some(header), None) => {
-                let credential = header.to_str().ok().and_then(bearer);
-                let credential = credential.ok_or(refused(CredentialError::Malformed))?;
-                Ok(Shown::Credential(credential))
-            }
-            // Which of them is meant is not for us to choose.
-            (Some(_), Some(_)) => Err(refused(CredentialError::Malformed)),
-            (None, _) => {
-                let peer = request.extensions().get::<Arc<Peer>>();
-                let subject = peer.and_then(|peer| peer.subject.as_deref());
-                let subject = subject.ok_or(refused(CredentialError::Missing))?;
-                let token_id = self.certificate_mapping.token_of(subject);
-                let token_id = token_id.ok_or(refused(CredentialError::CertificateUnmapped))?;
-                Ok(Shown::Certificate(token_id))
-            }
+    async fn authenticate(
+        &self,
+        presented: Result<Presented>,
+        peer: Option<&Arc<Peer>>,
+    ) -> Result<Caller> {
+        let named = presented.as_ref().ok().map(Presented::token_id);
+        let caller = self.caller(presented).await;
+        // The id of an unknown token is not logged, because it may not be the caller's.
+        let is_unknown = matches!(
+            caller,
+            Err(Error::Unauthenticated(CredentialError::Unknown))
+        );
+        if let Some(token_id) = named.filter(|_| self.token_cache.is_some() && !is_unknown) {
+            context::set_token_id(token_id);
         }
+        let caller = caller?;
+        if let Some(peer) = peer {
+            peer.slot.authenticate()?;
+        }
+        Ok(caller)
     }
 
-    async fn caller(&self, shown: Result<Shown>) -> Result<Caller> {
+    async fn caller(&self, presented: Result<Presented>) -> Result<Caller> {
         let Some(token_cache) = &self.token_cache else {
             return Ok(Caller::Anyone);
         };
-        let token = match shown? {
-            Shown::Credential(credential) => token_cache.by_credential(&credential).await?,
-            Shown::Certificate(token_id) => token_cache.by_certificate(token_id).await?,
+        let token = match presented? {
+            Presented::Credential(credential) => token_cache.by_credential(&credential).await?,
+            Presented::Certificate(token_id) => token_cache.by_certificate(token_id).await?,
         };
         Ok(Caller::Token(token))
     }
 }
 
-fn refused(fault: CredentialError) -> Error {
-    Error::Unauthenticated(fault)
+/// The proof of identity that a call presents.
+enum Presented {
+    /// A token's credential.
+    Credential(Credential),
+    /// A client certificate that is mapped to this token.
+    Certificate(TokenId),
+}
+
+impl Presented {
+    fn of<B>(request: &http::Request<B>, mapping: &CertificateMapping) -> Result<Self> {
+        let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+        match (headers.next(), headers.next()) {
+            (Some(header), None) => {
+                let credential = header.to_str().ok().and_then(bearer);
+                let credential = credential.ok_or(rejected(CredentialError::Malformed))?;
+                Ok(Presented::Credential(credential))
+            }
+            // A repeated header is ambiguous.
+            (Some(_), Some(_)) => Err(rejected(CredentialError::Malformed)),
+            (None, _) => {
+                let peer = request.extensions().get::<Arc<Peer>>();
+                let subject = peer.and_then(|peer| peer.subject.as_deref());
+                let subject = subject.ok_or(rejected(CredentialError::Missing))?;
+                let token_id = mapping.token_of(subject);
+                let token_id = token_id.ok_or(rejected(CredentialError::CertificateUnmapped))?;
+                Ok(Presented::Certificate(token_id))
+            }
+        }
+    }
+
+    fn token_id(&self) -> TokenId {
+        match self {
+            Presented::Credential(credential) => credential.id,
+            Presented::Certificate(token_id) => *token_id,
+        }
+    }
+}
+
+fn rejected(error: CredentialError) -> Error {
+    Error::Unauthenticated(error)
 }
 
 fn bearer(header: &str) -> Option<Credential> {

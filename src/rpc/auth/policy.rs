@@ -72,7 +72,7 @@ impl AuthenticatedCall {
     /// [`Error::NamespaceDenied`].
     pub fn require_namespace(&self, namespace: &Namespace) -> Result<()> {
         match &self.caller {
-            Caller::Token(token) if !token.namespaces.includes(namespace) => {
+            Caller::Token(token) if !token.namespaces.cover(namespace) => {
                 Err(Error::NamespaceDenied(namespace.to_string()))
             }
             _ => Ok(()),

@@ -1,4 +1,4 @@
-//! All SQL of tokens.
+//! SQL of tokens.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Reads tokens, for many callers in one round trip.
+/// Reads the tokens of many calls in one round trip.
 pub struct FindTokens;
 
 impl Operation for FindTokens {
@@ -82,14 +82,15 @@ impl Query for NewToken {
         if let Some(token) = created {
             return Ok(Ok(token));
         }
-        let there: Token = api_tokens::table
+        let existing: Token = api_tokens::table
             .find(self.id)
             .select(Token::as_select())
             .first(connection)
             .await?;
-        // With our secret it was this very call, in a try whose answer was lost.
-        Ok(match there.require_secret(&self.secret) {
-            Ok(()) => Ok(there),
+        // The same secret means that an earlier attempt of this call has succeeded, and
+        // its answer was lost.
+        Ok(match existing.require_secret(&self.secret) {
+            Ok(()) => Ok(existing),
             Err(_) => Err(Error::IdConflict {
                 resource: Resource::Token,
                 field: "id",
@@ -113,10 +114,10 @@ impl Query for TokenFilter {
             .limit(self.page.size + 1)
             .into_boxed();
         if self.active_only {
-            let lasts = api_tokens::expires_at.is_null();
-            let lasts =
-                lasts.or(api_tokens::expires_at.gt(now.into_sql::<Timestamptz>().nullable()));
-            query = query.filter(api_tokens::revoked_at.is_null().and(lasts));
+            let unexpired = api_tokens::expires_at.is_null();
+            let unexpired =
+                unexpired.or(api_tokens::expires_at.gt(now.into_sql::<Timestamptz>().nullable()));
+            query = query.filter(api_tokens::revoked_at.is_null().and(unexpired));
         }
         if let Some((time, id)) = self.page.after {
             let row = (api_tokens::created_at, api_tokens::id);
@@ -131,7 +132,7 @@ impl Query for TokenFilter {
     }
 }
 
-/// Revokes a token; one that is revoked stays so since when it was.
+/// Revokes a token. A repeated revocation keeps the time of the first one.
 impl Query for Revocation {
     type Answer = Token;
 
@@ -139,9 +140,9 @@ impl Query for Revocation {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let since = sql::<Nullable<Timestamptz>>("coalesce(revoked_at, now())");
+        let revoked_at = sql::<Nullable<Timestamptz>>("coalesce(revoked_at, now())");
         let revoked = diesel::update(api_tokens::table.find(self.id))
-            .set(api_tokens::revoked_at.eq(since))
+            .set(api_tokens::revoked_at.eq(revoked_at))
             .returning(Token::as_returning())
             .get_result(connection)
             .await
@@ -154,11 +155,11 @@ impl Query for Revocation {
     }
 }
 
-/// When tokens were last used.
+/// Writes when tokens were last used.
 pub struct LastUses(pub Vec<(TokenId, DateTime<Utc>)>);
 
-/// What another replica saw later stays.
-const KEEP_USES: &str = "
+/// Keeps a later time that another replica has written.
+const WRITE_LAST_USES: &str = "
     UPDATE api_tokens SET last_used_at = used.at
       FROM unnest($1, $2) AS used (id, at)
      WHERE api_tokens.id = used.id
@@ -169,11 +170,11 @@ impl Query for LastUses {
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<()>, DbError> {
         use diesel::sql_types::Array;
-        // Everybody locks in the same order, so nobody waits in a circle.
+        // All replicas lock rows in the same order, so they do not deadlock.
         let mut uses = self.0.clone();
         uses.sort_unstable_by_key(|(id, _)| *id);
         let (ids, times): (Vec<_>, Vec<_>) = uses.into_iter().unzip();
-        diesel::sql_query(KEEP_USES)
+        diesel::sql_query(WRITE_LAST_USES)
             .bind::<Array<Uuid>, _>(ids)
             .bind::<Array<Timestamptz>, _>(times)
             .execute(connection)

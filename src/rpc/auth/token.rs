@@ -1,4 +1,4 @@
-//! Tokens: what they are good for, and until when.
+//! Tokens: their role, the namespaces that they cover, and their validity.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -22,40 +22,40 @@ use crate::{
     },
 };
 
-/// What ends a pattern that stands for every namespace with its beginning.
+/// Last character of a pattern that matches every namespace with a prefix.
 pub const WILDCARD: char = '*';
 
-/// Which namespaces a token holds for: exact ones, or beginnings that end in `*`.
+/// The namespaces that a token covers: exact names, and prefixes that end in `*`.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Array<Nullable<Text>>)]
 pub struct NamespacePatterns(Vec<String>);
 
 impl NamespacePatterns {
-    /// All namespaces.
+    /// Returns the patterns that cover all namespaces.
     #[must_use]
     pub fn all() -> Self {
         NamespacePatterns(vec![WILDCARD.to_string()])
     }
 
-    /// Takes patterns, which have been checked.
+    /// Wraps patterns that the request's validation has accepted.
     #[must_use]
     pub fn from_valid(patterns: Vec<String>) -> Self {
         NamespacePatterns(patterns)
     }
 
-    /// The patterns.
+    /// Returns the patterns.
     #[must_use]
     pub fn patterns(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether a namespace is among them.
+    /// Returns whether a pattern matches a namespace.
     #[must_use]
-    pub fn includes(&self, namespace: &Namespace) -> bool {
+    pub fn cover(&self, namespace: &Namespace) -> bool {
         let namespace = namespace.as_str();
         let mut patterns = self.0.iter();
         patterns.any(|pattern| match pattern.strip_suffix(WILDCARD) {
-            Some(beginning) => namespace.starts_with(beginning),
+            Some(prefix) => namespace.starts_with(prefix),
             None => namespace == pattern,
         })
     }
@@ -94,11 +94,11 @@ pub struct Token {
 }
 
 impl Token {
-    /// Makes sure that it is good at a time.
+    /// Checks that the token is valid at a time.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if it is not any more.
-    pub fn require_good(&self, at: DateTime<Utc>) -> Result<()> {
+    /// [`Error::Unauthenticated`] if it is revoked or has expired.
+    pub fn require_valid(&self, at: DateTime<Utc>) -> Result<()> {
         if self.revoked_at.is_some() {
             return Err(Error::Unauthenticated(CredentialError::Revoked));
         }
@@ -108,10 +108,10 @@ impl Token {
         }
     }
 
-    /// Makes sure that a secret is its own.
+    /// Checks that a secret belongs to the token.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if it is not.
+    /// [`Error::Unauthenticated`] if it does not.
     pub fn require_secret(&self, secret: &Secret) -> Result<()> {
         match self.secret_sha256.is_of(secret) {
             true => Ok(()),
@@ -123,41 +123,41 @@ impl Token {
 /// A token to create.
 #[derive(Debug)]
 pub struct NewToken {
-    /// Its id, which the caller may have chosen.
+    /// The id, which the caller may have chosen.
     pub id: TokenId,
-    /// What people call it.
+    /// The name, for people.
     pub name: String,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// Where.
+    /// The namespaces that the token covers.
     pub namespaces: NamespacePatterns,
-    /// Until when; `None` for ever.
+    /// The end of its validity; `None` for no end.
     pub expires_at: Option<DateTime<Utc>>,
-    /// What only its holder is going to know.
+    /// The secret, of which only a digest is stored.
     pub secret: Secret,
 }
 
 impl NewToken {
-    /// What its holder is going to show.
+    /// Returns the credential for the token's holder. It contains the secret.
     #[must_use]
     pub fn credential(&self) -> String {
         credential::reveal(self.id, &self.secret)
     }
 }
 
-/// Which tokens to list.
+/// The tokens to list.
 #[derive(Debug)]
 pub struct TokenFilter {
-    /// Whether only those that are good now.
+    /// Whether to list only tokens that are valid now.
     pub active_only: bool,
-    /// Which page.
+    /// The page.
     pub page: PageRequest<TimePosition>,
 }
 
-/// Ends a token.
+/// The revocation of a token.
 #[derive(Debug)]
 pub struct Revocation {
-    /// Which one.
+    /// The token.
     pub id: TokenId,
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_covered_exactly_or_by_its_beginning() {
+    fn a_pattern_matches_exactly_or_by_prefix() {
         for (pattern, covered) in [
             ("team-a", true),
             ("team-*", true),
@@ -191,14 +191,14 @@ mod tests {
             ("Team-a", false),
             ("team-b", false),
         ] {
-            let coverage = NamespacePatterns::from_valid(vec!["other".into(), pattern.into()]);
+            let patterns = NamespacePatterns::from_valid(vec!["other".into(), pattern.into()]);
             let namespace = Namespace::admitted("team-a".to_owned());
-            assert_eq!(coverage.includes(&namespace), covered, "{pattern}");
+            assert_eq!(patterns.cover(&namespace), covered, "{pattern}");
         }
     }
 
     #[test]
-    fn roles_are_in_the_order_of_what_they_may_do() {
+    fn roles_are_ordered_by_their_permissions() {
         assert!(Role::Reader < Role::Writer && Role::Writer < Role::Admin);
     }
 }

@@ -1,8 +1,8 @@
-//! Which token a credential stands for, without asking the database each time.
+//! The token cache: answers which token a call is made with, mostly without a query.
 //!
-//! A token that was read is taken for what it was for [`FRESH`], so a revocation is
-//! known everywhere within 5 s. Tokens in use are read again before that, so their
-//! callers never wait for it. Nothing is read or written while nobody calls.
+//! A token stays in the cache for [`TTL`], so a revocation takes effect on every replica
+//! within 5 s. Tokens in use are refreshed before they expire, so their calls never wait
+//! for a query. Without calls the cache neither reads nor writes.
 
 use std::{
     collections::HashMap,
@@ -33,50 +33,49 @@ use crate::{
     },
 };
 
-/// For how long a token that was read is believed in, and how often those in use
-/// are read again. A revocation ends what it is to end within the first of them.
-const FRESH: Duration = Duration::from_secs(4);
-const ROUND: Duration = Duration::from_secs(2);
+/// Time for which a token stays in the cache. A revocation takes effect within it.
+const TTL: Duration = Duration::from_secs(4);
+/// Interval at which the tokens in use are refreshed: half of their TTL.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often the last use of a token is written at most, in microseconds: once a
-/// minute. A token that was not used for so long is not kept in memory.
-const USES_MICROS: i64 = 60 * 1_000_000;
+/// Minimum time between two writes of a token's last use, in microseconds: one minute.
+/// A token that has not been used for that long leaves the cache.
+const LAST_USE_MICROS: i64 = 60 * 1_000_000;
 
-/// Tells who has which token. Cheap to clone.
+/// The cache of tokens, with the rate limit of each. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenCache {
     database: Database,
     find: Arc<Batcher<FindTokens>>,
-    known: Arc<Mutex<HashMap<TokenId, Known>>>,
+    tokens: Arc<Mutex<HashMap<TokenId, CachedToken>>>,
     rate: Option<NonZeroU32>,
 }
 
-/// A token that was read.
 #[derive(Clone)]
-struct Known {
+struct CachedToken {
     token: Arc<Token>,
     read_at: Instant,
-    uses: Arc<Uses>,
+    usage: Arc<Usage>,
 }
 
-/// When a token was used, in microseconds since 1970, and whether it may be again.
-struct Uses {
+/// The last use of a token, and its rate limit. Times are in microseconds since 1970.
+struct Usage {
     last: AtomicI64,
     written: AtomicI64,
     rate: Option<DefaultDirectRateLimiter>,
 }
 
-impl Uses {
-    /// None so far; `rate` is how many there may be in a second.
+impl Usage {
+    /// Makes the usage of a token that is new to the cache. `rate` is in calls per second.
     fn new(rate: Option<NonZeroU32>) -> Self {
-        Uses {
+        Usage {
             last: AtomicI64::new(0),
             written: AtomicI64::new(0),
             rate: rate.map(|rate| RateLimiter::direct(Quota::per_second(rate))),
         }
     }
 
-    /// Makes sure that there may be another one now.
+    /// Checks the rate limit, and counts a call against it.
     fn require_rate(&self) -> Result<()> {
         let Some(Err(early)) = self.rate.as_ref().map(RateLimiter::check) else {
             return Ok(());
@@ -86,144 +85,148 @@ impl Uses {
         ))
     }
 
-    /// The last use, if it is time to write it.
+    /// Returns the last use if it is time to write it.
     fn due(&self, now: i64) -> Option<i64> {
         let written = self.written.load(Ordering::Relaxed);
         let last = self.last.load(Ordering::Relaxed);
-        (last > written && now - written >= USES_MICROS).then_some(last)
+        (last > written && now - written >= LAST_USE_MICROS).then_some(last)
     }
 
-    /// Whether it was used within the time for which a token is believed in.
+    /// Returns whether the token was used within its TTL, so that a refresh is worth it.
     fn is_current(&self, now: i64) -> bool {
-        now - self.last.load(Ordering::Relaxed) < FRESH.as_micros() as i64
+        now - self.last.load(Ordering::Relaxed) < TTL.as_micros() as i64
     }
 
-    /// Whether it was used within a minute, or its last use is still to be written.
+    /// Returns whether the token was used within a minute, or its last use is unwritten.
     fn is_recent(&self, now: i64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
-        now - last < USES_MICROS || last > self.written.load(Ordering::Relaxed)
+        now - last < LAST_USE_MICROS || last > self.written.load(Ordering::Relaxed)
     }
 }
 
 impl TokenCache {
-    /// Makes one that knows nobody yet, and lets nobody call more often in a second
-    /// than `rate`. Has to be called within a tokio runtime.
+    /// Makes an empty cache. `rate` is the maximum number of calls per second for each
+    /// token. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(database: Database, rate: Option<NonZeroU32>) -> Self {
         TokenCache {
             rate,
             find: Arc::new(Batcher::new(&database)),
-            known: Arc::default(),
+            tokens: Arc::default(),
             database,
         }
     }
 
-    /// The token that a credential stands for, if it is good.
+    /// Returns the token of a credential, and counts a call against its rate limit.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], and those of the database.
+    /// [`Error::Unauthenticated`], [`Error::RateLimited`] and database errors.
     pub async fn by_credential(&self, credential: &Credential) -> Result<Arc<Token>> {
-        let known = self.known(credential.id).await?;
-        known.token.require_secret(&credential.secret)?;
-        used(known)
+        let cached = self.get(credential.id).await?;
+        cached.token.require_secret(&credential.secret)?;
+        record_use(cached)
     }
 
-    /// The token that a certificate stands for, if it is good.
+    /// Returns the token that a client certificate is mapped to, and counts a call
+    /// against its rate limit.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], and those of the database.
+    /// [`Error::Unauthenticated`], [`Error::RateLimited`] and database errors.
     pub async fn by_certificate(&self, id: TokenId) -> Result<Arc<Token>> {
-        used(self.known(id).await?)
+        record_use(self.get(id).await?)
     }
 
-    async fn known(&self, id: TokenId) -> Result<Known> {
-        let known = self.lock().get(&id).cloned();
-        if let Some(known) = known.filter(|known| known.read_at.elapsed() < FRESH) {
-            return Ok(known);
+    async fn get(&self, id: TokenId) -> Result<CachedToken> {
+        let cached = self.lock().get(&id).cloned();
+        if let Some(cached) = cached.filter(|cached| cached.read_at.elapsed() < TTL) {
+            return Ok(cached);
         }
-        // Before the question: the answer may be as old as that.
+        // Taken before the query, because its answer may be that old.
         let read_at = Instant::now();
         let token = self.find.submit(id).await?;
-        Ok(self.keep(token, read_at))
+        Ok(self.insert(token, read_at))
     }
 
-    fn keep(&self, token: Token, read_at: Instant) -> Known {
+    /// Inserts or replaces a token. Its usage stays.
+    fn insert(&self, token: Token, read_at: Instant) -> CachedToken {
         let mut tokens = self.lock();
-        let uses = tokens.get(&token.id).map(|known| Arc::clone(&known.uses));
-        let known = Known {
+        let usage = tokens
+            .get(&token.id)
+            .map(|cached| Arc::clone(&cached.usage));
+        let cached = CachedToken {
             token: Arc::new(token),
             read_at,
-            uses: uses.unwrap_or_else(|| Arc::new(Uses::new(self.rate))),
+            usage: usage.unwrap_or_else(|| Arc::new(Usage::new(self.rate))),
         };
-        tokens.insert(known.token.id, known.clone());
-        known
+        tokens.insert(cached.token.id, cached.clone());
+        cached
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenId, CachedToken>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the tokens in use again and again, and writes when they were used.
+    /// Refreshes the tokens in use, and writes their last uses. Never completes.
     pub async fn run(&self) {
         loop {
-            tokio::time::sleep(ROUND).await;
-            self.read_again().await;
-            self.write_uses().await;
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            self.refresh().await;
+            self.write_last_uses().await;
         }
     }
 
-    async fn read_again(&self) {
+    async fn refresh(&self) {
         let now = Utc::now().timestamp_micros();
         let ids: Vec<TokenId> = {
             let mut tokens = self.lock();
-            tokens.retain(|_, known| known.uses.is_recent(now));
-            // The others are read when somebody calls with them again.
+            tokens.retain(|_, cached| cached.usage.is_recent(now));
+            // The next call with one of the others reads it again.
             let in_use = tokens
                 .iter()
-                .filter(|(_, known)| known.uses.is_current(now));
+                .filter(|(_, cached)| cached.usage.is_current(now));
             in_use.map(|(id, _)| *id).collect()
         };
         let read_at = Instant::now();
         let tokens = self.find.submit_all(ids.clone()).await;
         for (id, token) in ids.into_iter().zip(tokens) {
             match token {
-                Ok(token) => drop(self.keep(token, read_at)),
+                Ok(token) => drop(self.insert(token, read_at)),
                 Err(Error::Unauthenticated(_)) => drop(self.lock().remove(&id)),
-                // Callers are told, once it is not fresh any more.
+                // Once the TTL is over, the next call reports the error.
                 Err(_) => {}
             }
         }
     }
 
-    async fn write_uses(&self) {
+    async fn write_last_uses(&self) {
         let now = Utc::now().timestamp_micros();
-        let due: Vec<(Known, i64)> = {
+        let due: Vec<(CachedToken, i64)> = {
             let tokens = self.lock();
             let due = tokens.values().cloned();
-            due.filter_map(|known| Some((known.uses.due(now)?, known)))
-                .map(|(last, known)| (known, last))
+            due.filter_map(|cached| Some((cached.usage.due(now)?, cached)))
+                .map(|(last, cached)| (cached, last))
                 .collect()
         };
-        let uses = due.iter().filter_map(|(known, last)| {
+        let uses = due.iter().filter_map(|(cached, last)| {
             let at = DateTime::from_timestamp_micros(*last)?;
-            Some((known.token.id, at))
+            Some((cached.token.id, at))
         });
         let uses = LastUses(uses.collect());
         if uses.0.is_empty() || self.database.run(&uses).await.is_err() {
             return;
         }
-        for (known, last) in due {
-            known.uses.written.store(last, Ordering::Relaxed);
+        for (cached, last) in due {
+            cached.usage.written.store(last, Ordering::Relaxed);
         }
     }
 }
 
-/// Notes that a token is used, if it is good and not used too often.
-fn used(known: Known) -> Result<Arc<Token>> {
+/// Checks that a token is valid now and within its rate limit, and notes the use.
+fn record_use(cached: CachedToken) -> Result<Arc<Token>> {
     let now = Utc::now();
-    known.token.require_good(now)?;
-    let last = &known.uses.last;
+    cached.token.require_valid(now)?;
+    let last = &cached.usage.last;
     last.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
-    known.uses.require_rate()?;
-    Ok(known.token)
+    cached.usage.require_rate()?;
+    Ok(cached.token)
 }

@@ -1,4 +1,4 @@
-//! The bodies of a call, which hold what it takes until they are dropped.
+//! The bodies of a request and of its answer, which hold the call's [`Permit`].
 
 use std::{
     future::poll_fn,
@@ -12,17 +12,17 @@ use tonic::{Status, body::Body, codegen::Bytes};
 
 use super::permit::Permit;
 
-/// How much of an answer is handed on at a time, in bytes, so that what nobody takes
-/// stays here, where it is counted: some of HTTP/2's largest frames.
+/// Size of the pieces in which HTTP/2 gets an answer, in bytes: four of its default frames.
+/// The part that the client does not read stays here, where the permit counts it.
 const PIECE: usize = 64 * 1024;
 
-/// The body of a request, whose bytes count as they come.
-pub(super) struct Request {
+/// The body of a request. Counts its bytes as they arrive.
+pub(super) struct RequestBody {
     pub(super) body: Body,
     pub(super) permit: Arc<Permit>,
 }
 
-impl HttpBody for Request {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -35,7 +35,7 @@ impl HttpBody for Request {
             Some(Ok(frame)) => self
                 .permit
                 .receive(frame.data_ref().map_or(0, Bytes::len))?,
-            // Until now it was only read.
+            // The request is complete.
             None => self.permit.begin_work()?,
             Some(Err(_)) => {}
         }
@@ -43,7 +43,7 @@ impl HttpBody for Request {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Its end has to be noticed.
+        // The end has to pass through `poll_frame`.
         false
     }
 
@@ -52,39 +52,40 @@ impl HttpBody for Request {
     }
 }
 
-/// What a body gives: a frame, a failure, or its end.
-type Given = Option<Result<Frame<Bytes>, Status>>;
+/// What polling a body returns: a frame, an error, or the end.
+type Polled = Option<Result<Frame<Bytes>, Status>>;
 
-/// The body of an answer, whose bytes count until they are taken.
-pub(super) struct Answer {
+/// The body of an answer. Its bytes count until HTTP/2 has taken all of them.
+pub(super) struct ResponseBody {
     body: Body,
     permit: Arc<Permit>,
-    /// What the body gave, and has not been handed on.
-    next: Option<Given>,
+    /// Polled from the body, but not passed on yet.
+    next: Option<Polled>,
 }
 
-impl Answer {
-    /// Has the answer written, if it is there, so that it counts from now on.
+impl ResponseBody {
+    /// Polls the answer once. If it is ready, it is encoded now, and its bytes count from
+    /// now on.
     pub(super) async fn new(mut body: Body, permit: Arc<Permit>) -> Self {
         let next = poll_fn(|context| {
             Poll::Ready(match Pin::new(&mut body).poll_frame(context) {
-                Poll::Ready(given) => Some(given),
+                Poll::Ready(polled) => Some(polled),
                 Poll::Pending => None,
             })
         });
         let next = next.await;
         permit.answer(next.as_ref().map_or(0, length));
         permit.progress();
-        Answer { body, permit, next }
+        ResponseBody { body, permit, next }
     }
 }
 
-fn length(given: &Given) -> usize {
-    let frame = given.as_ref().and_then(|frame| frame.as_ref().ok());
+fn length(polled: &Polled) -> usize {
+    let frame = polled.as_ref().and_then(|frame| frame.as_ref().ok());
     frame.and_then(Frame::data_ref).map_or(0, Bytes::len)
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -92,19 +93,19 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let given = match self.next.take() {
-            Some(given) => given,
+        let polled = match self.next.take() {
+            Some(polled) => polled,
             None => {
-                let given = ready!(Pin::new(&mut self.body).poll_frame(context));
-                self.permit.answer(length(&given));
-                given
+                let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
+                self.permit.answer(length(&polled));
+                polled
             }
         };
-        if length(&given) <= PIECE {
-            return Poll::Ready(given);
+        if length(&polled) <= PIECE {
+            return Poll::Ready(polled);
         }
         self.permit.progress();
-        let data = given.and_then(Result::ok).map(Frame::into_data);
+        let data = polled.and_then(Result::ok).map(Frame::into_data);
         Poll::Ready(data.and_then(Result::ok).map(|mut data| {
             let piece = data.split_to(PIECE.min(data.len()));
             self.next = Some(Some(Ok(Frame::data(data))));
@@ -114,13 +115,13 @@ impl HttpBody for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.next {
-            Some(given) => given.is_none(),
+            Some(polled) => polled.is_none(),
             None => self.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What was taken out of the body is no part of its own hint.
+        // The body's own hint lacks the frame that was polled already.
         match &self.next {
             Some(_) => SizeHint::default(),
             None => self.body.size_hint(),

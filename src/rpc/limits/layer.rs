@@ -1,4 +1,4 @@
-//! Turns calls away while too many are under way.
+//! The limit layer: rejects calls while too many are in progress.
 
 use std::{
     mem,
@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 
 use super::{
     Limits,
-    body::{Answer, Request},
+    body::{RequestBody, ResponseBody},
     permit::{ByteBudget, Permit},
 };
 use crate::{
@@ -23,31 +23,30 @@ use crate::{
     rpc::transport::peer::Peer,
 };
 
-/// How many answers without end there may be, of watches of the health and of
-/// reflection, in all and on one connection: a load balancer has one. They ask nobody for
-/// a credential, and each takes some kilobytes.
-const STREAMS: usize = 512;
-const STREAMS_OF_ONE: usize = 4;
+/// Maximum number of health watches and reflection streams, in total and on one connection.
+/// They need no credential, and each takes some kilobytes. A load balancer has one.
+const MAX_STREAMS: usize = 512;
+const MAX_CONNECTION_STREAMS: usize = 4;
 
-/// Turns calls away while too many are under way, but never those for health and
-/// reflection, which have to answer most of all then.
+/// Rejects calls while too many are in progress. Health and reflection calls are not
+/// limited, because an overloaded service must still answer health checks.
 #[derive(Clone)]
 pub struct LimitLayer {
     slots: Option<Arc<Semaphore>>,
     streams: Arc<Semaphore>,
-    memory: Arc<ByteBudget>,
-    longest: Duration,
+    budget: Arc<ByteBudget>,
+    max_duration: Duration,
 }
 
 impl LimitLayer {
-    /// A layer for calls of which none takes longer than `longest`.
+    /// Makes a layer for calls that take `max_duration` at most.
     #[must_use]
-    pub fn new(limits: &Limits, longest: Duration) -> Self {
+    pub fn new(limits: &Limits, max_duration: Duration) -> Self {
         LimitLayer {
-            slots: limits.requests.map(|most| Arc::new(Semaphore::new(most))),
-            streams: Arc::new(Semaphore::new(STREAMS)),
-            memory: Arc::new(ByteBudget::new(limits.request_bytes)),
-            longest,
+            slots: limits.requests.map(|limit| Arc::new(Semaphore::new(limit))),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            budget: Arc::new(ByteBudget::new(limits.request_bytes)),
+            max_duration,
         }
     }
 }
@@ -88,16 +87,16 @@ where
             Ok(permit) => Arc::new(permit),
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
         };
-        // The one that is ready, not its clone.
+        // `poll_ready` has made this service ready, but not its clone.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let request = request.map(|body| {
                 let permit = Arc::clone(&permit);
-                Body::new(Request { body, permit })
+                Body::new(RequestBody { body, permit })
             });
             let (head, body) = inner.call(request).await?.into_parts();
-            let body = Body::new(Answer::new(body, permit).await);
+            let body = Body::new(ResponseBody::new(body, permit).await);
             Ok(http::Response::from_parts(head, body))
         })
     }
@@ -106,25 +105,28 @@ where
 impl LimitLayer {
     fn admit<B>(&self, request: &http::Request<B>) -> Result<Permit, Error> {
         let peer = request.extensions().get::<Arc<Peer>>();
-        let peer = peer.ok_or_else(|| internal("the request did not come over a connection"))?;
+        let peer = peer.ok_or_else(|| internal("the request has no peer"))?;
         let path = request.uri().path();
-        let memory = Arc::clone(&self.memory);
+        let budget = Arc::clone(&self.budget);
         if is_infrastructure_rpc(path) {
             let stream = Method::from_path(path).is_stream().then(|| {
                 let stream = Arc::clone(&self.streams).try_acquire_owned();
-                let stream = stream.ok().filter(|_| peer.open_streams() < STREAMS_OF_ONE);
+                let stream = stream
+                    .ok()
+                    .filter(|_| peer.open_streams() < MAX_CONNECTION_STREAMS);
                 stream.ok_or(Error::Overloaded)
             });
             let stream = stream.transpose()?;
             let call = peer.begin_infrastructure_call(stream.is_some());
-            return Ok(Permit::new(memory, None, stream, call));
+            return Ok(Permit::new(budget, None, stream, call));
         }
-        // Its slot is taken once all of it has come; that there is none is said at once.
+        // A call takes its slot only when its request is complete, so that slow clients
+        // cannot hold all slots. It is rejected now if none is free.
         let is_full = |slots: &Arc<Semaphore>| slots.available_permits() == 0;
         if self.slots.as_ref().is_some_and(is_full) {
             return Err(Error::Overloaded);
         }
-        let call = peer.begin_call(self.longest);
-        Ok(Permit::new(memory, self.slots.clone(), None, call))
+        let call = peer.begin_call(self.max_duration);
+        Ok(Permit::new(budget, self.slots.clone(), None, call))
     }
 }

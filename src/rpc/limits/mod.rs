@@ -1,7 +1,7 @@
-//! What callers may take of the service, all together and each alone.
+//! Limits of connections, of calls in progress, and of their bytes.
 //!
-//! Whatever is over a limit is turned away at once, and told so: what waits without
-//! bound is lost when it matters.
+//! A call over a limit is rejected at once (load shedding). Unbounded waiting would lose
+//! calls when the load is highest.
 
 mod body;
 mod layer;
@@ -15,16 +15,16 @@ use crate::domain::limits::ContentLimits;
 /// All limits.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Of connections.
+    /// Limits of connections.
     pub connection: ConnectionLimits,
-    /// Of what a request may hold.
+    /// Limits of the content of a request.
     pub content: ContentLimits,
-    /// How many calls may be under way; `None` for any number.
+    /// Maximum number of calls in progress; `None` for no limit.
     pub requests: Option<usize>,
-    /// How many bytes the requests and the answers of all calls that are under way may
-    /// have together; `None` for any number.
+    /// Byte budget of the requests and answers of all calls in progress; `None` for no
+    /// limit.
     pub request_bytes: Option<usize>,
-    /// How many calls a token may make in a second; `None` for any number.
+    /// Maximum number of calls per second of one token; `None` for no limit.
     pub rate: Option<NonZeroU32>,
 }
 

@@ -1,4 +1,5 @@
-//! What a call takes, from its first byte until its answer has been taken.
+//! The permit of a call: the resources that it holds from its first byte until the client
+//! has read its answer.
 
 use std::sync::{
     Arc, OnceLock,
@@ -12,49 +13,55 @@ use crate::{
     rpc::transport::peer::OpenCall,
 };
 
-/// The bytes of all calls that are under way.
+/// The bytes of all calls in progress.
 pub(super) struct ByteBudget {
     used: AtomicUsize,
-    most: usize,
+    limit: usize,
 }
 
 impl ByteBudget {
-    /// None so far, and so many at most.
-    pub(super) fn new(most: Option<usize>) -> Self {
+    /// Makes an unused budget; `None` for no limit.
+    pub(super) fn new(limit: Option<usize>) -> Self {
         ByteBudget {
             used: AtomicUsize::new(0),
-            most: most.unwrap_or(usize::MAX),
+            limit: limit.unwrap_or(usize::MAX),
         }
     }
 
-    fn take(&self, bytes: usize) -> usize {
-        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes
+    /// Adds bytes, even beyond the limit. Returns whether the budget is kept.
+    fn add(&self, bytes: usize) -> bool {
+        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// What a call takes. It is given back when this is dropped.
+/// The resources of a call. They are released when it is dropped.
 pub(super) struct Permit {
     bytes: AtomicUsize,
-    memory: Arc<ByteBudget>,
-    /// The places of calls at work, and this one's, if those are limited for it.
+    budget: Arc<ByteBudget>,
+    /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<Arc<Semaphore>>,
+    /// This call's slot, once its request is complete.
     slot: OnceLock<OwnedSemaphorePermit>,
-    /// The slot of an answer without end.
+    /// The slot of a health watch or a reflection stream.
     _stream: Option<OwnedSemaphorePermit>,
     call: OpenCall,
 }
 
 impl Permit {
-    /// Nothing so far.
+    /// Makes a permit that holds no bytes and no slot yet.
     pub(super) fn new(
-        memory: Arc<ByteBudget>,
+        budget: Arc<ByteBudget>,
         slots: Option<Arc<Semaphore>>,
         stream: Option<OwnedSemaphorePermit>,
         call: OpenCall,
     ) -> Self {
         Permit {
             bytes: AtomicUsize::new(0),
-            memory,
+            budget,
             slots,
             slot: OnceLock::new(),
             _stream: stream,
@@ -62,16 +69,16 @@ impl Permit {
         }
     }
 
-    /// Notes that so many more bytes of the request have come.
+    /// Counts received bytes of the request. Fails if the byte budget is exceeded.
     pub(super) fn receive(&self, bytes: usize) -> Result<()> {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        match self.memory.take(bytes) <= self.memory.most {
+        match self.hold(bytes) {
             true => Ok(()),
             false => Err(Error::Overloaded),
         }
     }
 
-    /// Notes that all of the request has come, so that there is work to do.
+    /// Takes a slot, because the request is complete and its work begins. Fails if no slot
+    /// is free.
     pub(super) fn begin_work(&self) -> Result<()> {
         let Some(slots) = self.slots.as_ref().filter(|_| self.slot.get().is_none()) else {
             return Ok(());
@@ -81,22 +88,25 @@ impl Permit {
         Ok(())
     }
 
-    /// Notes that so many bytes of an answer are there. The work is done: it is not
-    /// thrown away, but who comes next may be turned away for it.
+    /// Counts bytes of the answer. They may exceed the byte budget, because the work is
+    /// done; later requests are rejected instead.
     pub(super) fn answer(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.memory.take(bytes);
+        self.hold(bytes);
     }
 
-    /// Notes that the other end takes the answer.
+    /// Notes that the answer is ready, or that the client has read a part of it.
     pub(super) fn progress(&self) {
         self.call.progress();
+    }
+
+    fn hold(&self, bytes: usize) -> bool {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.add(bytes)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        self.memory.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.release(self.bytes.load(Ordering::Relaxed));
     }
 }

@@ -1,4 +1,4 @@
-//! Writes many answers at once.
+//! Write coalescing: sends the answers of many calls in one write.
 
 use std::{
     io,
@@ -8,36 +8,36 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection that lets other tasks run before it writes.
+/// A stream that yields to other tasks before it writes.
 ///
-/// A batch answers many calls of a connection at once, and each of them wakes the
-/// task that writes. tokio runs a task that was just woken before those that were
-/// waiting, so it would write after every single call, with a system call each.
-/// Having stepped back once, it finds the answers of all of them.
+/// A batch answers many calls of a connection at once, and each answer wakes the task that
+/// writes. tokio runs a task that was just woken before those that were waiting, so the
+/// task would write after every single call, with one system call each. After it has
+/// yielded once, it finds the answers of all of them.
 ///
-/// It steps back at most once before it writes, and not at all if new calls came
-/// while it ran, because then it reads, writes and reads again in one go.
+/// The stream yields at most once before it writes. It does not yield if new calls
+/// arrived meanwhile, because the task then reads, writes and reads again in one poll.
 pub struct Coalescing<S> {
     stream: S,
-    turn: Turn,
+    state: State,
 }
 
-/// How far the task is that first reads, then writes.
+/// The state of the task that reads, yields and writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// It has nothing to write so far.
-    Reads,
-    /// It had, and has let others run.
-    MayWrite,
-    /// It has written.
-    Wrote,
+enum State {
+    /// The task has written nothing since it last read.
+    Reading,
+    /// The task had something to write, and has yielded.
+    Yielded,
+    /// The task has written.
+    Written,
 }
 
 impl<S> From<S> for Coalescing<S> {
     fn from(stream: S) -> Self {
         Coalescing {
             stream,
-            turn: Turn::Reads,
+            state: State::Reading,
         }
     }
 }
@@ -48,29 +48,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn == Turn::Wrote {
-            self.turn = Turn::Reads;
+        if self.state == State::Written {
+            self.state = State::Reading;
         }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-/// Not vectored: h2 then copies messages of up to a kilobyte into its buffer, and
-/// writes many of them at once. Those that are longer are written one by one, in
-/// two pieces where a vectored write would have been one.
+/// Not vectored, so that h2 copies messages of up to 1 KiB into its buffer and writes many
+/// of them at once. The cost: it writes a longer message in two calls instead of one.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.turn == Turn::Reads {
-            self.turn = Turn::MayWrite;
-            // A task that wakes itself goes to the end of the queue.
+        if self.state == State::Reading {
+            self.state = State::Yielded;
+            // tokio puts a task that wakes itself at the end of the queue.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.turn = Turn::Wrote;
+        self.state = State::Written;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -97,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is woken.
+    /// Counts wake-ups.
     #[derive(Default)]
     struct Wakes(AtomicUsize);
 
@@ -113,9 +112,10 @@ mod tests {
     }
 
     impl Task {
-        /// A task, and the other end, with room for so many bytes between them.
-        fn new(room: usize) -> (Self, DuplexStream) {
-            let (near, far) = duplex(room);
+        /// Makes a task and the far end of its stream, with a buffer of `capacity` bytes
+        /// between them.
+        fn new(capacity: usize) -> (Self, DuplexStream) {
+            let (near, far) = duplex(capacity);
             let task = Task {
                 connection: near.into(),
                 wakes: Arc::default(),
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn it_steps_back_once_before_it_writes() {
+    fn it_yields_once_before_it_writes() {
         let (mut task, _far) = Task::new(64);
         for wakes in 1..=3 {
             assert_eq!(task.read(), Poll::Pending);
             assert_eq!(task.write(b"a"), Poll::Pending);
-            assert_eq!(task.wakes(), wakes, "it wakes itself");
-            // It runs again, and writes as much as it has.
+            assert_eq!(task.wakes(), wakes, "the task wakes itself");
+            // The next poll writes everything.
             assert_eq!(task.read(), Poll::Pending);
             assert_eq!(task.write(b"a"), Poll::Ready(1));
             assert_eq!(task.write(b"bc"), Poll::Ready(2));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_goes_on_where_the_other_end_let_it_wait() {
+    async fn backpressure_does_not_make_it_yield_again() {
         let (mut task, mut far) = Task::new(2);
         assert_eq!(task.write(b"abcd"), Poll::Pending);
         assert_eq!(task.write(b"abcd"), Poll::Ready(2));
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(task.wakes(), 1);
         let mut received = [0; 2];
         far.read_exact(&mut received).await.unwrap();
-        assert_eq!(task.wakes(), 2, "there is room again");
+        assert_eq!(task.wakes(), 2, "the buffer has room");
         assert_eq!(task.write(b"cd"), Poll::Ready(2));
         far.read_exact(&mut received).await.unwrap();
         assert_eq!(&received, b"cd");

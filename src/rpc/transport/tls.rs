@@ -1,7 +1,7 @@
-//! TLS 1.2 and 1.3 with rustls: our certificate, and those of clients.
+//! TLS 1.2 and 1.3 with rustls: the server certificate, and client certificates.
 //!
-//! The files are read again every few seconds, as those who renew certificates replace
-//! them without telling anybody. What was changed holds for new connections.
+//! The files are polled, because tools that renew certificates replace them without
+//! notice. New connections use the new files.
 
 use std::{
     io,
@@ -25,53 +25,53 @@ use x509_cert::{Certificate, der::Decode};
 
 use crate::util::file_watch::{self, ReadError};
 
-/// Where the certificates are.
+/// The files of TLS, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Our certificate and those between it and its root, PEM.
+    /// The server certificate and its intermediate certificates.
     pub certificate: PathBuf,
-    /// The key of our certificate, PEM.
+    /// The private key of the server certificate.
     pub key: PathBuf,
-    /// The roots of clients' certificates, PEM; none to ask clients for none.
+    /// The roots that sign client certificates; `None` to request no client certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read.
+    /// A file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A file does not hold what it should.
-    #[error("{} holds no {what} as PEM", path.display())]
+    /// A file has the wrong content.
+    #[error("{} contains no {what} in PEM format", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         what: &'static str,
     },
-    /// Certificate and key are of no use, or not of each other.
-    #[error("the certificate and the key do not work")]
+    /// The certificate or the key is invalid, or they do not match.
+    #[error("the TLS certificate and its private key are invalid or do not match")]
     Certificate(#[source] rustls::Error),
-    /// The roots of clients' certificates are of no use.
-    #[error("the roots of clients' certificates do not work")]
+    /// The roots of client certificates are invalid.
+    #[error("the roots of client certificates (--tls-client-ca) are invalid")]
     ClientCa(#[source] VerifierBuilderError),
 }
 
-/// Makes connections private. Cheap to clone.
+/// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<RwLock<Current>>,
 }
 
-/// What holds for new connections.
+/// The configuration of new connections.
 struct Current {
     config: Arc<ServerConfig>,
-    /// When our certificate ends, since 1970.
-    ends: Duration,
+    /// Expiry of the server certificate, as time since 1970.
+    expires_at: Duration,
 }
 
-/// What the files held.
+/// The contents of the files.
 #[derive(PartialEq, Eq)]
 struct Contents {
     certificate: Vec<u8>,
@@ -80,7 +80,7 @@ struct Contents {
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
     /// Every [`TlsError`].
@@ -91,14 +91,15 @@ impl Tls {
         })
     }
 
-    /// When our certificate ends, since 1970.
+    /// Returns the expiry of the server certificate or of an intermediate one, whichever is
+    /// earlier, as time since 1970.
     #[must_use]
-    pub fn ends(&self) -> Duration {
+    pub fn expires_at(&self) -> Duration {
         let current = self.current.read();
-        current.unwrap_or_else(PoisonError::into_inner).ends
+        current.unwrap_or_else(PoisonError::into_inner).expires_at
     }
 
-    /// Reads the files again and again, for ever.
+    /// Polls the files and applies their changes. Never completes.
     pub async fn watch(&self, files: &TlsFiles) {
         let apply = |contents: &Contents| {
             let current = contents.to_current(files)?;
@@ -109,14 +110,14 @@ impl Tls {
             let files = files.clone();
             move || files.read()
         };
-        file_watch::watch("the certificates", read, apply).await;
+        file_watch::watch("TLS certificates", read, apply).await;
     }
 
-    /// Agrees with a client on TLS; answers the subject of its certificate, too, if
-    /// it showed one.
+    /// Performs the TLS handshake. Returns the subject of the client certificate, if the
+    /// client presented one.
     ///
     /// # Errors
-    /// Whatever they do not agree on.
+    /// If the handshake fails.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -133,14 +134,14 @@ impl Tls {
     }
 }
 
-/// The subject of a certificate as RFC 4514 writes it: `CN=node-7,O=Team A`.
+/// Returns the subject of a certificate in the format of RFC 4514: `CN=node-7,O=Team A`.
 fn subject_of(certificate: &CertificateDer<'_>) -> io::Result<String> {
     let certificate = Certificate::from_der(certificate).map_err(io::Error::other)?;
     Ok(certificate.tbs_certificate().subject().to_string())
 }
 
-/// When a certificate ends, since 1970.
-fn end_of(certificate: &CertificateDer<'_>) -> Option<Duration> {
+/// Returns the expiry of a certificate, as time since 1970.
+fn expiry_of(certificate: &CertificateDer<'_>) -> Option<Duration> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let validity = certificate.tbs_certificate().validity();
     Some(validity.not_after.to_unix_duration())
@@ -164,13 +165,13 @@ impl TlsFiles {
 impl Contents {
     fn to_current(&self, files: &TlsFiles) -> Result<Current, TlsError> {
         let certificates = certificates(&self.certificate, &files.certificate)?;
-        let ends = certificates.iter().filter_map(end_of).min();
-        let ends = ends.unwrap_or_default();
-        if UNIX_EPOCH + ends < SystemTime::now() {
-            tracing::warn!(path = %files.certificate.display(), "the certificate has expired");
+        let expires_at = certificates.iter().filter_map(expiry_of).min();
+        let expires_at = expires_at.unwrap_or_default();
+        if UNIX_EPOCH + expires_at < SystemTime::now() {
+            tracing::warn!(path = %files.certificate.display(), "TLS certificate has expired");
         }
         let config = Arc::new(self.config(files, certificates)?);
-        Ok(Current { config, ends })
+        Ok(Current { config, expires_at })
     }
 
     fn config(
@@ -186,7 +187,9 @@ impl Contents {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(TlsError::Certificate)?;
         let builder = match (&self.client_ca, &files.client_ca) {
-            (Some(roots), Some(path)) => builder.with_client_cert_verifier(verifier(roots, path)?),
+            (Some(roots), Some(path)) => {
+                builder.with_client_cert_verifier(client_verifier(roots, path)?)
+            }
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder
@@ -206,8 +209,9 @@ fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>,
     })
 }
 
-/// Checks the certificates of those clients that show one; the others need a credential.
-fn verifier(
+/// Makes the verifier of client certificates. A client may present none, because it can
+/// send a credential instead.
+fn client_verifier(
     pem: &[u8],
     path: &Path,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {

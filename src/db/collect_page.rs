@@ -1,15 +1,15 @@
-//! Collects a page from the rows of a query.
+//! Collects a page of a list from the rows of a query.
 
 use diesel::QueryResult;
 use futures_util::{Stream, TryStreamExt, pin_mut};
 
 use crate::domain::page::{MAX_BYTES, Page, PageRequest, PageRow};
 
-/// Collects a page from one row more than it may have. Ends it early when it
-/// has become large; what PostgreSQL sends after that is dropped, row by row.
+/// Collects a page from a query with the limit `page.size + 1`. Ends the page early when its
+/// rows exceed [`MAX_BYTES`], and leaves the remaining rows unread.
 ///
 /// # Errors
-/// What a row fails with.
+/// The error of a row.
 pub async fn collect_page<T: PageRow>(
     rows: impl Stream<Item = QueryResult<T>>,
     page: &PageRequest<T::Position>,

@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL: how one is made, and what holds for it.
+//! Connections to PostgreSQL: connection settings, and the manager of a pool.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,18 +13,17 @@ use diesel_async::{
 use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls, config::Host};
 
-use super::{DbError, instrumentation::StatementObserver};
+use super::{DbError, instrumentation::StatementObserver, planner::PLAN_LIFETIME};
 use crate::{ops::metrics::PoolMetrics, util::error_chain::error_chain};
 
-/// How long a connection may take to be made; a server that is there answers in
-/// milliseconds, but it may be the third host that is asked.
+/// The timeout of connecting. A server answers in milliseconds, but it may be the third host
+/// of the URL.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long each host has to take the connection, in seconds. When to give up on a
-/// link over which nothing is acknowledged, in seconds, and after how long a silence
-/// to ask whether it is still there: the operating system's own answer is two hours.
-/// And that a standby is not what we look for: of many hosts it is the primary, and a
-/// failover does not end in stale reads.
+/// Connection parameters for a URL that does not set its own. Each host has 1 s to accept the
+/// connection. A connection without acknowledgement is dead after 10 s, and an idle one is
+/// probed after 30 s (the default of Linux is two hours). Of several hosts only the primary is
+/// used, so that reads are not stale after a failover.
 const CONNECTION_SETTINGS: [&str; 4] = [
     "connect_timeout=1",
     "tcp_user_timeout=10",
@@ -32,18 +31,15 @@ const CONNECTION_SETTINGS: [&str; 4] = [
     "target_session_attrs=read-write",
 ];
 
-/// For how long plans of batches are kept; planning all of them takes milliseconds.
-const PLANS_LAST: Duration = Duration::from_secs(10);
-
 /// Connects to a database that can be written to.
 ///
 /// # Errors
-/// Whatever the connection fails with; [`ConnectionError::BadConnection`] after 3 s.
+/// Errors of the connection; [`ConnectionError::BadConnection`] after 3 s.
 pub async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
     connect_to_any(&with_connection_settings(url)).await
 }
 
-/// Connects to a database, be it a standby.
+/// Connects to a primary or a standby.
 ///
 /// # Errors
 /// Those of [`connect`].
@@ -51,7 +47,7 @@ pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnect
     let config: Config = url
         .parse()
         .map_err(|error| ConnectionError::InvalidConnectionUrl(error_chain(&error)))?;
-    // What Diesel makes of an error of the connection leaves out what is the matter.
+    // Diesel's own conversion of connection errors drops their cause.
     let bad = |cause| ConnectionError::BadConnection(format!("{}: {cause}", addresses(&config)));
     let connected = timeout(CONNECT_TIMEOUT, async {
         let connected = config.connect(NoTls).await;
@@ -59,10 +55,10 @@ pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnect
         AsyncPgConnection::try_from_client_and_connection(client, connection).await
     });
     let connected = connected.await;
-    connected.unwrap_or_else(|_| Err(bad("no answer in time".to_owned())))
+    connected.unwrap_or_else(|_| Err(bad("no answer within 3 s".to_owned())))
 }
 
-/// Where a database is: `db1:5432, db2:5432`.
+/// Returns the addresses of a database: `db1:5432, db2:5432`.
 fn addresses(config: &Config) -> String {
     let ports = config.get_ports();
     let addresses = config.get_hosts().iter().enumerate().map(|(index, host)| {
@@ -76,20 +72,20 @@ fn addresses(config: &Config) -> String {
     addresses.collect::<Vec<_>>().join(", ")
 }
 
-/// A connection, and whether something may still be under way on it.
+/// A pooled connection.
 pub(super) struct Connection {
     pub(super) connection: AsyncPgConnection,
-    /// Set before work and cleared after: a connection on which something may
-    /// still be under way is not used again.
+    /// Set while a lease uses the connection. If it is still set afterwards, a statement may
+    /// still run on the connection, which is then closed.
     pub(super) is_busy: bool,
-    /// Since when its plans are kept.
+    /// When plans were last discarded.
     planned_at: Instant,
 }
 
 impl Connection {
-    /// Has PostgreSQL plan its statements anew, if it is time.
-    pub(super) async fn forget_old_plans(&mut self) -> Result<(), DbError> {
-        if self.planned_at.elapsed() > PLANS_LAST {
+    /// Discards plans that are older than [`PLAN_LIFETIME`].
+    pub(super) async fn discard_old_plans(&mut self) -> Result<(), DbError> {
+        if self.planned_at.elapsed() > PLAN_LIFETIME {
             self.connection.batch_execute("DISCARD PLANS").await?;
             self.planned_at = Instant::now();
         }
@@ -97,10 +93,10 @@ impl Connection {
     }
 }
 
-/// Makes the connections of a pool.
+/// Creates the connections of a pool.
 pub(super) struct Manager {
     pub(super) url: String,
-    /// What holds for all of them: settings, as SQL.
+    /// The settings of the session, as SQL.
     pub(super) setup: &'static str,
     pub(super) metrics: PoolMetrics,
 }
@@ -123,28 +119,29 @@ impl bb8::ManageConnection for Manager {
         })
     }
 
-    /// Costs no round trip, which would prove nothing about the moment after: a
-    /// connection that is known to be closed is not handed out, and one that
-    /// dies later is retried.
-    async fn is_valid(&self, link: &mut Connection) -> ConnectionResult<()> {
-        match self.has_broken(link) {
-            true => Err(ConnectionError::BadConnection("it is closed".to_owned())),
+    /// Checks without a round trip, which would prove nothing about the moment after. Work on
+    /// a connection that dies later is retried.
+    async fn is_valid(&self, connection: &mut Connection) -> ConnectionResult<()> {
+        match self.has_broken(connection) {
+            true => Err(ConnectionError::BadConnection(
+                "the connection is closed".to_owned(),
+            )),
             false => Ok(()),
         }
     }
 
-    fn has_broken(&self, link: &mut Connection) -> bool {
-        link.is_busy || link.connection.is_broken()
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_busy || connection.connection.is_broken()
     }
 }
 
-/// Why connections could not be made lately: bb8 tells whoever waits only that
-/// there was none in time.
+/// The last error of connecting. bb8 itself reports only that no connection became available
+/// in time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastFailure(Arc<Mutex<Option<Arc<ConnectionError>>>>);
 
 impl LastFailure {
-    /// The last reason, which is forgotten.
+    /// Removes and returns the last error.
     pub(super) fn take(&self) -> Option<Arc<ConnectionError>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -160,7 +157,7 @@ impl bb8::ErrorSink<ConnectionError> for LastFailure {
     }
 }
 
-/// Adds our settings to a URL that does not have its own.
+/// Adds the parameters of [`CONNECTION_SETTINGS`] that a URL does not set.
 fn with_connection_settings(url: &str) -> String {
     let mut url = url.to_owned();
     for setting in CONNECTION_SETTINGS {
@@ -178,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_keeps_its_own_settings() {
+    fn settings_of_the_url_take_precedence() {
         assert_eq!(
             with_connection_settings("postgres://a@b/c"),
             "postgres://a@b/c?connect_timeout=1&tcp_user_timeout=10&keepalives_idle=30&target_session_attrs=read-write"

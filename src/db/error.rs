@@ -1,4 +1,4 @@
-//! What can go wrong between us and PostgreSQL, and what to do about it.
+//! Database errors, and whether to retry them.
 
 use std::sync::Arc;
 
@@ -9,26 +9,26 @@ use diesel::{
 
 use crate::{domain::error::Error, ops::metrics::RETRY_CAUSES};
 
-/// A failure of the database or of the way to it.
+/// A failure of the database or of a connection to it.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// No connection could be had in time.
-    #[error("no connection to the database could be had")]
+    /// No connection became available in time.
+    #[error("cannot connect to the database")]
     NoConnection(#[source] Option<Arc<ConnectionError>>),
-    /// The schema is not known to be current yet.
-    #[error("the schema of the database is not ready")]
+    /// The service has not yet seen a current schema.
+    #[error("the database schema is not ready")]
     NotReady,
-    /// Nothing is heard of it for longer than anybody waits; what was asked of it may
-    /// have been done.
+    /// The database has been unavailable for longer than calls wait. A write may have been
+    /// done.
     #[error("the database does not answer")]
     Outage,
-    /// All connections are in use, and none became free in time.
+    /// All connections are in use, and none became free within 1 s.
     #[error("all connections to the database are in use")]
     Busy,
-    /// There was no answer in time; what was asked may have been done.
+    /// The database did not answer in time. A write may have been done.
     #[error("the database did not answer in time")]
     TimedOut,
-    /// There is no room for what was to be written.
+    /// The disk of the database is full.
     #[error("the database's disk is full")]
     DiskFull(#[source] DieselError),
     /// A statement failed.
@@ -36,8 +36,8 @@ pub enum DbError {
     Statement(#[source] DieselError),
 }
 
-/// What PostgreSQL says where its disk is full (53100), unless it was told to speak
-/// another language: diesel-async does not pass the SQLSTATE on.
+/// The message of PostgreSQL for a full disk (53100), if it speaks English. diesel-async
+/// does not pass on the SQLSTATE.
 const NO_SPACE: &str = "No space left on device";
 
 impl From<DieselError> for DbError {
@@ -72,8 +72,7 @@ impl From<DbError> for Error {
 }
 
 impl DbError {
-    /// Whether the database could not be reached, could not be written to, or
-    /// was lost on the way.
+    /// Whether the database could not be reached or written to, or the connection was lost.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -86,14 +85,14 @@ impl DbError {
                 kind,
                 DatabaseErrorKind::UnableToSendCommand
                     | DatabaseErrorKind::ClosedConnection
-                    // A standby that is not, or is no longer, the primary.
+                    // The server is a standby, or has become one.
                     | DatabaseErrorKind::ReadOnlyTransaction
             ),
             DbError::Busy | DbError::Statement(_) => false,
         }
     }
 
-    /// Why what failed is tried again: one of [`RETRY_CAUSES`].
+    /// Returns the cause of a retry, one of [`RETRY_CAUSES`].
     #[must_use]
     pub fn retry_cause(&self) -> &'static str {
         let [unavailable, transient] = RETRY_CAUSES;
@@ -103,11 +102,11 @@ impl DbError {
         }
     }
 
-    /// Whether the same statements may well succeed if they are run again.
+    /// Whether the same statements may succeed if they run again.
     ///
-    /// diesel-async does not pass the SQLSTATE on, so a deadlock, a statement
-    /// timeout and a shutdown of the server all are `Unknown`, as are faults
-    /// of ours; retries are bounded, so these too come to an end.
+    /// diesel-async does not pass on the SQLSTATE. A deadlock, a statement timeout, a server
+    /// shutdown and a bug of the service all are `Unknown`. Retries are bounded, so retrying
+    /// a bug does no harm.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -127,10 +126,9 @@ impl DbError {
         }
     }
 
-    /// Whether the connection may be of no more use: whatever says that the database
-    /// is away, and those that PostgreSQL says before it closes (57P01 to 57P03), which
-    /// diesel-async does not tell from others. To make a connection anew costs
-    /// milliseconds, and these are rare.
+    /// Whether the connection may be dead: errors of an unavailable database, and those that
+    /// PostgreSQL sends before it closes a connection (57P01 to 57P03), which diesel-async
+    /// reports as `Unknown`. Such errors are rare, and a new connection costs milliseconds.
     #[must_use]
     pub fn may_end_connection(&self) -> bool {
         let is_unknown = matches!(
@@ -140,7 +138,7 @@ impl DbError {
         is_unknown || (self.is_unavailable() && !matches!(self, DbError::DiskFull(_)))
     }
 
-    /// The name of the constraint that was violated.
+    /// Returns the name of the violated constraint.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         match self {

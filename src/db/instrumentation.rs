@@ -1,11 +1,11 @@
-//! What is seen of the statements of a connection.
+//! Metrics and spans of the statements of a connection.
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use tracing::Span;
 
 use crate::ops::{metrics::PoolMetrics, spans};
 
-/// Counts statements, and makes each a span. Values are not part of it.
+/// Counts statements, and records each as a span with its text, but without values.
 pub(super) struct StatementObserver {
     metrics: PoolMetrics,
     running: Span,

@@ -1,4 +1,4 @@
-//! A connection of a pool, for one piece of work.
+//! Leases of pooled connections, which cancel abandoned statements.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -12,33 +12,32 @@ use tokio_postgres::NoTls;
 
 use super::connection::{Connection, Manager};
 
-/// How long a statement that nobody waits for any more may go on before it is
-/// cancelled: most end by themselves before PostgreSQL would have heard of it, and
-/// leave a connection that is good for the next.
-const ENDS_BY_ITSELF: Duration = Duration::from_millis(50);
+/// How long an abandoned statement may go on before it is cancelled. Most end before a cancel
+/// request would reach PostgreSQL, and leave a reusable connection.
+const CANCEL_AFTER: Duration = Duration::from_millis(50);
 
-/// How long a request to cancel may take.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout of a cancel request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection of a pool, for one piece of work. Whoever goes away in the middle of
-/// it leaves nothing running in PostgreSQL.
+/// A pooled connection, for one query or batch. If it is dropped early, nothing keeps running
+/// in PostgreSQL.
 pub(super) struct Lease(Option<PooledConnection<'static, Manager>>);
 
 impl Lease {
-    /// Takes a connection for a piece of work that begins now.
-    pub(super) fn begin(mut link: PooledConnection<'static, Manager>) -> Self {
-        link.is_busy = true;
-        Lease(Some(link))
+    /// Starts a lease.
+    pub(super) fn begin(mut connection: PooledConnection<'static, Manager>) -> Self {
+        connection.is_busy = true;
+        Lease(Some(connection))
     }
 
-    /// Gives the connection back: all was read, and it is good for the next.
+    /// Returns the connection to its pool. All rows have been read.
     pub(super) fn give_back(mut self) {
-        if let Some(mut link) = self.0.take() {
-            link.is_busy = false;
+        if let Some(mut connection) = self.0.take() {
+            connection.is_busy = false;
         }
     }
 
-    /// Closes the connection, which is of no more use.
+    /// Closes the connection.
     pub(super) fn close(mut self) {
         drop(self.0.take());
     }
@@ -47,39 +46,38 @@ impl Lease {
 impl Deref for Lease {
     type Target = Connection;
 
-    #[expect(clippy::expect_used, reason = "it is taken only where the lease ends")]
+    #[expect(clippy::expect_used, reason = "it is taken only when the lease ends")]
     fn deref(&self) -> &Connection {
         self.0.as_deref().expect("a lease has a connection")
     }
 }
 
 impl DerefMut for Lease {
-    #[expect(clippy::expect_used, reason = "it is taken only where the lease ends")]
+    #[expect(clippy::expect_used, reason = "it is taken only when the lease ends")]
     fn deref_mut(&mut self) -> &mut Connection {
         self.0.as_deref_mut().expect("a lease has a connection")
     }
 }
 
-/// Something may still be under way, or unread.
+/// Cleans up after an abandoned statement: it may still run, or rows may be unread.
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime everything ends anyway.
-        if let (Some(link), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(quieten(link));
+        // Without a runtime the process is ending.
+        if let (Some(connection), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(clean_up(connection));
         }
     }
 }
 
-/// Waits a moment for what is under way to end, and cancels it then. A connection on
-/// which something was cancelled is closed: the request, which goes its own way,
-/// could meet the next statement.
-async fn quieten(mut link: PooledConnection<'static, Manager>) {
-    let cancel = link.connection.cancel_token();
-    // PostgreSQL answers this when it has done with what came before.
-    let quiet = timeout(ENDS_BY_ITSELF, link.connection.batch_execute("")).await;
-    match quiet {
-        Ok(outcome) => link.is_busy = outcome.is_err(),
-        // It is closed, then, and the server ends what goes on.
-        Err(_) => drop(timeout(CANCEL_PATIENCE, cancel.cancel_query(NoTls)).await),
+/// Waits a moment for the statement to end, and then cancels it. A cancel request travels on
+/// a connection of its own and could hit the next statement, so the connection is closed.
+async fn clean_up(mut connection: PooledConnection<'static, Manager>) {
+    let cancel = connection.connection.cancel_token();
+    // PostgreSQL answers an empty statement after everything before it.
+    let idle = timeout(CANCEL_AFTER, connection.connection.batch_execute("")).await;
+    match idle {
+        Ok(outcome) => connection.is_busy = outcome.is_err(),
+        // The connection stays busy, so the pool closes it.
+        Err(_) => drop(timeout(CANCEL_TIMEOUT, cancel.cancel_query(NoTls)).await),
     }
 }

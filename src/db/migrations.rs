@@ -1,5 +1,4 @@
-//! The embedded migrations: applying them, taking them back, telling where the
-//! schema stands.
+//! The embedded migrations: applying, reverting, and the status of the schema.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,44 +18,45 @@ use crate::util::error_chain::error_chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// The advisory lock that a process holds while it migrates, so that replicas
-/// that start at once do it one after the other. The number means nothing.
+/// The advisory lock of a process that migrates, so that replicas that start at once do not
+/// migrate concurrently. The number is arbitrary.
 const LOCK: i64 = 0x6272_6964_6765_626b;
 
-/// How long a migration waits for a table that somebody uses: whoever comes after it
-/// waits behind it for as long. And how long those have then, before it tries again.
+/// How long a migration waits for the lock of a table. All later statements on the table
+/// queue behind it for as long.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
-const AFTER_YOU: Duration = Duration::from_secs(3);
+/// The pause before the next attempt, in which the queued statements run.
+const LOCK_PAUSE: Duration = Duration::from_secs(3);
 
-/// What can go wrong with migrations.
+/// A failure of migrating, or of reading the status.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// The database can't be reached.
+    /// The database cannot be reached.
     #[error("cannot connect to the database")]
     Connect(#[from] diesel::ConnectionError),
     /// A statement around the migrations failed.
     #[error("a statement failed")]
     Statement(#[from] diesel::result::Error),
-    /// A migration failed; what came before it is applied.
+    /// A migration failed. Those before it are applied.
     #[error("a migration failed")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 type Result<T> = std::result::Result<T, MigrationError>;
 
-/// Where one migration stands.
+/// The status of one migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Its name: `001_create_workflow_executions`.
     pub name: String,
     /// Its number: `001`.
     pub version: String,
-    /// When it was applied; `None` while it is pending.
+    /// When it was applied; `None` if it is pending.
     pub applied_at: Option<DateTime<Utc>>,
 }
 
 impl Status {
-    /// What it does, as its name says: `Create workflow executions`.
+    /// Returns a description made of its name: `Create workflow executions`.
     #[must_use]
     pub fn description(&self) -> String {
         let words = self.name.split_once('_').map_or("", |(_, words)| words);
@@ -67,25 +67,25 @@ impl Status {
     }
 }
 
-/// Where every embedded migration stands, in their order.
+/// Returns the status of every embedded migration, in order.
 ///
 /// # Errors
-/// [`MigrationError::Connect`], and those of [`status_on`].
+/// [`MigrationError::Connect`], and the errors of [`status_on`].
 pub async fn status(url: &str) -> Result<Vec<Status>> {
     status_on(&mut connect_to_any(url).await?).await
 }
 
-/// The names of those that are not applied yet.
+/// Returns the names of pending migrations.
 ///
 /// # Errors
-/// Those of [`status`].
+/// The errors of [`status`].
 pub async fn pending(url: &str) -> Result<Vec<String>> {
     let all = status(url).await?.into_iter();
     let pending = all.filter(|migration| migration.applied_at.is_none());
     Ok(pending.map(|migration| migration.name).collect())
 }
 
-/// The same as [`status`] on a connection that is there already.
+/// Returns the same as [`status`], on an open connection.
 ///
 /// # Errors
 /// [`MigrationError::Statement`] and [`MigrationError::Migration`].
@@ -104,8 +104,8 @@ pub async fn status_on(connection: &mut AsyncPgConnection) -> Result<Vec<Status>
         .collect())
 }
 
-/// The versions that are applied, and when. It only reads, so that it can be
-/// asked of a standby, where Diesel would create its table first.
+/// Returns the applied versions, and when they were applied. Only reads, so it works on a
+/// standby, where Diesel would first try to create its table.
 async fn applied(
     connection: &mut AsyncPgConnection,
 ) -> diesel::QueryResult<HashMap<String, DateTime<Utc>>> {
@@ -126,8 +126,7 @@ async fn applied(
     if !table.exists {
         return Ok(HashMap::new());
     }
-    // Diesel keeps the time without its zone, which is UTC: it puts every one of
-    // its connections there.
+    // Diesel stores the time without a zone. It is UTC, to which Diesel sets its sessions.
     let versions = "SELECT version::text AS version, run_on AT TIME ZONE 'UTC' AS applied_at
                       FROM __diesel_schema_migrations";
     let versions: Vec<Version> = diesel::sql_query(versions).load(connection).await?;
@@ -135,7 +134,7 @@ async fn applied(
     Ok(versions.map(|row| (row.version, row.applied_at)).collect())
 }
 
-/// Applies all that are pending, and answers their versions.
+/// Applies all pending migrations, and returns their versions.
 ///
 /// # Errors
 /// Every [`MigrationError`].
@@ -150,35 +149,35 @@ pub async fn up(url: &str) -> Result<Vec<String>> {
     .await
 }
 
-/// Takes back the last one, and answers its version.
+/// Reverts the last migration, and returns its version.
 ///
 /// # Errors
 /// Every [`MigrationError`].
 pub async fn down(url: &str) -> Result<String> {
-    locked(url, take_back_last).await
+    locked(url, revert_last).await
 }
 
-/// Takes back the last one and applies it again, and answers its version.
+/// Reverts the last migration and applies it again. Returns its version.
 ///
 /// # Errors
 /// Every [`MigrationError`].
 pub async fn redo(url: &str) -> Result<String> {
     locked(url, |harness| {
-        take_back_last(harness)?;
+        revert_last(harness)?;
         apply_next(harness)
     })
     .await
 }
 
 fn apply_next(harness: &mut Harness) -> diesel::migration::Result<String> {
-    patiently(|| Ok(harness.run_next_migration(MIGRATIONS)?.to_string()))
+    retry_locked(|| Ok(harness.run_next_migration(MIGRATIONS)?.to_string()))
 }
 
-fn take_back_last(harness: &mut Harness) -> diesel::migration::Result<String> {
-    patiently(|| Ok(harness.revert_last_migration(MIGRATIONS)?.to_string()))
+fn revert_last(harness: &mut Harness) -> diesel::migration::Result<String> {
+    retry_locked(|| Ok(harness.revert_last_migration(MIGRATIONS)?.to_string()))
 }
 
-/// Runs `work` while no other process migrates.
+/// Runs `work` under the advisory lock, so that no other process migrates meanwhile.
 async fn locked<T: Send + 'static>(
     url: &str,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
@@ -189,28 +188,28 @@ async fn locked<T: Send + 'static>(
         .execute(&mut connection)
         .await?;
     connection.batch_execute(LOCK_TIMEOUT).await?;
-    // The lock ends with the connection.
+    // PostgreSQL releases the lock when the connection closes.
     blocking(connection, work).await
 }
 
-/// Does one step again and again while somebody has a lock on what it changes. Blocks.
-#[expect(clippy::disallowed_methods, reason = "it has a thread of its own")]
-fn patiently<T>(
+/// Retries a step while another session locks its tables. Blocks.
+#[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+fn retry_locked<T>(
     mut step: impl FnMut() -> diesel::migration::Result<T>,
 ) -> diesel::migration::Result<T> {
     loop {
         match step() {
-            // diesel-async does not pass the SQLSTATE on (55P03).
+            // diesel-async does not pass on the SQLSTATE (55P03).
             Err(error) if error_chain(&*error).contains("due to lock timeout") => {
-                tracing::warn!("a migration waits for somebody who has a lock on its tables");
-                std::thread::sleep(AFTER_YOU);
+                tracing::warn!("a migration waits for another session that locks its tables");
+                std::thread::sleep(LOCK_PAUSE);
             }
             outcome => return outcome,
         }
     }
 }
 
-/// Runs Diesel's migrations, which block, where they block nobody.
+/// Runs Diesel's migrations, which block, on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     connection: AsyncPgConnection,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
@@ -230,7 +229,7 @@ fn embedded() -> Result<Vec<Box<dyn Migration<Pg>>>> {
     Ok(migrations)
 }
 
-/// The version of the newest embedded migration.
+/// Returns the version of the newest embedded migration.
 ///
 /// # Errors
 /// [`MigrationError::Migration`].
@@ -243,7 +242,7 @@ pub fn newest() -> Result<String> {
 }
 
 diesel::table! {
-    /// Which migrations were applied: Diesel's own, which its schema.rs leaves out.
+    /// Diesel's table of applied migrations, which schema.rs leaves out.
     __diesel_schema_migrations (version) {
         /// The migration's version.
         version -> Text,
@@ -252,24 +251,24 @@ diesel::table! {
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// A setting of the session.
+    /// Returns a setting of the session.
     fn current_setting(name: Text) -> Text;
 }
 
-/// Whether a database can be used.
+/// Whether the service can use a database.
 #[derive(Debug, Clone, Copy, diesel::Queryable)]
 pub struct Standing {
-    /// It can be written to: it is no standby.
+    /// Whether it accepts writes, so it is not a standby.
     pub is_writable: bool,
-    /// Its schema has the newest migration.
+    /// Whether the newest migration is applied.
     pub has_newest: bool,
 }
 
-/// Whether the schema has the migration `newest` and can be written to: what
-/// health asks, again and again, so it is prepared once (which `sql_query` is not).
+/// Checks that the migration `newest` is applied and that the database accepts writes. The
+/// health check runs this often, so it is a prepared statement, not `sql_query`.
 ///
 /// # Errors
-/// Whatever the query fails with, such as there being no migrations at all.
+/// Errors of the query, for example if no migration is applied at all.
 pub async fn standing(
     connection: &mut AsyncPgConnection,
     newest: &str,

@@ -12,6 +12,7 @@ pub mod outage;
 pub mod planner;
 mod pool;
 pub mod pooler_check;
+mod query;
 pub mod retry;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
@@ -20,4 +21,5 @@ mod tenant_quota;
 
 pub use connection::connect;
 pub use error::DbError;
-pub use pool::{Database, Query, TenantQuery};
+pub use pool::Database;
+pub use query::{PageQuery, Query, TenantQuery};

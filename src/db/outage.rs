@@ -1,5 +1,5 @@
-//! What is known of the database being away, so that callers need not find it out
-//! one by one, each until its deadline.
+//! The outage detector: calls fail fast during an outage of the database, instead of each
+//! waiting until its deadline.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use tokio::{sync::watch, time::Instant};
 use super::DbError;
 use crate::domain::error::{Error, Result};
 
-/// For how long a database that is away is waited for: a restart takes a second
-/// or two. After that callers are told, who know how much patience they have.
+/// How long calls wait for an unavailable database. A restart takes a second or two. After
+/// that they fail, and callers decide how long they retry.
 pub(super) const OUTAGE_GRACE: Duration = Duration::from_secs(2);
 
-/// Since when the database is away: it does not answer the health's question, and
-/// has answered nobody else since. Cheap to clone.
+/// Knows since when the database has been unavailable: the health check fails, and no other
+/// statement has succeeded since. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OutageDetector(Arc<watch::Sender<Option<Instant>>>);
 
@@ -24,7 +24,7 @@ impl Default for OutageDetector {
 }
 
 impl OutageDetector {
-    /// Notes that it did not answer.
+    /// Notes that the database did not answer.
     pub fn mark_started(&self) {
         self.0.send_if_modified(|since| {
             let is_new = since.is_none();
@@ -33,19 +33,19 @@ impl OutageDetector {
         });
     }
 
-    /// Notes that it answered.
+    /// Notes that the database answered.
     pub fn mark_over(&self) {
-        // Hardly ever, and a look costs less than a change.
+        // A read lock is cheaper than a write lock, and outages are rare.
         if self.0.borrow().is_some() {
             self.0.send_replace(None);
         }
     }
 
-    /// Waits for `work`, but not for longer than until the database has been away
-    /// for two seconds. What was asked of it by then may have been done.
+    /// Waits for `work`, until the database has been unavailable for two seconds. A write may
+    /// have been done by then.
     ///
     /// # Errors
-    /// Those of the work, and [`Error::DatabaseUnavailable`].
+    /// Errors of the work, and [`Error::DatabaseUnavailable`].
     pub async fn or_outage<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
@@ -54,7 +54,7 @@ impl OutageDetector {
         }
     }
 
-    /// Ends when it has lasted for as long as anybody waits.
+    /// Completes when the outage has lasted for [`OUTAGE_GRACE`].
     async fn grace_expired(&self) {
         let mut since = self.0.subscribe();
         loop {
@@ -67,7 +67,7 @@ impl OutageDetector {
                 None => since.changed().await,
             };
             if outcome.is_err() {
-                // Nobody is left to say that it is over, or that it has begun.
+                // The detector is gone.
                 std::future::pending::<()>().await;
             }
         }
@@ -78,32 +78,31 @@ impl OutageDetector {
 mod tests {
     use super::*;
 
-    async fn is_given_up(outage: &OutageDetector) -> bool {
-        let forever = std::future::pending::<Result<()>>();
-        let patience = OUTAGE_GRACE * 2;
-        let outcome = tokio::time::timeout(patience, outage.or_outage(forever)).await;
+    async fn fails(outage: &OutageDetector) -> bool {
+        let pending = std::future::pending::<Result<()>>();
+        let outcome = tokio::time::timeout(OUTAGE_GRACE * 2, outage.or_outage(pending)).await;
         matches!(outcome, Ok(Err(Error::DatabaseUnavailable(_))))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_are_told_when_it_has_lasted_and_not_once_it_is_over() {
+    async fn calls_fail_once_the_outage_exceeds_the_grace_period_until_it_is_over() {
         let outage = OutageDetector::default();
-        assert!(!is_given_up(&outage).await);
+        assert!(!fails(&outage).await);
         outage.mark_started();
-        let told = Instant::now();
-        assert!(is_given_up(&outage).await);
-        assert_eq!(told.elapsed(), OUTAGE_GRACE);
-        // Whoever comes later does not wait, and to hear it again changes nothing.
+        let started = Instant::now();
+        assert!(fails(&outage).await);
+        assert_eq!(started.elapsed(), OUTAGE_GRACE);
+        // Later calls fail at once, and further reports do not restart the grace period.
         outage.mark_started();
-        let told = Instant::now();
-        assert!(is_given_up(&outage).await);
-        assert_eq!(told.elapsed(), Duration::ZERO);
+        let started = Instant::now();
+        assert!(fails(&outage).await);
+        assert_eq!(started.elapsed(), Duration::ZERO);
         outage.mark_over();
-        assert!(!is_given_up(&outage).await);
+        assert!(!fails(&outage).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_ready_is_answered_all_the_same() {
+    async fn work_that_is_done_succeeds_during_an_outage() {
         let outage = OutageDetector::default();
         outage.mark_started();
         tokio::time::advance(OUTAGE_GRACE * 2).await;

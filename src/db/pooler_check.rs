@@ -1,25 +1,23 @@
-//! Connection poolers between here and PostgreSQL.
+//! Detects connection poolers that share sessions.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-/// How often it is tried: another client of the pooler may get in between.
+/// How many times to check, because other clients of the pooler may interfere.
 const ATTEMPTS: usize = 3;
 
-/// How long it may take; it is about being told early, not about being sure.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The timeout of the check, which is a courtesy and need not be certain.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether a pooler gives a backend of PostgreSQL to one connection while another one
-/// that it was given to before is still there: PgBouncer in the modes `transaction` and
-/// `statement`. Sessions lose their prepared statements and settings there, and would
-/// fail oddly later.
+/// Whether a pooler shares a backend of PostgreSQL between open connections, as PgBouncer does
+/// in the modes `transaction` and `statement`. Sessions would lose their prepared statements
+/// and settings there, and fail with obscure errors.
 ///
-/// It asks for nothing that such a pooler can't do. Where that fails it answers no: who
-/// can't connect is told so elsewhere.
+/// Returns false if the check itself fails. Connection errors are reported elsewhere.
 pub async fn shares_sessions(url: &str) -> bool {
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         for _ in 0..ATTEMPTS {
             if have_one_backend(url).await == Some(true) {
                 return true;
@@ -34,13 +32,13 @@ pub async fn shares_sessions(url: &str) -> bool {
 async fn have_one_backend(url: &str) -> Option<bool> {
     let one = connect(url).await?;
     let other = connect(url).await?;
-    // A pooler that shares gives out the one first that was given back last.
+    // A pooler hands out the most recently returned backend first.
     Some(backend(&one).await? == backend(&other).await?)
 }
 
 async fn connect(url: &str) -> Option<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
-    // It ends with its client.
+    // The task ends when the client is dropped.
     tokio::spawn(connection);
     Some(client)
 }

@@ -1,20 +1,20 @@
-//! The one place that decides whether and when something is tried again.
+//! The retry policy: whether to retry a database error, and after which pause.
 
 use std::time::{Duration, Instant};
 
 use super::{DbError, outage::OUTAGE_GRACE};
 use crate::util::backoff::jittered;
 
-/// How often a failure that may pass at once, such as a deadlock, is tried again.
+/// How many times a transient error, such as a deadlock, is retried.
 const TRANSIENT_RETRIES: u32 = 4;
-/// The first pause; every next one is twice as long, up to the longest.
+/// The first pause. Each further one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Counts the retries of one piece of work.
+/// The retries of one query or batch.
 #[derive(Debug)]
 pub struct Retries {
-    /// When it first failed because the database was away.
+    /// When an attempt first failed because the database was unavailable.
     unavailable_since: Option<Instant>,
     transient: u32,
     pause: Duration,
@@ -31,8 +31,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// For work that has been retried already as a part of more: waits for a
-    /// database that is away, and no more than that.
+    /// Returns the retries of a part of a batch that used up its own: only an unavailable
+    /// database is retried.
     #[must_use]
     pub fn spent() -> Self {
         Retries {
@@ -41,7 +41,7 @@ impl Retries {
         }
     }
 
-    /// After a failure: how long to wait before the next try, or `None` to give up.
+    /// Returns the pause before the next attempt; `None` to give up.
     pub fn pause_after(&mut self, error: &DbError) -> Option<Duration> {
         let again = if error.is_unavailable() {
             self.unavailable_since

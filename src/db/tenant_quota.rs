@@ -1,5 +1,6 @@
-//! How many of the connections for queries one tenant may have at a time, so that its
-//! slow lists do not keep those of others waiting.
+//! The tenant quota: how many connections for queries one tenant may use at a time.
+//!
+//! Slow lists of one tenant do not block those of others.
 
 use std::{
     collections::HashMap,
@@ -11,43 +12,43 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DbError, pool::LEASE_PATIENCE};
+use super::{DbError, pool::LEASE_TIMEOUT};
 
-/// The quota of those tenants that have any. Cheap to clone.
+/// The semaphores of the tenants that use connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct TenantQuota {
-    each: usize,
+    per_tenant: usize,
     by_namespace: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
 }
 
 impl TenantQuota {
-    /// All of so many connections but one, for each; if there is only one, that one.
+    /// Allows each tenant all connections but one, and at least one.
     pub(super) fn new(connections: u32) -> Self {
-        let each = connections.saturating_sub(1).max(1);
+        let per_tenant = connections.saturating_sub(1).max(1);
         TenantQuota {
-            each: usize::try_from(each).unwrap_or(usize::MAX),
+            per_tenant: usize::try_from(per_tenant).unwrap_or(usize::MAX),
             by_namespace: Arc::default(),
         }
     }
 
-    /// A part of a tenant's share, for which a caller waits for at most 1 s.
+    /// Acquires a permit for one connection of a tenant. Waits for at most 1 s.
     pub(super) async fn acquire(&self, namespace: &str) -> Result<OwnedSemaphorePermit, DbError> {
-        let share = self.share(namespace);
-        let part = timeout(LEASE_PATIENCE, share.acquire_owned()).await;
-        part.ok().and_then(Result::ok).ok_or(DbError::Busy)
+        let semaphore = self.semaphore(namespace);
+        let permit = timeout(LEASE_TIMEOUT, semaphore.acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or(DbError::Busy)
     }
 
-    /// It is there for as long as somebody has a part of it, or waits for one.
-    fn share(&self, namespace: &str) -> Arc<Semaphore> {
-        let quota = self.by_namespace.lock();
-        let mut quota = quota.unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = quota.get(namespace).and_then(Weak::upgrade) {
-            return share;
+    /// Returns the semaphore of a tenant, which exists while a query holds or awaits a permit.
+    fn semaphore(&self, namespace: &str) -> Arc<Semaphore> {
+        let semaphores = self.by_namespace.lock();
+        let mut semaphores = semaphores.unwrap_or_else(PoisonError::into_inner);
+        if let Some(semaphore) = semaphores.get(namespace).and_then(Weak::upgrade) {
+            return semaphore;
         }
-        quota.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.each));
-        quota.insert(namespace.to_owned(), Arc::downgrade(&share));
-        share
+        semaphores.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let semaphore = Arc::new(Semaphore::new(self.per_tenant));
+        semaphores.insert(namespace.to_owned(), Arc::downgrade(&semaphore));
+        semaphore
     }
 }
 
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_tenant_gets_all_but_one_and_leaves_nothing_behind() {
+    async fn a_tenant_gets_all_connections_but_one_and_unused_semaphores_are_dropped() {
         let quota = TenantQuota::new(3);
         let held = [
             quota.acquire("red").await.unwrap(),

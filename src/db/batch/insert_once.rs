@@ -25,6 +25,27 @@ use crate::domain::{
 /// depend on which tenant took it.
 pub type NotInserted<I, R> = (I, bool, bool, Option<R>);
 
+/// Joins each item with the row that has its id: `taken` is that row, of any tenant, and
+/// `$alias` is the same row if the same request of the same tenant stored it.
+///
+/// Ids are unique across tenants, so the lookup ignores the namespace. Statements may select
+/// only the id of `taken`, see [`NotInserted`]. One snapshot shows a change of state and its
+/// row of the journal, or neither.
+macro_rules! taken {
+    ($table:literal, $alias:literal) => {
+        concat!(
+            $crate::db::planner::left_lookup!($table, "taken", "taken.id = item.id"),
+            $crate::db::planner::left_lateral!(
+                $alias,
+                "SELECT taken.* WHERE taken.namespace = item.namespace
+                    AND taken.request_digest = item.request_digest"
+            )
+        )
+    };
+}
+
+pub(crate) use taken;
+
 /// A kind of row that is appended, and never updated.
 pub trait InsertOnce: Send + Sync + 'static {
     /// The name of the operation in metrics and traces.

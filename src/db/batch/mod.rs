@@ -1,14 +1,15 @@
 //! The batch writer: concurrent calls share statements and commits.
 //!
-//! An [`Operation`] knows how to do many items in one go. A [`Batcher`] keeps a
-//! few workers for it; each takes whatever is waiting in its queue, never
-//! waiting for more, does it in one go, and answers every caller. Under load
-//! the batches grow by themselves, and a lone call goes straight through. An
-//! answer to a write means that it is committed.
+//! An [`Operation`] runs many items in one statement or a few. A [`Batcher`] has a few
+//! workers for it. Each worker takes all items that are waiting in its queue, runs them as
+//! one batch, and answers every caller. It never waits for more items, so a lone call runs
+//! at once, and batches grow with the load. An answer to a write means that it is committed.
 //!
-//! Reads by key share their round trips in just the same way.
+//! Reads by key share their round trips in the same way.
 
+pub mod delete;
 pub mod insert_once;
+pub mod lookup;
 pub mod optimistic;
 pub mod rounds;
 pub mod statement;
@@ -36,61 +37,60 @@ use crate::{
     ops::{metrics::OperationMetrics, spans},
 };
 
-/// How many workers an operation has, each with a connection while it works.
-/// Two keep both sides busy, one waiting for a commit while the other collects;
-/// more make the batches smaller.
+/// How many workers an operation has. Each uses a connection while it runs a batch. With
+/// two, one collects items while the other waits for a commit. More make batches smaller.
 const WORKERS: usize = 2;
 
-/// From how many items on a batch takes no more calls. Statements get no faster
-/// per item beyond a few hundred, and the answer to the first waits for the last.
+/// The number of items from which a batch takes no more calls. Beyond a few hundred items
+/// statements get no faster per item, and the first item waits for the last.
 const MAX_ITEMS: usize = 512;
 
-/// How many items may wait for a worker before callers are turned away: a
-/// second's worth or so.
+/// How many items may wait for a worker before further calls are rejected: about as many as
+/// it completes in a second.
 const QUEUE_ITEMS: usize = 16_384;
 
-/// Something that is done to many items at once.
+/// Work that runs over many items at once.
 pub trait Operation: Send + Sync + 'static {
-    /// What it is called in metrics and traces.
+    /// The name of the operation in metrics and traces.
     const NAME: &'static str;
 
-    /// One item. It is kept until it is answered, to be done again if the
-    /// connection is lost, so doing it twice has to be the same as doing it once.
+    /// One item. A batch that loses its connection runs again, so items have to be
+    /// idempotent.
     type Item: Send + Sync + 'static;
-    /// What comes of one item.
+    /// The answer to one item.
     type Answer: Send + 'static;
-    /// What an item is about. Items with equal keys are done in the order in
-    /// which they came, and never by two workers at a time.
+    /// Items with equal keys run in the order of their arrival, and never on two workers
+    /// at once.
     type Key: Hash;
 
-    /// The key of an item.
+    /// Returns the key of an item.
     fn key(item: &Self::Item) -> Self::Key;
 
-    /// Does `items` and answers each in its place. The failure of a single item
-    /// is its answer; an error is about all, and they may be done again.
+    /// Runs `items` and returns their answers in order. A failure of a single item is its
+    /// answer. An error concerns the whole batch, which may run again.
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>>;
 
-    /// What a statement failure that one single item causes means for it.
+    /// Returns the answer to an item whose statement fails even when it runs alone.
     fn refusal(_item: &Self::Item, error: DbError) -> Error {
         error.into()
     }
 }
 
-/// The items of one call that go to one worker, and where the answers go.
+/// The items that one call sends to one worker.
 struct Job<O: Operation> {
     items: Vec<O::Item>,
     reply: oneshot::Sender<Vec<Result<O::Answer>>>,
     queued_at: Instant,
-    /// The call's, for traces.
+    /// The span of the call, which the span of the batch links to.
     span: Span,
     _queued: Queued,
-    _room: OwnedSemaphorePermit,
+    _slots: OwnedSemaphorePermit,
 }
 
-/// Items that count as queued, until this is dropped.
+/// Counts items as queued until it is dropped.
 struct Queued(IntGauge, i64);
 
 impl Queued {
@@ -111,10 +111,10 @@ impl Drop for Queued {
 struct Queue<O: Operation> {
     jobs: mpsc::UnboundedSender<Job<O>>,
     /// Bounds the queue, in items.
-    room: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-/// Runs an operation for many callers. Its workers end when it is dropped.
+/// Runs an operation for many callers. Its workers stop when it is dropped.
 pub struct Batcher<O: Operation> {
     database: Database,
     metrics: OperationMetrics,
@@ -122,15 +122,15 @@ pub struct Batcher<O: Operation> {
 }
 
 impl<O: Operation> Batcher<O> {
-    /// Starts the workers. Has to be called within a tokio runtime.
+    /// Starts the workers, on the current tokio runtime.
     #[must_use]
     pub fn new(database: &Database) -> Self {
         let metrics = database.metrics().operation(O::NAME);
         let queues = (0..WORKERS).map(|_| {
             let (jobs, incoming) = mpsc::unbounded_channel();
             tokio::spawn(work(database.clone(), metrics.clone(), incoming));
-            let room = Arc::new(Semaphore::new(QUEUE_ITEMS));
-            Queue { jobs, room }
+            let slots = Arc::new(Semaphore::new(QUEUE_ITEMS));
+            Queue { jobs, slots }
         });
         Batcher {
             database: database.clone(),
@@ -139,17 +139,17 @@ impl<O: Operation> Batcher<O> {
         }
     }
 
-    /// Does one item.
+    /// Runs one item.
     ///
     /// # Errors
-    /// What the operation answers; [`Error::QueueFull`] if too many wait.
+    /// Errors of the operation; [`Error::QueueFull`] if the queue is full.
     pub async fn submit(&self, item: O::Item) -> Result<O::Answer> {
         let worker = self.worker(&item);
         let answers = self.enqueue(worker, vec![item]).await;
         answers.into_iter().next().unwrap_or_else(|| Err(gone()))
     }
 
-    /// Does many items, and answers each in its place.
+    /// Runs many items, and returns their answers in order.
     pub async fn submit_all(&self, items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
         let places: Vec<usize> = items.iter().map(|item| self.worker(item)).collect();
         let mut shares: Vec<Vec<O::Item>> = self.queues.iter().map(|_| Vec::new()).collect();
@@ -169,8 +169,7 @@ impl<O: Operation> Batcher<O> {
     }
 
     fn worker(&self, item: &O::Item) -> usize {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(O::key(item));
-        usize::try_from(hash % self.queues.len() as u64).unwrap_or_default()
+        usize::try_from(hash(&O::key(item)) % self.queues.len() as u64).unwrap_or_default()
     }
 
     async fn enqueue(&self, worker: usize, items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
@@ -179,7 +178,7 @@ impl<O: Operation> Batcher<O> {
             return Vec::new();
         };
         let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&queue.room).try_acquire_many_owned(wanted) else {
+        let Ok(slots) = Arc::clone(&queue.slots).try_acquire_many_owned(wanted) else {
             return (0..count).map(|_| Err(Error::QueueFull)).collect();
         };
         let (reply, answers) = oneshot::channel();
@@ -189,10 +188,9 @@ impl<O: Operation> Batcher<O> {
             queued_at: Instant::now(),
             span: Span::current(),
             _queued: Queued::new(&self.metrics.queued, count),
-            _room: room,
+            _slots: slots,
         };
-        // A worker that is gone has dropped the receiver or will drop the job;
-        // either way there are no answers.
+        // A worker that is gone drops the job, so no answers arrive.
         let _ = queue.jobs.send(job);
         let answers = async { Ok(answers.await.unwrap_or_default()) };
         match self.database.outage().or_outage(answers).await {
@@ -202,12 +200,16 @@ impl<O: Operation> Batcher<O> {
     }
 }
 
-/// Why a worker gave no answer: it panicked, or the server is being torn down.
+fn hash(key: &impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+}
+
+/// Returns the error for an item without an answer: its worker panicked, or is shut down.
 pub(crate) fn gone() -> Error {
     internal("a batch worker is gone")
 }
 
-/// A worker: batch after batch until nobody can send any more.
+/// Runs batches until the batcher is dropped.
 async fn work<O: Operation>(
     database: Database,
     metrics: OperationMetrics,
@@ -221,7 +223,7 @@ async fn work<O: Operation>(
             count += job.items.len();
             jobs.push(job);
         }
-        // A caller who went away before its items were taken costs nothing.
+        // Items of cancelled calls are not run.
         jobs.retain(|job| !job.reply.is_closed());
         let begun = Instant::now();
         for job in &jobs {
@@ -234,12 +236,12 @@ async fn work<O: Operation>(
         let answers = batch.instrument(span).await;
         metrics.items.observe(count as f64);
         metrics.seconds.observe(begun.elapsed().as_secs_f64());
-        // A panic is the end of this batch, but not of the worker.
+        // A panic ends the batch, but not the worker.
         let Ok(answers) = answers else { continue };
         let mut answers = answers.into_iter();
         for job in jobs {
             let share = answers.by_ref().take(job.items.len()).collect();
-            // A caller who went away meanwhile does not hear of it.
+            // The call may be cancelled by now.
             let _ = job.reply.send(share);
         }
     }
@@ -251,8 +253,8 @@ async fn run_jobs<O: Operation>(database: &Database, jobs: &[Job<O>]) -> Vec<Res
     run::<O>(database, &items, Retries::default(), &is_wanted).await
 }
 
-/// Does items, trying again what may succeed, and taking apart a batch that
-/// fails as a whole until the item that it fails for is alone.
+/// Runs items, with retries. Splits a batch that fails in halves, until the item that makes
+/// it fail is alone.
 fn run<'a, O: Operation>(
     database: &'a Database,
     items: &'a [&'a O::Item],
@@ -283,7 +285,8 @@ fn run<'a, O: Operation>(
     })
 }
 
-/// Does items all together, until it works, or is hopeless, or nobody waits for it.
+/// Runs items as one batch. Retries until it succeeds, retries are used up, or all calls are
+/// cancelled.
 async fn run_whole<O: Operation>(
     database: &Database,
     items: &[&O::Item],

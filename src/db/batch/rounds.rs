@@ -1,20 +1,19 @@
-//! Splits a batch into rounds, for statements that can say only once what
-//! became of a key.
+//! The order of items in statements: rounds without duplicate keys, and the lock order.
 
 use std::{collections::HashMap, hash::Hash};
 
-/// An item and its place in the batch.
+/// An item and its index in the batch.
 pub type Indexed<'a, T> = (usize, &'a T);
 
-/// Splits items into rounds in none of which a key occurs twice, keeping the
-/// order of items that share one. Most batches are one round.
+/// Splits items into rounds in which no key occurs twice, for statements that return one
+/// row for each key. Items that share a key stay in their order. Most batches are one round.
 pub fn rounds<'a, T, K: Hash + Eq, const N: usize>(
     items: &[&'a T],
     keys: impl Fn(&T) -> [K; N],
 ) -> Vec<Vec<Indexed<'a, T>>> {
     let mut rounds: Vec<Vec<Indexed<'a, T>>> = Vec::new();
     let mut next: HashMap<K, usize> = HashMap::with_capacity(items.len() * N);
-    for (place, item) in items.iter().enumerate() {
+    for (index, item) in items.iter().enumerate() {
         let keys = keys(item);
         let round = keys.iter().filter_map(|key| next.get(key).copied()).max();
         let round = round.unwrap_or(0);
@@ -22,17 +21,34 @@ pub fn rounds<'a, T, K: Hash + Eq, const N: usize>(
             next.insert(key, round + 1);
         }
         match rounds.get_mut(round) {
-            Some(items) => items.push((place, item)),
-            None => rounds.push(vec![(place, item)]),
+            Some(items) => items.push((index, item)),
+            None => rounds.push(vec![(index, item)]),
         }
     }
     rounds
 }
 
-/// Puts the answers of all rounds into the order of the batch.
+/// Returns the answers of all rounds in the order of the batch.
 pub fn in_order<A>(mut answers: Vec<(usize, A)>) -> Vec<A> {
-    answers.sort_unstable_by_key(|(place, _)| *place);
+    answers.sort_unstable_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// Sorts changes by the key of the row that they change, and tells for each whether it is the
+/// last one of its row. Changes of one row stay in their order.
+///
+/// All statements lock rows of a kind in the order of their keys. Otherwise statements of two
+/// replicas, or an append and a delete, could deadlock.
+pub fn in_lock_order<T, K: Ord>(mut changes: Vec<T>, key: impl Fn(&T) -> K) -> Vec<(T, bool)> {
+    changes.sort_by_key(&key);
+    let keys: Vec<K> = changes.iter().map(key).collect();
+    let next = keys.iter().skip(1).map(Some).chain([None]);
+    let is_last: Vec<bool> = keys
+        .iter()
+        .zip(next)
+        .map(|(key, next)| next != Some(key))
+        .collect();
+    changes.into_iter().zip(is_last).collect()
 }
 
 #[cfg(test)]
@@ -44,7 +60,7 @@ mod tests {
         let rounds = rounds(&items, |keys| *keys);
         let rounds = rounds.iter();
         rounds
-            .map(|round| round.iter().map(|(place, _)| *place).collect())
+            .map(|round| round.iter().map(|(index, _)| *index).collect())
             .collect()
     }
 
@@ -54,6 +70,20 @@ mod tests {
         assert_eq!(
             places(&[['a', 'b'], ['a', 'c'], ['c', 'd'], ['e', 'f']]),
             [vec![0, 3], vec![1], vec![2]]
+        );
+    }
+
+    #[test]
+    fn the_last_change_of_each_row_is_marked() {
+        let changes = vec![('b', 1), ('a', 1), ('b', 2), ('c', 1)];
+        assert_eq!(
+            in_lock_order(changes, |(key, _)| *key),
+            [
+                (('a', 1), true),
+                (('b', 1), false),
+                (('b', 2), true),
+                (('c', 1), true)
+            ]
         );
     }
 }

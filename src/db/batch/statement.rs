@@ -1,14 +1,18 @@
-//! Statements that are prepared once per connection: those that run over many items at
-//! once, and those that run again and again.
+//! Macros that declare statements with static SQL, which each connection prepares once.
 //!
-//! Diesel prepares `sql_query` and multi-row inserts anew at every call. A type
-//! with static SQL is prepared once per connection; with arrays for binds however many
-//! items it carries.
+//! Diesel prepares `sql_query` and inserts of several rows again at every call. A statement
+//! with arrays as parameters has the same text for any number of items. The macros also
+//! register each statement with [`crate::db::planner::statements`].
+
+use diesel::{
+    pg::{Pg, PgQueryBuilder},
+    query_builder::{QueryBuilder, QueryFragment},
+};
 
 use super::rounds::Indexed;
 
-/// Declares a statement over items. Each column of the items is one array; in
-/// the SQL they are the table `item`, with `ordinality` counting from 1.
+/// Declares a statement over items. Each column of the items is an array parameter. In the
+/// SQL they form the table `item`, with the column `ordinality`, which counts from 1.
 macro_rules! batch_statement {
     (
         $(#[$doc:meta])*
@@ -20,7 +24,6 @@ macro_rules! batch_statement {
         #[derive(Default)]
         pub(super) struct $name<'a> {
             $(pub(super) $column: Vec<$rust>,)+
-            pub(super) _items: std::marker::PhantomData<&'a ()>,
         }
 
         impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name<'_> {
@@ -45,21 +48,13 @@ macro_rules! batch_statement {
             }
         }
 
-        impl diesel::query_builder::QueryId for $name<'_> {
-            type QueryId = $name<'static>;
-            const HAS_STATIC_QUERY_ID: bool = true;
-        }
-
-        impl diesel::query_builder::Query for $name<'_> {
-            type SqlType = $row;
-        }
+        $crate::db::batch::statement::declare_statement!(
+            $name, $name<'_>, $name<'static>, $row, true, [$(diesel::sql_types::Array<$sql>),+]
+        );
     };
 }
 
-pub(crate) use batch_statement;
-
-/// Declares a statement of which the SQL and the fields that go into it take turns, a
-/// field with its type in SQL.
+/// Declares a statement whose text alternates between SQL and fields with their SQL types.
 macro_rules! statement {
     (
         $(#[$doc:meta])*
@@ -68,6 +63,7 @@ macro_rules! statement {
         $($sql:literal $({$bind:ident: $type:ty})?)+
     ) => {
         $(#[$doc])*
+        #[derive(Default)]
         struct $name {
             $($field: $rust,)*
         }
@@ -85,25 +81,48 @@ macro_rules! statement {
             }
         }
 
-        impl diesel::query_builder::QueryId for $name {
-            type QueryId = Self;
-            const HAS_STATIC_QUERY_ID: bool = true;
-        }
-
-        impl diesel::query_builder::Query for $name {
-            type SqlType = $row;
-        }
+        $crate::db::batch::statement::declare_statement!(
+            $name, $name, $name, $row, false, [$($($type,)?)+]
+        );
     };
 }
 
-pub(crate) use statement;
+/// Implements what both kinds of statement share.
+macro_rules! declare_statement {
+    ($name:ident, $type:ty, $id:ty, $row:ty, $is_batch:literal, [$($bind:ty),* $(,)?]) => {
+        impl diesel::query_builder::QueryId for $type {
+            type QueryId = $id;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
 
-/// The place of the item that a row belongs to, whose `ordinality` it has.
+        impl diesel::query_builder::Query for $type {
+            type SqlType = $row;
+        }
+
+        $crate::db::planner::register!(
+            stringify!($name), $is_batch, [$($bind),*],
+            || $crate::db::batch::statement::text(&<$id>::default())
+        );
+    };
+}
+
+pub(crate) use {batch_statement, declare_statement, statement};
+
+/// Returns the text of a statement, with `$1` and so on as parameters.
+pub fn text(statement: &impl QueryFragment<Pg>) -> String {
+    let mut text = PgQueryBuilder::default();
+    match statement.to_sql(&mut text, &Pg) {
+        Ok(()) => text.finish(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Returns the place in the batch of the item that a row with this `ordinality` belongs to.
 pub fn place(ordinality: i64) -> usize {
     usize::try_from(ordinality - 1).unwrap_or(usize::MAX)
 }
 
-/// One column of a statement's items.
+/// Returns one column of a statement's items.
 pub fn column<'a, T, V>(items: &[Indexed<'a, T>], value: impl Fn(&'a T) -> V) -> Vec<V> {
     items.iter().map(|(_, item)| value(item)).collect()
 }

@@ -1,4 +1,4 @@
-//! All SQL about retention. It looks over all namespaces, one at a time.
+//! The SQL of retention, across all namespaces.
 
 use diesel::{
     prelude::*,
@@ -8,15 +8,20 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::model::{NewPolicy, Policy, PolicyFilter, PolicyRemoval, Table};
 use crate::{
-    db::{DbError, Query, collect_page::collect_page, schema::retention_policies},
+    db::{
+        DbError, Query,
+        collect_page::collect_page,
+        planner::{byte_order, lateral, register},
+        schema::retention_policies,
+    },
     domain::{error::Result, page::Page},
 };
 
-/// How many rows a statement removes: it takes some milliseconds, and locks nothing
-/// that anybody still writes. A workflow takes its steps along.
+/// How many rows one statement deletes. It takes some milliseconds, and locks only rows that
+/// no caller writes any more. The steps of a workflow are deleted with it.
 const ROWS: i64 = 500;
 
-/// Sets a policy, or changes it.
+/// Creates or changes a policy.
 impl Query for NewPolicy {
     type Answer = Policy;
 
@@ -43,7 +48,7 @@ impl Query for NewPolicy {
     }
 }
 
-/// Removes a policy; answers whether there was one.
+/// Deletes a policy. The answer is whether it existed.
 impl Query for PolicyRemoval {
     type Answer = bool;
 
@@ -88,34 +93,34 @@ impl Query for PolicyFilter {
     }
 }
 
-/// Rows of a table that are told apart by an index: those of a namespace, or of a
-/// part of it.
+/// Rows of a table that an index groups: those of a namespace, or of a part of it.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Group {
     /// The tenant.
     #[diesel(sql_type = Text)]
     pub namespace: String,
-    /// For the journal, the type of the entities; else empty.
+    /// The entity type for the journal, otherwise empty.
     #[diesel(sql_type = Text)]
     pub part: String,
-    /// What was set for the namespace, in seconds; null if nothing was set, or any age.
+    /// The policy of the namespace, in seconds; null if rows are kept forever, or if there is
+    /// no policy.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub max_age_seconds: Option<i64>,
-    /// Whether something was set.
+    /// Whether the namespace has a policy.
     #[diesel(sql_type = diesel::sql_types::Bool)]
     pub is_set: bool,
 }
 
-/// How the rows of a table are removed.
+/// How the rows of a table are pruned.
 struct TableSpec {
     table: &'static str,
-    /// What tells a row from others.
+    /// The columns of the primary key.
     key: &'static str,
-    /// Since when it gets old.
+    /// The column with the time from which a row ages.
     age: &'static str,
-    /// The namespace, as the index has it.
+    /// The namespace, in the collation of the index that pruning uses.
     namespace: &'static str,
-    /// What holds for the rows of a part: those of a namespace have none.
+    /// The condition for rows of the part `$2`.
     part: &'static str,
 }
 
@@ -132,8 +137,7 @@ impl Table {
             key,
             age,
             namespace: match self {
-                // So that batches are looked up by no other index than that of their key.
-                Table::Batches => "namespace COLLATE \"C\"",
+                Table::Batches => byte_order!("namespace"),
                 Table::Workflows | Table::Transitions | Table::Stamps => "namespace",
             },
             part,
@@ -142,8 +146,8 @@ impl Table {
 }
 
 impl TableSpec {
-    /// Which rows are too old: of the namespace `$1` and the part `$2`, for longer than `$3`
-    /// seconds.
+    /// Returns the condition for rows of the namespace `$1` and the part `$2` that are older
+    /// than `$3` seconds.
     fn is_expired(&self) -> String {
         let TableSpec {
             namespace,
@@ -155,11 +159,15 @@ impl TableSpec {
     }
 }
 
-/// Finds the groups of a table: it goes from one to the next by the index, however
-/// many rows each has.
+/// Finds the groups of a table. Goes from one group to the next by the index, however many
+/// rows each has.
 pub struct PruneTargets(pub Table);
 
-fn namespaces(table: &str) -> String {
+fn select_targets(table: Table) -> String {
+    if table == Table::Transitions {
+        return TRANSITION_TARGETS.to_owned();
+    }
+    let table = table.as_str();
     format!(
         "WITH RECURSIVE it AS (
              (SELECT namespace FROM {table} ORDER BY namespace LIMIT 1)
@@ -174,19 +182,24 @@ fn namespaces(table: &str) -> String {
     )
 }
 
-const TRANSITION_GROUPS: &str = "
-    WITH RECURSIVE it AS (
+const TRANSITION_TARGETS: &str = concat!(
+    "WITH RECURSIVE it AS (
         (SELECT namespace, entity_type FROM fsm_transitions
           ORDER BY namespace, entity_type LIMIT 1)
          UNION ALL
-        SELECT next.namespace, next.entity_type FROM it CROSS JOIN LATERAL
-            (SELECT namespace, entity_type FROM fsm_transitions t
-              WHERE (t.namespace, t.entity_type) > (it.namespace, it.entity_type)
-              ORDER BY namespace, entity_type LIMIT 1) next)
+        SELECT next.namespace, next.entity_type FROM it",
+    lateral!(
+        "next",
+        "SELECT namespace, entity_type FROM fsm_transitions t
+          WHERE (t.namespace, t.entity_type) > (it.namespace, it.entity_type)
+          ORDER BY namespace, entity_type LIMIT 1"
+    ),
+    ")
     SELECT it.namespace, it.entity_type AS part, p.max_age_seconds,
            p.namespace IS NOT NULL AS is_set
       FROM it LEFT JOIN retention_policies p
-        ON p.namespace = it.namespace AND p.table_name = 'fsm_transitions'";
+        ON p.namespace = it.namespace AND p.table_name = 'fsm_transitions'"
+);
 
 impl Query for PruneTargets {
     type Answer = Vec<Group>;
@@ -195,74 +208,85 @@ impl Query for PruneTargets {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let groups = match self.0 {
-            Table::Transitions => TRANSITION_GROUPS.to_owned(),
-            table => namespaces(table.as_str()),
-        };
-        Ok(Ok(diesel::sql_query(groups).load(connection).await?))
+        let select = diesel::sql_query(select_targets(self.0));
+        Ok(Ok(select.load(connection).await?))
     }
 }
 
-/// Rows of a group that are older than they get.
+/// The expired rows of a group.
 pub struct ExpiredGroup {
     /// The table.
     pub table: Table,
     /// The group.
     pub group: Group,
-    /// How old they get, in seconds.
+    /// The age from which rows are expired, in seconds.
     pub max_age_seconds: i64,
 }
 
-/// Removes some rows that are too old, the oldest first; answers how many. Rows that
-/// another replica removes, or somebody changes, are left out.
+/// Deletes some expired rows, oldest first, and returns their number. Skips rows that another
+/// replica deletes, or another statement changes.
 pub struct PruneRows<'a>(pub &'a ExpiredGroup);
+
+fn delete_expired(table: Table) -> String {
+    let spec = table.spec();
+    let is_expired = spec.is_expired();
+    let TableSpec {
+        table, key, age, ..
+    } = spec;
+    format!(
+        "DELETE FROM {table} WHERE ({key}) IN
+             (SELECT {key} FROM {table} WHERE {is_expired}
+               ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED)"
+    )
+}
 
 impl Query for PruneRows<'_> {
     type Answer = i64;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<i64>, DbError> {
-        let PruneRows(old) = self;
-        let spec = old.table.spec();
-        let is_expired = spec.is_expired();
-        let TableSpec {
-            table, key, age, ..
-        } = spec;
-        let remove = format!(
-            "DELETE FROM {table} WHERE ({key}) IN
-                 (SELECT {key} FROM {table} WHERE {is_expired}
-                   ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED)"
-        );
-        let removed = diesel::sql_query(remove)
-            .bind::<Text, _>(&old.group.namespace)
-            .bind::<Text, _>(&old.group.part)
-            .bind::<BigInt, _>(old.max_age_seconds)
+        let PruneRows(expired) = self;
+        let deleted = diesel::sql_query(delete_expired(expired.table))
+            .bind::<Text, _>(&expired.group.namespace)
+            .bind::<Text, _>(&expired.group.part)
+            .bind::<BigInt, _>(expired.max_age_seconds)
             .bind::<BigInt, _>(ROWS)
             .execute(connection)
             .await?;
-        Ok(Ok(i64::try_from(removed).unwrap_or(i64::MAX)))
+        Ok(Ok(i64::try_from(deleted).unwrap_or(i64::MAX)))
     }
 }
 
 impl PruneRows<'_> {
-    /// Whether there may be more, after so many were removed.
+    /// Whether expired rows may remain after a statement deleted this many.
     #[must_use]
-    pub fn may_leave_some(removed: i64) -> bool {
-        removed >= ROWS
+    pub fn may_leave_some(deleted: i64) -> bool {
+        deleted >= ROWS
     }
 }
 
-/// Counts rows that are too old.
+/// Counts expired rows.
 pub struct CountExpired<'a>(pub &'a ExpiredGroup);
 
-/// How many rows are too old, and how old the oldest is.
+/// The number of expired rows, and the age of the oldest.
 #[derive(Debug, QueryableByName)]
 pub struct ExpiredRows {
-    /// How many.
+    /// The number of rows.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
-    /// In seconds; null if there are none.
+    /// The age in seconds; null if there are no rows.
     #[diesel(sql_type = Nullable<Double>)]
     pub oldest_seconds: Option<f64>,
+}
+
+fn count_expired(table: Table) -> String {
+    let spec = table.spec();
+    let is_expired = spec.is_expired();
+    let TableSpec { table, age, .. } = spec;
+    format!(
+        "SELECT count(*) AS count,
+                extract(epoch FROM now() - min({age}))::DOUBLE PRECISION AS oldest_seconds
+           FROM {table} WHERE {is_expired}"
+    )
 }
 
 impl Query for CountExpired<'_> {
@@ -272,21 +296,33 @@ impl Query for CountExpired<'_> {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let CountExpired(old) = self;
-        let spec = old.table.spec();
-        let is_expired = spec.is_expired();
-        let TableSpec { table, age, .. } = spec;
-        let count = format!(
-            "SELECT count(*) AS count,
-                    extract(epoch FROM now() - min({age}))::DOUBLE PRECISION AS oldest_seconds
-               FROM {table} WHERE {is_expired}"
-        );
-        let rows = diesel::sql_query(count)
-            .bind::<Text, _>(&old.group.namespace)
-            .bind::<Text, _>(&old.group.part)
-            .bind::<BigInt, _>(old.max_age_seconds)
+        let CountExpired(expired) = self;
+        let rows = diesel::sql_query(count_expired(expired.table))
+            .bind::<Text, _>(&expired.group.namespace)
+            .bind::<Text, _>(&expired.group.part)
+            .bind::<BigInt, _>(expired.max_age_seconds)
             .get_result(connection)
             .await?;
         Ok(Ok(rows))
     }
 }
+
+/// Registers the statements of each table.
+macro_rules! register_tables {
+    ($($table:ident),+) => {$(
+        register!(
+            concat!("PruneTargets ", stringify!($table)), false, [],
+            || select_targets(Table::$table)
+        );
+        register!(
+            concat!("PruneRows ", stringify!($table)), false, [Text, Text, BigInt, BigInt],
+            || delete_expired(Table::$table)
+        );
+        register!(
+            concat!("CountExpired ", stringify!($table)), false, [Text, Text, BigInt],
+            || count_expired(Table::$table)
+        );
+    )+};
+}
+
+register_tables!(Workflows, Transitions, Batches, Stamps);

@@ -1,4 +1,4 @@
-//! Figures that only the database knows, looked at now and then.
+//! The sampler: polls metrics that only the database knows.
 
 mod store;
 
@@ -6,32 +6,35 @@ use std::time::Duration;
 
 use super::{
     metrics::Metrics,
-    sampler::store::{Figures, JOURNAL, STALE},
+    sampler::store::{JOURNAL, STALE, Samples},
 };
 use crate::{
     db::Database, domain::error::Result, services::registry::model::NodeHealth,
     util::error_chain::error_chain,
 };
 
-/// How often to look: about as often as Prometheus asks.
+/// How often to poll: about as often as Prometheus scrapes.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// Looks for ever.
+/// Polls until the task is dropped.
 pub async fn sample(database: &Database, metrics: &Metrics) {
     loop {
         if let Err(error) = poll(database, metrics).await {
-            // The figures stay as they were, and health says what is the matter.
-            tracing::debug!(cause = error_chain(&error), "no figures this time");
+            // The metrics keep their last values. The health check reports the outage.
+            tracing::debug!(
+                cause = error_chain(&error),
+                "sampling failed, metrics keep their last values"
+            );
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
 async fn poll(database: &Database, metrics: &Metrics) -> Result<()> {
-    let figures = database.run(&Figures).await?;
+    let samples = database.run(&Samples).await?;
     let value = |name: &str| {
-        let figure = figures.iter().find(|figure| figure.name == name);
-        figure.map_or(0, |figure| figure.value)
+        let sample = samples.iter().find(|sample| sample.name == name);
+        sample.map_or(0, |sample| sample.value)
     };
     metrics.set_journal_position(value(JOURNAL));
     metrics.set_stale_nodes(value(STALE));

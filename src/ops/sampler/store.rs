@@ -1,4 +1,4 @@
-//! SQL about figures that only the database knows.
+//! The SQL of metrics that only the database knows.
 
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -8,36 +8,36 @@ use crate::{
     domain::error::Result,
 };
 
-/// Asks for figures that only the database knows.
-pub(super) struct Figures;
+/// Reads the samples.
+pub(super) struct Samples;
 
-/// A figure.
+/// The value of one metric.
 #[derive(Debug, diesel::Queryable)]
-pub(super) struct Figure {
+pub(super) struct Sample {
     /// A `health_status`, [`STALE`] or [`JOURNAL`].
     pub(super) name: String,
     pub(super) value: i64,
 }
 
-/// The names of the journal's position, and of the number of nodes that have been silent
-/// for longer than their TTL; nodes' health is in capitals.
+/// The names of two samples: the position of the journal, and the number of nodes without a
+/// heartbeat within their TTL. They differ from those of health, which are in capitals.
 pub(super) const JOURNAL: &str = "journal";
 pub(super) const STALE: &str = "stale";
 
-impl Query for Figures {
-    type Answer = Vec<Figure>;
+impl Query for Samples {
+    type Answer = Vec<Sample>;
 
     async fn run(
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        Ok(Ok(SelectFigures {}.load(connection).await?))
+        Ok(Ok(SelectSamples {}.load(connection).await?))
     }
 }
 
 statement! {
-    /// The figures.
-    struct SelectFigures {}
+    /// Selects the samples.
+    struct SelectSamples {}
     returns (Text, BigInt);
     "SELECT health_status, count(*)
        FROM node_registrations GROUP BY health_status

@@ -1,5 +1,5 @@
-//! All SQL of the operator's, who looks over all namespaces. Counts, statistics
-//! of PostgreSQL's own, and the schema; nothing here writes.
+//! The SQL of the operators' reports across all namespaces: counts, statistics of PostgreSQL,
+//! and the status of the schema. Nothing here writes.
 
 use diesel::{
     pg::data_types::PgInterval,
@@ -15,13 +15,15 @@ use crate::{
     db::{
         DbError, Query,
         migrations::{self, MigrationError},
+        planner::raw_statement,
     },
     domain::error::{Error, Result},
     services::registry::FleetStats,
 };
 
-/// "System Health Dashboard", its first half.
-const WORKFLOWS: &str = "
+raw_statement! {
+/// The workflows of "System Health Dashboard".
+const WORKFLOWS(Interval) = "
     SELECT count(*) AS total,
            count(*) FILTER (WHERE current_state = 'COMPLETED') AS completed,
            count(*) FILTER (WHERE current_state = 'FAILED') AS failed,
@@ -30,9 +32,11 @@ const WORKFLOWS: &str = "
            count(*) FILTER (WHERE current_state = 'CANCELLED') AS cancelled
       FROM workflow_executions
      WHERE started_at > now() - $1";
+}
 
-/// "System Health Dashboard", its second half; each node has a TTL of its own.
-const NODES: &str = "
+raw_statement! {
+/// The nodes of "System Health Dashboard". Each node has its own TTL.
+const NODES() = "
     SELECT count(*) AS total,
            count(*) FILTER (WHERE health_status = 'HEALTHY') AS healthy,
            count(*) FILTER (WHERE health_status = 'UNHEALTHY') AS unhealthy,
@@ -41,11 +45,13 @@ const NODES: &str = "
       FROM (SELECT health_status,
                    last_heartbeat <= now() - heartbeat_ttl_ms * INTERVAL '1 millisecond' AS is_stale
               FROM node_registrations) node";
+}
 
-/// The cross-namespace summary. Workflows and bridges are counted apart: joined
-/// to each other first, each workflow would count once for every bridge, and a
-/// namespace without workflows would be missing.
-const SUMMARIES: &str = "
+raw_statement! {
+/// The cross-namespace summary. Workflows and bridges are counted before the join. Otherwise
+/// each workflow would count once per bridge, and namespaces without workflows would be
+/// missing.
+const SUMMARIES(Nullable<Interval>, BigInt) = "
     SELECT namespace,
            coalesce(total_workflows, 0) AS total_workflows,
            avg_execution_time_ms,
@@ -60,9 +66,11 @@ const SUMMARIES: &str = "
                   GROUP BY namespace) bridges USING (namespace)
      ORDER BY total_workflows DESC, namespace
      LIMIT $2";
+}
 
-/// "Index Usage Verification", for the schema that we work in.
-const INDEXES: &str = "
+raw_statement! {
+/// "Index Usage Verification", for the current schema.
+const INDEXES(BigInt) = "
     SELECT schemaname::text AS schema_name, relname::text AS table_name,
            indexrelname::text AS index_name, idx_scan AS times_used, idx_tup_read AS tuples_read,
            idx_tup_fetch AS tuples_fetched, pg_relation_size(indexrelid) AS size_bytes
@@ -70,9 +78,11 @@ const INDEXES: &str = "
      WHERE schemaname = current_schema()
      ORDER BY idx_scan DESC, indexrelname
      LIMIT $1";
+}
 
-/// "Missing Indexes Detection"; a table that was never read so has no average.
-const SCANS: &str = "
+raw_statement! {
+/// "Missing Indexes Detection". The average is 0 for a table without sequential scans.
+const SCANS(BigInt) = "
     SELECT schemaname::text AS schema_name, relname::text AS table_name,
            seq_scan AS sequential_scans, seq_tup_read AS sequential_tuples_read,
            coalesce(idx_scan, 0) AS index_scans,
@@ -82,6 +92,7 @@ const SCANS: &str = "
      WHERE schemaname = current_schema()
      ORDER BY seq_tup_read DESC, relname
      LIMIT $1";
+}
 
 /// Counts workflows and nodes.
 impl Query for HealthQuery {
@@ -104,7 +115,7 @@ impl Query for HealthQuery {
     }
 }
 
-/// Sums up namespaces.
+/// Summarizes namespaces.
 impl Query for SummaryQuery {
     type Answer = Vec<NamespaceSummary>;
 
@@ -122,7 +133,7 @@ impl Query for SummaryQuery {
     }
 }
 
-/// Reads how often indexes were used.
+/// Reads the usage of indexes.
 impl Query for IndexQuery {
     type Answer = Vec<IndexUsage>;
 
@@ -135,7 +146,7 @@ impl Query for IndexQuery {
     }
 }
 
-/// Reads how often tables were read from end to end.
+/// Reads the numbers of sequential scans.
 impl Query for ScanQuery {
     type Answer = Vec<TableScans>;
 
@@ -148,7 +159,7 @@ impl Query for ScanQuery {
     }
 }
 
-/// Reads where the schema stands.
+/// Reads the status of the migrations.
 impl Query for MigrationsQuery {
     type Answer = Vec<migrations::Status>;
 

@@ -1,27 +1,23 @@
 //! Deleting bridges.
 
-use std::{cmp::Reverse, collections::HashSet};
-
 use diesel::{
-    prelude::*,
+    QueryResult,
     sql_types::{Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use futures_util::{FutureExt, future::BoxFuture};
 
 use super::no_bridge;
 use crate::{
     db::{
-        DbError,
         batch::{
-            Operation,
-            rounds::{Indexed, in_order, rounds},
+            delete::{Delete, DeleteOperation},
+            rounds::Indexed,
             statement::{batch_statement, column},
         },
-        schema::fsm_transitions,
+        planner::{lateral, same_namespace},
     },
     domain::{
-        error::Result,
+        error::Error,
         id::{BridgeId, TokenId, TransitionId},
         journal::{DELETE_EVENT, DELETED},
         namespace::Scoped,
@@ -30,23 +26,25 @@ use crate::{
 };
 
 batch_statement! {
-    /// Locks bridges. Whoever was adding a batch has ended then, so that what
-    /// comes after sees all batches.
+    /// Locks bridges. It waits for statements that add batches to them, so the next statement
+    /// sees all batches.
     struct Lock<'a> {
         namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,
     }
     returns Uuid;
-    " SELECT b.bridge_id
-        FROM item CROSS JOIN LATERAL (
-             SELECT b.bridge_id FROM bridge_states b
-              WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
-                FOR UPDATE) b"
+    concat!(
+        " SELECT b.bridge_id
+            FROM item",
+        lateral!("b",
+            "SELECT b.bridge_id FROM bridge_states b
+              WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), " FOR UPDATE")
+    )
 }
 
 batch_statement! {
-    /// Deletes bridges with their batches, each with a last row of the journal.
-    struct Delete<'a> {
+    /// Deletes bridges and their batches, each bridge with a last row of the journal.
+    struct DeleteRows<'a> {
         namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,
         transition_id: TransitionId => Uuid,
@@ -56,12 +54,12 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
-    ", deleted AS (
+    concat!(", deleted AS (
         DELETE FROM bridge_states b USING item
-         WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
+         WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), "
         RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
                   item.entity_type, item.to_state, item.transition_event, item.token_id
-    ), forgotten AS (
+    ), deleted_batches AS (
         DELETE FROM bridge_batches b USING deleted
          WHERE b.namespace = deleted.namespace AND b.bridge_id = deleted.bridge_id
     )
@@ -70,83 +68,57 @@ batch_statement! {
          created_at)
     SELECT transition_id, namespace, bridge_id, entity_type, current_fsm_state, to_state,
            transition_event, token_id,
-           -- Not before the move that it waited for.
+           -- Not before the transition whose lock the delete waited for.
            greatest(now(), updated_at)
       FROM deleted
-    RETURNING id"
+    RETURNING id")
 }
 
-/// Deletes bridges; answers whether there was something to delete.
-pub struct DeleteBridges;
+/// Deletes bridges.
+pub type DeleteBridges = DeleteOperation<Bridges>;
 
-impl Operation for DeleteBridges {
+/// See [`DeleteBridges`].
+pub struct Bridges;
+
+impl Delete for Bridges {
     const NAME: &'static str = "DeleteBridges";
+    type Request = BridgeDeletion;
+    type Key<'a> = BridgeId;
 
-    type Item = Scoped<BridgeDeletion>;
-    type Answer = bool;
-    type Key = BridgeId;
-
-    fn key(item: &Self::Item) -> BridgeId {
-        item.bridge_id
+    fn key(request: &BridgeDeletion) -> BridgeId {
+        request.bridge_id
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
-        async move {
-            let mut answers = Vec::with_capacity(items.len());
-            for mut round in rounds(items, |item| [item.bridge_id]) {
-                // Everybody locks in the same order, changes too, so nobody waits in a circle.
-                round.sort_unstable_by_key(|(_, item)| Reverse(item.bridge_id));
-                let deleted = connection
-                    .transaction(async |connection| delete(connection, &round).await)
-                    .await?;
-                let round = round.into_iter();
-                answers.extend(round.map(|(place, item)| (place, answer(item, &deleted))));
-            }
-            Ok(in_order(answers))
-        }
-        .boxed()
+    fn transition_id(request: &BridgeDeletion) -> TransitionId {
+        request.id
     }
-}
 
-async fn delete(
-    connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Scoped<BridgeDeletion>>],
-) -> QueryResult<HashSet<TransitionId>> {
-    let lock = Lock {
-        namespace: column(round, |item| item.namespace.as_str()),
-        bridge_id: column(round, |item| item.bridge_id),
-        ..Lock::default()
-    };
-    let _: Vec<BridgeId> = lock.load(connection).await?;
-    let statement = Delete {
-        namespace: column(round, |item| item.namespace.as_str()),
-        bridge_id: column(round, |item| item.bridge_id),
-        transition_id: column(round, |item| item.id),
-        entity_type: column(round, |_| ENTITY_TYPE),
-        to_state: column(round, |_| DELETED),
-        transition_event: column(round, |_| DELETE_EVENT),
-        token_id: column(round, |item| item.token_id),
-        ..Delete::default()
-    };
-    let deleted: Vec<TransitionId> = statement.load(connection).await?;
-    let mut deleted: HashSet<_> = deleted.into_iter().collect();
-    if deleted.len() < round.len() {
-        // What an earlier try of these very calls deleted, whose answer was lost
-        // with its connection. The ids are ours, so they are of no other tenant.
-        let before = fsm_transitions::table
-            .filter(fsm_transitions::id.eq_any(column(round, |item| item.id)))
-            .select(fsm_transitions::id);
-        deleted.extend(before.load::<TransitionId>(connection).await?);
+    fn not_found(request: &BridgeDeletion) -> Option<Error> {
+        (!request.allow_missing).then(|| no_bridge(request.bridge_id))
     }
-    Ok(deleted)
-}
 
-fn answer(item: &BridgeDeletion, deleted: &HashSet<TransitionId>) -> Result<bool> {
-    match deleted.contains(&item.id) {
-        false if !item.allow_missing => Err(no_bridge(item.bridge_id)),
-        is_deleted => Ok(is_deleted),
+    async fn delete(
+        connection: &mut AsyncPgConnection,
+        round: &[Indexed<'_, Scoped<BridgeDeletion>>],
+    ) -> QueryResult<Vec<TransitionId>> {
+        let lock = Lock {
+            namespace: column(round, |item| item.namespace.as_str()),
+            bridge_id: column(round, |item| item.bridge_id),
+        };
+        let delete = DeleteRows {
+            namespace: column(round, |item| item.namespace.as_str()),
+            bridge_id: column(round, |item| item.bridge_id),
+            transition_id: column(round, |item| item.id),
+            entity_type: column(round, |_| ENTITY_TYPE),
+            to_state: column(round, |_| DELETED),
+            transition_event: column(round, |_| DELETE_EVENT),
+            token_id: column(round, |item| item.token_id),
+        };
+        connection
+            .transaction(async |connection| {
+                let _: Vec<BridgeId> = lock.load(connection).await?;
+                delete.load(connection).await
+            })
+            .await
     }
 }

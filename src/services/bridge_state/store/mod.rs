@@ -1,5 +1,4 @@
-//! All SQL about bridges. Every statement names the namespace of every row that
-//! it touches.
+//! The SQL of bridges. Every statement names the namespace of every row that it touches.
 
 mod change;
 mod delete;
@@ -17,7 +16,7 @@ use crate::domain::{
     id::BridgeId,
 };
 
-/// The columns of [`Bridge`], in its order, of the table alias `b`.
+/// The columns of [`Bridge`], in order, of the table alias `b`.
 macro_rules! bridge_columns {
     () => {
         "b.bridge_id, b.namespace, b.total_workflows_processed, b.total_items_aggregated, \

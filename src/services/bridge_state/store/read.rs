@@ -1,5 +1,4 @@
-//! Bridges: to read, many callers in one round trip, to list, and to add up:
-//! "Common Query 4".
+//! Reading and listing bridges, and their statistics ("Common Query 4").
 
 use diesel::{
     dsl::sql,
@@ -7,17 +6,17 @@ use diesel::{
     sql_types::{BigInt, Nullable, Record, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{BridgeSql, bridge_columns, no_bridge};
 use crate::{
     db::{
-        DbError, TenantQuery,
+        DbError, PageQuery, TenantQuery,
         batch::{
-            Operation,
-            statement::{batch_statement, place},
+            lookup::{Lookup, LookupOperation},
+            statement::batch_statement,
         },
         collect_page::collect_page,
+        planner::{lookup, raw_statement, same_namespace},
         schema::bridge_states,
     },
     domain::{error::Result, id::BridgeId, namespace::Scoped, page::Page},
@@ -33,62 +32,54 @@ batch_statement! {
     returns (BigInt, BridgeSql);
     concat!(
         " SELECT item.ordinality, ", bridge_columns!(), "
-            FROM item CROSS JOIN LATERAL (
-                 SELECT * FROM bridge_states b
-                  WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
-                  LIMIT 1) b"
+            FROM item",
+        lookup!("bridge_states", "b", "b.bridge_id = item.bridge_id AND ", same_namespace!("b"))
     )
 }
 
-/// Reads bridges by their ids.
-pub struct GetBridges;
+/// Reads bridges.
+pub type GetBridges = LookupOperation<Bridges>;
 
-impl Operation for GetBridges {
+/// See [`GetBridges`].
+pub struct Bridges;
+
+impl Lookup for Bridges {
     const NAME: &'static str = "GetBridges";
+    type Request = Scoped<BridgeQuery>;
+    type Key<'a> = (&'a str, BridgeId);
+    type Row = Bridge;
 
-    type Item = Scoped<BridgeQuery>;
-    type Answer = Bridge;
-    type Key = BridgeId;
-
-    fn key(item: &Self::Item) -> BridgeId {
-        item.bridge_id
+    fn key(request: &Scoped<BridgeQuery>) -> Self::Key<'_> {
+        (request.namespace.as_str(), request.bridge_id)
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Bridge>>, DbError>> {
-        async move {
-            let read = ReadBridges {
-                namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
-                bridge_id: items.iter().map(|item| item.bridge_id).collect(),
-                ..ReadBridges::default()
-            };
-            let rows: Vec<(i64, Bridge)> = read.load(connection).await?;
-            let missing = items.iter().map(|item| Err(no_bridge(item.bridge_id)));
-            let mut answers: Vec<Result<Bridge>> = missing.collect();
-            for (ordinality, bridge) in rows {
-                if let Some(answer) = answers.get_mut(place(ordinality)) {
-                    *answer = Ok(bridge);
-                }
-            }
-            Ok(answers)
-        }
-        .boxed()
+    fn if_missing(request: &Scoped<BridgeQuery>) -> Result<Bridge> {
+        Err(no_bridge(request.bridge_id))
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        requests: &[&Scoped<BridgeQuery>],
+    ) -> QueryResult<Vec<(i64, Bridge)>> {
+        let statement = ReadBridges {
+            namespace: requests.iter().map(|it| it.namespace.as_str()).collect(),
+            bridge_id: requests.iter().map(|it| it.bridge_id).collect(),
+        };
+        statement.load(connection).await
     }
 }
 
-/// When a bridge last did something; there is an index on just this.
+/// The time of a bridge's last activity, which an index contains.
 const LAST_ACTIVITY: &str = "coalesce(last_aggregation_timestamp, created_at)";
 
-/// Lists bridges, those first that aggregated last.
-impl TenantQuery for BridgeFilter {
-    type Answer = Page<Bridge>;
+/// Lists bridges, most recently active first.
+impl PageQuery for BridgeFilter {
+    type Row = Bridge;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
+    ) -> QueryResult<Page<Bridge>> {
         let last_activity = sql::<Timestamptz>(LAST_ACTIVITY);
         let mut query = bridge_states::table
             .filter(bridge_states::namespace.eq(&scoped.namespace))
@@ -117,16 +108,13 @@ impl TenantQuery for BridgeFilter {
             query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
         }
         let rows = query.load_stream(connection).await?;
-        Ok(Ok(collect_page(rows, &scoped.page).await?))
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+        collect_page(rows, &scoped.page).await
     }
 }
 
-/// A sum of many totals is a NUMERIC, which may be more than a BIGINT holds.
-const STATS: &str = "
+raw_statement! {
+/// Adds up totals. The sum is a NUMERIC, capped at the largest BIGINT.
+const STATS(Text) = "
     SELECT least(coalesce(sum(total_workflows_processed), 0), 9223372036854775807)::bigint
                AS total_workflows,
            least(coalesce(sum(total_items_aggregated), 0), 9223372036854775807)::bigint
@@ -135,6 +123,7 @@ const STATS: &str = "
            max(last_aggregation_timestamp) AS latest_activity
       FROM bridge_states
      WHERE namespace = $1";
+}
 
 #[derive(QueryableByName)]
 struct StatsRow {
@@ -148,7 +137,7 @@ struct StatsRow {
     latest_activity: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// Adds up all bridges of a namespace.
+/// Adds up the bridges of a namespace.
 impl TenantQuery for StatsQuery {
     type Answer = BridgeStats;
 

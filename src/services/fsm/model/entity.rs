@@ -127,7 +127,7 @@ fn target(
 }
 
 /// An entity, and the machine that it moves by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EntityDetails {
     /// The entity.
     pub entity: Entity,

@@ -1,19 +1,20 @@
-//! Entities: to read, many callers in one round trip, and to list.
+//! Reading and listing entities.
 
 use diesel::{
     prelude::*,
     sql_types::{BigInt, Bool, Nullable, Record, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns};
+use super::{
+    EntitySql, MachineSql, Machines, current_machine, entity_columns, item_entity, machine_columns,
+};
 use crate::{
     db::{
-        DbError, TenantQuery,
+        PageQuery,
         batch::{
-            Operation,
-            statement::{batch_statement, place},
+            lookup::{Lookup, LookupOperation},
+            statement::batch_statement,
         },
         collect_page::collect_page,
         schema::fsm_entities,
@@ -38,95 +39,71 @@ batch_statement! {
     returns (BigInt, Nullable<EntitySql>, Nullable<MachineSql>);
     concat!(
         " SELECT item.ordinality, ", entity_columns!(), ", ", machine_columns!(), "
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_entities e
-                  WHERE e.entity_id = item.entity_id
-                    AND e.namespace IS NOT DISTINCT FROM item.namespace
-                    AND e.entity_type IS NOT DISTINCT FROM item.entity_type
-                  LIMIT 1) e ON true
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_machines m
-                  WHERE item.reads_machine
-                    AND m.namespace = item.namespace AND m.entity_type = item.entity_type
-                  ORDER BY m.version DESC LIMIT 1) m ON true"
+            FROM item", item_entity!(), current_machine!()
     )
 }
 
 /// Reads entities, each with its machine.
-pub struct GetEntities;
+pub type GetEntities = LookupOperation<Entities>;
 
-impl Operation for GetEntities {
+/// See [`GetEntities`].
+pub struct Entities;
+
+impl Lookup for Entities {
     const NAME: &'static str = "GetEntities";
+    type Request = Scoped<EntityKey>;
+    type Key<'a> = (&'a str, &'a EntityKey);
+    type Row = EntityDetails;
 
-    type Item = Scoped<EntityKey>;
-    type Answer = EntityDetails;
-    type Key = EntityId;
-
-    fn key(item: &Self::Item) -> EntityId {
-        item.entity_id
+    fn key(request: &Scoped<EntityKey>) -> Self::Key<'_> {
+        (request.namespace.as_str(), &request.content)
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
-        async move {
-            let rows: Vec<(i64, Option<Entity>, Option<Machine>)> =
-                read(items).load(connection).await?;
-            let mut machines = Machines::default();
-            let mut entities: Vec<Option<Entity>> = items.iter().map(|_| None).collect();
-            for (ordinality, entity, machine) in rows {
-                if let Some(slot) = entities.get_mut(place(ordinality)) {
-                    *slot = entity;
-                }
-                machine
-                    .into_iter()
-                    .for_each(|machine| machines.add(machine));
-            }
-            let answers = items.iter().zip(entities).map(|(item, entity)| {
-                let entity = entity.ok_or_else(|| no_entity(item))?;
-                let machine = machines.of(&entity.namespace, &entity.entity_type);
-                Ok(EntityDetails {
-                    machine: machine.cloned(),
-                    entity,
-                })
-            });
-            Ok(answers.collect())
+    fn if_missing(request: &Scoped<EntityKey>) -> Result<EntityDetails> {
+        Err(Error::NotFound {
+            resource: Resource::Entity,
+            field: "entity_id",
+            name: request.entity_id.to_string(),
+        })
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        requests: &[&Scoped<EntityKey>],
+    ) -> QueryResult<Vec<(i64, EntityDetails)>> {
+        let types = requests
+            .iter()
+            .map(|it| (it.namespace.as_str(), it.entity_type.as_str()));
+        let statement = ReadEntities {
+            namespace: types.clone().map(|it| it.0).collect(),
+            entity_type: types.clone().map(|it| it.1).collect(),
+            entity_id: requests.iter().map(|it| it.entity_id).collect(),
+            reads_machine: Machines::firsts(types),
+        };
+        let rows: Vec<(i64, Option<Entity>, Option<Machine>)> = statement.load(connection).await?;
+        let mut machines = Machines::default();
+        let mut entities = Vec::with_capacity(rows.len());
+        for (ordinality, entity, machine) in rows {
+            machines.extend(machine);
+            entities.extend(entity.map(|entity| (ordinality, entity)));
         }
-        .boxed()
+        let entities = entities.into_iter().map(|(ordinality, entity)| {
+            let machine = machines.of(&entity.namespace, &entity.entity_type);
+            let machine = machine.cloned();
+            (ordinality, EntityDetails { machine, entity })
+        });
+        Ok(entities.collect())
     }
 }
 
-fn read<'a>(items: &[&'a Scoped<EntityKey>]) -> ReadEntities<'a> {
-    let kinds = items
-        .iter()
-        .map(|item| (item.namespace.as_str(), item.entity_type.as_str()));
-    ReadEntities {
-        namespace: kinds.clone().map(|kind| kind.0).collect(),
-        entity_type: kinds.clone().map(|kind| kind.1).collect(),
-        entity_id: items.iter().map(|item| item.entity_id).collect(),
-        reads_machine: Machines::firsts(kinds),
-        ..ReadEntities::default()
-    }
-}
+/// Lists entities. Those that have been in their state the longest come first.
+impl PageQuery for EntityFilter {
+    type Row = Entity;
 
-fn no_entity(key: &EntityKey) -> Error {
-    Error::NotFound {
-        resource: Resource::Entity,
-        field: "entity_id",
-        name: key.entity_id.to_string(),
-    }
-}
-
-/// Lists entities, those first that have been where they are the longest.
-impl TenantQuery for EntityFilter {
-    type Answer = Page<Entity>;
-
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
+    ) -> QueryResult<Page<Entity>> {
         let mut query = fsm_entities::table
             .filter(fsm_entities::namespace.eq(&scoped.namespace))
             .filter(fsm_entities::entity_type.eq(&scoped.entity_type))
@@ -145,10 +122,6 @@ impl TenantQuery for EntityFilter {
             query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().gt((time, id)));
         }
         let rows = query.load_stream(connection).await?;
-        Ok(Ok(collect_page(rows, &scoped.page).await?))
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+        collect_page(rows, &scoped.page).await
     }
 }

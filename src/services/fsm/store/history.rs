@@ -1,4 +1,4 @@
-//! The journal: "Common Query 3", and what can be counted of it.
+//! The journal of entities: transitions ("Common Query 3") and statistics.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -12,8 +12,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
     db::{
-        DbError, TenantQuery, collect_page::collect_page, journal::Transition,
-        planner::any_namespace, schema::fsm_transitions,
+        DbError, PageQuery, TenantQuery,
+        collect_page::collect_page,
+        journal::Transition,
+        planner::{any_namespace, left_lookup, raw_statement},
+        schema::fsm_transitions,
     },
     domain::{
         error::Result,
@@ -23,26 +26,22 @@ use crate::{
     services::fsm::model::{StatsFilter, TransitionFilter, TransitionStats},
 };
 
-/// Lists moves by their time.
-impl TenantQuery for TransitionFilter {
-    type Answer = Page<Transition>;
+/// Lists transitions, by time.
+impl PageQuery for TransitionFilter {
+    type Row = Transition;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        read(connection, scoped).await.map(Ok)
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+    ) -> QueryResult<Page<Transition>> {
+        read(connection, scoped).await
     }
 }
 
 async fn read(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<TransitionFilter>,
-) -> Result<Page<Transition>, DbError> {
+) -> QueryResult<Page<Transition>> {
     let mut query = fsm_transitions::table
         .filter(fsm_transitions::namespace.eq_any(any_namespace(&filter.namespace)))
         .filter(fsm_transitions::entity_type.eq(&filter.entity_type))
@@ -80,11 +79,11 @@ async fn read(
         false => query.order((namespace.asc(), time.asc(), fsm_transitions::seq.asc())),
         true => query.order((namespace.desc(), time.desc(), fsm_transitions::seq.desc())),
     };
-    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+    collect_page(query.load_stream(connection).await?, &filter.page).await
 }
 
-/// The rows that come after the row with an id. An expression of its own, because
-/// Diesel prepares queries with pieces of bare SQL in them anew at every call.
+/// The condition for rows after the row with an id. It is an expression of its own, because
+/// Diesel prepares queries with bare SQL again at every call.
 struct Beyond<'a> {
     is_newest_first: bool,
     time: DateTime<Utc>,
@@ -118,24 +117,25 @@ impl QueryFragment<Pg> for Beyond<'_> {
     }
 }
 
-/// Counts the moves of a window. How long an entity had been where it was is
-/// told by the move before, be it in the window or not.
-const STATS: &str = "
+raw_statement! {
+/// Counts the transitions of a window. The time in a state is measured from the previous
+/// transition, even if that is before the window.
+const STATS(Text, Text, Interval, Nullable<Uuid>) = concat!("
     SELECT t.from_state, t.to_state, count(*) AS transition_count,
            (extract(epoch FROM avg(t.created_at - before.created_at)) * 1000)::double precision
                AS mean_time_in_state_ms
-      FROM fsm_transitions t
-      LEFT JOIN LATERAL (
-           SELECT b.created_at FROM fsm_transitions b
-            WHERE t.from_state IS NOT NULL
-              AND b.namespace = t.namespace AND b.entity_type = t.entity_type
-              AND b.entity_id = t.entity_id AND (b.created_at, b.seq) < (t.created_at, t.seq)
-            ORDER BY b.created_at DESC, b.seq DESC LIMIT 1) before ON true
+      FROM fsm_transitions t", left_lookup!("fsm_transitions", "before",
+           "t.from_state IS NOT NULL
+                AND before.namespace = t.namespace AND before.entity_type = t.entity_type
+                AND before.entity_id = t.entity_id
+                AND (before.created_at, before.seq) < (t.created_at, t.seq)
+              ORDER BY before.created_at DESC, before.seq DESC"), "
      WHERE t.namespace = $1 AND t.entity_type = $2 AND t.created_at > now() - $3
        AND ($4 IS NULL OR t.entity_id = $4)
      GROUP BY t.from_state, t.to_state
      ORDER BY transition_count DESC, t.from_state NULLS FIRST, t.to_state
-     LIMIT 1000";
+     LIMIT 1000");
+}
 
 #[derive(QueryableByName)]
 struct StatsRow {
@@ -149,7 +149,7 @@ struct StatsRow {
     mean_time_in_state_ms: Option<f64>,
 }
 
-/// Counts moves by the states that they lead from and to.
+/// Counts transitions by their states.
 impl TenantQuery for StatsFilter {
     type Answer = Vec<TransitionStats>;
 

@@ -1,4 +1,4 @@
-//! Machines: to read, to list, to delete, and for those who decide by them.
+//! Machines: reading, listing, deleting, and the machines of a batch.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     db::{
-        DbError, TenantQuery, batch::Operation, collect_page::collect_page, schema::fsm_machines,
+        DbError, PageQuery, TenantQuery, batch::Operation, collect_page::collect_page,
+        schema::fsm_machines,
     },
     domain::{
         error::{Error, Resource, Result},
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// The columns of [`Machine`], in its order, of the table alias `m`.
+/// The columns of [`Machine`], in order, of the table alias `m`.
 macro_rules! machine_columns {
     () => {
         "m.namespace, m.entity_type, m.version, m.definition, m.definition_digest, m.created_at"
@@ -30,8 +31,23 @@ macro_rules! machine_columns {
 
 pub(crate) use machine_columns;
 
-/// The common table `outdated`, which tells whether a machine that the items were
-/// decided by is not current any more.
+/// Joins the items with `reads_machine` with the current machine of their type, as `m`.
+macro_rules! current_machine {
+    () => {
+        $crate::db::planner::left_lookup!(
+            "fsm_machines",
+            "m",
+            "item.reads_machine AND m.namespace = item.namespace
+                AND m.entity_type = item.entity_type
+              ORDER BY m.version DESC"
+        )
+    };
+}
+
+pub(crate) use current_machine;
+
+/// The common table expression `outdated`: whether a machine by which items were decided has
+/// been replaced.
 macro_rules! outdated_machines {
     () => {
         "outdated AS (
@@ -48,30 +64,32 @@ macro_rules! outdated_machines {
 
 pub(crate) use outdated_machines;
 
-/// The types of [`Machine`]'s columns.
+/// The SQL types of the columns of [`Machine`].
 pub type MachineSql = SqlTypeOf<<Machine as Selectable<Pg>>::SelectExpression>;
 
 /// The current machines of a batch's items, by namespace and entity type.
 ///
-/// Each is read once, with the first item that needs it. Whoever decides by them
-/// writes only if they are still current.
+/// A batch reads each machine once, with the first item that needs it. It writes only if the
+/// machines are still current, see `outdated_machines!`.
 #[derive(Debug, Default)]
 pub struct Machines(HashMap<(String, String), Arc<Machine>>);
 
 impl Machines {
-    /// For each item whether it is the first of its namespace and entity type.
+    /// Returns for each item whether it is the first of its namespace and entity type.
     pub fn firsts<'a>(kinds: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<bool> {
         let mut seen = std::collections::HashSet::new();
         kinds.map(|kind| seen.insert(kind)).collect()
     }
 
-    /// Adds a machine that was read.
-    pub fn add(&mut self, machine: Machine) {
-        let kind = (machine.namespace.clone(), machine.entity_type.clone());
-        self.0.insert(kind, Arc::new(machine));
+    /// Adds the machine of a row, if it has one.
+    pub fn extend(&mut self, machine: Option<Machine>) {
+        self.0.extend(machine.map(|machine| {
+            let key = (machine.namespace.clone(), machine.entity_type.clone());
+            (key, Arc::new(machine))
+        }));
     }
 
-    /// The machine of an entity type, if it has one.
+    /// Returns the machine of an entity type, if it has one.
     #[must_use]
     pub fn of(&self, namespace: &str, entity_type: &str) -> Option<&Arc<Machine>> {
         self.0.get(&(namespace.to_owned(), entity_type.to_owned()))
@@ -86,7 +104,7 @@ fn no_machine(entity_type: &str) -> Error {
     }
 }
 
-/// Reads one version of a machine.
+/// Reads a version of a machine, by default the current one.
 impl TenantQuery for MachineQuery {
     type Answer = MachineVersion;
 
@@ -122,14 +140,14 @@ impl TenantQuery for MachineQuery {
     }
 }
 
-/// Lists current machines by entity type.
-impl TenantQuery for MachineFilter {
-    type Answer = Page<Machine>;
+/// Lists current machines, by entity type.
+impl PageQuery for MachineFilter {
+    type Row = Machine;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
+    ) -> QueryResult<Page<Machine>> {
         let mut query = fsm_machines::table
             .distinct_on(fsm_machines::entity_type)
             .filter(fsm_machines::namespace.eq(&scoped.namespace))
@@ -141,15 +159,11 @@ impl TenantQuery for MachineFilter {
             query = query.filter(fsm_machines::entity_type.gt(after));
         }
         let rows = query.load_stream(connection).await?;
-        Ok(Ok(collect_page(rows, &scoped.page).await?))
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+        collect_page(rows, &scoped.page).await
     }
 }
 
-/// Deletes machines; answers whether there was something to delete.
+/// Deletes machines. The answer is whether the machine existed.
 pub struct DeleteMachines;
 
 impl Operation for DeleteMachines {
@@ -169,7 +183,7 @@ impl Operation for DeleteMachines {
     ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
         async move {
             let mut answers = Vec::with_capacity(items.len());
-            // Nobody is in a hurry to delete machines: one at a time.
+            // Deletes of machines are rare, so they run one by one.
             for item in items {
                 let machine = fsm_machines::table
                     .filter(fsm_machines::namespace.eq(&item.namespace))

@@ -1,5 +1,5 @@
-//! All SQL about machines, entities and the journal. Every statement names the
-//! namespace of every row that it touches.
+//! The SQL of machines, entities and the journal. Every statement names the namespace of
+//! every row that it touches.
 
 mod entities;
 mod history;
@@ -11,13 +11,13 @@ use diesel::{Selectable, dsl::SqlTypeOf, pg::Pg};
 
 pub use entities::GetEntities;
 pub use machines::{DeleteMachines, MachineSql, Machines};
-pub(crate) use machines::{machine_columns, outdated_machines};
+pub(crate) use machines::{current_machine, machine_columns, outdated_machines};
 pub use put::PutMachines;
 pub use record::RecordTransitions;
 
 use super::model::Entity;
 
-/// The columns of [`Entity`], in its order, of the table alias `e`.
+/// The columns of [`Entity`], in order, of the table alias `e`.
 macro_rules! entity_columns {
     () => {
         "e.namespace, e.entity_type, e.entity_id, e.current_state, e.revision, e.state_since, \
@@ -25,6 +25,20 @@ macro_rules! entity_columns {
     };
 }
 
-use entity_columns;
+/// Joins each item with its entity, as `e`, or with NULLs.
+macro_rules! item_entity {
+    () => {
+        $crate::db::planner::left_lookup!(
+            "fsm_entities",
+            "e",
+            "e.entity_id = item.entity_id AND ",
+            $crate::db::planner::same_namespace!("e"),
+            " AND ",
+            $crate::db::planner::unindexed_eq!("e.entity_type", "item.entity_type")
+        )
+    };
+}
+
+use {entity_columns, item_entity};
 
 type EntitySql = SqlTypeOf<<Entity as Selectable<Pg>>::SelectExpression>;

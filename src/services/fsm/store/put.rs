@@ -1,12 +1,10 @@
 //! Putting machines.
 //!
-//! A new version must not strand an entity that moves at the same moment. So
-//! while the states of entities are looked at, nobody moves, and nobody else puts:
-//! the table of entities is locked for writers, from just before the look until
-//! the commit. The look is a few steps along an index, however many entities there
-//! are; counting those that would be stranded comes after the lock is gone. Who
-//! decided by the old version before finds, when he writes, that it is not current
-//! any more, and decides again.
+//! A new version must not strand an entity that changes its state at the same moment. So the
+//! table of entities is locked for writers, from just before the check of their states until
+//! the commit. The check takes a few index lookups, however many entities exist. Stranded
+//! entities are counted after the lock is released. A concurrent batch that decided by the old
+//! version finds at its write that the version is outdated, and decides again.
 
 use std::sync::Arc;
 
@@ -22,6 +20,7 @@ use crate::{
     db::{
         DbError,
         batch::Operation,
+        planner::raw_statement,
         schema::{bridge_states, fsm_entities, fsm_machines},
     },
     domain::{
@@ -32,16 +31,17 @@ use crate::{
     services::fsm::model::{BuiltIn, Machine, NewMachine},
 };
 
-/// Locks out writers. Whoever holds the table for longer than this, such as a
-/// VACUUM, is not waited for, because all writers would wait behind us.
+/// Lock out writers. The timeout is short, because all writers queue behind the lock while it
+/// waits, for example for a VACUUM.
 const LOCK_ENTITIES: &str = "SET LOCAL lock_timeout = '2s';
      LOCK TABLE fsm_entities IN SHARE ROW EXCLUSIVE MODE";
 const LOCK_BRIDGES: &str = "SET LOCAL lock_timeout = '2s';
      LOCK TABLE bridge_states IN SHARE ROW EXCLUSIVE MODE";
 
-/// Whether an entity is in a state that is not kept. Goes from state to state, each
-/// by one look into the index, and stops at the first that is not.
-const IS_STRANDED: &str = "
+raw_statement! {
+/// Whether an entity is in a state that the machine lacks. Goes from state to state, by one
+/// index lookup each, and stops at the first such state.
+const IS_STRANDED(Text, Text, Array<Text>) = "
     WITH RECURSIVE states AS (
         SELECT min(current_state) AS state FROM fsm_entities
          WHERE namespace = $1 AND entity_type = $2
@@ -51,14 +51,17 @@ const IS_STRANDED: &str = "
           FROM states WHERE states.state = ANY ($3)
     )
     SELECT EXISTS (SELECT FROM states WHERE state <> ALL ($3)) AS is_stranded";
+}
 
-/// The same of bridges, of which a namespace has few.
-const IS_BRIDGE_STRANDED: &str = "
+raw_statement! {
+/// The same for bridges, of which a namespace has few.
+const IS_BRIDGE_STRANDED(Text, Text, Array<Text>) = "
     SELECT EXISTS (
         SELECT FROM bridge_states
          WHERE namespace = $1 AND $2 <> '' AND current_fsm_state <> ALL ($3)) AS is_stranded";
+}
 
-/// Puts machines: the same definition once.
+/// Puts machines. Idempotent by definition.
 pub struct PutMachines;
 
 impl Operation for PutMachines {
@@ -86,7 +89,7 @@ impl Operation for PutMachines {
         .boxed()
     }
 
-    /// It could not get the lock, again and again.
+    /// A transient error here means that the lock was not available, even after retries.
     fn refusal(_item: &Self::Item, error: DbError) -> Error {
         match error.is_transient() {
             true => Error::DatabaseUnavailable(Arc::new(error)),
@@ -95,7 +98,7 @@ impl Operation for PutMachines {
     }
 }
 
-/// What came of a try to put a machine.
+/// The outcome of putting a machine under the lock.
 enum Put {
     Done(WriteOutcome<Machine>),
     Refused(Error),
@@ -106,8 +109,7 @@ async fn put(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Result<WriteOutcome<Machine>>> {
-    // Nodes put their machine whenever they start: mostly there is nothing to do,
-    // and nobody has to be locked out for that.
+    // Nodes put their machine at every start, mostly an unchanged one, which needs no lock.
     if let Some(row) = current(connection, new)
         .await?
         .filter(|it| is_same(it, new))
@@ -213,7 +215,7 @@ async fn insert(
     Ok(WriteOutcome { row, created: true })
 }
 
-/// Says which entities would be stranded.
+/// Returns the error that lists the stranded entities.
 async fn stranding(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
@@ -229,7 +231,7 @@ async fn stranding(
     })
 }
 
-/// The states that the machine does not have, with how many entities are there.
+/// Returns the states that the machine lacks, each with its number of entities.
 async fn stranded_entities(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
@@ -245,7 +247,7 @@ async fn stranded_entities(
         .await
 }
 
-/// The same of bridges.
+/// Returns the same for bridges.
 async fn stranded_bridges(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,

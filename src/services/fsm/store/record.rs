@@ -1,4 +1,4 @@
-//! Moving entities: see `db::decide`.
+//! Transitions of entities, as [optimistic](crate::db::batch::optimistic) batches.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,18 +10,22 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
-use super::{EntitySql, MachineSql, Machines, entity_columns, machine_columns, outdated_machines};
+use super::{
+    EntitySql, MachineSql, Machines, current_machine, entity_columns, item_entity, machine_columns,
+    outdated_machines,
+};
 use crate::{
     db::{
         DbError,
         batch::{
             Operation,
+            insert_once::taken,
             optimistic::{OptimisticWrite, run_optimistic},
+            rounds::in_lock_order,
             statement::{batch_statement, place},
         },
-        journal::{
-            KnownTransitions, Transition, TransitionSql, known_transitions, transition_columns,
-        },
+        journal::{KnownTransitions, Transition, TransitionSql, transition_columns},
+        planner::{in_set, same_namespace, unindexed_eq},
     },
     domain::{
         digest::RequestDigest,
@@ -34,9 +38,9 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads entities at the database's present, whether the journal already has
-    /// the items' ids, the rows that earlier tries of the same calls wrote, and with
-    /// the first item of each type its current machine.
+    /// Reads the database's time and entities, and with the first item of each type its
+    /// current machine. Also reads whether the journal has the item's id, and the row with it
+    /// if an earlier try of the same call wrote it.
     struct ReadEntities<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -56,27 +60,15 @@ batch_statement! {
     concat!(
         " SELECT item.ordinality, now(), ", entity_columns!(), ", taken.id, ",
                  transition_columns!(), ", ", machine_columns!(), "
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_entities e
-                  WHERE e.entity_id = item.entity_id
-                    AND e.namespace IS NOT DISTINCT FROM item.namespace
-                    AND e.entity_type IS NOT DISTINCT FROM item.entity_type
-                  LIMIT 1) e ON true
-            ", known_transitions!(), "
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_machines m
-                  WHERE item.reads_machine
-                    AND m.namespace = item.namespace AND m.entity_type = item.entity_type
-                  ORDER BY m.version DESC LIMIT 1) m ON true"
+            FROM item", item_entity!(), taken!("fsm_transitions", "t"), current_machine!()
     )
 }
 
 batch_statement! {
-    /// Appends moves to the journal and moves their entities, but none whose row
-    /// is not the revision that was read, and none at all if a machine is not
-    /// current any more. An item is one move; the last one of an entity carries
-    /// what becomes of its row. Answers which of these changed it.
+    /// Updates entities and appends their transitions to the journal, except for entities
+    /// whose revision changed since it was read. Writes nothing at all if a machine is
+    /// outdated. An item is one transition. The last one of an entity carries the new content
+    /// of its row. Returns the last items of the entities that changed.
     struct WriteTransitions<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -110,8 +102,8 @@ batch_statement! {
                state_since = item.moved_at
           FROM item
          WHERE e.entity_id = item.entity_id
-           AND e.namespace IS NOT DISTINCT FROM item.namespace
-           AND e.entity_type IS NOT DISTINCT FROM item.entity_type
+           AND ", same_namespace!("e"), "
+           AND ", unindexed_eq!("e.entity_type", "item.entity_type"), "
            AND item.is_last AND item.old_revision > 0
            AND e.revision = item.old_revision AND NOT (SELECT is_outdated FROM outdated)
         RETURNING e.namespace, e.entity_type, e.entity_id
@@ -119,8 +111,8 @@ batch_statement! {
         SELECT * FROM inserted UNION ALL SELECT * FROM moved
     ), written AS (
         SELECT item.* FROM item
-         -- IS TRUE: looked up in a hash table, not joined.
-         WHERE ((item.namespace, item.entity_type, item.entity_id) IN (SELECT * FROM changed)) IS TRUE
+         WHERE ", in_set!("(item.namespace, item.entity_type, item.entity_id)",
+                          "SELECT * FROM changed"), "
     ), journaled AS (
         INSERT INTO fsm_transitions
             (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
@@ -128,12 +120,12 @@ batch_statement! {
         SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
                transition_data, request_digest, token_id, moved_at
           FROM written
-         ORDER BY ordinality DESC
+         ORDER BY ordinality
     )
     SELECT ordinality FROM written WHERE is_last")
 }
 
-/// Moves entities: the same transition_id with the same content once.
+/// Moves entities through their states. Idempotent by transition_id.
 pub struct RecordTransitions;
 
 impl Operation for RecordTransitions {
@@ -154,7 +146,7 @@ impl Operation for RecordTransitions {
         run_optimistic::<Moves>(connection, items)
     }
 
-    /// Somebody else used the transition_id between our looking and our writing.
+    /// A violated key means that another request used the transition_id since it was read.
     fn refusal(item: &Self::Item, error: DbError) -> Error {
         match error.constraint() {
             Some("fsm_transitions_pkey") => id_conflict(item),
@@ -171,22 +163,22 @@ fn id_conflict(item: &NewTransition) -> Error {
     }
 }
 
-/// Names an entity over all namespaces.
+/// Identifies an entity across all namespaces.
 type Key<'a> = (&'a str, &'a EntityKey);
 
 fn key(item: &Scoped<NewTransition>) -> Key<'_> {
     (item.namespace.as_str(), &item.entity)
 }
 
-/// What a batch found, and what it is going to write.
+/// The state of a batch.
 #[derive(Default)]
 struct Moves<'a> {
     now: DateTime<Utc>,
-    /// The entities as they are after the moves so far, with the revisions that
-    /// were read; 0 for those that were not there.
+    /// The entities after the transitions decided so far, with the revisions that were read,
+    /// 0 for new entities.
     entities: HashMap<Key<'a>, (Entity, i64)>,
     machines: Machines,
-    /// The journal as far as it matters, with the moves so far.
+    /// Transitions of the items' ids, including those decided so far.
     known: KnownTransitions,
     journal: Vec<(Key<'a>, Transition)>,
 }
@@ -226,16 +218,13 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
             reads_machine: Machines::firsts(
                 keys.map(|(namespace, it)| (namespace, it.entity_type.as_str())),
             ),
-            ..ReadEntities::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Moves::default();
         for (ordinality, now, entity, taken, same, machine) in rows {
             plan.now = now;
             plan.known.found(taken, same);
-            machine
-                .into_iter()
-                .for_each(|machine| plan.machines.add(machine));
+            plan.machines.extend(machine);
             if let (Some(item), Some(entity)) = (items.get(place(ordinality)), entity) {
                 let revision = entity.revision;
                 plan.entities.insert(key(item), (entity, revision));
@@ -292,17 +281,12 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
 }
 
 impl<'a> Moves<'a> {
-    /// The statement, and whose moves its items are.
+    /// Returns the statement, and the entity of each of its items.
     fn statement(&self) -> (WriteTransitions<'_>, Vec<Key<'a>>) {
         let mut write = WriteTransitions::default();
-        // By entity, because everybody has to lock rows in the same order. From
-        // the last to the first, so that the first that is seen of an entity is
-        // its last; the statement turns them round again.
-        let mut rows: Vec<&(Key<'a>, Transition)> = self.journal.iter().collect();
-        rows.sort_by_key(|(key, _)| *key);
-        rows.reverse();
-        let mut seen = HashSet::new();
-        for (key, row) in &rows {
+        let rows: Vec<&(Key<'a>, Transition)> = self.journal.iter().collect();
+        let rows = in_lock_order(rows, |(key, _)| *key);
+        for ((key, row), is_last) in &rows {
             let (namespace, entity) = *key;
             let machine = self.machines.of(namespace, &entity.entity_type);
             let (stored, revision) = match self.entities.get(key) {
@@ -320,14 +304,14 @@ impl<'a> Moves<'a> {
             write.request_digest.push(row.request_digest);
             write.token_id.push(row.token_id);
             write.moved_at.push(row.created_at);
-            write.is_last.push(seen.insert(*key));
+            write.is_last.push(*is_last);
             write.old_revision.push(revision);
             write.new_revision.push(stored);
             write
                 .machine_digest
                 .push(machine.map(|it| it.definition_digest));
         }
-        let keys: Vec<Key<'a>> = rows.iter().map(|(key, _)| *key).collect();
+        let keys: Vec<Key<'a>> = rows.iter().map(|((key, _), _)| *key).collect();
         let kinds = keys
             .iter()
             .map(|(namespace, it)| (*namespace, it.entity_type.as_str()));
@@ -336,7 +320,7 @@ impl<'a> Moves<'a> {
     }
 }
 
-/// Whatever has the id, only what this request of this tenant wrote is answered.
+/// Returns the transition with the id if this request of this tenant wrote it.
 fn resolve_duplicate(
     item: &Scoped<NewTransition>,
     known: Option<&Transition>,
@@ -350,7 +334,7 @@ fn resolve_duplicate(
         Some((same, entity)) => Ok(Moved {
             entity: entity.clone(),
             transition: same.clone(),
-            // Made by an earlier try of this very call if the id is one that we made for it.
+            // If the service made the id, an earlier try of this very call wrote the transition.
             applied: !item.is_id_chosen,
         }),
         None => Err(id_conflict(item)),

@@ -1,23 +1,22 @@
-//! Finding the nodes of a type that are of use: "Common Query 5", for many
-//! callers in one round trip.
+//! Discovering healthy nodes of a type ("Common Query 5").
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use diesel::{
     QueryResult,
     sql_types::{BigInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{TryStreamExt, future::BoxFuture};
+use futures_util::TryStreamExt;
 
 use super::{NodeSql, node_columns};
 use crate::{
     db::{
-        DbError,
         batch::{
-            Operation,
+            lookup::{Lookup, LookupOperation},
             statement::{batch_statement, place},
         },
+        planner::{lateral, ordered_eq},
     },
     domain::{
         error::Result,
@@ -28,13 +27,8 @@ use crate::{
 };
 
 batch_statement! {
-    /// Finds nodes that were heard of within their TTL, those that were heard of
-    /// last first. No TTL is longer than a day, so the index is not read beyond
-    /// that, however many nodes are silent.
-    ///
-    /// With "= ANY", and the type in the order, only the index that begins with
-    /// the type has the order. With "=" PostgreSQL may walk through all nodes by
-    /// last_heartbeat, in the hope of meeting those of a type soon.
+    /// Finds nodes with a heartbeat within their TTL, latest heartbeat first. The longest TTL is
+    /// a day, which bounds the scan of the index however many nodes are stale.
     struct FindNodes<'a> {
         node_type: &'a str => Text,
         health_status: NodeHealth => Text,
@@ -43,106 +37,87 @@ batch_statement! {
     returns (BigInt, NodeSql);
     concat!(
         " SELECT item.ordinality, ", node_columns!(), "
-            FROM item CROSS JOIN LATERAL (
-                 SELECT * FROM node_registrations n
-                  WHERE n.node_type = ANY (ARRAY[item.node_type])
-                    AND n.health_status = item.health_status
-                    AND n.last_heartbeat > now() - interval '1 day'
-                    AND n.last_heartbeat > now() - n.heartbeat_ttl_ms * interval '1 millisecond'
-                  ORDER BY n.node_type, n.last_heartbeat DESC, n.node_id DESC
-                  LIMIT item.at_most) n"
+            FROM item",
+        lateral!("n",
+            "SELECT * FROM node_registrations n
+              WHERE ", ordered_eq!("n.node_type", "item.node_type"), "
+                AND n.health_status = item.health_status
+                AND n.last_heartbeat > now() - interval '1 day'
+                AND n.last_heartbeat > now() - n.heartbeat_ttl_ms * interval '1 millisecond'
+              ORDER BY n.node_type, n.last_heartbeat DESC, n.node_id DESC
+              LIMIT item.at_most")
     )
 }
 
-/// Finds nodes that are of use right now.
-pub struct DiscoverNodes;
+/// Discovers nodes that are healthy and not stale.
+pub type DiscoverNodes = LookupOperation<LiveNodes>;
 
-impl Operation for DiscoverNodes {
+/// See [`DiscoverNodes`].
+pub struct LiveNodes;
+
+impl Lookup for LiveNodes {
     const NAME: &'static str = "DiscoverNodes";
+    type Request = Scoped<Discovery>;
+    type Key<'a> = (&'a str, i64);
+    type Row = Arc<Discovered>;
 
-    type Item = Scoped<Discovery>;
-    type Answer = Arc<Discovered>;
-    /// By what is asked for, so that those who ask for the same meet.
-    type Key = (String, i64);
-
-    fn key(item: &Self::Item) -> (String, i64) {
-        (item.node_type.clone(), item.limit)
+    fn key(request: &Scoped<Discovery>) -> Self::Key<'_> {
+        (request.node_type.as_str(), request.limit)
     }
 
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
-        Box::pin(async move {
-            let mut distinct = Vec::new();
-            let mut places = HashMap::new();
-            let shares = items.iter().map(|item| {
-                let place = places.entry((item.node_type.as_str(), item.limit));
-                *place.or_insert_with(|| {
-                    distinct.push(&item.content);
-                    distinct.len() - 1
-                })
-            });
-            let shares: Vec<usize> = shares.collect();
-            let found = find(connection, &distinct).await?;
-            let found: Vec<_> = found.into_iter().map(Found::into_answer).collect();
-            let answers = shares.into_iter();
-            let answers = answers.map(|share| Ok(found.get(share).cloned().unwrap_or_default()));
-            Ok(answers.collect())
-        })
+    fn if_missing(_request: &Scoped<Discovery>) -> Result<Arc<Discovered>> {
+        Ok(Arc::default())
+    }
+
+    async fn read(
+        connection: &mut AsyncPgConnection,
+        requests: &[&Scoped<Discovery>],
+    ) -> QueryResult<Vec<(i64, Arc<Discovered>)>> {
+        let statement = FindNodes {
+            node_type: requests.iter().map(|it| it.node_type.as_str()).collect(),
+            health_status: requests.iter().map(|_| NodeHealth::Healthy).collect(),
+            // One more, to tell whether there are more.
+            at_most: requests.iter().map(|it| it.limit + 1).collect(),
+        };
+        let rows = statement.load_stream::<(i64, Node)>(connection).await?;
+        let answers = requests.iter().map(|it| Answer::new(it)).collect();
+        let answers = rows.try_fold(
+            answers,
+            async |mut answers: Vec<Answer>, (ordinality, node)| {
+                if let Some(answer) = answers.get_mut(place(ordinality)) {
+                    answer.push(node);
+                }
+                Ok(answers)
+            },
+        );
+        let answers = answers.await?.into_iter().map(|it| Arc::new(it.discovered));
+        Ok((1..).zip(answers).collect())
     }
 }
 
-/// What is found for one who asks.
-struct Found {
-    answer: Discovered,
+/// The answer to a request, while its rows arrive.
+struct Answer {
+    discovered: Discovered,
     bytes: usize,
     at_most: usize,
 }
 
-impl Found {
+impl Answer {
     fn new(discovery: &Discovery) -> Self {
-        Found {
-            answer: Discovered::default(),
+        Answer {
+            discovered: Discovered::default(),
             bytes: 0,
             at_most: usize::try_from(discovery.limit).unwrap_or_default(),
         }
     }
 
-    /// Takes a node, unless there would be too many with it, or too much; what
-    /// follows is dropped then, row by row as it comes.
+    /// Adds a node, unless the answer would exceed its limit or [`MAX_BYTES`].
     fn push(&mut self, node: Node) {
         self.bytes += node.size();
-        let nodes = &mut self.answer.nodes;
+        let nodes = &mut self.discovered.nodes;
         match nodes.len() < self.at_most && (self.bytes <= MAX_BYTES || nodes.is_empty()) {
             true => nodes.push(node),
-            false => self.answer.has_more = true,
+            false => self.discovered.has_more = true,
         }
     }
-
-    fn into_answer(self) -> Arc<Discovered> {
-        Arc::new(self.answer)
-    }
-}
-
-async fn find(
-    connection: &mut AsyncPgConnection,
-    wanted: &[&Discovery],
-) -> QueryResult<Vec<Found>> {
-    let statement = FindNodes {
-        node_type: wanted.iter().map(|item| item.node_type.as_str()).collect(),
-        health_status: wanted.iter().map(|_| NodeHealth::Healthy).collect(),
-        // One more, to tell whether there are more.
-        at_most: wanted.iter().map(|item| item.limit + 1).collect(),
-        ..FindNodes::default()
-    };
-    let rows = statement.load_stream::<(i64, Node)>(connection).await?;
-    let found = wanted.iter().map(|item| Found::new(item)).collect();
-    rows.try_fold(found, async |mut found: Vec<Found>, (ordinality, node)| {
-        if let Some(found) = found.get_mut(place(ordinality)) {
-            found.push(node);
-        }
-        Ok(found)
-    })
-    .await
 }

@@ -1,4 +1,4 @@
-//! Heartbeats: the hottest of all writes.
+//! Heartbeats, the most frequent of all writes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +20,7 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column, place},
         },
+        planner::lookup,
     },
     domain::{
         error::Result,
@@ -33,9 +34,9 @@ use crate::{
 };
 
 batch_statement! {
-    /// Touches nodes, and journals those whose health changes. A node whose
-    /// health somebody else changes at the same time is left alone, so that the
-    /// journal says where it came from.
+    /// Updates the heartbeats of nodes, and journals changes of health. Skips nodes whose
+    /// health another statement changes at the same time, so that the journal has the correct
+    /// previous state.
     struct Touch<'a> {
         node_id: &'a str => Text,
         owner: &'a str => Text,
@@ -49,15 +50,14 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns (BigInt, BigInt, Timestamptz, Text);
-    ", touched AS (
+    concat!(", touched AS (
         UPDATE node_registrations n
            SET health_status = coalesce(item.health_status, n.health_before_silence, n.health_status),
                health_before_silence = NULL,
                metadata = coalesce(item.metadata, n.metadata),
                last_heartbeat = now(), updated_at = now()
-          FROM item CROSS JOIN LATERAL (
-               SELECT n.health_status FROM node_registrations n
-                WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) old
+          FROM item", lookup!("node_registrations", "old",
+               "old.node_id = item.node_id AND old.owner = item.owner"), "
          WHERE n.node_id = item.node_id AND n.owner = item.owner
            AND n.health_status = old.health_status
         RETURNING item.ordinality, n.node_id, n.owner, n.heartbeat_ttl_ms, n.last_heartbeat, n.health_status,
@@ -71,20 +71,20 @@ batch_statement! {
                transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
           FROM touched WHERE health_status <> from_state
     )
-    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched"
+    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched")
 }
 
 batch_statement! {
-    /// Finds which nodes there are.
+    /// Finds out which nodes exist.
     struct FindNodes<'a> {
         node_id: &'a str => Text,
         owner: &'a str => Text,
     }
     returns BigInt;
-    " SELECT item.ordinality
-        FROM item CROSS JOIN LATERAL (
-             SELECT n.node_id FROM node_registrations n
-              WHERE n.node_id = item.node_id AND n.owner = item.owner LIMIT 1) n"
+    concat!(
+        " SELECT item.ordinality FROM item",
+        lookup!("node_registrations", "n", "n.node_id = item.node_id AND n.owner = item.owner")
+    )
 }
 
 /// Stores heartbeats.
@@ -118,19 +118,18 @@ impl Operation for TouchNodes {
     }
 }
 
-/// What the heartbeats of one node that are in one batch come to: the latest word
-/// on each thing. So a node that sends far too many costs one write for each
-/// batch, whatever they say.
+/// The heartbeats of one node in one batch, merged: the latest value of each field. So a node
+/// that sends far too many heartbeats costs one write per batch.
 struct Latest<'a> {
     node_id: &'a NodeId,
     owner: &'a Namespace,
     health_status: Option<NodeHealth>,
     metadata: Option<&'a JsonObject>,
-    /// That of whoever had the last word on the health.
+    /// The token that sent the latest health.
     token_id: Option<TokenId>,
 }
 
-/// The latest of each node, and for each item the place of its node's.
+/// Merges heartbeats by node. Also returns for each item the index of its node.
 fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) {
     let mut all: Vec<Latest<'a>> = Vec::with_capacity(items.len());
     let mut places: HashMap<(&Namespace, &NodeId), usize> = HashMap::with_capacity(items.len());
@@ -160,14 +159,14 @@ fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) 
     (all, shares)
 }
 
-/// Touches nodes, each of which occurs once. Answers `None` for those whose
-/// health somebody else changed at the same time.
+/// Stores the heartbeats of distinct nodes. A concurrent change of a node's health is a write
+/// conflict.
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Latest<'_>],
 ) -> Result<Outcomes<HeartbeatAck>, DbError> {
     let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
-    // Everybody locks in the same order, so nobody waits in a circle.
+    // The lock order, see `rounds::in_lock_order`.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
     let missing = items.iter().map(|item| Ok(Err(no_node(item.node_id))));
     let mut answers: Outcomes<HeartbeatAck> = missing.collect();
@@ -203,15 +202,14 @@ async fn touch(
         owner: column(batch, |item| item.owner.as_str()),
         health_status: column(batch, |item| item.health_status),
         metadata: column(batch, |item| item.metadata),
-        // New ones for every try: what was journaled by one whose answer was
-        // lost is no change any more.
+        // Every try makes new ids. What a try with a lost answer journaled is no longer a
+        // change of health.
         transition_id: column(batch, |_| TransitionId::generate()),
         namespace: column(batch, |_| journal.as_str()),
         entity_id: column(batch, |item| item.node_id.entity_id()),
         entity_type: column(batch, |_| ENTITY_TYPE),
         transition_event: column(batch, |_| HEARTBEAT_EVENT),
         token_id: column(batch, |item| item.token_id),
-        ..Touch::default()
     };
     let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
     let acks = rows.into_iter().map(|row| {
@@ -226,7 +224,7 @@ async fn touch(
     Ok(acks.collect())
 }
 
-/// Which of these nodes there are.
+/// Returns the ordinalities of the nodes that exist.
 async fn find(
     connection: &mut AsyncPgConnection,
     batch: &[Indexed<'_, Latest<'_>>],
@@ -234,7 +232,6 @@ async fn find(
     let statement = FindNodes {
         node_id: column(batch, |item| item.node_id.as_str()),
         owner: column(batch, |item| item.owner.as_str()),
-        ..FindNodes::default()
     };
     statement.load(connection).await
 }

@@ -1,4 +1,4 @@
-//! Listing nodes. Pages are found by keyset.
+//! Listing nodes, with keyset pages.
 
 use diesel::{
     dsl::sql,
@@ -9,31 +9,27 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
-    db::{DbError, TenantQuery, collect_page::collect_page, schema::node_registrations},
-    domain::{error::Result, namespace::Scoped, page::Page},
+    db::{PageQuery, collect_page::collect_page, schema::node_registrations},
+    domain::{namespace::Scoped, page::Page},
     services::registry::model::{Node, NodeFilter},
 };
 
-/// Lists nodes by name, whoever they belong to.
-impl TenantQuery for NodeFilter {
-    type Answer = Page<Node>;
+/// Lists nodes of all owners, by name.
+impl PageQuery for NodeFilter {
+    type Row = Node;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        read_nodes(connection, scoped).await.map(Ok)
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+    ) -> QueryResult<Page<Node>> {
+        read_nodes(connection, scoped).await
     }
 }
 
 async fn read_nodes(
     connection: &mut AsyncPgConnection,
     filter: &NodeFilter,
-) -> Result<Page<Node>, DbError> {
+) -> QueryResult<Page<Node>> {
     let mut query = node_registrations::table
         .select(Node::as_select())
         .order(node_registrations::node_id)
@@ -63,7 +59,7 @@ async fn read_nodes(
     if let Some(node_id) = &filter.page.after {
         query = query.filter(node_registrations::node_id.gt(node_id));
     }
-    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+    collect_page(query.load_stream(connection).await?, &filter.page).await
 }
 
 fn interval(micros: i64) -> PgInterval {

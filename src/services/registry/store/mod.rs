@@ -1,6 +1,6 @@
-//! All SQL about nodes. The registry is shared: whoever reads sees the nodes of
-//! all namespaces. Every statement that changes a node names its owner, but for
-//! the sweeper's, which acts for the service itself.
+//! The SQL of nodes. All tenants share the registry, and reads return the nodes of all of
+//! them. Every statement that changes a node names its owner, except those of the sweeper,
+//! which acts for the service itself.
 
 mod deregister;
 mod discover;
@@ -22,7 +22,7 @@ pub use stale::{FleetStats, MarkStale, StaleNodes};
 use super::model::{Node, NodeId};
 use crate::domain::error::{Error, Resource};
 
-/// The columns of [`Node`], in its order, of the table alias `n`.
+/// The columns of [`Node`], in order, of the table alias `n`.
 macro_rules! node_columns {
     () => {
         "n.node_id, n.owner, n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata, \

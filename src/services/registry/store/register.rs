@@ -19,6 +19,7 @@ use crate::{
             rounds::{in_order, rounds},
             statement::batch_statement,
         },
+        planner::{in_set, left_lateral, left_lookup},
     },
     domain::{
         error::{Error, Result},
@@ -31,10 +32,9 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads what there is under the names of nodes, whoever it belongs to, and
-    /// whether the journal already has the item's id, which is ours: then an
-    /// earlier try of this very call did it, whose answer was lost. It says
-    /// whether that was the node's first row.
+    /// Reads nodes of all owners. Also reads whether the journal has the item's id, which the
+    /// service makes: then an earlier try of this very call stored the node, and its answer
+    /// was lost. `is_first` tells whether the try created the node.
     struct ReadNodes<'a> {
         node_id: &'a str => Text,
         transition_id: TransitionId => Uuid,
@@ -42,19 +42,17 @@ batch_statement! {
     returns (Text, Nullable<NodeSql>, Nullable<Bool>);
     concat!(
         " SELECT item.node_id, ", node_columns!(), ", t.is_first
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT * FROM node_registrations n WHERE n.node_id = item.node_id LIMIT 1) n ON true
-            LEFT JOIN LATERAL (
-                 SELECT t.from_state IS NULL AS is_first FROM fsm_transitions t
-                  WHERE t.id = item.transition_id LIMIT 1) t ON true"
+            FROM item",
+        left_lookup!("node_registrations", "n", "n.node_id = item.node_id"),
+        left_lateral!("t",
+            "SELECT t.from_state IS NULL AS is_first FROM fsm_transitions t
+              WHERE t.id = item.transition_id LIMIT 1")
     )
 }
 
 batch_statement! {
-    /// Inserts nodes that were not there when they were read, and replaces those
-    /// that were, but none whose health, or owner, is another by now. Journals
-    /// the new ones and those whose health changes.
+    /// Inserts new nodes, and replaces existing ones, except for nodes whose health or owner
+    /// changed since it was read. Journals new nodes and changes of health.
     struct WriteNodes<'a> {
         node_id: &'a str => Text,
         owner: &'a str => Text,
@@ -107,14 +105,13 @@ batch_statement! {
                    transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
               FROM item
              WHERE from_state IS DISTINCT FROM health_status
-               -- IS TRUE: looked up in a hash table, not joined.
-               AND (node_id IN (SELECT node_id FROM written)) IS TRUE
+               AND ", in_set!("node_id", "SELECT node_id FROM written"), "
         )
         SELECT ", node_columns!(), " FROM written n"
     )
 }
 
-/// Registers nodes, or registers them anew.
+/// Registers nodes. Registering an existing node replaces it.
 pub struct RegisterNodes;
 
 impl Operation for RegisterNodes {
@@ -146,12 +143,12 @@ impl Operation for RegisterNodes {
     }
 }
 
-/// What is to become of an item: it ends with an answer, without another write,
-/// or goes on to be written, over a node of this health or as a new one.
+/// The decision about an item: an answer without a write, or a write over a node of this
+/// health, or of a new node if it is `None`.
 type Decision = ControlFlow<Result<WriteOutcome<Node>>, Option<NodeHealth>>;
 
-/// What is stored under a node's name, and whether this very call stored it, as
-/// the node's first row or not.
+/// The node with a name, and, if an earlier try of this very call stored it, whether the try
+/// created it.
 type Found = (Option<Node>, Option<bool>);
 
 fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
@@ -160,14 +157,13 @@ fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
             Decision::Break(Err(Error::NodeOwned(node.node_id)))
         }
         (Some(row), Some(created)) => Decision::Break(Ok(WriteOutcome { row, created })),
-        // It was stored, and is already gone again.
+        // An earlier try stored the node, and it has been deleted since.
         (None, Some(_)) => Decision::Break(Err(Error::Contended)),
         (node, None) => Decision::Continue(node.map(|node| node.health_status)),
     }
 }
 
-/// Reads, decides, writes nodes, each of which occurs once. Answers `None` for
-/// those that somebody else changed at the same time.
+/// Reads, decides and writes distinct nodes. A concurrent change of a node is a write conflict.
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewNode>],
@@ -199,7 +195,6 @@ async fn read(
     let read = ReadNodes {
         node_id: items.iter().map(|item| item.node_id.as_str()).collect(),
         transition_id: items.iter().map(|item| item.transition_id).collect(),
-        ..ReadNodes::default()
     };
     let rows: Vec<(String, Option<Node>, Option<bool>)> = read.load(connection).await?;
     let rows = rows.into_iter();
@@ -223,7 +218,7 @@ async fn write(
     if rows.is_empty() {
         return Ok(HashMap::new());
     }
-    // Everybody locks in the same order, so nobody waits in a circle.
+    // The lock order, see `rounds::in_lock_order`.
     rows.sort_unstable_by_key(|(item, _)| item.node_id.as_str());
     let journal = Namespace::registry();
     let mut write = WriteNodes::default();
@@ -296,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_try_of_this_very_call_did_is_answered_and_not_done_again() {
+    fn a_retry_of_a_stored_registration_is_answered_without_a_write() {
         let own = Namespace::registry();
         for created in [true, false] {
             let found = (Some(stored(own.as_str())), Some(created));
@@ -310,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_free_or_ones_own_is_written() {
+    fn new_nodes_and_nodes_of_the_same_owner_are_written() {
         let own = Namespace::registry();
         let decide = |node| decide(&wanted(), (node, None));
         assert!(matches!(decide(None), ControlFlow::Continue(None)));

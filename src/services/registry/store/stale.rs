@@ -1,4 +1,4 @@
-//! The sweeper's SQL: how many nodes are silent, which, and marking them.
+//! The SQL of the sweeper: counts, finds and marks stale nodes.
 
 use std::collections::HashSet;
 
@@ -18,12 +18,26 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column, statement},
         },
+        planner::raw_statement,
     },
     domain::{error::Result, id::TransitionId, namespace::Namespace},
     services::registry::model::{
         ENTITY_TYPE, EXPIRE_EVENT, Fleet, MAX_PAUSE_TTLS, NodeHealth, NodeId, StaleNode,
     },
 };
+
+raw_statement! {
+/// Counts the nodes of the fleet, and the stale ones among them.
+const COUNT_FLEET(Text, Double) = "
+    SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS stale
+      FROM (SELECT now() - last_heartbeat AS silence,
+                   heartbeat_ttl_ms * interval '1 millisecond' AS ttl
+              FROM node_registrations
+                -- The longest TTL is a day.
+             WHERE last_heartbeat > now() - interval '2 days'
+               AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
+     WHERE silence < $2 * ttl";
+}
 
 /// Counts the fleet.
 pub struct FleetStats;
@@ -32,27 +46,18 @@ impl Query for FleetStats {
     type Answer = Fleet;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
-        let count = diesel::sql_query(
-            "SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS stale
-               FROM (SELECT now() - last_heartbeat AS silence,
-                            heartbeat_ttl_ms * interval '1 millisecond' AS ttl
-                       FROM node_registrations
-                         -- No TTL is longer than a day.
-                      WHERE last_heartbeat > now() - interval '2 days'
-                        AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
-              WHERE silence < $2 * ttl",
-        );
-        let count = count.bind::<Text, _>(NodeHealth::Unhealthy);
-        let count = count.bind::<Double, _>(MAX_PAUSE_TTLS);
+        let count = diesel::sql_query(COUNT_FLEET)
+            .bind::<Text, _>(NodeHealth::Unhealthy)
+            .bind::<Double, _>(MAX_PAUSE_TTLS);
         Ok(Ok(count.get_result(connection).await?))
     }
 }
 
-/// Reads so many nodes that are silent and not marked.
+/// Reads stale nodes that are not yet marked.
 pub struct StaleNodes {
-    /// Silent for so many of their TTLs.
+    /// The age of the last heartbeat from which a node is stale, in TTLs.
     pub ttls: f64,
-    /// At most so many.
+    /// The maximum number of nodes.
     pub at_most: i64,
 }
 
@@ -63,17 +68,17 @@ impl Query for StaleNodes {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let silent = SelectStale {
+        let select = SelectStale {
             alive: vec![NodeHealth::Healthy, NodeHealth::Degraded],
             ttls: self.ttls,
             at_most: self.at_most,
         };
-        Ok(Ok(silent.load(connection).await?))
+        Ok(Ok(select.load(connection).await?))
     }
 }
 
 statement! {
-    /// Nodes whose last word is too old, the one that has been silent for longest first.
+    /// Selects stale nodes, oldest heartbeat first.
     struct SelectStale {
         alive: Vec<NodeHealth>,
         ttls: f64,
@@ -89,8 +94,8 @@ statement! {
 }
 
 batch_statement! {
-    /// Marks nodes and journals it, but none of which anything was heard since
-    /// it was found, and none that another replica marked.
+    /// Marks nodes, and journals it, except for nodes with a heartbeat since they were read,
+    /// and nodes that another replica marked.
     struct Mark<'a> {
         node_id: &'a str => Text,
         health_status: NodeHealth => Text,
@@ -123,7 +128,7 @@ batch_statement! {
     SELECT node_id FROM marked"
 }
 
-/// Marks nodes that are silent as UNHEALTHY; answers whether it did.
+/// Marks stale nodes as UNHEALTHY. The answer is whether the node was marked.
 pub struct MarkStale;
 
 impl Operation for MarkStale {
@@ -154,7 +159,7 @@ async fn mark(
     items: &[&StaleNode],
 ) -> QueryResult<HashSet<String>> {
     let mut batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
-    // Everybody locks in the same order, so nobody waits in a circle.
+    // The lock order, see `rounds::in_lock_order`.
     batch.sort_unstable_by_key(|(_, item)| item.node_id.as_str());
     let journal = Namespace::registry();
     let statement = Mark {
@@ -167,7 +172,6 @@ async fn mark(
         entity_id: column(&batch, |item| NodeId::new(item.node_id.clone()).entity_id()),
         entity_type: column(&batch, |_| ENTITY_TYPE),
         transition_event: column(&batch, |_| EXPIRE_EVENT),
-        ..Mark::default()
     };
     let marked: Vec<String> = statement.load(connection).await?;
     Ok(marked.into_iter().collect())

@@ -58,7 +58,7 @@ pub struct Workflow {
 }
 
 /// How a caller names a workflow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WorkflowKey {
     /// By its primary key.
     Id(WorkflowId),
@@ -96,7 +96,7 @@ pub struct WorkflowQuery {
 }
 
 /// A workflow with what belongs to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WorkflowDetails {
     /// The workflow.
     pub workflow: Workflow,

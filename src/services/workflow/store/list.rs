@@ -1,4 +1,4 @@
-//! Lists: "Common Query 2" and its kin. Pages are found by keyset.
+//! Lists of workflows ("Common Query 2"), steps and stamps, with keyset pages.
 
 use diesel::{
     dsl::{count_star, sql},
@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use super::no_workflow;
 use crate::{
     db::{
-        DbError, TenantQuery,
+        DbError, PageQuery, TenantQuery,
         collect_page::collect_page,
         planner::any_namespace,
         schema::{metadata_stamps, workflow_executions, workflow_steps},
@@ -24,22 +24,18 @@ use crate::{
 };
 
 /// Lists workflows, newest first, each with the number of its steps.
-impl TenantQuery for WorkflowFilter {
-    type Answer = Page<WorkflowSummary>;
+impl PageQuery for WorkflowFilter {
+    type Row = WorkflowSummary;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        read_workflows(connection, scoped).await.map(Ok)
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+    ) -> QueryResult<Page<WorkflowSummary>> {
+        read_workflows(connection, scoped).await
     }
 }
 
-/// Lists the steps of a workflow in their order.
+/// Lists the steps of a workflow in their order. Fails if the workflow does not exist.
 impl TenantQuery for StepFilter {
     type Answer = Page<Step>;
 
@@ -60,25 +56,21 @@ impl TenantQuery for StepFilter {
 }
 
 /// Lists stamps, newest first.
-impl TenantQuery for StampFilter {
-    type Answer = Page<Stamp>;
+impl PageQuery for StampFilter {
+    type Row = Stamp;
 
-    async fn run(
+    async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        read_stamps(connection, scoped).await.map(Ok)
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
+    ) -> QueryResult<Page<Stamp>> {
+        read_stamps(connection, scoped).await
     }
 }
 
 async fn read_workflows(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<WorkflowFilter>,
-) -> Result<Page<WorkflowSummary>, DbError> {
+) -> QueryResult<Page<WorkflowSummary>> {
     let step_count = workflow_steps::table
         .filter(workflow_steps::workflow_id.eq(workflow_executions::id))
         .filter(workflow_steps::namespace.eq(workflow_executions::namespace))
@@ -96,7 +88,7 @@ async fn read_workflows(
         .into_boxed();
     match filter.states.as_slice() {
         [] => {}
-        // With "=", not "= ANY", the index on state and time gives the order too.
+        // With `=` the index on state and time also provides the order.
         [state] => query = query.filter(workflow_executions::current_state.eq(state)),
         states => query = query.filter(workflow_executions::current_state.eq_any(states)),
     }
@@ -128,13 +120,13 @@ async fn read_workflows(
         workflow,
         step_count: step_count.unwrap_or_default(),
     });
-    Ok(collect_page(rows, &filter.page).await?)
+    collect_page(rows, &filter.page).await
 }
 
 async fn read_steps(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<StepFilter>,
-) -> Result<Page<Step>, DbError> {
+) -> QueryResult<Page<Step>> {
     let mut query = workflow_steps::table
         .filter(workflow_steps::workflow_id.eq(filter.workflow_id))
         .filter(workflow_steps::namespace.eq(&filter.namespace))
@@ -146,7 +138,7 @@ async fn read_steps(
         let row = (workflow_steps::step_order, workflow_steps::id);
         query = query.filter(row.into_sql::<Record<(Integer, Uuid)>>().gt((order, id)));
     }
-    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+    collect_page(query.load_stream(connection).await?, &filter.page).await
 }
 
 async fn has_workflow(
@@ -164,7 +156,7 @@ async fn has_workflow(
 async fn read_stamps(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<StampFilter>,
-) -> Result<Page<Stamp>, DbError> {
+) -> QueryResult<Page<Stamp>> {
     let mut query = metadata_stamps::table
         .filter(metadata_stamps::namespace.eq(&filter.namespace))
         .select(Stamp::as_select())
@@ -190,5 +182,5 @@ async fn read_stamps(
         let row = (metadata_stamps::created_at, metadata_stamps::id);
         query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
     }
-    Ok(collect_page(query.load_stream(connection).await?, &filter.page).await?)
+    collect_page(query.load_stream(connection).await?, &filter.page).await
 }

@@ -1,5 +1,5 @@
-//! All SQL about workflows, steps and stamps. Every statement names the
-//! namespace of every row that it touches.
+//! The SQL of workflows, steps and stamps. Every statement names the namespace of every row
+//! that it touches.
 
 mod delete;
 mod get;
@@ -24,7 +24,7 @@ use crate::domain::{
     id::WorkflowId,
 };
 
-/// The columns of [`Workflow`], in its order, of the table alias `w`.
+/// The columns of [`Workflow`], in order, of the table alias `w`.
 macro_rules! workflow_columns {
     () => {
         "w.id, w.correlation_id, w.workflow_type, w.current_state, w.namespace, w.started_at, \
@@ -32,7 +32,7 @@ macro_rules! workflow_columns {
     };
 }
 
-/// The columns of [`Step`], in its order, of the table alias `s`.
+/// The columns of [`Step`], in order, of the table alias `s`.
 macro_rules! step_columns {
     () => {
         "s.id, s.namespace, s.workflow_id, s.step_name, s.step_order, s.status, \
@@ -40,7 +40,7 @@ macro_rules! step_columns {
     };
 }
 
-/// The columns of [`Stamp`], in its order, of the table alias `m`.
+/// The columns of [`Stamp`], in order, of the table alias `m`.
 macro_rules! stamp_columns {
     () => {
         "m.id, m.namespace, m.workflow_id, m.file_hash, m.stamp_data, m.created_at"

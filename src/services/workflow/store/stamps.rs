@@ -1,4 +1,4 @@
-//! Appending stamps.
+//! Recording stamps.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -9,10 +9,13 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{StampSql, no_workflow, stamp_columns};
 use crate::{
-    db::batch::{
-        insert_once::{InsertOnce, InsertOnceOperation, NotInserted},
-        rounds::Indexed,
-        statement::{batch_statement, column},
+    db::{
+        batch::{
+            insert_once::{InsertOnce, InsertOnceOperation, NotInserted, taken},
+            rounds::Indexed,
+            statement::{batch_statement, column},
+        },
+        planner::{row_exists, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -25,7 +28,7 @@ use crate::{
 };
 
 batch_statement! {
-    /// Inserts those stamps whose workflow exists, or that have none, and whose id is free.
+    /// Inserts the stamps without a workflow, or whose workflow exists, and whose id is free.
     struct InsertStamps<'a> {
         id: StampId => Uuid,
         namespace: &'a str => Text,
@@ -35,22 +38,22 @@ batch_statement! {
         request_digest: RequestDigest => Bytea,
     }
     returns (Uuid, Timestamptz);
-    " INSERT INTO metadata_stamps
+    concat!(
+      " INSERT INTO metadata_stamps
           (id, namespace, workflow_id, file_hash, stamp_data, request_digest)
       SELECT id, namespace, workflow_id, file_hash, stamp_data, request_digest
         FROM item
        WHERE workflow_id IS NULL
-          OR (SELECT true FROM workflow_executions w
-               WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace)
+          OR ", row_exists!("workflow_executions", "w",
+                  "w.id = item.workflow_id AND ", same_namespace!("w")), "
        ORDER BY workflow_id
           ON CONFLICT ON CONSTRAINT metadata_stamps_pkey DO NOTHING
       RETURNING id, created_at"
+    )
 }
 
 batch_statement! {
-    /// Finds out why a stamp was not inserted. The key of stamps reaches beyond the
-    /// namespace, so its id is looked up beyond it; of what was stored by another
-    /// tenant, or another request, it is only said that it is there.
+    /// Finds out why a stamp was not inserted, see [`NotInserted`].
     struct FindStamps<'a> {
         id: StampId => Uuid,
         namespace: &'a str => Text,
@@ -60,25 +63,17 @@ batch_statement! {
     returns (Uuid, Bool, Bool, Nullable<StampSql>);
     concat!(
         " SELECT item.id,
-                 item.workflow_id IS NULL
-                 OR EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace),
-                 taken.id IS NOT NULL, ",
-                 stamp_columns!(), "
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT * FROM metadata_stamps m WHERE m.id = item.id LIMIT 1) taken ON true
-            LEFT JOIN LATERAL (
-                 SELECT taken.*
-                  WHERE taken.namespace = item.namespace
-                    AND taken.request_digest = item.request_digest) m ON true"
+                 item.workflow_id IS NULL OR EXISTS (SELECT FROM workflow_executions w
+                          WHERE w.id = item.workflow_id AND ", same_namespace!("w"), "),
+                 taken.id IS NOT NULL, ", stamp_columns!(), "
+            FROM item", taken!("metadata_stamps", "m")
     )
 }
 
-/// Appends stamps: the same id with the same content once.
+/// Records stamps. Idempotent by id.
 pub type RecordStamps = InsertOnceOperation<Stamps>;
 
-/// Appends stamps.
+/// See [`RecordStamps`].
 pub struct Stamps;
 
 impl InsertOnce for Stamps {
@@ -124,7 +119,6 @@ impl InsertOnce for Stamps {
             file_hash: column(round, |new| new.file_hash.as_str()),
             stamp_data: column(round, |new| &new.stamp_data),
             request_digest: column(round, |new| new.request_digest),
-            ..InsertStamps::default()
         };
         statement.load(connection).await
     }
@@ -138,7 +132,6 @@ impl InsertOnce for Stamps {
             namespace: column(others, |new| new.namespace.as_str()),
             workflow_id: column(others, |new| new.workflow_id),
             request_digest: column(others, |new| new.request_digest),
-            ..FindStamps::default()
         };
         find.load(connection).await
     }

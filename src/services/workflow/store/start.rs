@@ -16,6 +16,7 @@ use crate::{
             rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
+        planner::{in_set, lookup, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -30,7 +31,7 @@ use crate::{
 };
 
 batch_statement! {
-    /// Inserts those workflows whose ids are free, each with its first row of the journal.
+    /// Inserts the workflows whose ids are free, each with its first row of the journal.
     struct InsertWorkflows<'a> {
         id: WorkflowId => Uuid,
         correlation_id: CorrelationId => Uuid,
@@ -46,9 +47,9 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns (Uuid, Timestamptz, Timestamptz);
-    // In the order of the key, so that two replicas that insert the same keys
-    // wait for each other instead of dead-locking.
-    ", inserted AS (
+    // Inserts in the order of the key, so that two replicas with the same keys wait for each
+    // other instead of deadlocking.
+    concat!(", inserted AS (
         INSERT INTO workflow_executions
             (id, correlation_id, workflow_type, current_state, namespace, started_at, metadata,
              request_digest)
@@ -64,16 +65,15 @@ batch_statement! {
         SELECT item.transition_id, item.id, item.entity_type, item.current_state,
                item.transition_event, item.namespace, item.token_id
           FROM item
-         -- IS TRUE: looked up in a hash table, not joined.
-         WHERE (item.id IN (SELECT id FROM inserted)) IS TRUE
+         WHERE ", in_set!("item.id", "SELECT id FROM inserted"), "
     )
-    SELECT id, started_at, created_at FROM inserted"
+    SELECT id, started_at, created_at FROM inserted")
 }
 
 batch_statement! {
-    /// Finds by correlation_id the workflows that the same request started; an id
-    /// has to be the caller's if it was chosen. Of others nothing is read, so that
-    /// one's own make no more work than another tenant's.
+    /// Finds by correlation_id the workflows that the same request started, with the id that
+    /// the caller chose, if any. Rows of other requests are not read, so the work for a taken
+    /// id does not depend on which tenant took it.
     struct FindWorkflows<'a> {
         namespace: &'a str => Text,
         correlation_id: CorrelationId => Uuid,
@@ -83,16 +83,15 @@ batch_statement! {
     returns WorkflowSql;
     concat!(
         " SELECT ", workflow_columns!(), "
-            FROM item CROSS JOIN LATERAL (
-                 SELECT * FROM workflow_executions w
-                  WHERE w.correlation_id = item.correlation_id AND w.namespace IS NOT DISTINCT FROM item.namespace
-                    AND w.request_digest = item.request_digest
-                    AND (item.chosen_id IS NULL OR w.id = item.chosen_id)
-                  LIMIT 1) w"
+            FROM item",
+        lookup!("workflow_executions", "w",
+            "w.correlation_id = item.correlation_id AND ", same_namespace!("w"), "
+             AND w.request_digest = item.request_digest
+             AND (item.chosen_id IS NULL OR w.id = item.chosen_id)")
     )
 }
 
-/// Starts workflows: the same correlation_id with the same content once.
+/// Starts workflows. Idempotent by correlation_id.
 pub struct StartWorkflows;
 
 impl Operation for StartWorkflows {
@@ -130,13 +129,13 @@ async fn start(
     let inserted = insert(connection, round).await?;
     let mut inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
     let mut taken = Vec::new();
-    for (place, new) in round {
+    for (index, new) in round {
         match inserted.remove(&new.id) {
             Some((_, started_at, created_at)) => {
                 let row = stored(new, started_at, created_at);
-                answers.push((*place, Ok(WriteOutcome { row, created: true })));
+                answers.push((*index, Ok(WriteOutcome { row, created: true })));
             }
-            None => taken.push((*place, *new)),
+            None => taken.push((*index, *new)),
         }
     }
     if !taken.is_empty() {
@@ -162,13 +161,12 @@ async fn insert(
         entity_type: column(round, |_| ENTITY_TYPE),
         transition_event: column(round, |_| START_EVENT),
         token_id: column(round, |new| new.token_id),
-        ..InsertWorkflows::default()
     };
     statement.load(connection).await
 }
 
-/// Answers those whose correlation_id or id was taken: by an earlier try of the
-/// same request, or by something else, be it of this tenant or of another.
+/// Answers the items whose correlation_id or id is taken: by an earlier try of the same
+/// request, or by another request of any tenant.
 async fn answer_taken(
     connection: &mut AsyncPgConnection,
     taken: &[Indexed<'_, Scoped<NewWorkflow>>],
@@ -179,21 +177,20 @@ async fn answer_taken(
         correlation_id: column(taken, |new| new.correlation_id),
         chosen_id: column(taken, |new| new.is_id_chosen.then_some(new.id)),
         request_digest: column(taken, |new| new.request_digest),
-        ..FindWorkflows::default()
     };
     let found: Vec<Workflow> = find.load(connection).await?;
     let found = found.into_iter().map(|row| (row.correlation_id, row));
     let mut found: HashMap<_, _> = found.collect();
-    for (place, new) in taken {
+    for (index, new) in taken {
         let same = found.remove(&new.correlation_id);
-        // The id is one that we made for this very call, so that call it was.
+        // The service made the id for this very call, so an earlier try of it stored the row.
         let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
         let answer = resolve_duplicate(same, !is_ours, || Error::IdConflict {
             resource: Resource::Workflow,
             field: "correlation_id",
             name: new.correlation_id.to_string(),
         });
-        answers.push((*place, answer));
+        answers.push((*index, answer));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Appending steps.
+//! Recording steps.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -9,10 +9,13 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{StepSql, no_workflow, step_columns};
 use crate::{
-    db::batch::{
-        insert_once::{InsertOnce, InsertOnceOperation, NotInserted},
-        rounds::Indexed,
-        statement::{batch_statement, column},
+    db::{
+        batch::{
+            insert_once::{InsertOnce, InsertOnceOperation, NotInserted, taken},
+            rounds::Indexed,
+            statement::{batch_statement, column},
+        },
+        planner::{row_exists, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -25,7 +28,7 @@ use crate::{
 };
 
 batch_statement! {
-    /// Inserts those steps whose workflow exists and whose id is free.
+    /// Inserts the steps whose workflow exists and whose id is free.
     struct InsertSteps<'a> {
         id: StepId => Uuid,
         namespace: &'a str => Text,
@@ -39,23 +42,23 @@ batch_statement! {
         request_digest: RequestDigest => Bytea,
     }
     returns (Uuid, Timestamptz);
-    " INSERT INTO workflow_steps
+    concat!(
+      " INSERT INTO workflow_steps
           (id, namespace, workflow_id, step_name, step_order, status, execution_time_ms,
            step_data, error_message, request_digest)
       SELECT id, namespace, workflow_id, step_name, step_order, status, execution_time_ms,
              step_data, error_message, request_digest
         FROM item
-       WHERE (SELECT true FROM workflow_executions w
-               WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace)
+       WHERE ", row_exists!("workflow_executions", "w",
+                  "w.id = item.workflow_id AND ", same_namespace!("w")), "
        ORDER BY workflow_id
           ON CONFLICT ON CONSTRAINT workflow_steps_pkey DO NOTHING
       RETURNING id, created_at"
+    )
 }
 
 batch_statement! {
-    /// Finds out why a step was not inserted. The key of steps reaches beyond the
-    /// namespace, so its id is looked up beyond it; of what was stored by another
-    /// tenant, or another request, it is only said that it is there.
+    /// Finds out why a step was not inserted, see [`NotInserted`].
     struct FindSteps<'a> {
         id: StepId => Uuid,
         namespace: &'a str => Text,
@@ -66,23 +69,16 @@ batch_statement! {
     concat!(
         " SELECT item.id,
                  EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace),
-                 taken.id IS NOT NULL, ",
-                 step_columns!(), "
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT * FROM workflow_steps s WHERE s.id = item.id LIMIT 1) taken ON true
-            LEFT JOIN LATERAL (
-                 SELECT taken.*
-                  WHERE taken.namespace = item.namespace
-                    AND taken.request_digest = item.request_digest) s ON true"
+                          WHERE w.id = item.workflow_id AND ", same_namespace!("w"), "),
+                 taken.id IS NOT NULL, ", step_columns!(), "
+            FROM item", taken!("workflow_steps", "s")
     )
 }
 
-/// Appends steps: the same id with the same content once.
+/// Records steps. Idempotent by id.
 pub type RecordSteps = InsertOnceOperation<Steps>;
 
-/// Appends steps.
+/// See [`RecordSteps`].
 pub struct Steps;
 
 impl InsertOnce for Steps {
@@ -132,7 +128,6 @@ impl InsertOnce for Steps {
             step_data: column(round, |new| &new.step_data),
             error_message: column(round, |new| new.error_message.as_deref()),
             request_digest: column(round, |new| new.request_digest),
-            ..InsertSteps::default()
         };
         statement.load(connection).await
     }
@@ -146,7 +141,6 @@ impl InsertOnce for Steps {
             namespace: column(others, |new| new.namespace.as_str()),
             workflow_id: column(others, |new| new.workflow_id),
             request_digest: column(others, |new| new.request_digest),
-            ..FindSteps::default()
         };
         find.load(connection).await
     }

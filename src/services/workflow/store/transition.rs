@@ -1,4 +1,4 @@
-//! Moving workflows: see `db::decide`.
+//! Transitions of workflows, as [optimistic](crate::db::batch::optimistic) batches.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,12 +16,13 @@ use crate::{
         DbError,
         batch::{
             Operation,
+            insert_once::taken,
             optimistic::{OptimisticWrite, run_optimistic},
+            rounds::in_lock_order,
             statement::batch_statement,
         },
-        journal::{
-            KnownTransitions, Transition, TransitionSql, known_transitions, transition_columns,
-        },
+        journal::{KnownTransitions, Transition, TransitionSql, transition_columns},
+        planner::{in_set, lateral, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -34,10 +35,9 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads workflows, each with the version of its row, at the database's
-    /// present, whether the journal already has the item's id, and the row that an
-    /// earlier try of the same call wrote, be it the caller's or, after a lost
-    /// connection, ours.
+    /// Reads the database's time, and workflows with the versions of their rows. Also reads
+    /// whether the journal has the item's id, and the row with it if an earlier try of the
+    /// same call wrote it.
     struct ReadWorkflows<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -48,20 +48,18 @@ batch_statement! {
     concat!(
         " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
                  transition_columns!(), "
-            FROM item
-            CROSS JOIN LATERAL (
-                 SELECT w.xmin, w.* FROM workflow_executions w
-                  WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace
-                  LIMIT 1) w
-            ", known_transitions!()
+            FROM item",
+        lateral!("w",
+            "SELECT w.xmin, w.* FROM workflow_executions w
+              WHERE w.id = item.workflow_id AND ", same_namespace!("w"), " LIMIT 1"),
+        taken!("fsm_transitions", "t")
     )
 }
 
 batch_statement! {
-    /// Appends moves to the journal and moves their workflows, but none whose
-    /// row is not the version that was read. An item is one move; the last one
-    /// of a workflow carries what becomes of the row. Metadata that does not
-    /// change is NULL.
+    /// Updates workflows and appends their transitions to the journal, except for workflows
+    /// whose row changed since it was read. An item is one transition. The last one of a
+    /// workflow carries the new content of its row. Unchanged metadata is NULL.
     struct WriteMoves<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -82,13 +80,13 @@ batch_statement! {
         metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
     }
     returns Uuid;
-    ", moved AS (
+    concat!(", moved AS (
         UPDATE workflow_executions w
            SET current_state = item.to_state, completed_at = item.completed_at,
                execution_time_ms = item.execution_time_ms, error_message = item.error_message,
                metadata = coalesce(item.metadata, w.metadata), updated_at = item.moved_at
           FROM item
-         WHERE w.id = item.workflow_id AND w.namespace IS NOT DISTINCT FROM item.namespace AND item.is_last
+         WHERE w.id = item.workflow_id AND ", same_namespace!("w"), " AND item.is_last
            AND w.xmin = item.version::text::xid
         RETURNING w.id
     ), journaled AS (
@@ -99,14 +97,13 @@ batch_statement! {
                item.to_state, item.transition_event, item.transition_data, item.request_digest,
                item.token_id, item.moved_at
           FROM item
-         -- IS TRUE: looked up in a hash table, not joined.
-         WHERE (item.workflow_id IN (SELECT id FROM moved)) IS TRUE
-         ORDER BY item.ordinality DESC
+         WHERE ", in_set!("item.workflow_id", "SELECT id FROM moved"), "
+         ORDER BY item.ordinality
     )
-    SELECT id FROM moved"
+    SELECT id FROM moved")
 }
 
-/// Moves workflows by the lifecycle: the same transition_id with the same content once.
+/// Moves workflows along their lifecycle. Idempotent by transition_id.
 pub struct MoveWorkflows;
 
 impl Operation for MoveWorkflows {
@@ -127,7 +124,7 @@ impl Operation for MoveWorkflows {
         run_optimistic::<Moves>(connection, items)
     }
 
-    /// Somebody else used the transition_id between our looking and our writing.
+    /// A violated key means that another request used the transition_id since it was read.
     fn refusal(item: &Self::Item, error: DbError) -> Error {
         match error.constraint() {
             Some("fsm_transitions_pkey") => id_conflict(item),
@@ -144,13 +141,13 @@ fn id_conflict(item: &Move) -> Error {
     }
 }
 
-/// What a batch found, and what it is going to write.
+/// The state of a batch.
 #[derive(Default)]
 struct Moves {
     now: DateTime<Utc>,
-    /// The workflows as they are after the moves so far, with the versions of their rows.
+    /// The workflows after the transitions decided so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
-    /// The journal as far as it matters, with the moves so far.
+    /// Transitions of the items' ids, including those decided so far.
     known: KnownTransitions,
     has_new_metadata: HashSet<WorkflowId>,
     journal: Vec<Transition>,
@@ -182,7 +179,6 @@ impl<'a> OptimisticWrite<'a> for Moves {
             namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
             workflow_id: items.iter().map(|item| item.workflow_id).collect(),
             request_digest: items.iter().map(|item| item.request_digest).collect(),
-            ..ReadWorkflows::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Moves::default();
@@ -236,13 +232,8 @@ impl<'a> OptimisticWrite<'a> for Moves {
 impl Moves {
     fn statement(&self) -> WriteMoves<'_> {
         let mut write = WriteMoves::default();
-        let mut seen = HashSet::new();
-        // By workflow, because everybody has to lock rows in the same order. From
-        // the last to the first, so that the first that is seen of a workflow is
-        // its last; the statement turns them round again.
-        let mut rows: Vec<&Transition> = self.journal.iter().collect();
-        rows.sort_by_key(|row| row.entity_id);
-        for row in rows.into_iter().rev() {
+        let rows: Vec<&Transition> = self.journal.iter().collect();
+        for (row, is_last) in in_lock_order(rows, |row| row.entity_id) {
             let id = WorkflowId(row.entity_id);
             let Some((workflow, version)) = self.workflows.get(&id) else {
                 continue;
@@ -259,7 +250,7 @@ impl Moves {
             write.token_id.push(row.token_id);
             write.moved_at.push(row.created_at);
             write.version.push(*version);
-            write.is_last.push(seen.insert(id));
+            write.is_last.push(is_last);
             write.completed_at.push(workflow.completed_at);
             write.execution_time_ms.push(workflow.execution_time_ms);
             write.error_message.push(workflow.error_message.as_deref());
@@ -272,7 +263,7 @@ impl Moves {
     }
 }
 
-/// Whatever has the id, only what this request of this tenant wrote is answered.
+/// Returns the transition with the id if this request of this tenant wrote it.
 fn resolve_duplicate(
     item: &Scoped<Move>,
     known: Option<&Transition>,
@@ -286,7 +277,7 @@ fn resolve_duplicate(
     Ok(Moved {
         workflow: workflow.clone(),
         transition: same.clone(),
-        // Made by an earlier try of this very call if the id is one that we made for it.
+        // If the service made the id, an earlier try of this very call wrote the transition.
         applied: !item.is_id_chosen,
     })
 }

@@ -1,8 +1,7 @@
-//! Changing bridges: see `db::decide`.
+//! Changes of bridges, as [optimistic](crate::db::batch::optimistic) batches.
 //!
-//! Totals that are set and batches that are added are one operation, because
-//! both change the same rows: whatever is asked of one bridge is done in the
-//! order in which it came.
+//! Setting totals and adding batches are one operation, because both change the same rows.
+//! So the changes of a bridge apply in the order of their arrival.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,6 +16,7 @@ use crate::{
         batch::{
             Operation,
             optimistic::{OptimisticWrite, run_optimistic},
+            rounds::in_lock_order,
             statement::place,
         },
         journal::Transition,
@@ -37,7 +37,7 @@ mod statement;
 
 use statement::{ReadBridges, WriteBridges};
 
-/// Changes bridges: the same batch_id with the same content once.
+/// Changes bridges. Idempotent by batch_id.
 pub struct ChangeBridges;
 
 impl Operation for ChangeBridges {
@@ -59,17 +59,17 @@ impl Operation for ChangeBridges {
     }
 }
 
-/// What a batch found, and what it is going to write.
+/// The state of a batch.
 #[derive(Default)]
 struct Changes<'a> {
     now: DateTime<Utc>,
-    /// The bridges as they are after the changes so far, with the versions of
-    /// their rows; `None` for those that were not there.
+    /// The bridges after the changes decided so far, with the versions of their rows, `None`
+    /// for new bridges.
     bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
-    /// Bridges that are there, but not for the tenant.
+    /// Bridges of other tenants.
     foreign: HashSet<(&'a str, BridgeId)>,
     machines: Machines,
-    /// The batches that were added before, and those so far.
+    /// Batches that were added before, including those decided so far.
     known: HashMap<(BridgeId, BatchId), RequestDigest>,
     has_new_metadata: HashSet<BridgeId>,
     changes: Vec<(&'a Scoped<BridgeChange>, Option<Transition>)>,
@@ -111,7 +111,6 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
                 .map(|item| seen.insert((item.namespace.as_str(), item.bridge_id)))
                 .collect(),
             reads_machine: Machines::firsts(kinds),
-            ..ReadBridges::default()
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut plan = Changes::default();
@@ -121,9 +120,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             let foreign = item.filter(|_| is_taken && bridge.is_none());
             let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
             plan.foreign.extend(foreign);
-            machine
-                .into_iter()
-                .for_each(|machine| plan.machines.add(machine));
+            plan.machines.extend(machine);
             plan.bridges
                 .extend(bridge.map(|row| (row.bridge_id, (row, version))));
             let known = item
@@ -137,7 +134,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
     fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
         let id = item.bridge_id;
         let stored = self.bridges.get(&id);
-        // Made by an item of the same batch, or there before.
+        // The bridge was created by this batch, or existed before.
         let is_foreign = match stored {
             Some((bridge, _)) => bridge.namespace != item.namespace.as_str(),
             None => self.foreign.contains(&(item.namespace.as_str(), id)),
@@ -161,7 +158,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         ) {
             (Some((bridge, transition)), _) => Ok(self.note(item, bridge, transition)),
             (None, Some(bridge)) => Ok(unchanged(bridge)),
-            // Only of a bridge that is there can it be said that it is so already.
+            // A change without effect needs a bridge that exists.
             (None, None) => Err(Error::Contended),
         }
     }
@@ -207,18 +204,12 @@ impl<'a> Changes<'a> {
 
     fn statement(&self) -> WriteBridges<'_> {
         let mut write = WriteBridges::default();
-        // By bridge, because everybody has to lock rows in the same order. From
-        // the last to the first, so that the first that is seen of a bridge is
-        // its last; the statement turns them round again.
-        let mut changes: Vec<_> = self.changes.iter().collect();
-        changes.sort_by_key(|(item, _)| item.bridge_id);
-        changes.reverse();
-        let mut seen = HashSet::new();
-        for (item, transition) in &changes {
+        let changes = self.changes.iter().collect();
+        let changes = in_lock_order(changes, |(item, _)| item.bridge_id);
+        for ((item, transition), is_last) in changes {
             let Some((bridge, version)) = self.bridges.get(&item.bridge_id) else {
                 continue;
             };
-            let is_last = seen.insert(item.bridge_id);
             write.push_change(item, transition.as_ref());
             write.changed_at.push(bridge.updated_at);
             write.is_last.push(is_last);
@@ -277,9 +268,9 @@ impl<'a> WriteBridges<'a> {
     }
 }
 
-/// The id under which a change is noted, so that it is not done again: the
-/// caller's, or for one that sets totals the one that we made for this very call,
-/// which tells it if it is run again after a commit whose answer was lost.
+/// Returns the id by which a change is idempotent. For a batch the caller chose it. To set
+/// totals the service makes it for the call, so that a retry after a lost commit answer is
+/// recognised.
 fn batch_id(item: &BridgeChange) -> BatchId {
     match item.totals {
         Totals::Absolute { .. } => BatchId(item.transition_id.0),
@@ -287,10 +278,10 @@ fn batch_id(item: &BridgeChange) -> BatchId {
     }
 }
 
-/// What a change answers that was noted before.
+/// Returns the answer to a change that was made before.
 fn resolve_duplicate(item: &BridgeChange, bridge: &Bridge) -> Changed {
     Changed {
-        // Of an earlier try of this very call if the id is one that we made for it.
+        // If the service made the id, an earlier try of this very call made the change.
         applied: matches!(item.totals, Totals::Absolute { .. }),
         ..unchanged(bridge)
     }

@@ -1,27 +1,29 @@
-//! The SQL of changing bridges.
+//! The statements of changes of bridges.
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid};
 
 use crate::services::bridge_state::store::{BridgeSql, bridge_columns};
 use crate::{
-    db::batch::statement::batch_statement,
+    db::{
+        batch::statement::batch_statement,
+        planner::{in_set, left_lateral, left_lookup, same_namespace},
+    },
     domain::{
         digest::RequestDigest,
         id::{BatchId, BridgeId, TokenId, TransitionId},
         json::JsonObject,
     },
-    services::fsm::store::{MachineSql, machine_columns, outdated_machines},
+    services::fsm::store::{MachineSql, current_machine, machine_columns, outdated_machines},
 };
 
 batch_statement! {
-    /// Reads bridges at the database's present, each with the version of its row,
-    /// with the first item of each namespace; with every item the digest of the
-    /// request, if it was done before; and with the first item of each namespace its
-    /// current machine.
+    /// Reads the database's time. With the first item of each bridge, reads the bridge and the
+    /// version of its row. With the first item of each namespace, reads its current machine.
+    /// With every item, reads the digest of the request that added its batch before, if any.
     ///
-    /// Bridges are looked for beyond the namespace, because their key reaches
-    /// beyond it; of those of other tenants it is only said that they are there.
+    /// The ids of bridges are unique across tenants, so the lookup ignores the namespace. For
+    /// a bridge of another tenant, only its existence is returned.
     struct ReadBridges<'a> {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
@@ -43,30 +45,23 @@ batch_statement! {
         " SELECT item.ordinality, now(), taken.bridge_id IS NOT NULL, b.xmin::text::bigint, ",
                  bridge_columns!(), ",
                  batch.request_digest, ", machine_columns!(), "
-            FROM item
-            LEFT JOIN LATERAL (
-                 SELECT b.xmin, b.* FROM bridge_states b
-                  WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1) taken ON true
-            LEFT JOIN LATERAL (
-                 SELECT taken.* WHERE taken.namespace = item.namespace) b ON true
-            LEFT JOIN LATERAL (
-                 SELECT b.request_digest FROM bridge_batches b
-                  WHERE b.namespace = item.namespace AND b.bridge_id = item.bridge_id
-                    AND b.batch_id = item.batch_id
-                  LIMIT 1) batch ON true
-            LEFT JOIN LATERAL (
-                 SELECT * FROM fsm_machines m
-                  WHERE item.reads_machine
-                    AND m.namespace = item.namespace AND m.entity_type = item.entity_type
-                  ORDER BY m.version DESC LIMIT 1) m ON true"
+            FROM item",
+        left_lateral!("taken",
+            "SELECT b.xmin, b.* FROM bridge_states b
+              WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1"),
+        left_lateral!("b", "SELECT taken.* WHERE taken.namespace = item.namespace"),
+        left_lookup!("bridge_batches", "batch",
+            "batch.namespace = item.namespace AND batch.bridge_id = item.bridge_id
+                AND batch.batch_id = item.batch_id"),
+        current_machine!()
     )
 }
 
 batch_statement! {
-    /// Changes bridges, notes their batches and journals their moves, but of
-    /// none whose row is not the version that was read, and of none at all if a
-    /// machine is not current any more. An item is one change; the last one of
-    /// a bridge carries what becomes of its row. A document that does not change is NULL.
+    /// Changes bridges, and stores their batches and transitions, except for bridges whose row
+    /// changed since it was read. Writes nothing at all if a machine is outdated. An item is
+    /// one change. The last one of a bridge carries the new content of its row. An unchanged
+    /// document is NULL.
     struct WriteBridges<'a> {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
@@ -115,7 +110,7 @@ batch_statement! {
                updated_at = item.changed_at, revision = item.revision,
                request_digest = item.request_digest
           FROM item
-         WHERE b.bridge_id = item.bridge_id AND b.namespace IS NOT DISTINCT FROM item.namespace
+         WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), "
            AND item.is_last AND b.xmin = item.version::text::xid
            AND NOT (SELECT is_outdated FROM outdated)
         RETURNING b.bridge_id
@@ -123,9 +118,8 @@ batch_statement! {
         SELECT * FROM inserted UNION ALL SELECT * FROM updated
     ), written AS (
         SELECT item.* FROM item
-         -- IS TRUE: looked up in a hash table, not joined.
-         WHERE (item.bridge_id IN (SELECT bridge_id FROM changed)) IS TRUE
-    ), noted AS (
+         WHERE ", in_set!("item.bridge_id", "SELECT bridge_id FROM changed"), "
+    ), batches AS (
         INSERT INTO bridge_batches
             (namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest)
         SELECT namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest
@@ -138,7 +132,7 @@ batch_statement! {
                transition_event, request_digest, token_id, changed_at
           FROM written
          WHERE transition_id IS NOT NULL
-         ORDER BY ordinality DESC
+         ORDER BY ordinality
     )
     SELECT bridge_id FROM changed")
 }

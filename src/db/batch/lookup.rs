@@ -1,0 +1,86 @@
+//! Reads by key: many callers share a round trip, and equal requests share a row.
+
+use std::{collections::HashMap, hash::Hash, marker::PhantomData};
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+use futures_util::future::BoxFuture;
+
+use super::{Operation, statement::place};
+use crate::{db::DbError, domain::error::Result};
+
+/// A kind of row that callers read by key.
+pub trait Lookup: Send + Sync + 'static {
+    /// The name of the operation in metrics and traces.
+    const NAME: &'static str;
+    /// The request to read a row.
+    type Request: Send + Sync + 'static;
+    /// All that the answer depends on, the tenant included.
+    type Key<'a>: Eq + Hash;
+    /// The row.
+    type Row: Clone + Send + 'static;
+
+    /// Returns the key of a request. Requests with equal keys get the same row.
+    fn key(request: &Self::Request) -> Self::Key<'_>;
+    /// Returns the answer to a request whose row does not exist.
+    fn if_missing(request: &Self::Request) -> Result<Self::Row>;
+
+    /// Reads rows, each with the `ordinality` of its request.
+    fn read(
+        connection: &mut AsyncPgConnection,
+        requests: &[&Self::Request],
+    ) -> impl Future<Output = QueryResult<Vec<(i64, Self::Row)>>> + Send;
+}
+
+/// The operation that reads rows of a kind.
+pub struct LookupOperation<L>(PhantomData<L>);
+
+impl<L: Lookup> Operation for LookupOperation<L> {
+    const NAME: &'static str = L::NAME;
+
+    type Item = L::Request;
+    type Answer = L::Row;
+    type Key = u64;
+
+    /// Sends equal requests to the same worker, so that they meet in a batch.
+    fn key(item: &Self::Item) -> u64 {
+        super::hash(&L::key(item))
+    }
+
+    fn run<'a>(
+        connection: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+        Box::pin(async move {
+            let (distinct, places) = distinct::<L>(items);
+            let missing = distinct.iter().map(|request| L::if_missing(request));
+            let mut answers: Vec<Result<L::Row>> = missing.collect();
+            for (ordinality, row) in L::read(connection, &distinct).await? {
+                if let Some(answer) = answers.get_mut(place(ordinality)) {
+                    *answer = Ok(row);
+                }
+            }
+            if distinct.len() < items.len() {
+                let places = places.into_iter();
+                answers = places
+                    .filter_map(|place| answers.get(place).cloned())
+                    .collect();
+            }
+            Ok(answers)
+        })
+    }
+}
+
+/// Returns one request of each key, and for each item the place of the request with its key.
+fn distinct<'a, L: Lookup>(items: &[&'a L::Request]) -> (Vec<&'a L::Request>, Vec<usize>) {
+    let mut distinct = Vec::with_capacity(items.len());
+    let mut places = HashMap::with_capacity(items.len());
+    let all = items.iter().map(|item| {
+        *places.entry(L::key(item)).or_insert_with(|| {
+            distinct.push(*item);
+            distinct.len() - 1
+        })
+    });
+    let all = all.collect();
+    (distinct, all)
+}

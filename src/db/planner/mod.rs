@@ -1,0 +1,75 @@
+//! Query planning: the session settings and SQL forms that steer PostgreSQL's planner.
+//!
+//! A statement has to stay fast however large its tables grow, however outdated the
+//! statistics are, and whatever other tenants store. PostgreSQL has no hints, so the
+//! service uses session settings and forms of SQL that leave the planner one good plan.
+//! Each has a name here. `tests/db/plans.rs` explains every statement of [`statements`].
+//!
+//! # Session settings
+//!
+//! Connections for batches ([`BATCH_SETTINGS`]) run statements over arrays of items that
+//! look rows up by key. The planner does not know how many items an array will have, so by
+//! default it makes a new plan for every execution, which costs more than the work itself.
+//! With `force_generic_plan` it keeps one plan per connection. A plan that was made while a
+//! table was small may read the whole table, so sequential scans, hash joins and merge
+//! joins are off. A plan may also read the whole of a wrong index. Two things prevent that:
+//! connections discard their plans after [`PLAN_LIFETIME`], and the forms below leave the
+//! planner no choice of index.
+//!
+//! Connections for queries ([`QUERY_SETTINGS`]) run lists and statistics for one caller.
+//! The best index depends on the filters, so these are planned for their actual values. A
+//! generic plan would read all transitions of an entity for each page, because most entities
+//! have few. The settings also bound how long PostgreSQL works for a caller that is gone.
+//!
+//! # SQL forms
+//!
+//! | form | default plan | effect of the form |
+//! |---|---|---|
+//! | `lateral!`, `lookup!` and their `left_` variants | The planner may flatten a join and read the joined table by any index. | `LATERAL` with a limit or a lock is evaluated once per item, by the index that serves its condition. |
+//! | `unindexed_eq!`, `same_namespace!` | Without statistics, an index that begins with the namespace looks as selective as the primary key, but each lookup then reads all rows of the tenant. | No index serves `IS NOT DISTINCT FROM`, so it only filters what the key finds. |
+//! | `in_set!` | `IN (SELECT …)` becomes a join. Hash joins are off, so this is a nested loop, with quadratic cost. | `IS TRUE` keeps it a hashed subplan: one hash table, one probe per item. |
+//! | `row_exists!` | `EXISTS` becomes a semi-join, which may read the whole table. | A scalar subquery is evaluated once per item, by key. |
+//! | `ordered_eq!`, [`any_namespace`] | `column = value` drops the column from the sort order. Any index on the rest of the order then looks suitable, and the scan walks over rows of other values until it meets enough of the right one. | With `= ANY` the column stays in the order, which only an index that begins with the column provides. |
+//! | `byte_order!` | An index on (namespace, created_at), which pruning needs, looks as selective as the primary key to lookups. | The index has the collation "C", which `namespace = …` does not match. Only statements that name the collation use it. |
+//!
+//! A list that filters by one state compares with `=`, not with `= ANY`: then the index on
+//! state and time also provides the order by time.
+//!
+//! # Static SQL
+//!
+//! Statements are declared by the macros of [`super::batch::statement`]. Their SQL is static,
+//! so each connection prepares them once. Diesel prepares `sql_query`, expressions with bare
+//! SQL, and inserts of several rows again at every call.
+
+mod registry;
+mod sql;
+
+use std::time::Duration;
+
+pub use registry::{Statement, statements};
+pub(crate) use registry::{raw_statement, register};
+pub(crate) use sql::{
+    byte_order, in_set, lateral, left_lateral, left_lookup, lookup, ordered_eq, row_exists,
+    same_namespace, unindexed_eq,
+};
+
+use crate::domain::namespace::Namespace;
+
+/// The settings of connections for batches: generic plans that use indexes only.
+pub const BATCH_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan;
+     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// How long a connection for batches keeps its plans. Planning all its statements again
+/// takes milliseconds.
+pub const PLAN_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The settings of connections for queries: plans for the actual values, at most 60 s for a
+/// statement, and a check every 2 s of whether the service is still connected.
+pub const QUERY_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan;
+     SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+
+/// Returns the namespace of a list for `eq_any`, so that it stays in the sort order.
+#[must_use]
+pub fn any_namespace(namespace: &Namespace) -> [&Namespace; 1] {
+    [namespace]
+}

@@ -1,0 +1,99 @@
+//! Queries of a single caller, each on a connection of its own.
+
+use std::future::Future;
+
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
+
+use super::DbError;
+use crate::domain::{
+    error::Result,
+    namespace::{Namespace, Scoped},
+    page::{Page, PageRow},
+};
+
+/// A statement, or a few, of one caller.
+pub trait Query: Sync {
+    /// The result.
+    type Answer: Send;
+
+    /// Returns the tenant whose quota of connections the query counts against; `None` for
+    /// the service's own queries and for those of operators.
+    fn tenant(&self) -> Option<&Namespace> {
+        None
+    }
+
+    /// Runs the query. After a database error it may run again.
+    fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
+
+    /// Whether an answer left rows unread on the connection.
+    fn leaves_rows(_answer: &Self::Answer) -> bool {
+        false
+    }
+}
+
+/// A query of a tenant: [`Query`] for [`Scoped`] values, which name the tenant.
+pub trait TenantQuery: Send + Sync + Sized {
+    /// The result.
+    type Answer: Send;
+
+    /// Runs the query, see [`Query::run`].
+    fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
+
+    /// Whether an answer left rows unread on the connection.
+    fn leaves_rows(_answer: &Self::Answer) -> bool {
+        false
+    }
+}
+
+impl<T: TenantQuery> Query for Scoped<T> {
+    type Answer = T::Answer;
+
+    fn tenant(&self) -> Option<&Namespace> {
+        Some(&self.namespace)
+    }
+
+    fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send {
+        T::run(self, connection)
+    }
+
+    fn leaves_rows(answer: &Self::Answer) -> bool {
+        T::leaves_rows(answer)
+    }
+}
+
+/// A tenant's list, one page at a time: [`TenantQuery`] for filters.
+pub trait PageQuery: Send + Sync + Sized {
+    /// A row of the list.
+    type Row: PageRow + Send;
+
+    /// Reads one page, with [`collect_page`](super::collect_page::collect_page).
+    fn page(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> impl Future<Output = QueryResult<Page<Self::Row>>> + Send;
+}
+
+impl<T: PageQuery> TenantQuery for T {
+    type Answer = Page<T::Row>;
+
+    async fn run(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        Ok(Ok(T::page(scoped, connection).await?))
+    }
+
+    fn leaves_rows(page: &Self::Answer) -> bool {
+        page.is_cut
+    }
+}

@@ -1,39 +1,39 @@
 #!/usr/bin/env bash
-# bridgebook at work: starts the service with a database of its own, and three bridge nodes:
-# an orchestrator in Python that stamps every file under DIRECTORY, a reducer in Node.js that
-# adds up what it did, and a registry node in Rust. When everything is counted it prints the
-# dashboard, stops them all, and leaves nothing behind.
+# Shows bridgebook at work: starts the service with its own database, and three bridge nodes.
+# The orchestrator (Python) stamps every file under DIRECTORY, the reducer (Node.js) counts the
+# completed workflows, and the registry node (Rust) only stays registered. When everything is
+# counted, the script prints the dashboard, stops all processes and removes all files.
 #
 #   examples/tour.sh [DIRECTORY]        (default: this repository's src)
 #
-# Exit status 0: every file was stamped and counted, and all nodes ended well.
+# Exit status 0: every file was stamped and counted, and every process exited with 0.
 #
-# BRIDGEBOOK_BIN and REGISTRY_NODE_BIN name programs that are built already. Without them
-# cargo builds both, in release mode if there is such a build, so that it is used.
+# BRIDGEBOOK_BIN and REGISTRY_NODE_BIN are paths of existing builds. Without them cargo builds
+# both programs, in release mode if a release build exists.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 directory=$(cd "${1:-$root/src}" && pwd)
 
-patience=120 # Seconds for each thing that is waited for; only what fails takes as long.
-node_pids=() # In the order in which they were started.
+timeout=120  # Seconds for each wait; only a failure takes this long.
+node_pids=()  # In the order of their start.
 server_pid=
 dir=
 
 fail() {
     echo "tour: $1" >&2
-    # What everybody said last; it goes with the directory otherwise.
+    # Prints the logs, because the directory is removed.
     tail -n 20 "$dir"/*.log >&2
     exit 1
 }
 
-# Whatever happens, nothing stays behind: neither processes nor files.
+# Stops all processes and removes all files, also after a failure.
 clean_up() {
     local status=$?
-    # To the end, however often somebody presses Ctrl-C.
+    # Ignores further signals, so that the cleanup completes.
     trap - EXIT
     trap '' INT TERM
-    # The service last: the nodes say goodbye to it. Its PostgreSQL goes with it.
+    # The service comes last, because the nodes deregister first. It stops its own PostgreSQL.
     for pid in "${node_pids[@]}" $server_pid; do
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
@@ -45,35 +45,35 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# eventually WHAT PID COMMAND...: waits until the command succeeds, as long as the process lives.
+# eventually WHAT PID COMMAND...: waits until the command succeeds. Fails if the process exits.
 eventually() {
-    local what=$1 pid=$2 end=$((SECONDS + patience))
+    local what=$1 pid=$2 end=$((SECONDS + timeout))
     shift 2
     until "$@"; do
-        kill -0 "$pid" 2>/dev/null || fail "it ended instead: $what"
-        [ "$SECONDS" -lt "$end" ] || fail "waited in vain: $what"
+        kill -0 "$pid" 2>/dev/null || fail "the process exited while waiting for: $what"
+        [ "$SECONDS" -lt "$end" ] || fail "timed out after $timeout s waiting for: $what"
         sleep 0.1
     done
 }
 
-# start NAME COMMAND...: starts a node, which writes to NAME.log.
+# start NAME COMMAND...: starts a node that logs to NAME.log.
 start() {
     local name=$1
     shift
     "$@" >"$dir/$name.log" 2>&1 &
     node_pids+=($!)
-    eventually "the $name works" $! test -s "$dir/$name.log"
+    eventually "first output of the $name" $! test -s "$dir/$name.log"
 }
 
-# stop PID WHAT: asks a process to end, and waits for it to end well.
+# stop PID WHAT: sends SIGTERM and requires exit status 0.
 stop() {
     local status=0
-    kill "$1" 2>/dev/null || fail "the $2 was gone already"
+    kill "$1" 2>/dev/null || fail "the $2 exited before it was stopped"
     wait "$1" || status=$?
-    [ "$status" = 0 ] || fail "the $2 ended with status $status"
+    [ "$status" = 0 ] || fail "the $2 exited with status $status"
 }
 
-echo "== making ready"
+echo "== preparing"
 if [ -z "${BRIDGEBOOK_BIN:-}" ] || [ -z "${REGISTRY_NODE_BIN:-}" ]; then
     profile=()
     target=debug
@@ -89,52 +89,52 @@ fi
 "$root/examples/node/setup.sh"
 
 dir=$(mktemp -d)
-chmod o+x "$dir" # For the user that PostgreSQL runs as.
+chmod o+x "$dir" # PostgreSQL may run as another user, which must enter the directory.
 
 echo "== starting the service"
-# A port that is free; the log says which.
+# The service chooses a free port and logs it.
 env -u DATABASE_URL BRIDGEBOOK_LOG=info "$BRIDGEBOOK_BIN" serve --listen 127.0.0.1:0 --data-dir "$dir/data" \
     --auth tokens 2>"$dir/service.log" &
 server_pid=$!
-eventually "the service listens" "$server_pid" grep -q 'listening on 127' "$dir/service.log"
+eventually "the listening address in the log" "$server_pid" grep -q 'listening on 127' "$dir/service.log"
 address=$(sed -n 's/.*listening on \(127[0-9.:]*\).*/\1/p' "$dir/service.log" | head -n 1)
 is_serving() {
     "$BRIDGEBOOK_BIN" health "$address" >/dev/null 2>&1
 }
-eventually "the service is SERVING" "$server_pid" is_serving
+eventually "the service to be SERVING" "$server_pid" is_serving
 echo "SERVING on $address"
 
-# One for the nodes, which may write in their namespace, and one for who looks at the whole.
+# A writer token for the nodes, limited to their namespace, and an admin token for the dashboard.
 token() {
     env -u DATABASE_URL BRIDGEBOOK_LOG=warn "$BRIDGEBOOK_BIN" token create --data-dir "$dir/data" "$@" 2>>"$dir/service.log"
 }
-BRIDGEBOOK_TOKEN=$(token --name nodes --role writer --namespace demo) || fail "there is no token"
+BRIDGEBOOK_TOKEN=$(token --name nodes --role writer --namespace demo) || fail "cannot create a token"
 export BRIDGEBOOK_TOKEN
-admin_token=$(token --name dashboard --role admin) || fail "there is no token"
+admin_token=$(token --name dashboard --role admin) || fail "cannot create a token"
 
 echo "== starting the nodes"
 python=$root/examples/python
 start registry "$REGISTRY_NODE_BIN" --address "$address"
 start reducer node "$root/examples/node/reducer.js" --address "$address"
-# It says something when all files are stamped, and then looks for changes.
+# Prints its first line when all files are stamped, and then checks for changes.
 start orchestrator "$python/.venv/bin/python" "$python/orchestrator.py" --json --address "$address" \
     --every 1 "$directory"
 head -n 1 "$dir/orchestrator.log"
 
 echo "== the dashboard, when everything is counted"
-# In the background, because a signal ends a wait and does not end a command.
-BRIDGEBOOK_TOKEN=$admin_token node "$root/examples/node/dashboard.js" --address "$address" --wait "$patience" &
+# Runs in the background, because a trap runs during wait, but not during a foreground command.
+BRIDGEBOOK_TOKEN=$admin_token node "$root/examples/node/dashboard.js" --address "$address" --wait "$timeout" &
 dashboard=$!
 node_pids+=("$dashboard")
-wait "$dashboard" || fail "not everything was counted"
+wait "$dashboard" || fail "the dashboard failed, or not every workflow was counted"
 unset 'node_pids[-1]'
 
 echo "== stopping"
 for name in registry reducer orchestrator; do
     stop "${node_pids[0]}" "$name"
     node_pids=("${node_pids[@]:1}")
-    echo "the $name ended"
+    echo "the $name stopped"
 done
 stop "$server_pid" "service"
 server_pid=
-echo "the service ended"
+echo "the service stopped"

@@ -1,4 +1,4 @@
-//! Who writes: everything that can be written, each until it is acknowledged.
+//! A caller: uses every RPC that writes, and retries each call until it is acknowledged.
 
 use std::{
     sync::{
@@ -24,26 +24,26 @@ use uuid::Uuid;
 
 use crate::{
     Result,
+    environment::Environment,
     faults::Recoveries,
     ledger::Ledger,
-    process::World,
     requests::{self, NAMESPACE, Shared},
 };
 
-/// How long a call is tried: far longer than anything is ever away.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The retry limit of a call: far longer than any outage in a run.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// In every so many rounds what was made is deleted again.
+/// One round in this many deletes the rows that it created.
 const DELETE_EVERY: usize = 4;
 
-/// Writes.
+/// A caller with its own connection.
 pub struct Caller {
     client: Client,
     shared: Shared,
     recoveries: Recoveries,
     stop: Arc<AtomicBool>,
     ledger: Ledger,
-    /// What is this caller's alone: an entity and its state, a bridge, a node.
+    /// The rows that only this caller changes: an entity and its state, a bridge, a node.
     entity: (Uuid, Option<String>),
     bridge: Uuid,
     node: String,
@@ -51,16 +51,16 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Makes one with a connection of its own.
+    /// Creates a caller.
     pub fn new(
         number: usize,
-        world: &World,
+        environment: &Environment,
         shared: &Shared,
         recoveries: Recoveries,
         stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         Ok(Caller {
-            client: client::connect_lazily(&world.front.address.to_string())?,
+            client: client::connect_lazily(&environment.front.address.to_string())?,
             shared: shared.clone(),
             recoveries,
             stop,
@@ -72,7 +72,7 @@ impl Caller {
         })
     }
 
-    /// Writes until it is time to stop; answers what was acknowledged.
+    /// Writes until `stop` is set. Returns the acknowledged writes.
     pub async fn run(mut self) -> Ledger {
         self.register(&self.node.clone()).await;
         while !self.stop.load(Ordering::Relaxed) {
@@ -95,7 +95,7 @@ impl Caller {
     async fn workflow(&mut self, deletes: bool) {
         let id = Uuid::now_v7();
         let request = requests::start(id);
-        self.insist("StartWorkflow", async |client| {
+        self.acknowledge("StartWorkflow", async |client| {
             client.workflows().start_workflow(request.clone()).await
         })
         .await;
@@ -104,7 +104,7 @@ impl Caller {
         for state in [WorkflowState::Processing, WorkflowState::Completed] {
             let move_id = Uuid::now_v7();
             let request = requests::transition(id, move_id, state);
-            self.insist("TransitionWorkflow", async |client| {
+            self.acknowledge("TransitionWorkflow", async |client| {
                 client
                     .workflows()
                     .transition_workflow(request.clone())
@@ -122,7 +122,7 @@ impl Caller {
             workflow_id: id.to_string(),
             allow_missing: true,
         };
-        self.insist("DeleteWorkflow", async |client| {
+        self.acknowledge("DeleteWorkflow", async |client| {
             client.workflows().delete_workflow(request.clone()).await
         })
         .await;
@@ -136,7 +136,7 @@ impl Caller {
             namespace: NAMESPACE.into(),
             step: Some(requests::step(workflow, first, 1)),
         };
-        self.insist("RecordStep", async |client| {
+        self.acknowledge("RecordStep", async |client| {
             client.workflows().record_step(request.clone()).await
         })
         .await;
@@ -147,13 +147,13 @@ impl Caller {
                 .map(|(id, order)| requests::step(workflow, *id, order))
                 .collect(),
         };
-        self.insist("BatchRecordSteps", async |client| {
-            let answer = client
+        self.acknowledge("BatchRecordSteps", async |client| {
+            let response = client
                 .workflows()
                 .batch_record_steps(request.clone())
                 .await?;
-            every(answer, |answer| {
-                let mut results = answer.results.into_iter();
+            first_error(response, |response| {
+                let mut results = response.results.into_iter();
                 results.find_map(|it| match it.result {
                     Some(record_step_result::Result::Error(error)) => Some(error),
                     _ => None,
@@ -173,7 +173,7 @@ impl Caller {
             namespace: NAMESPACE.into(),
             stamp: Some(requests::stamp(workflow, first)),
         };
-        self.insist("RecordStamp", async |client| {
+        self.acknowledge("RecordStamp", async |client| {
             client.workflows().record_stamp(request.clone()).await
         })
         .await;
@@ -181,13 +181,13 @@ impl Caller {
             namespace: NAMESPACE.into(),
             stamps: others.map(|id| requests::stamp(workflow, id)).into(),
         };
-        self.insist("BatchRecordStamps", async |client| {
-            let answer = client
+        self.acknowledge("BatchRecordStamps", async |client| {
+            let response = client
                 .workflows()
                 .batch_record_stamps(request.clone())
                 .await?;
-            every(answer, |answer| {
-                let mut results = answer.results.into_iter();
+            first_error(response, |response| {
+                let mut results = response.results.into_iter();
                 results.find_map(|it| match it.result {
                     Some(record_stamp_result::Result::Error(error)) => Some(error),
                     _ => None,
@@ -198,7 +198,7 @@ impl Caller {
         self.ledger.stamps.extend(ids);
     }
 
-    /// Moves an entity that others move, too, and its own.
+    /// Moves a shared entity, and twice the caller's own entity.
     async fn moves(&mut self) {
         let id = Uuid::now_v7();
         let Some(entity) = fastrand::choice(&self.shared.entities).copied() else {
@@ -208,7 +208,7 @@ impl Caller {
             namespace: NAMESPACE.into(),
             transition: Some(requests::entity_move(entity, id, None)),
         };
-        self.insist("RecordTransition", async |client| {
+        self.acknowledge("RecordTransition", async |client| {
             client.fsm().record_transition(request.clone()).await
         })
         .await;
@@ -224,13 +224,13 @@ impl Caller {
                 requests::entity_move(entity, second, between),
             ],
         };
-        self.insist("BatchRecordTransitions", async |client| {
-            let answer = client
+        self.acknowledge("BatchRecordTransitions", async |client| {
+            let response = client
                 .fsm()
                 .batch_record_transitions(request.clone())
                 .await?;
-            every(answer, |answer| {
-                let mut results = answer.results.into_iter();
+            first_error(response, |response| {
+                let mut results = response.results.into_iter();
                 results.find_map(|it| match it.result {
                     Some(record_transition_result::Result::Error(error)) => Some(error),
                     _ => None,
@@ -246,7 +246,7 @@ impl Caller {
         let entity_type = format!("t-{}", Uuid::now_v7());
         for last in ["DONE", "OVER"] {
             let request = requests::machine(&entity_type, last);
-            self.insist("PutMachine", async |client| {
+            self.acknowledge("PutMachine", async |client| {
                 client.fsm().put_machine(request.clone()).await
             })
             .await;
@@ -260,7 +260,7 @@ impl Caller {
             entity_type: entity_type.clone(),
             allow_missing: true,
         };
-        self.insist("DeleteMachine", async |client| {
+        self.acknowledge("DeleteMachine", async |client| {
             client.fsm().delete_machine(request.clone()).await
         })
         .await;
@@ -269,7 +269,7 @@ impl Caller {
 
     async fn bridges(&mut self, deletes: bool) {
         let request = requests::totals(self.bridge, self.round as i64);
-        self.insist("UpsertBridgeState", async |client| {
+        self.acknowledge("UpsertBridgeState", async |client| {
             client.bridges().upsert_bridge_state(request.clone()).await
         })
         .await;
@@ -278,7 +278,7 @@ impl Caller {
         };
         let (batch, items) = (Uuid::now_v7(), fastrand::i64(1..100));
         let request = requests::batch(bridge, batch, items);
-        self.insist("AccumulateBridgeState", async |client| {
+        self.acknowledge("AccumulateBridgeState", async |client| {
             client
                 .bridges()
                 .accumulate_bridge_state(request.clone())
@@ -291,7 +291,7 @@ impl Caller {
         }
         let bridge = Uuid::now_v7();
         let request = requests::totals(bridge, 1);
-        self.insist("UpsertBridgeState", async |client| {
+        self.acknowledge("UpsertBridgeState", async |client| {
             client.bridges().upsert_bridge_state(request.clone()).await
         })
         .await;
@@ -300,7 +300,7 @@ impl Caller {
             bridge_id: bridge.to_string(),
             allow_missing: true,
         };
-        self.insist("DeleteBridgeState", async |client| {
+        self.acknowledge("DeleteBridgeState", async |client| {
             client.bridges().delete_bridge_state(request.clone()).await
         })
         .await;
@@ -316,7 +316,7 @@ impl Caller {
             namespace: NAMESPACE.into(),
             heartbeat: Some(heartbeat.clone()),
         };
-        self.insist("Heartbeat", async |client| {
+        self.acknowledge("Heartbeat", async |client| {
             client.registry().heartbeat(request.clone()).await
         })
         .await;
@@ -324,10 +324,10 @@ impl Caller {
             namespace: NAMESPACE.into(),
             heartbeats: vec![heartbeat],
         };
-        self.insist("BatchHeartbeat", async |client| {
-            let answer = client.registry().batch_heartbeat(request.clone()).await?;
-            every(answer, |answer| {
-                let mut results = answer.results.into_iter();
+        self.acknowledge("BatchHeartbeat", async |client| {
+            let response = client.registry().batch_heartbeat(request.clone()).await?;
+            first_error(response, |response| {
+                let mut results = response.results.into_iter();
                 results.find_map(|it| match it.result {
                     Some(heartbeat_result::Result::Error(error)) => Some(error),
                     _ => None,
@@ -345,7 +345,7 @@ impl Caller {
             node_id: node_id.clone(),
             allow_missing: true,
         };
-        self.insist("DeregisterNode", async |client| {
+        self.acknowledge("DeregisterNode", async |client| {
             client.registry().deregister_node(request.clone()).await
         })
         .await;
@@ -354,19 +354,19 @@ impl Caller {
 
     async fn register(&mut self, node_id: &str) {
         let request = requests::node(node_id);
-        self.insist("RegisterNode", async |client| {
+        self.acknowledge("RegisterNode", async |client| {
             client.registry().register_node(request.clone()).await
         })
         .await;
     }
 
-    /// Calls until it is acknowledged.
-    async fn insist<T>(
+    /// Retries a call until it is acknowledged.
+    async fn acknowledge<T>(
         &mut self,
         rpc: &'static str,
         call: impl AsyncFn(&Client) -> Result<Response<T>, Status>,
     ) {
-        let mut retries = Retries::new(PATIENCE);
+        let mut retries = Retries::new(RETRY_TIMEOUT);
         loop {
             let begun = Instant::now();
             let status = match call(&self.client).await {
@@ -384,20 +384,18 @@ impl Caller {
     }
 }
 
-/// Takes a batch for failed if one of its items is, so that it is sent again.
-fn every<T>(
-    answer: Response<T>,
+/// Fails with the first error among the items of a batch, so that the batch is retried.
+fn first_error<T>(
+    response: Response<T>,
     failed: impl Fn(T) -> Option<tonic_types::pb::Status>,
 ) -> Result<Response<()>, Status> {
-    match failed(answer.into_inner()) {
-        None => Ok(Response::new(())),
-        Some(error) => {
-            let details = error.encode_to_vec().into();
-            Err(Status::with_details(
-                error.code.into(),
-                error.message,
-                details,
-            ))
-        }
-    }
+    let Some(error) = failed(response.into_inner()) else {
+        return Ok(Response::new(()));
+    };
+    let details = error.encode_to_vec().into();
+    Err(Status::with_details(
+        error.code.into(),
+        error.message,
+        details,
+    ))
 }

@@ -1,4 +1,4 @@
-//! Compares what was acknowledged with what is stored.
+//! Compares the acknowledged writes with the stored rows.
 
 use std::{collections::HashMap, fmt};
 
@@ -11,23 +11,23 @@ use uuid::Uuid;
 
 use crate::{Result, ledger::Ledger};
 
-/// What is not as it must be.
+/// The differences found.
 #[derive(Debug, Default)]
 pub struct Verdict {
     findings: Vec<(Kind, &'static str, i64)>,
     refused: Vec<String>,
 }
 
-/// What can be wrong.
+/// The kinds of differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Acknowledged, and not there.
+    /// Acknowledged but not stored.
     Lost,
-    /// There, or counted, more than once.
+    /// Stored or counted more than once.
     Duplicated,
-    /// Not in the state in which it was left.
+    /// Stored in another state than acknowledged.
     WrongState,
-    /// The journal does not tell what happened.
+    /// The journal contradicts the stored state.
     Journal,
 }
 
@@ -39,15 +39,15 @@ const KINDS: [(Kind, &str); 4] = [
 ];
 
 impl Verdict {
-    /// Whether everything is as it must be.
-    pub fn is_good(&self) -> bool {
+    /// Returns whether there is no difference.
+    pub fn is_clean(&self) -> bool {
         self.refused.is_empty() && self.findings.iter().all(|(_, _, count)| *count == 0)
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n| wrong | |\n|---|--:|")?;
+        writeln!(f, "\n| difference | rows |\n|---|--:|")?;
         for (kind, name) in KINDS {
             let counts = self.findings.iter().filter(|(it, _, _)| *it == kind);
             let count: i64 = counts.map(|(_, _, count)| count).sum();
@@ -64,24 +64,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Looks at everything.
+/// Compares all tables with the ledger.
 pub async fn compare(url: &str, ledger: &Ledger) -> Result<Verdict> {
     let mut database = bridgebook::db::connect(url).await?;
     let mut verdict = Verdict {
         refused: ledger.refused.clone(),
         ..Verdict::default()
     };
-    rows(&mut database, ledger, &mut verdict).await?;
-    states(&mut database, ledger, &mut verdict).await?;
-    for (kind, what, sql) in ALWAYS {
+    compare_existence(&mut database, ledger, &mut verdict).await?;
+    compare_content(&mut database, ledger, &mut verdict).await?;
+    for (kind, what, sql) in INVARIANTS {
         let count = count(diesel::sql_query(*sql), &mut database).await?;
         verdict.findings.push((*kind, what, count));
     }
     Ok(verdict)
 }
 
-/// Rows that have to be there, and those that must not.
-async fn rows(
+/// Checks which rows exist.
+async fn compare_existence(
     database: &mut AsyncPgConnection,
     ledger: &Ledger,
     verdict: &mut Verdict,
@@ -112,27 +112,27 @@ async fn rows(
         ),
         (
             Kind::Lost,
-            "rows of the journal",
+            "journal rows",
             "SELECT count(*) AS count FROM unnest($1) id
               WHERE NOT EXISTS (SELECT FROM fsm_transitions t WHERE t.id = id.id)",
             ledger.moves.clone(),
         ),
         (
             Kind::Lost,
-            "batches of bridges",
+            "batches",
             "SELECT count(*) AS count FROM unnest($1) id
               WHERE NOT EXISTS (SELECT FROM bridge_batches b WHERE b.batch_id = id.id)",
             batches,
         ),
         (
             Kind::WrongState,
-            "workflows that were deleted and are there",
+            "deleted workflows that exist",
             "SELECT count(*) AS count FROM workflow_executions WHERE id = ANY($1)",
             ledger.deleted_workflows.clone(),
         ),
         (
             Kind::WrongState,
-            "bridges that were deleted and are there",
+            "deleted bridges that exist",
             "SELECT count(*) AS count FROM bridge_states WHERE bridge_id = ANY($1)",
             ledger.deleted_bridges.clone(),
         ),
@@ -156,7 +156,7 @@ async fn rows(
         ),
         (
             Kind::WrongState,
-            "nodes that were deregistered and are there",
+            "deregistered nodes that exist",
             "SELECT count(*) AS count FROM node_registrations WHERE node_id = ANY($1)",
             ledger.deleted_nodes.clone(),
         ),
@@ -171,7 +171,7 @@ async fn rows(
         ),
         (
             Kind::WrongState,
-            "machines that were deleted and are there",
+            "deleted machines that exist",
             "SELECT count(*) AS count FROM fsm_machines WHERE entity_type = ANY($1)",
             ledger.deleted_machines.clone(),
         ),
@@ -184,8 +184,8 @@ async fn rows(
     Ok(())
 }
 
-/// Rows that have to be as they were left.
-async fn states(
+/// Checks the content of rows.
+async fn compare_content(
     database: &mut AsyncPgConnection,
     ledger: &Ledger,
     verdict: &mut Verdict,
@@ -206,21 +206,21 @@ async fn states(
     for (kind, what, sql, expected) in [
         (
             Kind::WrongState,
-            "workflows that are not where they were left",
+            "workflows in another state than acknowledged",
             "SELECT count(*) AS count FROM unnest($1, $2) expected (id, value)
                JOIN workflow_executions USING (id) WHERE current_state <> value",
             workflows.collect::<Vec<_>>(),
         ),
         (
             Kind::WrongState,
-            "entities that are not where they were left",
+            "entities in another state than acknowledged",
             "SELECT count(*) AS count FROM unnest($1, $2) expected (id, value)
                LEFT JOIN fsm_entities ON entity_id = id WHERE current_state IS DISTINCT FROM value",
             ledger.entities.clone(),
         ),
         (
             Kind::WrongState,
-            "bridges whose totals are not those that were set",
+            "bridges with other totals than acknowledged",
             "SELECT count(*) AS count FROM unnest($1, $2) expected (id, value)
                LEFT JOIN bridge_states ON bridge_id = id
               WHERE total_items_aggregated::TEXT IS DISTINCT FROM value",
@@ -228,7 +228,7 @@ async fn states(
         ),
         (
             Kind::Duplicated,
-            "bridges whose totals are not the sums of what was added",
+            "bridges whose totals differ from the sums of their batches",
             "SELECT count(*) AS count FROM unnest($1, $2) expected (id, value)
                LEFT JOIN bridge_states ON bridge_id = id
               WHERE total_items_aggregated::TEXT IS DISTINCT FROM value",
@@ -246,24 +246,24 @@ async fn states(
     Ok(())
 }
 
-/// What may never be, whatever was asked for.
-const ALWAYS: &[(Kind, &str, &str)] = &[
+/// Invariants that hold for any sequence of writes.
+const INVARIANTS: &[(Kind, &str, &str)] = &[
     (
         Kind::Duplicated,
-        "workflows with another number of steps than were recorded",
+        "workflows with another number of steps than recorded",
         "SELECT count(*) AS count FROM
             (SELECT FROM workflow_steps GROUP BY workflow_id HAVING count(*) <> 3) it",
     ),
     (
         Kind::Duplicated,
-        "moves that were made twice",
+        "moves that were applied twice",
         "SELECT count(*) AS count FROM
             (SELECT FROM fsm_transitions WHERE entity_type IN ('valve', 'workflow')
               GROUP BY entity_id, to_state HAVING count(*) > 1) it",
     ),
     (
         Kind::Journal,
-        "states that are not those of the last row of the journal",
+        "states that differ from the last journal row",
         "SELECT count(*) AS count FROM
             (SELECT id, current_state FROM workflow_executions
               UNION ALL SELECT entity_id, current_state FROM fsm_entities
@@ -274,7 +274,7 @@ const ALWAYS: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Journal,
-        "rows of the journal that do not follow on each other",
+        "journal rows that do not continue the row before",
         "SELECT count(*) AS count FROM
             (SELECT entity_type, from_state, lag(to_state) OVER moves AS before
                FROM fsm_transitions WINDOW moves AS (PARTITION BY entity_id ORDER BY seq)) it
@@ -282,13 +282,13 @@ const ALWAYS: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Journal,
-        "revisions that do not count the moves",
+        "revisions that differ from the number of moves",
         "SELECT count(*) AS count FROM fsm_entities e WHERE revision <>
             (SELECT count(*) FROM fsm_transitions t WHERE t.entity_id = e.entity_id)",
     ),
     (
         Kind::Journal,
-        "deletions that the journal does not end with",
+        "workflows whose deletion and journal disagree",
         "SELECT count(*) AS count FROM
             (SELECT DISTINCT ON (entity_id) entity_id, to_state FROM fsm_transitions
               WHERE entity_type = 'workflow' ORDER BY entity_id, seq DESC) last

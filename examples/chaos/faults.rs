@@ -1,4 +1,4 @@
-//! What is done to the service, and how soon it is back.
+//! Injects faults and measures how soon calls succeed again.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +9,14 @@ use std::{
 
 use diesel_async::SimpleAsyncConnection;
 
-use crate::{Result, process::World, proxy::Fate};
+use crate::{Result, environment::Environment, proxy::Fate};
 
-/// How long after one fault the next may come: cuts come often, so that some of them
-/// meet every moment of a call.
+/// The pause between two faults: short, so that cuts hit every phase of a call.
 const PAUSE_MILLIS: std::ops::Range<u64> = 20..200;
-/// How long between two kills: most of the time it serves, so that there is something
-/// to lose.
+/// The time between two kills: long enough for the service to accept writes in between.
 const KILL_MILLIS: std::ops::Range<u64> = 2000..5000;
 
-/// Makes faults, and counts them.
+/// Injects faults and counts them.
 pub struct Faults {
     random: fastrand::Rng,
     counts: BTreeMap<&'static str, usize>,
@@ -26,7 +24,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The seed chooses which ones, and when.
+    /// Creates the injector. The seed determines the faults and their times.
     pub fn new(seed: u64, recoveries: Recoveries) -> Self {
         Faults {
             random: fastrand::Rng::with_seed(seed),
@@ -35,66 +33,72 @@ impl Faults {
         }
     }
 
-    /// Makes faults for so long, and ends when the service serves again.
-    pub async fn make(&mut self, world: &mut World, time: Duration) -> Result<()> {
+    /// Injects faults for `time` and then waits until the service is SERVING. Fails at once if
+    /// the service exits without being killed.
+    pub async fn inject(&mut self, environment: &mut Environment, time: Duration) -> Result<()> {
         let begun = Instant::now();
         let mut next_kill = self.next_kill();
         let mut kills = 0;
         while begun.elapsed() < time {
             tokio::time::sleep(Duration::from_millis(self.random.u64(PAUSE_MILLIS))).await;
+            environment.require_service().await?;
             if Instant::now() < next_kill {
-                self.strike(world).await;
+                self.inject_small(environment).await;
                 continue;
             }
-            // One after the other, and each at least once in a short run.
+            // Alternates, so that a short run has both kinds.
             kills += 1;
             let begun = Instant::now();
             match kills % 2 {
                 0 => {
                     self.count("PostgreSQL killed");
-                    world.kill_postgres().await?;
-                    self.recoveries.await_next("PostgreSQL", begun);
+                    environment.kill_postgres().await?;
+                    self.recoveries.start_timer("PostgreSQL", begun);
                 }
                 _ => {
                     self.count("service killed");
-                    world.kill_service().await?;
-                    self.recoveries.await_next("service", begun);
+                    environment.kill_service().await?;
+                    self.recoveries.start_timer("service", begun);
                 }
             }
             next_kill = self.next_kill();
         }
-        world.serves().await
+        environment.wait_until_serving().await
     }
 
     fn next_kill(&mut self) -> Instant {
         Instant::now() + Duration::from_millis(self.random.u64(KILL_MILLIS))
     }
 
-    /// A small one.
-    async fn strike(&mut self, world: &World) {
-        let (name, is_struck) = match self.random.u8(0..5) {
+    /// Cuts a connection or terminates a backend.
+    async fn inject_small(&mut self, environment: &Environment) {
+        let (name, is_injected) = match self.random.u8(0..5) {
             0 => (
-                "connection of a caller cut",
-                world.front.strike(&mut self.random, Fate::Cut),
+                "caller connection cut",
+                environment.front.decide(&mut self.random, Fate::Cut),
             ),
             1 => (
-                "answer to a caller lost",
-                world.front.strike(&mut self.random, Fate::LosesAnswer),
+                "response to a caller lost",
+                environment
+                    .front
+                    .decide(&mut self.random, Fate::LosesResponse),
             ),
             2 => (
-                "connection to PostgreSQL cut",
-                world.back.strike(&mut self.random, Fate::Cut),
+                "PostgreSQL connection cut",
+                environment.back.decide(&mut self.random, Fate::Cut),
             ),
             3 => (
-                "answer of PostgreSQL lost",
-                world.back.strike(&mut self.random, Fate::LosesAnswer),
+                "response of PostgreSQL lost",
+                environment
+                    .back
+                    .decide(&mut self.random, Fate::LosesResponse),
             ),
             _ => (
-                "backend ended",
-                end_a_backend(&world.database_url()).await.is_ok(),
+                "backend terminated",
+                terminate_backend(&environment.database_url()).await.is_ok(),
             ),
         };
-        if is_struck {
+        if is_injected {
             self.count(name);
         }
     }
@@ -104,14 +108,14 @@ impl Faults {
     }
 }
 
-/// Ends one of the service's backends, as an administrator would.
-async fn end_a_backend(url: &str) -> Result<()> {
+/// Terminates one of the service's backends.
+async fn terminate_backend(url: &str) -> Result<()> {
     let mut connection = bridgebook::db::connect(url).await?;
-    let end = "SELECT pg_terminate_backend(pid) FROM
+    let terminate = "SELECT pg_terminate_backend(pid) FROM
                    (SELECT pid FROM pg_stat_activity
                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
                      ORDER BY random() LIMIT 1) it";
-    Ok(connection.batch_execute(end).await?)
+    Ok(connection.batch_execute(terminate).await?)
 }
 
 impl fmt::Display for Faults {
@@ -124,31 +128,31 @@ impl fmt::Display for Faults {
     }
 }
 
-/// How long it took after each kill until a call that began after it was acknowledged.
+/// Measures the time from each kill to the first acknowledgement of a call that started after it.
 /// Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Recoveries(Arc<Mutex<Known>>);
+pub struct Recoveries(Arc<Mutex<Times>>);
 
 #[derive(Default)]
-struct Known {
+struct Times {
     waiting: Option<(&'static str, Instant)>,
     took: BTreeMap<&'static str, Vec<Duration>>,
 }
 
 impl Recoveries {
-    fn await_next(&self, what: &'static str, since: Instant) {
+    fn start_timer(&self, what: &'static str, since: Instant) {
         self.lock().waiting = Some((what, since));
     }
 
-    /// Notes that a call was acknowledged that began at this time.
+    /// Notes an acknowledged call that started at `begun`.
     pub fn acknowledged(&self, begun: Instant) {
-        let mut known = self.lock();
-        if let Some((what, since)) = known.waiting.take_if(|(_, since)| begun > *since) {
-            known.took.entry(what).or_default().push(since.elapsed());
+        let mut times = self.lock();
+        if let Some((what, since)) = times.waiting.take_if(|(_, since)| begun > *since) {
+            times.took.entry(what).or_default().push(since.elapsed());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Times> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +161,7 @@ impl fmt::Display for Recoveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n| first success after a kill of | kills | shortest | median | longest |\n|---|--:|--:|--:|--:|"
+            "\n| first success after a kill of | kills | minimum | median | maximum |\n|---|--:|--:|--:|--:|"
         )?;
         for (what, took) in &mut self.lock().took {
             took.sort_unstable();

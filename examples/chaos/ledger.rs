@@ -1,56 +1,56 @@
-//! What was acknowledged.
+//! Records the acknowledged writes.
 
 use std::{collections::BTreeMap, fmt};
 
 use uuid::Uuid;
 
-/// What was acknowledged, and what therefore has to be.
+/// The acknowledged writes, and the rows that must therefore exist.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// How many calls, by RPC.
+    /// The number of calls by RPC.
     pub calls: BTreeMap<&'static str, usize>,
-    /// Workflows, and the state in which each was left.
+    /// Existing workflows and their final states.
     pub workflows: Vec<(Uuid, &'static str)>,
-    /// Those that were deleted.
+    /// Deleted workflows.
     pub deleted_workflows: Vec<Uuid>,
-    /// Steps of workflows that are there.
+    /// Steps of existing workflows.
     pub steps: Vec<Uuid>,
-    /// Stamps, which stay when their workflow goes.
+    /// Stamps, which outlive their workflow.
     pub stamps: Vec<Uuid>,
-    /// Rows of the journal whose ids callers chose.
+    /// Journal rows with ids that callers chose.
     pub moves: Vec<Uuid>,
-    /// Entities of a single caller, and the state in which each was left.
+    /// Entities of a single caller and their final states.
     pub entities: Vec<(Uuid, String)>,
-    /// Batches: the bridge, the batch, and how many items it added.
+    /// Batches: the bridge, the batch, and the number of items.
     pub batches: Vec<(Uuid, Uuid, i64)>,
-    /// Bridges of a single caller, and their items.
+    /// Bridges of a single caller and their items.
     pub bridges: Vec<(Uuid, i64)>,
-    /// Those that were deleted.
+    /// Deleted bridges.
     pub deleted_bridges: Vec<Uuid>,
-    /// Nodes.
+    /// Registered nodes.
     pub nodes: Vec<String>,
-    /// Those that were deregistered.
+    /// Deregistered nodes.
     pub deleted_nodes: Vec<String>,
-    /// Machines, and their versions.
+    /// Entity types with their latest machine version.
     pub machines: Vec<(String, i32)>,
-    /// Those that were deleted.
+    /// Deleted entity types.
     pub deleted_machines: Vec<String>,
-    /// What was refused, which nothing should have been.
+    /// Errors of calls that failed for good. None is expected.
     pub refused: Vec<String>,
 }
 
 impl Ledger {
-    /// Notes that a call was acknowledged.
+    /// Counts an acknowledged call.
     pub fn count(&mut self, rpc: &'static str) {
         *self.calls.entry(rpc).or_default() += 1;
     }
 
-    /// How many calls were acknowledged.
+    /// Returns the number of acknowledged calls.
     pub fn total(&self) -> usize {
         self.calls.values().sum()
     }
 
-    /// Adds what another caller has.
+    /// Adds the ledger of another caller.
     pub fn add(&mut self, other: Ledger) {
         for (rpc, count) in other.calls {
             *self.calls.entry(rpc).or_default() += count;

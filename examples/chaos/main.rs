@@ -1,22 +1,24 @@
-//! Does everything to the service that production may do, and then looks whether
-//! anything is lost, or there twice.
+//! Injects faults into the service and then checks that no write was lost or duplicated.
 //!
 //!     cargo run --release --example chaos -- --seconds 120
 //!
-//! It starts a PostgreSQL of its own and the service as a process of its own. Callers
-//! write with every RPC that writes, each call with the same ids until it is
-//! acknowledged. Meanwhile the service and PostgreSQL are killed every few seconds, single
-//! backends are ended, and connections are cut, before the request has gone through and
-//! after the commit, when the answer is on its way. In the end what was acknowledged is
-//! compared with the tables and the journal. Exit status 1: something is not as it must be.
+//! It starts its own PostgreSQL, and the service as a separate process. Callers use every RPC
+//! that writes, and retry each call with the same ids until it is acknowledged. Meanwhile the
+//! service and PostgreSQL are killed every few seconds, single backends are terminated, and
+//! connections are cut: before a request arrives, or after the commit, so that the response is
+//! lost. At the end the acknowledged writes are compared with the tables and the journal.
+//!
+//! Exit status 1: a write was lost, duplicated or refused, or the service exited without being
+//! killed. In the latter case the run ends at once and prints the last lines of its log.
 
 mod caller;
 mod compare;
+mod environment;
 mod faults;
 mod ledger;
-mod process;
 mod proxy;
 mod requests;
+mod service;
 
 use std::{
     process::ExitCode,
@@ -30,29 +32,30 @@ use std::{
 use clap::Parser;
 use futures_util::future::join_all;
 
-use self::{caller::Caller, faults::Faults, ledger::Ledger, process::World};
+use self::{caller::Caller, environment::Environment, faults::Faults, ledger::Ledger};
 
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Kills, cuts and counts.
+/// Checks that faults neither lose nor duplicate acknowledged writes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// For how long faults are made, in seconds.
+    /// Duration of the fault injection, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many callers write at a time.
+    /// Number of concurrent callers.
     #[arg(long, default_value_t = 32)]
     callers: usize,
-    /// Chooses the faults; the same seed chooses the same ones. Default: another each time.
+    /// Seed of the faults; the same seed chooses the same faults. Default: random.
     #[arg(long)]
     seed: Option<u64>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // The service is this very program, so that it is what was built with it.
+    // This program is also the service, so that both are from the same build.
     if std::env::args_os().nth(1).is_some_and(|it| it == "serve") {
-        return process::serve().await;
+        return environment::serve().await;
     }
     match run(Arguments::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
@@ -67,30 +70,42 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<bool> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     println!(
-        "{} callers, faults for {} s, seed {seed}",
+        "{} callers, {} s of faults, seed {seed}",
         arguments.callers, arguments.seconds
     );
-    let mut world = World::start().await?;
+    let mut environment = Environment::start().await?;
     let recoveries = faults::Recoveries::default();
     let stop = Arc::new(AtomicBool::new(false));
     let shared = requests::Shared::new();
-    let callers = (0..arguments.callers)
-        .map(|number| Caller::new(number, &world, &shared, recoveries.clone(), stop.clone()));
+    let callers = (0..arguments.callers).map(|number| {
+        Caller::new(
+            number,
+            &environment,
+            &shared,
+            recoveries.clone(),
+            stop.clone(),
+        )
+    });
     let callers: Result<Vec<_>> = callers.collect();
     let mut faults = Faults::new(seed, recoveries.clone());
-    let faulty = async {
+    // Never completes without an error: the service must not exit while callers write.
+    let failure = async {
         let time = Duration::from_secs(arguments.seconds);
-        let made = faults.make(&mut world, time).await;
+        if let Err(error) = faults.inject(&mut environment, time).await {
+            return error;
+        }
         stop.store(true, Ordering::Relaxed);
-        made
+        environment.unexpected_exit().await
     };
-    let (ledgers, made) = tokio::join!(join_all(callers?.into_iter().map(Caller::run)), faulty);
-    made?;
+    let ledgers = tokio::select! {
+        ledgers = join_all(callers?.into_iter().map(Caller::run)) => ledgers,
+        error = failure => return Err(error),
+    };
     let mut ledger = Ledger::default();
     ledgers.into_iter().for_each(|it| ledger.add(it));
     print!("{ledger}{faults}{recoveries}");
-    let verdict = compare::compare(&world.database_url(), &ledger).await?;
-    world.stop().await?;
+    let verdict = compare::compare(&environment.database_url(), &ledger).await?;
+    environment.stop().await?;
     print!("{verdict}");
-    Ok(verdict.is_good())
+    Ok(verdict.is_clean())
 }

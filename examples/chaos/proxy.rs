@@ -1,4 +1,4 @@
-//! A way on which connections can be cut where it hurts.
+//! A TCP proxy that can cut a connection, or lose the next response on it.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
 };
 
-/// Where a way leads to.
+/// The upstream of a proxy.
 #[derive(Clone)]
 pub enum Target {
     /// The service.
@@ -22,62 +22,65 @@ pub enum Target {
     Socket(PathBuf),
 }
 
-/// What becomes of a connection.
+/// The fate of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing.
+    /// It stays open.
     Lives,
-    /// It is cut, whatever is on it.
+    /// It is cut at once.
     Cut,
-    /// What is asked next goes through, and what comes back is swallowed; then it is cut:
-    /// a commit whose answer is lost.
-    LosesAnswer,
+    /// The next request passes, but its response is dropped and the connection is cut. For a
+    /// write, the commit succeeds and the acknowledgement is lost.
+    LosesResponse,
 }
 
-/// A way, and all connections on it.
+/// A proxy and its connections.
 pub struct Proxy {
-    /// Where it begins.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    links: Links,
+    connections: Connections,
 }
 
-type Links = Arc<Mutex<Vec<watch::Sender<Fate>>>>;
+type Connections = Arc<Mutex<Vec<watch::Sender<Fate>>>>;
 
 impl Proxy {
-    /// Opens a way.
+    /// Starts a proxy on a free port.
     pub async fn to(target: Target) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let links = Links::default();
-        let all = Arc::clone(&links);
+        let connections = Connections::default();
+        let all = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (fate, decided) = watch::channel(Fate::Lives);
                 lock(&all).push(fate);
                 let target = target.clone();
-                // Either end may go whenever it likes.
-                tokio::spawn(async move { drop(link(client, target, decided).await) });
+                // Either end may close at any time.
+                tokio::spawn(async move { drop(forward(client, target, decided).await) });
             }
         });
-        Ok(Proxy { address, links })
+        Ok(Proxy {
+            address,
+            connections,
+        })
     }
 
-    /// Decides the fate of one connection, if there are any; answers whether there are.
-    pub fn strike(&self, random: &mut fastrand::Rng, fate: Fate) -> bool {
-        let mut links = lock(&self.links);
-        links.retain(|link| !link.is_closed());
-        match random.choice(links.iter()) {
-            Some(link) => link.send(fate).is_ok(),
+    /// Sets the fate of a random connection. Returns false if there is none.
+    pub fn decide(&self, random: &mut fastrand::Rng, fate: Fate) -> bool {
+        let mut connections = lock(&self.connections);
+        connections.retain(|it| !it.is_closed());
+        match random.choice(connections.iter()) {
+            Some(connection) => connection.send(fate).is_ok(),
             None => false,
         }
     }
 }
 
-fn lock(links: &Links) -> MutexGuard<'_, Vec<watch::Sender<Fate>>> {
-    links.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(connections: &Connections) -> MutexGuard<'_, Vec<watch::Sender<Fate>>> {
+    connections.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn link(client: TcpStream, target: Target, fate: watch::Receiver<Fate>) -> io::Result<()> {
+async fn forward(client: TcpStream, target: Target, fate: watch::Receiver<Fate>) -> io::Result<()> {
     client.set_nodelay(true)?;
     match target {
         Target::Address(address) => {
@@ -96,16 +99,16 @@ async fn relay(
 ) -> io::Result<()> {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
-    let answers = fate.clone();
+    let responses = fate.clone();
     tokio::select! {
-        asked = pass(from_client, to_server, || false) => asked,
-        answered = pass(from_server, to_client, || *answers.borrow() == Fate::LosesAnswer) => answered,
+        sent = copy(from_client, to_server, || false) => sent,
+        received = copy(from_server, to_client, || *responses.borrow() == Fate::LosesResponse) => received,
         _ = fate.wait_for(|fate| *fate == Fate::Cut) => Ok(()),
     }
 }
 
-/// Passes bytes on, until those come that are lost.
-async fn pass(
+/// Copies bytes until the end, or until bytes arrive that must be lost.
+async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     is_lost: impl Fn() -> bool,

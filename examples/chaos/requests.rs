@@ -1,4 +1,4 @@
-//! What callers ask for.
+//! Builds the requests of the callers.
 
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, FsmMove, NewStamp, NewStep, NewTransition, PutMachineRequest,
@@ -10,13 +10,13 @@ use uuid::Uuid;
 /// The tenant.
 pub const NAMESPACE: &str = "chaos";
 
-/// What kind of entities callers move.
+/// The type of the entities that callers move.
 pub const ENTITY_TYPE: &str = "valve";
 
-/// How many rows all callers change: few, so that they meet.
+/// The number of shared entities, and of shared bridges: few, to cause contention.
 const SHARED: usize = 4;
 
-/// What all callers change.
+/// The rows that all callers change.
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// Entities.
@@ -26,7 +26,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// New ones.
+    /// Chooses new ids.
     pub fn new() -> Self {
         let ids = || (0..SHARED).map(|_| Uuid::now_v7()).collect();
         Shared {
@@ -76,7 +76,7 @@ pub fn stamp(workflow: Uuid, id: Uuid) -> NewStamp {
     }
 }
 
-/// A move to a state that no other move leads to.
+/// Builds a move to a state that no other move leads to.
 pub fn entity_move(entity: Uuid, id: Uuid, from: Option<String>) -> NewTransition {
     NewTransition {
         transition_id: id.to_string(),
@@ -89,7 +89,7 @@ pub fn entity_move(entity: Uuid, id: Uuid, from: Option<String>) -> NewTransitio
     }
 }
 
-/// The state that a move leads to.
+/// Returns the state that a move leads to.
 pub fn state_of(id: Uuid) -> String {
     format!("S-{id}")
 }

@@ -1,4 +1,4 @@
-// Calls to bridgebook from Node.js, straight from the .proto files: nothing is generated.
+// Calls bridgebook with retries. Loads the .proto files at the start, so no code is generated.
 
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -12,36 +12,36 @@ export const { status } = grpc;
 const PROTO = fileURLToPath(new URL('../../proto', import.meta.url));
 const FILES = ['workflow', 'fsm', 'bridge_state', 'registry', 'admin', 'server'];
 
-const CALL_MS = 10_000; // The deadline of one attempt.
-const FIRST_BACKOFF_MS = 100; // Doubled after each failure, up to the longest.
+const CALL_MS = 10_000; // Deadline of one attempt.
+const FIRST_BACKOFF_MS = 100; // Doubled after each failure, up to LONGEST_BACKOFF_MS.
 const LONGEST_BACKOFF_MS = 2_000;
 
 const definition = loader.loadSync(
   FILES.map((name) => `bridgebook/v1/${name}_service.proto`),
-  // Fields under their names in the .proto, and int64 as text: a double has only 53 bits.
+  // Keeps the field names of the .proto files. Reads int64 as text, because a double has only 53 bits.
   { includeDirs: [PROTO], keepCase: true, longs: String, enums: String, defaults: true, oneofs: true },
 );
 const { v1 } = grpc.loadPackageDefinition(definition).bridgebook;
 
-/** How many milliseconds to wait at least before the same call again; null if that is no use. */
+/** Returns the minimum delay before a retry in milliseconds, or null if a retry cannot help. */
 function retryAfter(error) {
-  // bridgebook says so in a trailer, beside the RetryInfo in the status's details.
+  // bridgebook sends the delay in this trailer, as well as in the RetryInfo of the status.
   const [pushback] = error.metadata?.get('grpc-retry-pushback-ms') ?? [];
   if (pushback !== undefined) return Number(pushback);
-  // Without that it did not come from bridgebook but from the way there. A deadline leaves
-  // open whether a write was made; every write here may be sent again.
+  // Without it the error comes from the network or a proxy. After a timeout the outcome is
+  // unknown. A retry is safe because every write here is idempotent.
   const isTransient = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED].includes(error.code);
   return isTransient ? 0 : null;
 }
 
-/** TLS if BRIDGEBOOK_TLS_CA names the roots to trust (empty: those of Node.js). */
+/** Uses TLS if BRIDGEBOOK_TLS_CA is set: a file with root certificates (empty: those of Node.js). */
 function credentials() {
   const roots = process.env.BRIDGEBOOK_TLS_CA;
   if (roots === undefined) return grpc.credentials.createInsecure();
   return grpc.credentials.createSsl(roots ? readFileSync(roots) : null);
 }
 
-/** Shows a token with every call, over TLS or not. */
+/** Adds a token to every call, with and without TLS. */
 const bearer = (credential) => (options, nextCall) =>
   new grpc.InterceptingCall(nextCall(options), {
     start(metadata, listener, next) {
@@ -50,9 +50,9 @@ const bearer = (credential) => (options, nextCall) =>
     },
   });
 
-/** The services of one bridgebook. */
+/** A client for all services of a bridgebook. */
 export class Bridgebook {
-  /** Every pause between two attempts ends at once when `stop`, an AbortSignal, is aborted. */
+  /** Aborting `stop`, an AbortSignal, ends every pause between two attempts at once. */
   constructor(address, stop) {
     this.stop = stop;
     const options = {
@@ -71,14 +71,14 @@ export class Bridgebook {
   /** Makes one attempt at a call. */
   attempt(service, method, request) {
     return new Promise((resolve, reject) => {
-      const done = (error, answer) => (error ? reject(error) : resolve(answer));
+      const done = (error, response) => (error ? reject(error) : resolve(response));
       service[method](request, { deadline: Date.now() + CALL_MS }, done);
     });
   }
 
   /**
-   * Makes a call until it is answered, however long bridgebook is away. Throws what fails for
-   * good, and whatever fails once it is time to stop.
+   * Retries a call with exponential backoff, without a time limit. Throws permanent errors, and
+   * every error after `stop` is aborted.
    */
   async call(service, method, request) {
     for (let backoff = FIRST_BACKOFF_MS; ; backoff = Math.min(2 * backoff, LONGEST_BACKOFF_MS)) {
@@ -87,32 +87,32 @@ export class Bridgebook {
       } catch (error) {
         const least = retryAfter(error);
         if (least === null || this.stop?.aborted) throw error;
-        // The random part keeps many clients from coming back all at once.
+        // Jitter keeps many clients from retrying at the same time.
         await this.pause(least + Math.random() * backoff);
       }
     }
   }
 
-  /** Waits so many milliseconds, or until it is time to stop. */
+  /** Waits for this many milliseconds, or until `stop` is aborted. */
   async pause(milliseconds) {
     await sleep(milliseconds, undefined, { signal: this.stop }).catch(() => {});
   }
 
-  /** Lets go of all connections. */
+  /** Closes all connections. */
   close() {
     for (const client of [this.workflows, this.fsm, this.bridges, this.registry, this.admin]) client.close();
   }
 }
 
-/** The milliseconds of a google.protobuf.Duration. */
+/** Converts a google.protobuf.Duration to milliseconds. */
 export function toMilliseconds({ seconds, nanos }) {
   return Number(seconds) * 1_000 + nanos / 1_000_000;
 }
 
-/** Ends at the first SIGTERM or SIGINT. A second one kills, as if nobody listened. */
+/** Returns a signal that the first SIGTERM or SIGINT aborts. A second one kills the process. */
 export function stopSignal() {
   const stop = new AbortController();
-  setMaxListeners(0, stop.signal); // As many as there are calls that wait to be tried again.
+  setMaxListeners(0, stop.signal); // One listener per call that waits for a retry.
   for (const name of ['SIGTERM', 'SIGINT']) process.once(name, () => stop.abort());
   return stop.signal;
 }

@@ -1,37 +1,37 @@
 #!/usr/bin/env node
-// Prints how all is: workflows, nodes, and what the bridges of a namespace have counted.
+// Prints a dashboard: workflows, nodes, and the totals of a namespace's bridges.
 //
-// With --wait SECONDS it first waits, at most so long, until the bridges have counted every
-// workflow that is completed; its exit status is 1 if they have not.
+// With --wait SECONDS it first waits, for at most that long, until the bridges have counted
+// every completed workflow. The exit status is 1 if they have not.
 
 import { parseArgs } from 'node:util';
 import { Bridgebook, stopSignal, toMilliseconds } from './client.js';
 
 const NODE_TYPES = ['orchestrator', 'reducer', 'registry'];
-const LOOK_AGAIN_MS = 200;
+const POLL_INTERVAL_MS = 200;
 
 /** Reads everything that the dashboard shows. */
-async function read(book, namespace) {
-  const health = await book.call(book.admin, 'GetSystemHealth', {});
-  const bridges = await book.call(book.bridges, 'GetBridgeStats', { namespace });
-  const discover = (node_type) => book.call(book.registry, 'DiscoverNodes', { namespace, node_type });
+async function read(client, namespace) {
+  const health = await client.call(client.admin, 'GetSystemHealth', {});
+  const bridges = await client.call(client.bridges, 'GetBridgeStats', { namespace });
+  const discover = (node_type) => client.call(client.registry, 'DiscoverNodes', { namespace, node_type });
   const found = await Promise.all(NODE_TYPES.map(discover));
   return { ...health, bridges, found: found.flatMap(({ nodes }) => nodes) };
 }
 
-/** Reads until the bridges have counted every completed workflow, or it is time to give up. */
-async function readWhenCounted(book, namespace, giveUp) {
+/** Reads until the bridges have counted every completed workflow, or until `deadline`. */
+async function readWhenCounted(client, namespace, deadline) {
   for (;;) {
-    const all = await read(book, namespace);
+    const all = await read(client, namespace);
     const isCounted = Number(all.workflows.completed) > 0 && Number(all.bridges.total_workflows) >= Number(all.workflows.completed);
-    if (isCounted || Date.now() >= giveUp || book.stop.aborted) return { all, isCounted };
-    await book.pause(LOOK_AGAIN_MS);
+    if (isCounted || Date.now() >= deadline || client.stop.aborted) return { all, isCounted };
+    await client.pause(POLL_INTERVAL_MS);
   }
 }
 
-/** A line of numbers under a name. */
+/** Formats a line: a name, then numbers. */
 function line(name, numbers) {
-  const parts = Object.entries(numbers).map(([what, number]) => `${number} ${what}`);
+  const parts = Object.entries(numbers).map(([label, number]) => `${number} ${label}`);
   return `${name.padEnd(10)} ${parts.join(', ')}`;
 }
 
@@ -55,10 +55,10 @@ const { values } = parseArgs({
     wait: { type: 'string' },
   },
 });
-const book = new Bridgebook(values.address, stopSignal());
+const client = new Bridgebook(values.address, stopSignal());
 try {
-  const giveUp = Date.now() + Number(values.wait ?? 0) * 1_000;
-  const { all, isCounted } = await readWhenCounted(book, values.namespace, giveUp);
+  const deadline = Date.now() + Number(values.wait ?? 0) * 1_000;
+  const { all, isCounted } = await readWhenCounted(client, values.namespace, deadline);
   show(all);
   if (values.wait !== undefined && !isCounted) {
     console.error('dashboard: the bridges have not counted every completed workflow');
@@ -68,5 +68,5 @@ try {
   console.error(`dashboard: ${error.message}`);
   process.exitCode = 1;
 } finally {
-  book.close();
+  client.close();
 }

@@ -1,31 +1,30 @@
 #!/usr/bin/env node
-// Adds up all completed workflows of a namespace, each exactly once.
+// Adds all completed workflows of a namespace to the totals of a bridge, each exactly once.
 //
-// A bridge node in small. What makes it safe to kill and to run again:
+// A minimal bridge node. It is safe to kill and to run again, because:
 //
-// 1. Each workflow is a batch of its own, and its batch_id is derived from the workflow's id.
-//    bridgebook adds a batch once however often it is sent, so there is no cursor that could
-//    be lost or be ahead of what was counted.
-// 2. A workflow that began long ago may complete only now. So every round reads the whole
-//    list, and what this process has counted already is left out.
-// 3. A new process knows nothing and sends everything again; bridgebook answers what is
-//    counted already with applied = false.
+// 1. Each workflow is its own batch, with a batch_id derived from the workflow's id. bridgebook
+//    applies a batch once, however often it is sent. There is no cursor that could be lost.
+// 2. A workflow that started long ago may complete only now. So every round reads the whole
+//    list and skips what this process has counted already.
+// 3. A new process sends everything again. bridgebook returns applied = false for batches that
+//    it has applied already.
 //
-// That is many calls, but they are under way at the same time, and the service puts calls
-// that arrive together into one commit.
+// These are many calls, but they run concurrently, and the service commits calls that arrive
+// together in one transaction.
 
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 import { v5 as uuidv5 } from 'uuid';
 import { Bridgebook, status, stopSignal } from './client.js';
-import { Presence } from './presence.js';
+import { Registration } from './registration.js';
 
-// The root of all derived ids. Another program picks another root, so that their ids never meet.
+// The root of all derived ids. Every program has its own root, so that ids never collide.
 const ID_ROOT = '0b7f3d0e-5e0c-4a3e-8a53-0d8e4c1f7a26';
 
-const PAGE_SIZE = 1000; // The most that bridgebook puts on a page.
+const PAGE_SIZE = 1000; // The largest page that bridgebook returns.
 
-// The bridge's own life. All bridges of the namespace move by it.
+// The state machine of bridges. It applies to all bridges of the namespace.
 const MACHINE = {
   entity_type: 'bridge',
   initial_state: 'IDLE',
@@ -36,29 +35,29 @@ const MACHINE = {
 };
 
 class Reducer {
-  constructor(book, namespace, nodeId, jobs) {
-    this.book = book;
+  constructor(client, namespace, nodeId, jobs) {
+    this.client = client;
     this.namespace = namespace;
     this.bridgeId = uuidv5(`bridge\n${namespace}\n${nodeId}`, ID_ROOT);
     this.jobs = jobs;
-    this.counted = new Set(); // The ids of the workflows that this process has seen counted.
+    this.counted = new Set(); // The ids of the workflows that are known to be counted.
   }
 
-  /** Makes the machine and the bridge, or finds them as an earlier process left them. */
+  /** Creates the machine and the bridge, unless they exist. */
   async prepare() {
-    await this.book.call(this.book.fsm, 'PutMachine', { namespace: this.namespace, ...MACHINE });
+    await this.client.call(this.client.fsm, 'PutMachine', { namespace: this.namespace, ...MACHINE });
     await this.moveTo('IDLE');
   }
 
-  /** Moves the bridge, if it is not there already, and answers it as it is now. */
+  /** Moves the bridge to a state, unless it is in it. Returns the bridge. */
   async moveTo(current_fsm_state) {
     const { namespace, bridgeId: bridge_id } = this;
     const request = { namespace, bridge_id, current_fsm_state };
-    const answer = await this.book.call(this.book.bridges, 'UpsertBridgeState', request);
-    return answer.bridge_state;
+    const response = await this.client.call(this.client.bridges, 'UpsertBridgeState', request);
+    return response.bridge_state;
   }
 
-  /** Reads all completed workflows, and counts those that are not counted yet. */
+  /** Reads all completed workflows and counts the new ones. */
   async round() {
     const before = this.counted.size;
     let added = 0;
@@ -74,11 +73,11 @@ class Reducer {
     console.log(`${this.counted.size - before} workflows, ${added} new; counted ${workflows} with ${items} items`);
   }
 
-  /** The pages of completed workflows, newest first. */
+  /** Yields the pages of completed workflows, newest first. */
   async *completed() {
     let page_token = '';
     do {
-      const page = await this.book.call(this.book.workflows, 'ListWorkflows', {
+      const page = await this.client.call(this.client.workflows, 'ListWorkflows', {
         namespace: this.namespace,
         states: ['WORKFLOW_STATE_COMPLETED'],
         page_size: PAGE_SIZE,
@@ -86,16 +85,16 @@ class Reducer {
       });
       yield page.workflows;
       page_token = page.next_page_token;
-    } while (page_token !== '' && !this.book.stop.aborted);
+    } while (page_token !== '' && !this.client.stop.aborted);
   }
 
-  /** Counts workflows, so many at a time, and answers how many nobody had counted before. */
+  /** Counts workflows with concurrent calls. Returns the number of those not counted before. */
   async count(summaries) {
     const waiting = summaries.values();
     let added = 0;
     const worker = async () => {
       for (const summary of waiting) {
-        if (this.book.stop.aborted) return;
+        if (this.client.stop.aborted) return;
         if (await this.accumulate(summary)) added += 1;
         this.counted.add(summary.workflow.id);
       }
@@ -104,19 +103,19 @@ class Reducer {
     return added;
   }
 
-  /** Adds one workflow to the bridge, and answers whether it was new there. */
+  /** Adds one workflow to the bridge. Returns whether it was not counted before. */
   async accumulate({ workflow, step_count }) {
     try {
-      const answer = await this.book.call(this.book.bridges, 'AccumulateBridgeState', {
+      const response = await this.client.call(this.client.bridges, 'AccumulateBridgeState', {
         namespace: this.namespace,
         bridge_id: this.bridgeId,
         batch_id: uuidv5(workflow.id, ID_ROOT),
         workflows_processed: 1,
         items_aggregated: step_count,
       });
-      return answer.applied;
+      return response.applied;
     } catch (error) {
-      // It was counted when it had fewer steps; steps may be appended at any time.
+      // The workflow was counted when it had fewer steps. Steps may be appended at any time.
       if (error.code === status.ALREADY_EXISTS) return false;
       throw error;
     }
@@ -135,41 +134,41 @@ function options() {
   });
   const jobs = Number(values.jobs);
   const every = Number(values.every);
-  if (!Number.isInteger(jobs) || jobs < 1) throw new Error('--jobs has to be 1 or more');
-  if (!(every > 0 && every <= 86_400)) throw new Error('--every has to be more than 0 and at most 86400 seconds');
+  if (!Number.isInteger(jobs) || jobs < 1) throw new Error(`--jobs: expected a whole number of 1 or more, got ${values.jobs}`);
+  if (!(every > 0 && every <= 86_400)) throw new Error(`--every: expected more than 0 and at most 86400 seconds, got ${values.every}`);
   const nodeId = values['node-id'] ?? `reducer/${values.namespace}/${hostname()}`;
   return { ...values, jobs, every, nodeId };
 }
 
-/** Works until it is told to stop. */
+/** Runs rounds until `stop` is aborted. */
 async function work(reducer, every) {
-  const { book } = reducer;
+  const { client } = reducer;
   try {
     await reducer.prepare();
-    while (!book.stop.aborted) {
+    while (!client.stop.aborted) {
       await reducer.round();
-      await book.pause(every * 1_000);
+      await client.pause(every * 1_000);
     }
   } catch (error) {
-    // Told to stop while bridgebook was away: the next process goes on from here.
-    if (!book.stop.aborted) throw error;
+    // Stopped during an outage of bridgebook: the next process continues.
+    if (!client.stop.aborted) throw error;
   }
 }
 
 async function main({ address, namespace, nodeId, jobs, every }) {
-  const book = new Bridgebook(address, stopSignal());
+  const client = new Bridgebook(address, stopSignal());
   const node = { namespace, node_id: nodeId, node_type: 'reducer', node_version: '1.0.0' };
-  const presence = new Presence(book, node);
-  const due = await presence.register();
+  const registration = new Registration(client, node);
+  const due = await registration.register();
   console.log(`registered as ${nodeId}`);
-  // Both end when it is time to stop, and either one's failure is the end.
-  await Promise.all([work(new Reducer(book, namespace, nodeId, jobs), every), presence.beat(due)]);
-  await presence.deregister();
+  // Both end when `stop` is aborted. A failure of either ends the program.
+  await Promise.all([work(new Reducer(client, namespace, nodeId, jobs), every), registration.sendHeartbeats(due)]);
+  await registration.deregister();
   console.log('deregistered');
-  book.close();
+  client.close();
 }
 
-/** Says what went wrong, and exits: nothing may go on behind it. */
+/** Prints an error and exits, so that nothing keeps running in the background. */
 function fail(error, exitStatus) {
   console.error(`reducer: ${error.message}`);
   process.exit(exitStatus);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the packages of package-lock.json into node_modules beside this file.
-# Run it again after a change of it; where nothing changed it does nothing.
+# Run it again after a change of that file; otherwise it does nothing.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,6 +9,6 @@ if [ "$(cat "$here/node_modules/.inputs.sha256" 2>/dev/null)" = "$inputs" ]; the
     exit 0
 fi
 
-# No package needs to run anything to be installed.
+# No package needs its install scripts.
 npm ci --prefix "$here" --ignore-scripts --no-audit --no-fund --silent
 printf '%s\n' "$inputs" >"$here/node_modules/.inputs.sha256"

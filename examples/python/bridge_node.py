@@ -1,4 +1,4 @@
-"""What every bridge node in Python needs: calls that are tried again, and a place in the registry."""
+"""Shared code of bridge nodes in Python: calls with retries, and registration with heartbeats."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-CALL_SECONDS = 10.0  # The deadline of one attempt.
-PATIENCE_SECONDS = 60.0  # How long one call is tried again: a restart or a failover fits in.
+CALL_SECONDS = 10.0  # Deadline of one attempt.
+RETRY_SECONDS = 60.0  # Retry limit of a call: longer than a restart or a failover.
 LONGEST_BACKOFF_SECONDS = 2.0
 TTL_SECONDS = 30  # How long a node counts as alive after a heartbeat.
 
 T = TypeVar("T")
 
 
-class Refused(Exception):
-    """bridgebook's answer was an error, and trying again did not or would not help."""
+class CallFailed(Exception):
+    """A call failed, and retries did not help or would not help."""
 
     def __init__(self, status: status_pb2.Status) -> None:
         super().__init__(f"{code_pb2.Code.Name(status.code)}: {status.message}")
@@ -36,40 +36,40 @@ class Refused(Exception):
 
 
 def status_of(error: grpc.RpcError) -> status_pb2.Status:
-    """The google.rpc.Status of a failed call, with its details if the server sent any."""
+    """Returns the google.rpc.Status of a failed call, with its details if there are any."""
     plain = status_pb2.Status(code=error.code().value[0], message=error.details() or "")
     return rpc_status.from_call(error) or plain
 
 
 def retry_after(status: status_pb2.Status) -> float | None:
-    """How many seconds to wait at least before the same call again; None if that is no use."""
+    """Returns the minimum delay before a retry in seconds, or None if a retry cannot help."""
     for detail in status.details:
         info = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
             return float(info.retry_delay.ToTimedelta().total_seconds())
-    # Without RetryInfo it did not come from bridgebook but from the way there. A deadline
-    # leaves open whether the write was made; as every write has an id it is sent again.
+    # Without a RetryInfo the error comes from the network or a proxy. After a timeout the outcome
+    # is unknown. A retry is safe because every write has an id.
     if status.code in (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED):
         return 0.0
     return None
 
 
 class Bearer(grpc.UnaryUnaryClientInterceptor):
-    """Shows a token with every call, over TLS or not."""
+    """Adds a token to every call, with and without TLS."""
 
     def __init__(self, credential: str) -> None:
         self._header = ("authorization", f"Bearer {credential}")
 
     def intercept_unary_unary(self, continuation, details, request):  # noqa: ANN001, ANN201
-        """Adds the header to one call."""
+        """Adds the header to a call."""
         metadata = [*(details.metadata or ()), self._header]
         return continuation(details._replace(metadata=metadata), request)
 
 
 def connect(address: str) -> grpc.Channel:
-    """A channel to bridgebook. BRIDGEBOOK_TOKEN is the credential to show, if it asks for one;
-    BRIDGEBOOK_TLS_CA names the roots to trust, if it speaks TLS (empty: those of gRPC)."""
-    # A channel waits longer and longer before it connects again, 2 minutes in the end.
+    """Returns a channel to bridgebook. Uses TLS if BRIDGEBOOK_TLS_CA is set: the file with the
+    trusted root certificates, or empty for those of gRPC."""
+    # Without this option, the reconnect backoff of a channel grows to 2 minutes.
     options = [("grpc.max_reconnect_backoff_ms", 1000)]
     roots = os.environ.get("BRIDGEBOOK_TLS_CA")
     if roots is None:
@@ -80,46 +80,46 @@ def connect(address: str) -> grpc.Channel:
     return channel
 
 
-def showing_token(channel: grpc.Channel) -> grpc.Channel:
-    """The same channel, but with the token of BRIDGEBOOK_TOKEN, if there is one."""
+def with_token(channel: grpc.Channel) -> grpc.Channel:
+    """Returns a channel that adds the token in BRIDGEBOOK_TOKEN, if that is set."""
     token = os.environ.get("BRIDGEBOOK_TOKEN")
     return grpc.intercept_channel(channel, Bearer(token)) if token else channel
 
 
 class Caller:
-    """Makes calls, each until it is answered. Each has to be one that may be repeated."""
+    """Makes calls with retries. Every call must be idempotent."""
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Ends all retries: what fails from now on, fails at once."""
+        """Stops all retries. A call that fails from now on raises at once."""
         self._stopped.set()
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Makes a call until it is answered, with a backoff, for PATIENCE_SECONDS at most."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        """Retries a call with exponential backoff, for at most RETRY_SECONDS."""
+        give_up = time.monotonic() + RETRY_SECONDS
         backoff = 0.1
         while True:
             try:
                 return attempt()
             except grpc.RpcError as error:
-                refused = Refused(status_of(error))
-            except Refused as error:  # One item of a batch.
-                refused = error
-            least = retry_after(refused.status)
+                failure = CallFailed(status_of(error))
+            except CallFailed as error:  # An item of a batch failed.
+                failure = error
+            least = retry_after(failure.status)
             if least is None or time.monotonic() + least > give_up:
-                raise refused
-            # The random part keeps many clients from coming back all at once.
+                raise failure
+            # Jitter keeps many clients from retrying at the same time.
             if self._stopped.wait(least + random.uniform(0, backoff)):
-                raise refused
+                raise failure
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
 
-class Presence:
-    """Registers a node, keeps it alive from a thread of its own, and deregisters it at the end.
+class Registration:
+    """Registers a node, sends its heartbeats from a separate thread, and deregisters it at the end.
 
-    with Presence(caller, channel, "demo", "orchestrator-1", "orchestrator", "1.0.0"):
+    with Registration(caller, channel, "demo", "orchestrator-1", "orchestrator", "1.0.0"):
         work()
     """
 
@@ -139,7 +139,7 @@ class Presence:
         self._thread = threading.Thread(target=self._keep_alive, daemon=True)
         self._due = 0.0
 
-    def __enter__(self) -> Presence:
+    def __enter__(self) -> Registration:
         self._register()
         self._thread.start()
         return self
@@ -148,7 +148,7 @@ class Presence:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._caller.stop()
-        # A heartbeat that is under way comes to its end first: it might register again.
+        # Waits for a heartbeat in progress, because it might register the node again.
         self._ended.set()
         self._thread.join()
         request = pb.DeregisterNodeRequest(
@@ -156,31 +156,31 @@ class Presence:
         )
         try:
             self._caller.call(lambda: self._stub.DeregisterNode(request, timeout=CALL_SECONDS))
-        except Refused as refused:  # The registry will notice that nobody sends heartbeats.
-            print(f"{self._node.node_id} could not deregister: {refused}", file=sys.stderr)
+        except CallFailed as failure:  # The registry marks the node stale after its TTL.
+            print(f"cannot deregister {self._node.node_id}: {failure}", file=sys.stderr)
 
     def _register(self) -> None:
-        answer = self._caller.call(lambda: self._stub.RegisterNode(self._node, timeout=CALL_SECONDS))
-        self._due = answer.next_heartbeat_in.ToTimedelta().total_seconds()
+        response = self._caller.call(lambda: self._stub.RegisterNode(self._node, timeout=CALL_SECONDS))
+        self._due = response.next_heartbeat_in.ToTimedelta().total_seconds()
 
     def _heartbeat(self) -> None:
         request = pb.HeartbeatRequest(
             namespace=self._node.namespace, heartbeat=pb.NodeHeartbeat(node_id=self._node.node_id)
         )
         try:
-            answer = self._caller.call(lambda: self._stub.Heartbeat(request, timeout=CALL_SECONDS))
-        except Refused as refused:
-            if refused.status.code != code_pb2.NOT_FOUND:
+            response = self._caller.call(lambda: self._stub.Heartbeat(request, timeout=CALL_SECONDS))
+        except CallFailed as failure:
+            if failure.status.code != code_pb2.NOT_FOUND:
                 raise
-            self._register()  # Somebody removed the row; the node is still here.
+            self._register()  # The node was removed from the registry, but it is still running.
         else:
-            self._due = answer.next_heartbeat_in.ToTimedelta().total_seconds()
+            self._due = response.next_heartbeat_in.ToTimedelta().total_seconds()
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(self._due):
             try:
                 self._heartbeat()
-            except Refused as refused:
-                # The work goes on, and its own calls say whether it can.
+            except CallFailed as failure:
+                # The node keeps working. Its own calls fail if the service is unavailable.
                 if not self._ended.is_set():
-                    print(f"{self._node.node_id} could not send a heartbeat: {refused}", file=sys.stderr)
+                    print(f"cannot send a heartbeat for {self._node.node_id}: {failure}", file=sys.stderr)

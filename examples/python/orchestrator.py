@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Stamps every file under a directory, and keeps book of it in bridgebook.
+"""Stamps every file under a directory and records the work in bridgebook.
 
-A bridge node in small. For each file it runs one workflow of three steps: read
-the file, hash it with BLAKE3, stamp it. The order of things is what makes the
-program safe to kill and to run again:
+A minimal bridge node. For each file it runs one workflow with three steps: read the file, hash
+it with BLAKE3, stamp it. The order of the calls makes it safe to kill the program and to run
+it again:
 
-1. The file is read first, because the workflow's correlation_id is derived from
-   the file's content: an unchanged file is the same workflow in every run, and
-   a changed file is a new one.
-2. GetWorkflow says whether an earlier run has been here. If that run finished,
-   nothing is left to do; if it was interrupted, its workflow is taken up again.
-3. What belongs to the workflow is stored under ids derived from the workflow's
-   own id, so a call that is repeated, by a retry or by a later run, adds nothing.
-4. The file itself is an entity with a state machine of its own, DISCOVERED, STAMPED or
-   FAILED, and its moves have derived ids too.
-5. The workflow's move to COMPLETED comes last: a COMPLETED workflow has all its parts.
+1. The file is read first, because the workflow's correlation_id is derived from the content.
+   An unchanged file is the same workflow in every run, and a changed file is a new one.
+2. GetWorkflow finds the workflow of an earlier run. If it has ended, nothing is left to do. If
+   that run was interrupted, this run resumes the workflow.
+3. Stamps and steps have ids derived from the workflow's id, so repeated calls are idempotent,
+   whether they come from a retry or from a later run.
+4. The file is an entity with its own state machine: DISCOVERED, STAMPED or FAILED. The ids of
+   its moves are derived, too.
+5. The move to COMPLETED comes last, so a COMPLETED workflow has all its steps and stamps.
 
-The calls are in book.py. While it works it is a node in the registry (bridge_node.py).
+workflow_client.py has the calls. While it runs, the program is registered as a node
+(bridge_node.py).
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ try:
     from google.protobuf.timestamp_pb2 import Timestamp
     from tqdm import tqdm
 
-    from book import FILE, Book, derive
-    from bridge_node import Caller, Presence, Refused, connect, showing_token
+    from bridge_node import CallFailed, Caller, Registration, connect, with_token
+    from workflow_client import FILE, WorkflowClient, derive
 except ImportError as error:
-    sys.exit(f"{error}. Run examples/python/setup.sh, then this with examples/python/.venv/bin/python.")
+    sys.exit(f"{error}. Run examples/python/setup.sh, then use examples/python/.venv/bin/python.")
 
-VERSION = "1.0.0"  # Of this node, for the registry.
+VERSION = "1.0.0"  # The version of this node in the registry.
 
-# The root of all derived ids. Another program picks another root, so that their ids never meet.
+# The root of all derived ids. Every program has its own root, so that ids never collide.
 ID_ROOT = "e1605639-2eaf-420e-a15e-9413b417fd00"
 
-CHUNK_BYTES = 1 << 20  # Read at once: large enough to be fast, and no file is too large.
-CONNECT_SECONDS = 5.0  # How long the first contact may take; later the server may be away for longer.
+CHUNK_BYTES = 1 << 20  # Files are read in chunks, so that memory does not limit their size.
+CONNECT_SECONDS = 5.0  # Timeout of the first connection. Later outages may last longer.
 
 
 # --- Stamping --------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ CONNECT_SECONDS = 5.0  # How long the first contact may take; later the server m
 
 @dataclass(frozen=True)
 class File:
-    """A regular file, as it was when the directory was listed."""
+    """A regular file with its metadata at the time of the listing."""
 
     path: Path
     size: int
@@ -70,13 +70,13 @@ class File:
 
     @property
     def uri(self) -> str:
-        """Its name as an ASCII string, whatever bytes the name is made of."""
+        """Returns the path as a file:// URI, which is ASCII for any bytes in the name."""
         return self.path.as_uri()
 
 
 @dataclass
 class Content:
-    """What reading a file found out."""
+    """The result of reading a file."""
 
     file_hash: str = ""
     size: int = 0
@@ -85,7 +85,7 @@ class Content:
 
 
 class Outcome(Enum):
-    """What became of a file."""
+    """The outcome of a file."""
 
     STAMPED = "stamped"
     ALREADY_KNOWN = "already_known"
@@ -93,7 +93,7 @@ class Outcome(Enum):
 
 
 def read(file: File) -> Content:
-    """Reads and hashes a file. Raises OSError if it can't be read."""
+    """Reads and hashes a file. Raises OSError if the file cannot be read."""
     content, hasher = Content(), blake3()
     started = time.perf_counter()
     with open(file.path, "rb", buffering=0) as stream:
@@ -110,28 +110,28 @@ def read(file: File) -> Content:
     return content
 
 
-def stamp_file(book: Book, file: File) -> tuple[Outcome, int]:
-    """Runs the workflow of one file. Answers what became of it and how many bytes were read."""
+def stamp_file(client: WorkflowClient, file: File) -> tuple[Outcome, int]:
+    """Runs the workflow of one file. Returns the outcome and the number of bytes read."""
     started_at, started = Timestamp(), time.perf_counter()
     started_at.GetCurrentTime()
     try:
         content = read(file)
     except OSError as error:
         seconds = time.perf_counter() - started
-        record_failure(book, file, started_at, seconds, error.strerror or repr(error))
+        record_failure(client, file, started_at, seconds, error.strerror or repr(error))
         return Outcome.FAILED, 0
-    return record_success(book, file, started_at, content), content.size
+    return record_success(client, file, started_at, content), content.size
 
 
-def record_success(book: Book, file: File, started_at: Timestamp, content: Content) -> Outcome:
-    """Records the workflow of a file that could be read."""
-    correlation_id = derive(ID_ROOT, book.namespace, file.uri, content.file_hash)
-    workflow = book.find(correlation_id)
+def record_success(client: WorkflowClient, file: File, started_at: Timestamp, content: Content) -> Outcome:
+    """Records the workflow of a readable file."""
+    correlation_id = derive(ID_ROOT, client.namespace, file.uri, content.file_hash)
+    workflow = client.find(correlation_id)
     if workflow and has_ended(workflow):
         return Outcome.ALREADY_KNOWN
-    workflow = workflow or book.start(correlation_id, started_at, {"uri": file.uri})
+    workflow = workflow or client.start(correlation_id, started_at, {"uri": file.uri})
 
-    # Nothing in the stamp may differ between two runs over the same content: its id is the same.
+    # The stamp must be identical in every run over the same content, because its id is.
     stamping = time.perf_counter()
     stamp = pb.NewStamp(
         id=derive(workflow.id, "stamp"),
@@ -139,46 +139,46 @@ def record_success(book: Book, file: File, started_at: Timestamp, content: Conte
         file_hash=content.file_hash,
         stamp_data={"uri": file.uri, "size_bytes": content.size, "hash_algorithm": "blake3"},
     )
-    book.record_stamp(stamp)
+    client.record_stamp(stamp)
     stamp_seconds = time.perf_counter() - stamping
 
-    book.record_steps(
+    client.record_steps(
         [
             step(workflow, 1, "read", pb.STEP_STATUS_COMPLETED, content.read_seconds),
             step(workflow, 2, "hash", pb.STEP_STATUS_COMPLETED, content.hash_seconds),
             step(workflow, 3, "stamp", pb.STEP_STATUS_COMPLETED, stamp_seconds),
         ]
     )
-    book.move(file_moves(book, file, workflow, "stamp"))
-    book.end(workflow, pb.WORKFLOW_STATE_COMPLETED)
+    client.move(file_moves(client, file, workflow, "stamp"))
+    client.end(workflow, pb.WORKFLOW_STATE_COMPLETED)
     return Outcome.STAMPED
 
 
-def record_failure(book: Book, file: File, started_at: Timestamp, seconds: float, why: str) -> None:
-    """Records the workflow of a file that could not be read.
+def record_failure(client: WorkflowClient, file: File, started_at: Timestamp, seconds: float, reason: str) -> None:
+    """Records the workflow of an unreadable file.
 
-    Its content is not known, so size and time of change stand in for it. The day it
-    becomes readable it is a new workflow, and this one stays what it is: a failure.
+    Size and modification time replace the unknown content. Once the file is readable it is a
+    new workflow, and the failed one stays.
     """
-    correlation_id = derive(ID_ROOT, book.namespace, file.uri, f"unreadable {file.size} {file.mtime_ns}")
-    workflow = book.find(correlation_id)
+    correlation_id = derive(ID_ROOT, client.namespace, file.uri, f"unreadable {file.size} {file.mtime_ns}")
+    workflow = client.find(correlation_id)
     if workflow and has_ended(workflow):
         return
-    workflow = workflow or book.start(correlation_id, started_at, {"uri": file.uri})
-    book.record_steps(
+    workflow = workflow or client.start(correlation_id, started_at, {"uri": file.uri})
+    client.record_steps(
         [
-            step(workflow, 1, "read", pb.STEP_STATUS_FAILED, seconds, why),
+            step(workflow, 1, "read", pb.STEP_STATUS_FAILED, seconds, reason),
             step(workflow, 2, "hash", pb.STEP_STATUS_SKIPPED),
             step(workflow, 3, "stamp", pb.STEP_STATUS_SKIPPED),
         ]
     )
-    book.move(file_moves(book, file, workflow, "fail"))
-    book.end(workflow, pb.WORKFLOW_STATE_FAILED, f"can't read the file: {why}")
+    client.move(file_moves(client, file, workflow, "fail"))
+    client.end(workflow, pb.WORKFLOW_STATE_FAILED, f"cannot read the file: {reason}")
 
 
-def file_moves(book: Book, file: File, workflow: pb.Workflow, event: str) -> list[fsm.NewTransition]:
-    """The moves of a file: it is discovered once, and stamped or failed once by each workflow."""
-    entity_id = derive(ID_ROOT, book.namespace, FILE, file.uri)
+def file_moves(client: WorkflowClient, file: File, workflow: pb.Workflow, event: str) -> list[fsm.NewTransition]:
+    """Returns the moves of a file: discovered once, then stamped or failed once per workflow."""
+    entity_id = derive(ID_ROOT, client.namespace, FILE, file.uri)
     return [
         fsm.NewTransition(
             transition_id=derive(entity_id, "discover"),
@@ -192,14 +192,14 @@ def file_moves(book: Book, file: File, workflow: pb.Workflow, event: str) -> lis
             transition_id=derive(workflow.id, "file"),
             entity_type=FILE,
             entity_id=entity_id,
-            transition_event=event,  # The machine knows where it leads.
+            transition_event=event,  # The machine determines the state.
             transition_data={"workflow_id": workflow.id},
         ),
     ]
 
 
 def has_ended(workflow: pb.Workflow) -> bool:
-    """Whether there is nothing left to do for a workflow."""
+    """Returns whether a workflow is in a final state."""
     return bool(workflow.HasField("completed_at"))
 
 
@@ -211,7 +211,7 @@ def step(
     seconds: float | None = None,
     error_message: str | None = None,
 ) -> pb.NewStep:
-    """A step of a workflow, under an id derived from both."""
+    """Returns a step with an id derived from the workflow and the name."""
     return pb.NewStep(
         id=derive(workflow.id, "step", name),
         workflow_id=workflow.id,
@@ -228,7 +228,7 @@ def step(
 
 @dataclass
 class Summary:
-    """What a run did. files = stamped + already_known + failed."""
+    """The counts of a run: files = stamped + already_known + failed."""
 
     files: int = 0
     stamped: int = 0
@@ -252,15 +252,15 @@ class Summary:
 
 
 def list_files(directory: Path) -> tuple[list[File], list[str]]:
-    """The regular files under a directory, and what could not be listed and why.
+    """Returns the regular files under a directory, and the listing errors.
 
-    Symbolic links are not followed; they, sockets, pipes and devices are left out.
+    Symbolic links are not followed. Links, sockets, pipes and devices are skipped.
     """
     files: list[File] = []
     unlisted: list[str] = []
 
     def note(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # Gone since: it is not there any more.
+        if not isinstance(error, FileNotFoundError):  # Removed during the listing.
             unlisted.append(f"{Path(error.filename).as_uri()}: {error.strerror}")
 
     for parent, _, names in os.walk(directory, onerror=note):
@@ -275,19 +275,19 @@ def list_files(directory: Path) -> tuple[list[File], list[str]]:
     return files, unlisted
 
 
-def stamp_directory(book: Book, directory: Path, jobs: int) -> Summary:
-    """Stamps every file under a directory, so many at a time."""
+def stamp_directory(client: WorkflowClient, directory: Path, jobs: int) -> Summary:
+    """Stamps every file under a directory with `jobs` threads."""
     started = time.perf_counter()
     files, unlisted = list_files(directory)
     summary = Summary(unlisted=unlisted)
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(stamp_file, book, file) for file in files]
+        futures = [pool.submit(stamp_file, client, file) for file in files]
         try:
-            # disable=None: no progress bar where nobody looks at it.
+            # disable=None: no progress bar unless stderr is a terminal.
             for future in tqdm(as_completed(futures), total=len(files), unit="file", disable=None):
                 summary.add(*future.result())
-        except BaseException:  # Ctrl-C too: files not begun are left for the next run.
-            book.stop()
+        except BaseException:  # Also Ctrl-C: the next run stamps the files not yet begun.
+            client.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     summary.seconds = round(time.perf_counter() - started, 3)
@@ -295,75 +295,75 @@ def stamp_directory(book: Book, directory: Path, jobs: int) -> Summary:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
-        description="Stamps every file under a directory, and keeps book of it in bridgebook.",
+        description="Stamps every file under a directory and records the work in bridgebook.",
         epilog="Exit status: 0 if every file's outcome was recorded, unreadable files included; "
-        "1 if the server is away or refuses, or a part of the directory could not be listed; "
-        "2 if the command line is wrong.",
+        "1 if the service is unavailable or rejects a call, or a directory could not be listed; "
+        "2 if the command line is invalid.",
     )
     parser.add_argument("directory", metavar="DIR", type=Path)
     parser.add_argument(
         "--address",
         default=os.environ.get("BRIDGEBOOK_ADDRESS", "localhost:50051"),
-        help="host:port of bridgebook (env: BRIDGEBOOK_ADDRESS, now: %(default)s)",
+        help="host:port of bridgebook (env: BRIDGEBOOK_ADDRESS, default: %(default)s)",
     )
-    parser.add_argument("--namespace", default="demo", help="the tenant (default: %(default)s)")
+    parser.add_argument("--namespace", default="demo", help="tenant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=8, help="files at a time (default: %(default)s)")
-    parser.add_argument("--node-id", help="its name in the registry (default: orchestrator/NAMESPACE/HOST)")
+    parser.add_argument("--node-id", help="name of the node in the registry (default: orchestrator/NAMESPACE/HOST)")
     parser.add_argument(
-        "--every", type=float, metavar="SECONDS", help="stamp again so long after each run, until SIGTERM or Ctrl-C"
+        "--every", type=float, metavar="SECONDS", help="run again after this time, until SIGTERM or Ctrl-C"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON")
     args = parser.parse_args()
     if not args.directory.is_dir():
         parser.error(f"not a directory: {str(args.directory)!a}")
     if not args.namespace.isascii():
-        parser.error("--namespace has to be ASCII")
+        parser.error(f"--namespace: expected ASCII characters, got {args.namespace!a}")
     if args.jobs < 1:
-        parser.error("--jobs has to be 1 or more")
+        parser.error(f"--jobs: expected 1 or more, got {args.jobs}")
     if args.every is not None and not 0 < args.every <= threading.TIMEOUT_MAX:
-        parser.error("--every has to be more than 0")
+        parser.error(f"--every: expected more than 0 seconds, got {args.every}")
     args.node_id = args.node_id or f"orchestrator/{args.namespace}/{socket.gethostname()}"
     return args
 
 
-def run(book: Book, args: argparse.Namespace) -> int:
-    """Stamps the directory, again and again if so told. Answers the exit status of the last time."""
-    book.put_machine()
+def run(client: WorkflowClient, args: argparse.Namespace) -> int:
+    """Stamps the directory once, or repeatedly with --every. Returns the exit status."""
+    client.put_machine()
     while True:
-        summary = stamp_directory(book, args.directory.resolve(), args.jobs)
+        summary = stamp_directory(client, args.directory.resolve(), args.jobs)
         print(json.dumps(asdict(summary)) if args.json else summary, flush=True)
-        for what in summary.unlisted:
-            complain(f"can't list {what}")
+        for error in summary.unlisted:
+            complain(f"cannot list {error}")
         if args.every is None:
             return 1 if summary.unlisted else 0
-        time.sleep(args.every)  # A signal ends it.
+        time.sleep(args.every)  # Interrupted by a signal.
 
 
 def main() -> int:
-    """Runs the program and answers its exit status."""
+    """Runs the program and returns its exit status."""
     args = arguments()
-    # SIGTERM is taken as Ctrl-C is: calls under way end, and the node deregisters.
+    # SIGTERM acts like Ctrl-C: calls in progress complete, and the node deregisters.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with connect(args.address) as connection:
             grpc.channel_ready_future(connection).result(timeout=CONNECT_SECONDS)
-            caller, channel = Caller(), showing_token(connection)
-            with Presence(caller, channel, args.namespace, args.node_id, "orchestrator", VERSION):
-                return run(Book(caller, channel, args.namespace), args)
+            caller, channel = Caller(), with_token(connection)
+            with Registration(caller, channel, args.namespace, args.node_id, "orchestrator", VERSION):
+                return run(WorkflowClient(caller, channel, args.namespace), args)
     except grpc.FutureTimeoutError:
-        return complain(f"no bridgebook answers at {args.address}")
-    except Refused as refused:
-        return complain(f"a call to bridgebook at {args.address} failed: {refused}")
+        return complain(f"cannot connect to bridgebook at {args.address} within {CONNECT_SECONDS:.0f} s")
+    except CallFailed as failure:
+        return complain(f"a call to bridgebook at {args.address} failed: {failure}")
     except KeyboardInterrupt:
         if args.every is not None:
             return 0
-        return complain("interrupted. Run again to go on from here.", status=130)
+        return complain("interrupted; run it again to continue", status=130)
 
 
 def complain(message: str, status: int = 1) -> int:
-    """Says what went wrong and answers the exit status."""
+    """Prints an error and returns the exit status."""
     print(f"orchestrator: {message}", file=sys.stderr)
     return status
 

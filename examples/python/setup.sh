@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes .venv beside this file, with what orchestrator.py needs: the packages of
-# requirements.txt, and the stubs generated from proto/ into its site-packages.
-# Run it again after a change of either; where nothing changed it does nothing.
+# Creates .venv beside this file, with the packages of requirements.txt and the gRPC stubs
+# generated from proto/. Run it again after a change of either; otherwise it does nothing.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,8 +16,8 @@ fi
 [ -x "$python" ] || python3 -m venv --clear "$venv"
 "$python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 
-# google/rpc is in proto/ to be imported from; its Python code comes with
-# googleapis-common-protos, so only bridgebook's own files are generated.
+# Generates only bridgebook's own files, because the Python code of google/rpc is part of
+# googleapis-common-protos.
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 rm -rf "$site/bridgebook"
 "$python" -m grpc_tools.protoc --proto_path="$proto" \

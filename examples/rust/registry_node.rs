@@ -1,11 +1,10 @@
-//! A bridge node in small: registers itself, sends heartbeats, and deregisters
-//! when it is told to stop.
+//! A minimal bridge node: registers itself, sends heartbeats, and deregisters on SIGTERM.
 //!
 //!     cargo run --example registry_node -- --node-id registry-1
 //!
-//! It outlives the service: while that is away it tries again, and registers anew
-//! as soon as it is back. It prints one line for whatever happens, and exits with
-//! 0 after SIGTERM or Ctrl-C, with 1 if the service refuses it.
+//! It survives an outage of the service: it retries, and registers again when the service is
+//! back. It prints one line per event. Exit status: 0 after SIGTERM or Ctrl-C, 1 if the service
+//! rejects it.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -22,48 +21,47 @@ use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::{Code, Status};
 
-/// How long deregistering is tried: whoever stops us waits. If it can't be done,
-/// the registry notices our silence.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
+/// The retry limit for deregistration: short, because a supervisor waits for the exit. If it
+/// fails, the registry marks the node stale after its TTL.
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait after a failure that nobody foresaw.
-const ODD_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after an error that is not known to be temporary.
+const UNKNOWN_ERROR_PAUSE: Duration = Duration::from_secs(2);
 
-/// When the next heartbeat is due if the service does not say: often enough for
-/// the shortest TTL.
+/// The heartbeat interval if the service returns none: short enough for the shortest TTL.
 const DEFAULT_PAUSE: Duration = Duration::from_millis(300);
 
 /// Registers itself with bridgebook and sends heartbeats until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Host and port of bridgebook, after https:// where it has TLS.
+    /// Host and port of bridgebook, with the prefix https:// for TLS.
     #[arg(long, env = "BRIDGEBOOK_ADDRESS", default_value = "localhost:50051")]
     address: String,
-    /// The credential of a token, if bridgebook asks for one.
+    /// Credential of a token, if bridgebook requires tokens.
     #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// The tenant that the node belongs to.
+    /// Tenant that the node belongs to.
     #[arg(long, default_value = "demo")]
     namespace: String,
-    /// The node's own name, the same after a restart.
+    /// Name of the node, stable across restarts.
     #[arg(long, default_value = "registry-1")]
     node_id: String,
-    /// What kind of node it is.
+    /// Type of the node.
     #[arg(long, default_value = "registry")]
     node_type: String,
-    /// For how many seconds after a heartbeat it counts as alive.
+    /// How long the node counts as alive after a heartbeat, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=86400))]
     ttl: i64,
 }
 
-/// The node, as bridgebook sees it.
+/// The node.
 struct Node {
     client: Client,
     arguments: Arguments,
 }
 
 impl Node {
-    /// Registers, and answers whether it is new and when the first heartbeat is due.
+    /// Registers the node. Returns whether it is new, and the time until the first heartbeat.
     async fn register(&self) -> Result<(bool, Duration), Status> {
         let request = RegisterNodeRequest {
             namespace: self.arguments.namespace.clone(),
@@ -77,12 +75,12 @@ impl Node {
             }),
             ..RegisterNodeRequest::default()
         };
-        let answer = self.client.registry().register_node(request).await?;
-        let answer = answer.into_inner();
-        Ok((answer.created, due(answer.next_heartbeat_in)))
+        let response = self.client.registry().register_node(request).await?;
+        let response = response.into_inner();
+        Ok((response.created, due(response.next_heartbeat_in)))
     }
 
-    /// Sends a heartbeat, and answers when the next one is due.
+    /// Sends a heartbeat. Returns the time until the next one.
     async fn heartbeat(&self) -> Result<Duration, Status> {
         let request = HeartbeatRequest {
             namespace: self.arguments.namespace.clone(),
@@ -91,29 +89,28 @@ impl Node {
                 ..NodeHeartbeat::default()
             }),
         };
-        let answer = self.client.registry().heartbeat(request).await?;
-        Ok(due(answer.into_inner().next_heartbeat_in))
+        let response = self.client.registry().heartbeat(request).await?;
+        Ok(due(response.into_inner().next_heartbeat_in))
     }
 
-    /// Says goodbye.
+    /// Deregisters the node.
     async fn deregister(&self) -> Result<(), Status> {
         let request = DeregisterNodeRequest {
             namespace: self.arguments.namespace.clone(),
             node_id: self.arguments.node_id.clone(),
-            // Whoever removed it already did the same.
+            // A node that is already removed is not an error.
             allow_missing: true,
         };
         let call = async || {
             let mut registry = self.client.registry();
             registry.deregister_node(request.clone()).await
         };
-        with_retries(GOODBYE_PATIENCE, call).await.map(drop)
+        with_retries(DEREGISTER_TIMEOUT, call).await.map(drop)
     }
 
-    /// Stays registered until it is told to stop. Between any two calls there is
-    /// a pause, and only a pause is cut short: a call that was cut short might
-    /// still be done, after the goodbye.
-    async fn live(&self, stop: &mut Stop) -> Result<(), Status> {
+    /// Keeps the node registered until a stop signal. A signal interrupts only the pauses between
+    /// calls. An interrupted call might still take effect, after the deregistration.
+    async fn run(&self, stop: &mut Stop) -> Result<(), Status> {
         let id = &self.arguments.node_id;
         let mut is_registered = false;
         let mut registrations = 0;
@@ -135,8 +132,8 @@ impl Node {
                     due
                 }
                 Err(status) => {
-                    // Registering counts as a heartbeat and is right whatever was
-                    // lost meanwhile, so it is the way back from any failure.
+                    // A registration counts as a heartbeat and is correct even if the registry
+                    // lost the node, so it recovers from any failure.
                     is_registered = false;
                     self.recover(status, &mut retries)?
                 }
@@ -147,32 +144,32 @@ impl Node {
         }
     }
 
-    /// After a failure: how long to wait before registering, or the failure, if it is for good.
+    /// Returns the pause before the next registration, or the error if it is permanent.
     fn recover(&self, status: Status, retries: &mut Retries) -> Result<Duration, Status> {
         if reason(&status).as_deref() == Some("NODE_NOT_FOUND") {
-            println!("not registered any more");
+            println!("no longer registered");
             return Ok(Duration::ZERO);
         }
-        // The name is another's, or the request is no good: no time mends that. A node
-        // that ends because of anything else would make a small trouble a large one.
+        // Retrying cannot help if the name is taken or the request is invalid. Exiting on any
+        // other error would turn a small outage into a larger one.
         if matches!(status.code(), Code::AlreadyExists | Code::InvalidArgument) {
             return Err(status);
         }
         println!(
-            "bridgebook is away ({:?}): {}",
+            "bridgebook is unavailable ({:?}): {}",
             status.code(),
             status.message()
         );
-        Ok(retries.pause_after(&status).unwrap_or(ODD_PAUSE))
+        Ok(retries.pause_after(&status).unwrap_or(UNKNOWN_ERROR_PAUSE))
     }
 }
 
-fn due(answer: Option<prost_types::Duration>) -> Duration {
-    let due = answer.and_then(|due| Duration::try_from(due).ok());
+fn due(interval: Option<prost_types::Duration>) -> Duration {
+    let due = interval.and_then(|due| Duration::try_from(due).ok());
     due.unwrap_or(DEFAULT_PAUSE)
 }
 
-/// SIGTERM and SIGINT. One that comes while nobody waits is not lost.
+/// SIGTERM and SIGINT. A signal that arrives during a call is not lost.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -186,10 +183,10 @@ impl Stop {
         })
     }
 
-    /// Waits this long, and answers whether it is time to stop.
+    /// Waits for the pause. Returns true at once when a signal arrives.
     async fn within(&mut self, pause: Duration) -> bool {
         tokio::select! {
-            // First the signals: a node that keeps failing at once hears them too.
+            // Signals come first, so that a node with a pause of zero still stops.
             biased;
             _ = self.terminate.recv() => true,
             _ = self.interrupt.recv() => true,
@@ -206,7 +203,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         None => Client::new(channel),
     };
     let node = Node { client, arguments };
-    node.live(&mut stop).await?;
+    node.run(&mut stop).await?;
     node.deregister().await?;
     println!("deregistered");
     Ok(())

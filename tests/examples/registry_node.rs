@@ -35,7 +35,7 @@ async fn it_registers_again_after_a_restart_and_when_it_was_removed_and_deregist
     node.prints("heartbeat ok", 1).await;
 
     server.kill();
-    node.prints("bridgebook is away", 1).await;
+    node.prints("bridgebook is unavailable", 1).await;
     server = Server::spawn_on(server.address, &arguments);
     node.prints("registered again", 1).await;
     node.prints("heartbeat ok", 2).await;
@@ -45,7 +45,7 @@ async fn it_registers_again_after_a_restart_and_when_it_was_removed_and_deregist
         .batch_execute("DELETE FROM node_registrations")
         .await
         .unwrap();
-    node.prints("not registered any more", 1).await;
+    node.prints("no longer registered", 1).await;
     node.prints("registered again", 2).await;
     let client = Client::new(server.channel());
     get(&client, &node_id).await.unwrap();

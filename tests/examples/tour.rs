@@ -40,7 +40,7 @@ fn every_file_is_stamped_counted_and_told_by_three_nodes_in_three_languages() {
         "  orchestrator orchestrator/demo/".to_owned(),
         "  reducer reducer/demo/".to_owned(),
         "  registry registry-1 ".to_owned(),
-        "the service ended".to_owned(),
+        "the service stopped".to_owned(),
     ] {
         assert!(text.contains(&expected), "no {expected} in {text}");
     }

@@ -1,6 +1,9 @@
 //! What is acknowledged is stored, once, whatever dies when.
 
-use std::process::Command;
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use crate::support::rust_example;
 
@@ -19,4 +22,34 @@ fn nothing_is_lost_and_nothing_is_there_twice_whatever_is_killed_and_cut() {
     for happened in ["service killed", "PostgreSQL killed", "lost | 0 |"] {
         assert!(printed.contains(happened), "no {happened}:\n{printed}");
     }
+}
+
+#[test]
+fn a_run_fails_at_once_when_the_service_exits_unexpectedly() {
+    let run = Command::new(rust_example("chaos"))
+        .args(["--seconds", "600", "--callers", "2"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let parent = run.id().to_string();
+    let begun = Instant::now();
+    // Repeats until the service has started.
+    while begun.elapsed() < Duration::from_secs(120) {
+        let killed = Command::new("pkill")
+            .args(["-KILL", "-P", &parent, "-f", "chaos serve"])
+            .status()
+            .unwrap();
+        if killed.success() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = run.wait_with_output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complaint.contains("the service exited unexpectedly"),
+        "{complaint}"
+    );
 }

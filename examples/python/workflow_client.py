@@ -1,4 +1,4 @@
-"""The book that orchestrator.py keeps: the calls to bridgebook that stamping takes."""
+"""The RPCs that orchestrator.py uses to record workflows, stamps and file states."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from bridgebook.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
-from bridge_node import CALL_SECONDS, Caller, Refused
+from bridge_node import CALL_SECONDS, CallFailed, Caller
 
 WORKFLOW_TYPE = "metadata_stamping"
 FILE = "file"  # The entity type of files.
 
 
 def derive(space: str, *parts: str) -> str:
-    """The id of the thing that these parts name: the same in every run (UUIDv5)."""
+    """Returns a UUIDv5 of the parts: the same id in every run."""
     return str(uuid5(UUID(space), "\n".join(parts)))
 
 
-class Book:
-    """The calls that stamping takes. Each may be repeated without harm."""
+class WorkflowClient:
+    """The RPCs that stamping uses. Each is idempotent."""
 
     def __init__(self, caller: Caller, channel: grpc.Channel, namespace: str) -> None:
         self.namespace = namespace
@@ -33,11 +33,11 @@ class Book:
         self._fsm = FsmServiceStub(channel)
 
     def stop(self) -> None:
-        """Ends all retries: what fails from now on, fails at once."""
+        """Stops all retries. A call that fails from now on raises at once."""
         self._caller.stop()
 
     def put_machine(self) -> None:
-        """Says how files move; where that is known already it changes nothing."""
+        """Defines the state machine of files. Changes nothing if it exists already."""
         move = fsm.FsmMove
         request = fsm.PutMachineRequest(
             namespace=self.namespace,
@@ -45,7 +45,7 @@ class Book:
             initial_state="DISCOVERED",
             moves=[
                 move(from_state=state, transition_event=event, to_state=to_state)
-                # A file that changed is stamped again, and one that failed may be readable by now.
+                # A changed file is stamped again, and a failed one may have become readable.
                 for state in ("DISCOVERED", "STAMPED", "FAILED")
                 for event, to_state in (("stamp", "STAMPED"), ("fail", "FAILED"))
             ],
@@ -53,28 +53,28 @@ class Book:
         self._caller.call(lambda: self._fsm.PutMachine(request, timeout=CALL_SECONDS))
 
     def move(self, moves: list[fsm.NewTransition]) -> None:
-        """Makes moves, in their order."""
+        """Records moves in the given order."""
         request = fsm.BatchRecordTransitionsRequest(namespace=self.namespace, transitions=moves)
 
         def attempt() -> None:
             for result in self._fsm.BatchRecordTransitions(request, timeout=CALL_SECONDS).results:
                 if result.HasField("error"):
-                    raise Refused(result.error)
+                    raise CallFailed(result.error)
 
         self._caller.call(attempt)
 
     def find(self, correlation_id: str) -> pb.Workflow | None:
-        """The workflow of this name, or None if nobody has started it."""
+        """Returns the workflow with this correlation id, or None."""
         request = pb.GetWorkflowRequest(namespace=self.namespace, correlation_id=correlation_id)
         try:
             return self._caller.call(lambda: self._stub.GetWorkflow(request, timeout=CALL_SECONDS)).workflow
-        except Refused as refused:
-            if refused.status.code == code_pb2.NOT_FOUND:
+        except CallFailed as failure:
+            if failure.status.code == code_pb2.NOT_FOUND:
                 return None
             raise
 
     def start(self, correlation_id: str, started_at: Timestamp, metadata: dict[str, str]) -> pb.Workflow:
-        """Starts a workflow, in state PROCESSING."""
+        """Starts a workflow in state PROCESSING."""
         request = pb.StartWorkflowRequest(
             namespace=self.namespace,
             correlation_id=correlation_id,
@@ -85,9 +85,9 @@ class Book:
         )
         try:
             return self._caller.call(lambda: self._stub.StartWorkflow(request, timeout=CALL_SECONDS)).workflow
-        except Refused as refused:
-            # Another orchestrator started it since we looked, with its own started_at.
-            if refused.status.code == code_pb2.ALREADY_EXISTS and (found := self.find(correlation_id)):
+        except CallFailed as failure:
+            # Another orchestrator started it after the lookup, with its own started_at.
+            if failure.status.code == code_pb2.ALREADY_EXISTS and (found := self.find(correlation_id)):
                 return found
             raise
 
@@ -97,20 +97,20 @@ class Book:
         self._caller.call(lambda: self._stub.RecordStamp(request, timeout=CALL_SECONDS))
 
     def record_steps(self, steps: list[pb.NewStep]) -> None:
-        """Records steps; one that an interrupted run recorded stays as that run timed it."""
+        """Records steps. A step of an interrupted run keeps the timings of that run."""
         request = pb.BatchRecordStepsRequest(namespace=self.namespace, steps=steps)
 
         def attempt() -> None:
-            # The call succeeds whatever becomes of its items: each has a status of its own.
+            # The call succeeds even if items fail: each item has its own status.
             for result in self._stub.BatchRecordSteps(request, timeout=CALL_SECONDS).results:
-                # The ids are ours alone, so one that is taken is the same step with other timings.
+                # The ids are derived, so ALREADY_EXISTS means the same step with other timings.
                 if result.HasField("error") and result.error.code != code_pb2.ALREADY_EXISTS:
-                    raise Refused(result.error)
+                    raise CallFailed(result.error)
 
         self._caller.call(attempt)
 
     def end(self, workflow: pb.Workflow, state: pb.WorkflowState, error_message: str | None = None) -> None:
-        """Moves a workflow to the state in which it ended."""
+        """Moves a workflow to its final state."""
         request = pb.TransitionWorkflowRequest(
             namespace=self.namespace,
             workflow_id=workflow.id,

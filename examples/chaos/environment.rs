@@ -1,10 +1,10 @@
-//! The service and its PostgreSQL, and the ways to both.
+//! Starts and kills the service and its PostgreSQL, with a proxy in front of each.
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    process::{ExitCode, Stdio},
-    time::Duration,
+    process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use bridgebook::{
@@ -14,15 +14,15 @@ use bridgebook::{
     ops::telemetry::Telemetry,
 };
 use clap::Parser;
-use tokio::process::{Child, Command};
 
 use crate::{
-    Result,
+    Error, Result,
     proxy::{Proxy, Target},
+    service::{Service, signal},
 };
 
-/// How long the service may take to serve, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the service may take until it is SERVING.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs the service, as the program `bridgebook` does.
 pub async fn serve() -> ExitCode {
@@ -43,20 +43,20 @@ pub async fn serve() -> ExitCode {
     }
 }
 
-/// Everything that can be killed.
-pub struct World {
-    /// Between the callers and the service.
+/// The service, its PostgreSQL and the proxies.
+pub struct Environment {
+    /// The proxy between the callers and the service.
     pub front: Proxy,
-    /// Between the service and PostgreSQL.
+    /// The proxy between the service and PostgreSQL.
     pub back: Proxy,
-    service: Child,
+    service: Service,
     address: SocketAddr,
-    // None only while it is started again.
+    // None only while PostgreSQL restarts.
     postgres: Option<Embedded>,
     directory: Directory,
 }
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when the value is dropped.
 struct Directory(PathBuf);
 
 impl Drop for Directory {
@@ -65,8 +65,8 @@ impl Drop for Directory {
     }
 }
 
-impl World {
-    /// Starts all of it, and waits until it serves.
+impl Environment {
+    /// Starts everything and waits until the service is SERVING.
     pub async fn start() -> Result<Self> {
         let name = format!("bridgebook-chaos-{}", std::process::id());
         let directory = Directory(std::env::temp_dir().join(name));
@@ -75,11 +75,11 @@ impl World {
             .socket_dir()
             .join(format!(".s.PGSQL.{}", postgres.port()));
         let back = Proxy::to(Target::Socket(socket)).await?;
-        // Free a moment ago: nobody else here takes ports at this rate.
+        // The port was free a moment ago, and nothing else here takes ports so fast.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let front = Proxy::to(Target::Address(address)).await?;
-        let service = spawn(address, &back_url(&postgres, &back))?;
-        let world = World {
+        let service = Service::start(address, &back_url(&postgres, &back))?;
+        let mut environment = Environment {
             front,
             back,
             service,
@@ -87,58 +87,68 @@ impl World {
             postgres: Some(postgres),
             directory,
         };
-        world.serves().await?;
-        Ok(world)
+        environment.wait_until_serving().await?;
+        Ok(environment)
     }
 
-    /// The URL of the database, past the proxy.
+    /// Returns the URL of the database that bypasses the proxy.
     pub fn database_url(&self) -> String {
         let postgres = self.postgres.as_ref();
         postgres.map_or_else(String::new, Embedded::database_url)
     }
 
-    /// Kills the service, and starts it again.
+    /// Fails if the service has exited without being killed.
+    pub async fn require_service(&mut self) -> Result<()> {
+        self.service.require_running().await
+    }
+
+    /// Waits until the service exits without being killed and returns the error.
+    pub async fn unexpected_exit(&mut self) -> Error {
+        self.service.unexpected().await
+    }
+
+    /// Kills the service and starts it again.
     pub async fn kill_service(&mut self) -> Result<()> {
         self.service.kill().await?;
         if let Some(postgres) = &self.postgres {
-            self.service = spawn(self.address, &back_url(postgres, &self.back))?;
+            self.service = Service::start(self.address, &back_url(postgres, &self.back))?;
         }
         Ok(())
     }
 
-    /// Kills PostgreSQL, and starts it again.
+    /// Kills PostgreSQL and starts it again.
     pub async fn kill_postgres(&mut self) -> Result<()> {
         let Some(mut postgres) = self.postgres.take() else {
             return Ok(());
         };
         signal("KILL", postgres.pid()).await?;
-        // Says how it ended, which is what we came for.
+        // Returns the crash as an error, which is intended here.
         let _ = postgres.crashed().await;
         drop(postgres);
         self.postgres = Some(Embedded::start(Settings::new(&self.directory.0)).await?);
         Ok(())
     }
 
-    /// Waits until the service serves.
-    pub async fn serves(&self) -> Result<()> {
+    /// Waits until the service is SERVING. Fails if it exits or takes too long.
+    pub async fn wait_until_serving(&mut self) -> Result<()> {
         let address = self.address.to_string();
-        let probes = async {
-            while probe(&address, None).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let begun = Instant::now();
+        while let Err(error) = probe(&address, None).await {
+            self.require_service().await?;
+            if begun.elapsed() > START_TIMEOUT {
+                let seconds = START_TIMEOUT.as_secs();
+                return Err(
+                    format!("the service is not SERVING after {seconds} s: {error}").into(),
+                );
             }
-        };
-        Ok(tokio::time::timeout(PATIENCE, probes).await?)
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
-    /// Stops all of it, as a supervisor would.
+    /// Shuts everything down.
     pub async fn stop(mut self) -> Result<()> {
-        if let Some(pid) = self.service.id() {
-            signal("TERM", pid).await?;
-        }
-        let status = tokio::time::timeout(PATIENCE, self.service.wait()).await??;
-        if !status.success() {
-            return Err(format!("the service did not stop well: {status}").into());
-        }
+        self.service.stop().await?;
         if let Some(postgres) = self.postgres.take() {
             postgres.stop().await?;
         }
@@ -149,31 +159,4 @@ impl World {
 fn back_url(postgres: &Embedded, back: &Proxy) -> String {
     let (user, database) = (postgres.user(), postgres.database());
     format!("postgres://{user}@{}/{database}", back.address)
-}
-
-fn spawn(address: SocketAddr, database_url: &str) -> Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    for (name, _) in std::env::vars_os() {
-        if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"BRIDGEBOOK_") {
-            command.env_remove(name);
-        }
-    }
-    let child = command
-        .args(["serve", "--migrate", "--listen", &address.to_string()])
-        .args(["--database-url", database_url])
-        // Only what is its own fault belongs between our lines.
-        .args(["--log", "off,bridgebook::call=error"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok(child)
-}
-
-async fn signal(name: &str, pid: u32) -> Result<()> {
-    let arguments = [format!("-{name}"), pid.to_string()];
-    let status = Command::new("kill").args(arguments).status().await?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("kill -{name} {pid} failed").into()),
-    }
 }

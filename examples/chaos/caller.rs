@@ -13,9 +13,9 @@ use bridgebook::{
     proto::v1::{
         BatchHeartbeatRequest, BatchRecordStampsRequest, BatchRecordStepsRequest,
         BatchRecordTransitionsRequest, DeleteBridgeStateRequest, DeleteMachineRequest,
-        DeleteWorkflowRequest, DeregisterNodeRequest, HeartbeatRequest, NodeHeartbeat,
-        RecordStampRequest, RecordStepRequest, RecordTransitionRequest, WorkflowState,
-        heartbeat_result, record_stamp_result, record_step_result, record_transition_result,
+        DeleteWorkflowRequest, DeregisterNodeRequest, HeartbeatRequest, RecordStampRequest,
+        RecordStepRequest, RecordTransitionRequest, WorkflowState, heartbeat_result,
+        record_stamp_result, record_step_result, record_transition_result,
     },
 };
 use prost::Message;
@@ -308,10 +308,7 @@ impl Caller {
     }
 
     async fn nodes(&mut self, deletes: bool) {
-        let heartbeat = NodeHeartbeat {
-            node_id: self.node.clone(),
-            ..NodeHeartbeat::default()
-        };
+        let heartbeat = requests::heartbeat(&self.node);
         let request = HeartbeatRequest {
             namespace: NAMESPACE.into(),
             heartbeat: Some(heartbeat.clone()),

@@ -1,9 +1,9 @@
 //! Builds the requests of the callers.
 
 use bridgebook::proto::v1::{
-    AccumulateBridgeStateRequest, FsmMove, NewStamp, NewStep, NewTransition, PutMachineRequest,
-    RegisterNodeRequest, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest,
-    UpsertBridgeStateRequest, WorkflowState,
+    AccumulateBridgeStateRequest, FsmMove, NewStamp, NewStep, NewTransition, NodeHeartbeat,
+    PutMachineRequest, RegisterNodeRequest, StartWorkflowRequest, StepStatus,
+    TransitionWorkflowRequest, UpsertBridgeStateRequest, WorkflowState,
 };
 use uuid::Uuid;
 
@@ -139,5 +139,12 @@ pub fn node(node_id: &str) -> RegisterNodeRequest {
         node_type: "chaos".into(),
         node_version: "1.0.0".into(),
         ..RegisterNodeRequest::default()
+    }
+}
+
+pub fn heartbeat(node_id: &str) -> NodeHeartbeat {
+    NodeHeartbeat {
+        node_id: node_id.into(),
+        ..NodeHeartbeat::default()
     }
 }

@@ -73,11 +73,9 @@ impl Stage {
 
     /// Runs a query that returns one row with one column, `number`.
     pub async fn number(&self, database: &str, query: &str) -> Result<u64> {
-        let answer = diesel::sql_query(query);
-        let answer: Number = answer
-            .get_result(&mut self.connect(database).await?)
-            .await?;
-        Ok(u64::try_from(answer.number)?)
+        let query = diesel::sql_query(query);
+        let row: Number = query.get_result(&mut self.connect(database).await?).await?;
+        Ok(u64::try_from(row.number)?)
     }
 
     /// Vacuums and analyzes both databases before a new subject: no dead rows, fresh

@@ -20,8 +20,8 @@ use crate::{
     ops::metrics::ConnectionMetrics,
 };
 
-/// Connections beyond the limit that stay open. Calls on them are told why they are
-/// rejected, and health checks on them are answered.
+/// Connections beyond the limit that stay open. They answer calls with an error that names
+/// the limit, and they answer health checks.
 const RESERVE: usize = 32;
 
 /// Connections that health checks protect from eviction: a load balancer has one or two.

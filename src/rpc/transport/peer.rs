@@ -1,7 +1,7 @@
 //! The client's end of a connection, and the calls in progress on it.
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -21,17 +21,18 @@ pub struct Peer {
     calls: Mutex<Calls>,
 }
 
-/// The calls in progress on a connection.
 struct Calls {
-    /// Deadline of each call that has one, by the call's number.
-    deadlines: BTreeMap<u64, Instant>,
-    /// Number of health and reflection calls, which have no deadline.
-    infrastructure: usize,
-    /// Number of those that are streams.
-    streams: usize,
+    /// The calls in progress, by number.
+    open: HashMap<u64, Call>,
     next_number: u64,
     /// Time at which the last call ended.
     idle_since: Instant,
+}
+
+struct Call {
+    /// Deadline for the answer; health and reflection calls have none.
+    deadline: Option<Instant>,
+    is_stream: bool,
 }
 
 impl Peer {
@@ -50,9 +51,7 @@ impl Peer {
             slot,
             stall_timeout,
             calls: Mutex::new(Calls {
-                deadlines: BTreeMap::new(),
-                infrastructure: 0,
-                streams: 0,
+                open: HashMap::new(),
                 next_number: 0,
                 idle_since: Instant::now(),
             }),
@@ -72,15 +71,11 @@ impl Peer {
     /// the returned value is dropped.
     #[must_use]
     pub fn begin_call(self: &Arc<Self>, max_duration: Duration) -> OpenCall {
-        let mut calls = self.calls();
-        let number = calls.next_number;
-        calls.next_number += 1;
-        let deadline = Instant::now() + max_duration + self.stall_timeout;
-        calls.deadlines.insert(number, deadline);
-        OpenCall {
-            peer: Arc::clone(self),
-            kind: Kind::Tenant(number),
-        }
+        let deadline = Some(Instant::now() + max_duration + self.stall_timeout);
+        self.begin(Call {
+            deadline,
+            is_stream: false,
+        })
     }
 
     /// Notes that a health or reflection call begins, which may last as long as the
@@ -88,26 +83,36 @@ impl Peer {
     #[must_use]
     pub fn begin_infrastructure_call(self: &Arc<Self>, is_stream: bool) -> OpenCall {
         self.slot.protect_health_checks();
+        self.begin(Call {
+            deadline: None,
+            is_stream,
+        })
+    }
+
+    fn begin(self: &Arc<Self>, call: Call) -> OpenCall {
         let mut calls = self.calls();
-        calls.infrastructure += 1;
-        calls.streams += usize::from(is_stream);
+        let number = calls.next_number;
+        calls.next_number += 1;
+        calls.open.insert(number, call);
         OpenCall {
             peer: Arc::clone(self),
-            kind: Kind::Infrastructure { is_stream },
+            number,
         }
     }
 
     /// Returns the number of health watches and reflection streams.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        self.calls().streams
+        let calls = self.calls();
+        calls.open.values().filter(|call| call.is_stream).count()
     }
 
     /// Returns the time since the last call ended; `None` while a call is in progress.
     #[must_use]
     pub fn idle_for(&self) -> Option<Duration> {
         let calls = self.calls();
-        calls.is_idle().then(|| calls.idle_since.elapsed())
+        let is_idle = calls.open.is_empty();
+        is_idle.then(|| calls.idle_since.elapsed())
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
@@ -115,7 +120,8 @@ impl Peer {
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let now = Instant::now();
-        self.calls().deadlines.values().any(|end| *end <= now)
+        let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
+        self.calls().open.values().any(is_late)
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -123,32 +129,24 @@ impl Peer {
     }
 }
 
-impl Calls {
-    fn is_idle(&self) -> bool {
-        self.deadlines.is_empty() && self.infrastructure == 0
-    }
-}
-
 /// A call in progress, until it is dropped.
 pub struct OpenCall {
     peer: Arc<Peer>,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Tenant(u64),
-    Infrastructure { is_stream: bool },
+    number: u64,
 }
 
 impl OpenCall {
     /// Notes that the answer is ready, or that the client has read a part of it. The
     /// client then has another `stall_timeout` for the rest.
     pub fn progress(&self) {
-        if let Kind::Tenant(number) = self.kind
-            && let Some(deadline) = self.peer.calls().deadlines.get_mut(&number)
-        {
-            *deadline = Instant::now() + self.peer.stall_timeout;
+        self.set_deadline(Instant::now() + self.peer.stall_timeout);
+    }
+
+    fn set_deadline(&self, at: Instant) {
+        let mut calls = self.peer.calls();
+        let call = calls.open.get_mut(&self.number);
+        if let Some(deadline) = call.and_then(|call| call.deadline.as_mut()) {
+            *deadline = at;
         }
     }
 }
@@ -156,16 +154,8 @@ impl OpenCall {
 impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut calls = self.peer.calls();
-        match self.kind {
-            Kind::Tenant(number) => drop(calls.deadlines.remove(&number)),
-            Kind::Infrastructure { is_stream } => {
-                calls.infrastructure -= 1;
-                calls.streams -= usize::from(is_stream);
-            }
-        }
-        if calls.is_idle() {
-            calls.idle_since = Instant::now();
-        }
+        calls.open.remove(&self.number);
+        calls.idle_since = Instant::now();
     }
 }
 
@@ -197,10 +187,7 @@ mod tests {
         let _watch = peer.begin_infrastructure_call(true);
         let new = peer.begin_call(Duration::from_secs(60));
         assert!(!peer.is_stalled());
-        let expire = |call: &OpenCall| match call.kind {
-            Kind::Tenant(number) => peer.calls().deadlines.insert(number, Instant::now()),
-            Kind::Infrastructure { .. } => None,
-        };
+        let expire = |call: &OpenCall| call.set_deadline(Instant::now());
         let old = peer.begin_call(Duration::from_secs(60));
         expire(&old);
         assert!(peer.is_stalled());

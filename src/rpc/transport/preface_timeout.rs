@@ -2,11 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{
-    io::AsyncRead,
-    sync::oneshot,
-    time::{error::Elapsed, timeout},
-};
+use tokio::{io::AsyncRead, sync::oneshot, time::timeout};
 use tokio_util::io::InspectReader;
 
 /// Minimum length of a client's preface: its fixed part (RFC 9113, section 3.4) and the
@@ -33,9 +29,8 @@ pub(super) fn expect_preface<S: AsyncRead>(
         }
     });
     let expired = async move {
-        match timeout(limit, received).await {
-            Ok(_) => std::future::pending().await,
-            Err(Elapsed { .. }) => {}
+        if timeout(limit, received).await.is_ok() {
+            std::future::pending::<()>().await;
         }
     };
     (stream, expired)

@@ -1,4 +1,4 @@
-//! Tells a retry from another request under the same id.
+//! The digest of a request, which tells a retry from another request with the same id.
 
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
@@ -10,23 +10,23 @@ use diesel::{
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
-/// Half of a SHA-256: short in every row, and still nobody finds two requests
-/// with the same one.
+/// Length of a digest: half of a SHA-256. It keeps rows short, and a collision between
+/// two requests is still infeasible to find.
 const BYTES: usize = 16;
 
 /// The digest of a request's content.
 ///
-/// It is taken of the message as prost encodes it: fields in the order of their
-/// numbers, unset ones left out, keys of JSON objects sorted, as they are in
-/// messages that came from a caller. So it is the same for every retry, in every
-/// release that only adds fields.
+/// It covers the message as prost encodes it: fields in the order of their numbers,
+/// unset fields left out, and keys of JSON objects sorted (as in all documents that come
+/// from a caller). Every retry therefore has the same digest, in every release that only
+/// adds fields.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Bytea)]
 pub struct RequestDigest([u8; BYTES]);
 
 impl RequestDigest {
-    /// Takes the digest of a message, from which the caller has removed what
-    /// does not belong to the content, such as the id itself.
+    /// Computes the digest of a message. The caller first clears the fields that are not
+    /// content, such as the id itself.
     #[must_use]
     pub fn of(content: &impl Message) -> Self {
         Self::of_bytes(&content.encode_to_vec())
@@ -42,7 +42,7 @@ impl RequestDigest {
         Self(digest)
     }
 
-    /// Takes the digest of the filters of a query, which is no other query's.
+    /// Computes the digest of a query: its RPC and its filters.
     #[must_use]
     pub fn of_query(rpc: &str, filters: &impl Message) -> Self {
         let mut bytes = rpc.as_bytes().to_vec();
@@ -51,7 +51,7 @@ impl RequestDigest {
         Self::of_bytes(&bytes)
     }
 
-    /// The digest as bytes.
+    /// Returns the bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -76,15 +76,15 @@ mod tests {
 
     use super::*;
 
-    /// Every digest that is stored would be another one, and every retry across
-    /// an upgrade refused, if this changed.
+    /// Digests are stored. If they changed, every retry across an upgrade would be rejected
+    /// as an id conflict.
     #[test]
     fn the_digest_of_a_request_never_changes() {
         let entry = |text: &str| {
             let fields: serde_json::Map<_, _> = serde_json::from_str(text).unwrap();
             Struct::from(fields).encode_to_vec()
         };
-        // Not in the order of the keys, as some clients write them.
+        // Some clients write the entries of a map in another order than that of the keys.
         let mut metadata = entry(r#"{"b": {"z": [1, "x", null, true], "": -0.0}}"#);
         metadata.extend(entry(r#"{"aa": 1e300}"#));
         let request = StartWorkflowRequest {

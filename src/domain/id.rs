@@ -1,4 +1,4 @@
-//! Ids. Every kind is a type of its own, so that none can stand for another.
+//! Ids. Each kind has its own type, so that the compiler rejects a mix-up.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ macro_rules! id_type {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// Makes a new id for a row that the server names: UUIDv7, so that
-            /// rows of one time lie together in their indexes.
+            /// Generates the id of a row that the server names. It is a UUIDv7, so that
+            /// rows of the same time are neighbours in their indexes.
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
@@ -58,22 +58,22 @@ macro_rules! id_type {
 }
 
 id_type! {
-    /// Names a workflow (`workflow_executions.id`).
+    /// Identifies a workflow (`workflow_executions.id`).
     WorkflowId;
-    /// The caller's own name for a workflow (`workflow_executions.correlation_id`).
+    /// The caller's id of a workflow (`workflow_executions.correlation_id`).
     CorrelationId;
-    /// Names a step (`workflow_steps.id`).
+    /// Identifies a step (`workflow_steps.id`).
     StepId;
-    /// Names a stamp (`metadata_stamps.id`).
+    /// Identifies a stamp (`metadata_stamps.id`).
     StampId;
-    /// Names a row of the journal (`fsm_transitions.id`).
+    /// Identifies a row of the journal (`fsm_transitions.id`).
     TransitionId;
-    /// The caller's own name for an entity (`fsm_entities.entity_id`).
+    /// The caller's id of an entity (`fsm_entities.entity_id`).
     EntityId;
-    /// Names a bridge (`bridge_states.bridge_id`).
+    /// Identifies a bridge (`bridge_states.bridge_id`).
     BridgeId;
-    /// Names a batch of a bridge (`bridge_batches.batch_id`).
+    /// Identifies a batch within a bridge (`bridge_batches.batch_id`).
     BatchId;
-    /// Names a token (`api_tokens.id`).
+    /// Identifies a token (`api_tokens.id`).
     TokenId;
 }

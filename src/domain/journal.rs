@@ -1,8 +1,8 @@
-//! Words of the journal (fsm_transitions) that all services share.
+//! Events and states of the journal (fsm_transitions) that all services share.
 
-/// The event of an entity's first move, where nobody named another.
+/// The event of an entity's first move, unless the request names another.
 pub const START_EVENT: &str = "start";
-/// The event and the state of an entity's last move, when it is deleted.
+/// The event of the move that deletes an entity.
 pub const DELETE_EVENT: &str = "delete";
-/// See [`DELETE_EVENT`].
+/// The state that a deleted entity has in the journal.
 pub const DELETED: &str = "DELETED";

@@ -1,35 +1,36 @@
-//! Limits of what a request may contain.
+//! Limits of the content of a request.
 
 use super::json;
 
-/// Limits of what a request may hold. Those of the contract are the highest.
+/// The limits of the content of a request. [`ContentLimits::default`] has the limits of
+/// the contract, which are the maximums; an operator can configure lower ones.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentLimits {
-    /// How many bytes a message may have.
+    /// Maximum size of a message, in bytes.
     pub message_bytes: usize,
-    /// How many bytes of text a JSON document may have.
+    /// Maximum size of a JSON document, in bytes of JSON text.
     pub json_bytes: usize,
-    /// How many levels it may have.
+    /// Maximum depth of a JSON document, in levels.
     pub json_depth: usize,
-    /// How many items a batch may have.
+    /// Maximum number of items of a batch.
     pub batch_items: usize,
-    /// How many rows a page may have.
+    /// Maximum number of rows of a page.
     pub page_rows: i32,
 }
 
-/// The most items in a batch call: one fits the 4 MiB of a gRPC message with
-/// 4 KiB an item, and is one statement.
+/// Maximum number of items of a batch. A batch of items of 4 KiB each fits into the 4 MiB
+/// of a gRPC message, and is written by one statement.
 pub const MAX_BATCH: usize = 1000;
 
-/// Maximum size of the items of a batch together, in bytes. The answer carries them too,
-/// with some hundred bytes of ids and times for each, and gRPC clients accept answers of
+/// Maximum size of the items of a batch together, in bytes. The response has them too,
+/// with some hundred bytes of ids and times for each, and gRPC clients accept responses of
 /// 4 MiB by default.
 pub const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
-/// The most rows of an answer; each is small.
+/// Maximum number of rows of a response. Most rows are small.
 pub const MAX_ROWS: i32 = 1000;
 
-/// The longest message, in bytes: what gRPC clients take and send by default.
+/// Maximum size of a message, in bytes: what gRPC clients accept by default.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 impl Default for ContentLimits {

@@ -1,4 +1,4 @@
-//! The kernel: values and rules that all groups share. No tonic, no I/O.
+//! Values and rules that all groups share. Nothing here depends on tonic or does I/O.
 
 pub mod digest;
 pub mod error;

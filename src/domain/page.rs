@@ -1,8 +1,8 @@
-//! Paging by keyset: a page token says after which row the next page begins.
+//! Keyset paging: a page token holds the position of the last row of the previous page.
 //!
-//! A token is bound to its query by a digest of the filters, so that it can't be
-//! used with others by mistake. It is no secret and no permission: whoever makes
-//! one up only begins their own list elsewhere.
+//! A token is bound to its query by a digest of the filters, so that a client cannot use
+//! it with other filters by mistake. It is neither secret nor a permission: a forged token
+//! only makes the caller's own list start elsewhere.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -12,85 +12,81 @@ use uuid::Uuid;
 use super::{digest::RequestDigest, time};
 use crate::proto::PagedRequest;
 
-/// How many rows a page has if the request does not say.
+/// Default number of rows of a page.
 pub const DEFAULT_SIZE: i32 = 100;
 
-/// How many bytes of rows a page has, as protobuf, before it ends early. A gRPC
-/// client takes 4 MiB by default; a row that is larger than this stands alone.
+/// Maximum size of the rows of a page, in bytes as protobuf; a larger page ends early. A
+/// gRPC client accepts 4 MiB by default. A larger row gets a page of its own.
 pub const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a row takes beside its documents and texts, in bytes: ids, names and times.
+/// Size of a row without its documents and texts, in bytes: its ids, names and times.
 pub const ROW_BYTES: usize = 400;
 
-/// Where in a list a row stands.
+/// The position of a row in a list, which a page token holds.
 pub trait Position: Sized {
-    /// Writes the position into a token.
+    /// Converts the position to the cursor of a token.
     fn to_cursor(self) -> Cursor;
-    /// Reads the position from a token.
+    /// Reads the position from the cursor of a token; `None` if the cursor is invalid.
     fn from_cursor(cursor: &Cursor) -> Option<Self>;
 }
 
-/// A row that can stand in a list.
+/// A row of a paged list.
 pub trait PageRow {
-    /// By what rows are ordered.
+    /// The values that the list is ordered by.
     type Position: Position;
 
-    /// Where it stands.
+    /// Returns the position of the row.
     fn position(&self) -> Self::Position;
 
-    /// About how many bytes it takes in an answer.
+    /// Returns the approximate size of the row in a response, in bytes.
     fn size(&self) -> usize;
 }
 
-/// Where a row stands among rows of its time: by the time, then by the id.
+/// The position in a list that is ordered by a time, then by an id.
 pub type TimePosition = (DateTime<Utc>, Uuid);
 
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
 pub struct Cursor {
-    /// Digest of the filters.
+    /// The digest of the filters.
     #[prost(bytes = "vec", tag = "1")]
     filters: Vec<u8>,
-    /// The number that the rows are ordered by: microseconds since 1970, or an order.
+    /// The number that the list is ordered by first: microseconds since 1970, or an order.
     #[prost(sint64, tag = "2")]
     number: i64,
-    /// The id, or the name, that orders rows of the same number.
+    /// The id or the name that orders rows with the same number.
     #[prost(bytes = "vec", tag = "3")]
     id: Vec<u8>,
 }
 
 impl Cursor {
-    fn new(number: i64, id: Uuid) -> Self {
+    fn new(number: i64, id: Vec<u8>) -> Self {
         Cursor {
             filters: Vec::new(),
             number,
-            id: id.as_bytes().to_vec(),
+            id,
         }
     }
 }
 
-/// Rows that are ordered by a time.
+/// For lists that are ordered by a time.
 impl Position for TimePosition {
     fn to_cursor(self) -> Cursor {
-        Cursor::new(self.0.timestamp_micros(), self.1)
+        Cursor::new(self.0.timestamp_micros(), self.1.into())
     }
 
     fn from_cursor(cursor: &Cursor) -> Option<Self> {
-        let time = DateTime::from_timestamp_micros(cursor.number)
-            .filter(|time| time::is_storable(*time))?;
+        let time = DateTime::from_timestamp_micros(cursor.number);
+        let time = time.filter(|time| time::is_storable(*time))?;
         Some((time, Uuid::from_slice(&cursor.id).ok()?))
     }
 }
 
-/// Rows that are ordered by a name, which is never empty: a token that was cut off
-/// before it does not begin the list anew.
+/// For lists that are ordered by a name. Names are not empty, so a token that lost its
+/// name is invalid and does not restart the list.
 impl Position for String {
     fn to_cursor(self) -> Cursor {
-        Cursor {
-            filters: Vec::new(),
-            number: 0,
-            id: self.into_bytes(),
-        }
+        Cursor::new(0, self.into_bytes())
     }
 
     fn from_cursor(cursor: &Cursor) -> Option<Self> {
@@ -99,10 +95,10 @@ impl Position for String {
     }
 }
 
-/// Rows that are ordered by an order.
+/// For lists that are ordered by a number, such as `step_order`.
 impl Position for (i32, Uuid) {
     fn to_cursor(self) -> Cursor {
-        Cursor::new(self.0.into(), self.1)
+        Cursor::new(self.0.into(), self.1.into())
     }
 
     fn from_cursor(cursor: &Cursor) -> Option<Self> {
@@ -111,19 +107,19 @@ impl Position for (i32, Uuid) {
     }
 }
 
-/// Which page of a list is asked for.
+/// The page of a list that a request asks for.
 #[derive(Debug, Clone)]
 pub struct PageRequest<P> {
-    /// How many rows it has at most.
+    /// Maximum number of rows.
     pub size: i64,
-    /// The row after which it begins; the first page has none.
+    /// The position after which the page starts; `None` for the first page.
     pub after: Option<P>,
     filters: RequestDigest,
 }
 
 impl<P: Position> PageRequest<P> {
-    /// A page of at most `size` rows that begins where `token` says; an empty token
-    /// is the first page.
+    /// Makes the request of a page of at most `size` rows that starts at `token`; an empty
+    /// token asks for the first page.
     ///
     /// # Errors
     /// If the token is malformed or belongs to another query.
@@ -132,7 +128,7 @@ impl<P: Position> PageRequest<P> {
             return Ok(Self::first(size, filters));
         }
         let after = read_token(token, filters);
-        let after = after.ok_or("must be a next_page_token of this same query")?;
+        let after = after.ok_or("must be a next_page_token of the same query")?;
         Ok(PageRequest {
             size,
             after: Some(after),
@@ -140,7 +136,7 @@ impl<P: Position> PageRequest<P> {
         })
     }
 
-    /// The first page.
+    /// Makes the request of the first page.
     #[must_use]
     pub fn first(size: i64, filters: RequestDigest) -> Self {
         PageRequest {
@@ -150,7 +146,7 @@ impl<P: Position> PageRequest<P> {
         }
     }
 
-    /// Writes the token of the page that begins after `last`.
+    /// Returns the token of the page that starts after `last`.
     pub fn token_after(&self, last: P) -> String {
         token(&self.filters, last)
     }
@@ -178,21 +174,21 @@ fn read_token<P: Position>(token: &str, filters: RequestDigest) -> Option<P> {
         .flatten()
 }
 
-/// One page of a list.
+/// A page of a list.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// Its rows.
+    /// The rows.
     pub rows: Vec<T>,
-    /// The token of the next page; empty at the end.
+    /// The token of the next page; empty at the end of the list.
     pub next_page_token: String,
-    /// Whether it ended early because its rows are large.
+    /// Whether the page ended early because of [`MAX_BYTES`].
     pub is_cut: bool,
 }
 
-/// Drops rows from the end until the first ones fit into so many bytes, but
-/// never the first; answers how many bytes are left.
-pub fn truncate_to_bytes<T: PageRow>(rows: &mut Vec<T>, room: usize) -> usize {
-    let mut left = room;
+/// Drops rows from the end until the others fit into `max_bytes`, but keeps the first row
+/// in any case. Returns the number of bytes that are left.
+pub fn truncate_to_bytes<T: PageRow>(rows: &mut Vec<T>, max_bytes: usize) -> usize {
+    let mut left = max_bytes;
     let fitting = rows
         .iter()
         .take_while(|row| match left.checked_sub(row.size()) {

@@ -3,14 +3,14 @@
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// What a token may do; each may do what those before it may.
+    /// What a token may do. Each role includes the ones before it.
     #[derive(PartialOrd, Ord)]
     pub enum Role {
-        /// Read what is in its namespaces, and discover nodes.
+        /// Reads in the token's namespaces, and discovers nodes.
         Reader = "READER",
-        /// Write in its namespaces, and register nodes for them.
+        /// Writes in the token's namespaces, and registers nodes for them.
         Writer = "WRITER",
-        /// Use AdminService, and whatever else in all namespaces.
+        /// Calls AdminService, and every other RPC in all namespaces.
         Admin = "ADMIN",
     }
 }

@@ -1,6 +1,6 @@
-//! Enums that the database stores by name.
+//! Enums that the database stores as text.
 
-/// Declares an enum whose values are stored as text under the names given.
+/// Declares an enum whose values are stored under the given names.
 macro_rules! text_enum {
     (
         $(#[$doc:meta])*
@@ -18,7 +18,7 @@ macro_rules! text_enum {
             /// All values.
             pub const ALL: &'static [Self] = &[$(Self::$value,)+];
 
-            /// The name under which the value is stored.
+            /// Returns the name under which the value is stored.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $text,)+ }
@@ -41,7 +41,7 @@ macro_rules! text_enum {
                 match value.as_bytes() {
                     $(bytes if bytes == $text.as_bytes() => Ok(Self::$value),)+
                     bytes => Err(format!(
-                        "{:?} is no {}", String::from_utf8_lossy(bytes), stringify!($name),
+                        "{:?} is not a {}", String::from_utf8_lossy(bytes), stringify!($name),
                     ).into()),
                 }
             }

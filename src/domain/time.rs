@@ -3,94 +3,111 @@
 use chrono::{DateTime, Utc};
 use prost_types::{Duration, Timestamp};
 
-/// The first and the last second that a protobuf Timestamp may say, the years
-/// 1 to 9999; PostgreSQL holds all of them.
+/// Range of a protobuf Timestamp, in seconds: the years 1 to 9999. PostgreSQL can store
+/// all of it.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// Nanoseconds in a microsecond, the resolution of TIMESTAMPTZ, and in a second.
+/// Nanoseconds per microsecond, which is the resolution of TIMESTAMPTZ.
 const NANOS_PER_MICRO: u32 = 1_000;
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
-/// The longest duration, in seconds: the 10,000 years of a protobuf Duration.
+/// Maximum length of a duration, in seconds: the 10,000 years of a protobuf Duration.
 const MAX_SECONDS: i64 = 315_576_000_000;
-/// What is longer reaches back beyond the year 1, before which nothing starts:
-/// 4000 years, to which PostgreSQL can still count back.
-const ALL_TIME_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
+/// Maximum lookback, in microseconds: 4000 years. It reaches back beyond the year 1, so a
+/// longer one finds no more rows, and PostgreSQL can still subtract it from now().
+const MAX_LOOKBACK_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MILLIS_PER_SECOND: i64 = 1_000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// Reads a time, cutting it off at microseconds.
+/// Converts a timestamp, truncated to microseconds.
 ///
 /// # Errors
-/// The text says what is wrong with it.
-pub fn from_proto(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
-    if !SECONDS.contains(&time.seconds) {
-        return Err("must be within the years 1 to 9999");
+/// The rule that the timestamp breaks, with its value.
+pub fn from_proto(time: &Timestamp) -> Result<DateTime<Utc>, String> {
+    let Timestamp { seconds, nanos } = *time;
+    if !SECONDS.contains(&seconds) {
+        let rule = "must be within the years 1 to 9999";
+        return Err(format!("{rule}, got {seconds} seconds since 1970"));
     }
-    let nanos = u32::try_from(time.nanos).ok();
-    nanos
-        // chrono would take more for a leap second.
+    u32::try_from(nanos)
+        .ok()
+        // chrono accepts more nanoseconds, for a leap second.
         .filter(|nanos| *nanos < NANOS_PER_SECOND)
         .and_then(|nanos| {
-            DateTime::from_timestamp(time.seconds, nanos / NANOS_PER_MICRO * NANOS_PER_MICRO)
+            DateTime::from_timestamp(seconds, nanos / NANOS_PER_MICRO * NANOS_PER_MICRO)
         })
-        .ok_or("nanos must be from 0 to 999999999")
+        .ok_or_else(|| format!("must have nanos from 0 to 999999999, got {nanos}"))
 }
 
-/// Whether PostgreSQL can store a time, which [`from_proto`] makes sure of.
+/// Whether PostgreSQL can store a time. [`from_proto`] returns only such times.
 #[must_use]
 pub fn is_storable(time: DateTime<Utc>) -> bool {
     SECONDS.contains(&time.timestamp())
 }
 
-/// Writes a time.
+/// Converts a time to a timestamp.
 #[must_use]
 pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
     Timestamp {
         seconds: time.timestamp(),
-        // Below 1,000,000,000, as no leap second comes in.
+        // Below 1,000,000,000, because from_proto rejects leap seconds.
         nanos: time.timestamp_subsec_nanos().try_into().unwrap_or_default(),
     }
 }
 
-/// A time as it is going to be stored. What is finer is no other content.
+/// Truncates a timestamp to what is stored, so that finer digits do not change the digest
+/// of a request.
 #[must_use]
 pub fn truncate_to_micros(mut time: Timestamp) -> Timestamp {
-    // Not below the smallest number, which is refused later.
+    // Saturates at the smallest number, which from_proto rejects later.
     time.nanos = time.nanos.saturating_sub(time.nanos.rem_euclid(1_000));
     time
 }
 
-/// Reads for how long to look back, in microseconds.
+/// Converts a lookback to microseconds, at most [`MAX_LOOKBACK_MICROS`].
 ///
 /// # Errors
-/// The text says what is wrong with it.
-pub fn lookback_micros(duration: &Duration) -> Result<i64, &'static str> {
+/// The rule that the duration breaks, with its value.
+pub fn lookback_micros(duration: &Duration) -> Result<i64, String> {
     let Duration { seconds, nanos } = *duration;
-    let in_range = (0..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-    if !in_range || (seconds, nanos) == (0, 0) {
-        return Err("must be more than 0 and at most 10000 years");
+    if !is_valid(duration) || (seconds, nanos) == (0, 0) {
+        let rule = "must be more than 0 and at most 10000 years";
+        return Err(format!("{rule}, got {}", describe(duration)));
     }
     let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / i64::from(NANOS_PER_MICRO);
-    Ok(micros.min(ALL_TIME_MICROS))
+    Ok(micros.min(MAX_LOOKBACK_MICROS))
 }
 
-/// Reads a duration in milliseconds; what is finer is cut off. `None` if it is
-/// none of protobuf's, or negative.
+/// Converts a duration to milliseconds and truncates finer digits. Returns `None` if the
+/// duration is negative or not a valid protobuf Duration.
 #[must_use]
 pub fn to_millis(duration: &Duration) -> Option<i64> {
     let Duration { seconds, nanos } = *duration;
-    let in_range = (0..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-    in_range.then(|| seconds * MILLIS_PER_SECOND + i64::from(nanos) / NANOS_PER_MILLI)
+    is_valid(duration).then(|| seconds * MILLIS_PER_SECOND + i64::from(nanos) / NANOS_PER_MILLI)
 }
 
-/// Writes a duration of milliseconds.
+/// Formats a duration, valid or not, for a violation.
+#[must_use]
+pub fn describe(duration: &Duration) -> String {
+    let Duration { seconds, nanos } = duration;
+    match nanos {
+        0 => format!("{seconds} s"),
+        _ => format!("{seconds} s and {nanos} ns"),
+    }
+}
+
+/// Whether a duration is a valid protobuf Duration and not negative.
+fn is_valid(duration: &Duration) -> bool {
+    (0..=MAX_SECONDS).contains(&duration.seconds) && (0..1_000_000_000).contains(&duration.nanos)
+}
+
+/// Converts milliseconds to a duration.
 #[must_use]
 pub fn from_millis(millis: i64) -> Duration {
     Duration {
         seconds: millis / MILLIS_PER_SECOND,
-        // Below 1,000,000,000, being the rest of a second.
+        // Below 1,000,000,000, because it is the rest of a second.
         nanos: i32::try_from(millis % MILLIS_PER_SECOND * NANOS_PER_MILLI).unwrap_or_default(),
     }
 }
@@ -100,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_has_no_more_nanoseconds_than_it_has() {
-        // The last one of a minute, of which some are longer.
+    fn a_leap_second_is_rejected() {
+        // The last second of a minute, where chrono accepts a leap second.
         for (nanos, is_good) in [
             (0, true),
             (999_999_999, true),
@@ -116,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_cut_off_at_microseconds_however_odd_they_are() {
+    fn every_timestamp_valid_or_not_is_truncated_to_microseconds() {
         for (nanos, cut) in [
             (0, 0),
             (999, 0),

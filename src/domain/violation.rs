@@ -1,22 +1,22 @@
-//! What is wrong with a request.
+//! Violations: the invalid fields of a request.
 
 use std::fmt;
 
-/// One thing that is wrong with a request.
+/// One invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The path of the field: `steps[3].step_order`.
     pub field: String,
-    /// What it must be.
+    /// The rule that the value breaks, as a predicate of the field: `must be …, got …`.
     pub description: String,
 }
 
-/// Everything that is wrong with a request; at least one thing.
+/// All violations of a request; there is at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations(pub Vec<Violation>);
 
 impl Violations {
-    /// One violation.
+    /// Makes the violations of a request with one invalid field.
     #[must_use]
     pub fn one(field: &str, description: impl fmt::Display) -> Self {
         Violations(vec![Violation {

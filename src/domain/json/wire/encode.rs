@@ -1,5 +1,5 @@
-//! Into bytes, whatever serde_json reads: the text of a document, without making
-//! values of it first, or values.
+//! Encodes a `Struct` from anything that serde_json reads: values, or JSON text without
+//! building its values first.
 
 use std::fmt;
 
@@ -15,21 +15,21 @@ use super::{
     STRING_VALUE, STRUCT_VALUE,
 };
 
-/// Room for a document of usual size; larger ones grow.
+/// Initial capacity of the buffer, in bytes: the size of a usual document.
 const CAPACITY: usize = 256;
 
-/// Values as a `Struct`.
+/// Encodes values as a `Struct`.
 pub fn encode(fields: &Map<String, Value>) -> Bytes {
     let mut target = Target::default();
-    // Nothing can be wrong with values.
+    // Values always deserialize.
     let _ = fields.deserialize_map(Entries(&mut target));
     target.finish()
 }
 
-/// The text of a JSON object as a `Struct`.
+/// Encodes the JSON text of an object as a `Struct`.
 ///
 /// # Errors
-/// It is no JSON object.
+/// If the text is not a JSON object.
 pub fn encode_text(text: &[u8]) -> serde_json::Result<Bytes> {
     if text == b"{}" {
         return Ok(Bytes::new());
@@ -45,29 +45,29 @@ pub fn encode_text(text: &[u8]) -> serde_json::Result<Bytes> {
     Ok(target.finish())
 }
 
-/// What is written. The length of a field that has others in it stands before
-/// them, and is known after them: it is noted, and put in its place at the end.
+/// The output. The length of a nested field precedes its content but is known only after
+/// it. Such lengths are collected apart, and [`Target::finish`] inserts them.
 #[derive(Default)]
 struct Target {
-    /// Everything but those lengths.
+    /// The output without the lengths of nested fields.
     bytes: Vec<u8>,
-    /// Those lengths, in their order.
+    /// The lengths of nested fields, in the order of the fields.
     lengths: Vec<Length>,
-    /// How many bytes the lengths take that are known so far.
+    /// The encoded size of the lengths that are known so far.
     inserted: usize,
 }
 
-/// A length that belongs before the byte at `place`.
+/// A length to insert before the byte at `offset`.
 struct Length {
-    place: usize,
+    offset: usize,
     length: usize,
 }
 
-/// A field that was begun.
+/// A nested field that is open.
 struct Field {
-    /// Where its length is noted.
+    /// The index of its length in [`Target::lengths`].
     index: usize,
-    /// How many bytes the lengths took when it began.
+    /// [`Target::inserted`] when the field was opened.
     inserted: usize,
 }
 
@@ -75,7 +75,7 @@ impl Target {
     fn open(&mut self, tag: u32) -> Field {
         encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
         self.lengths.push(Length {
-            place: self.bytes.len(),
+            offset: self.bytes.len(),
             length: 0,
         });
         Field {
@@ -85,11 +85,11 @@ impl Target {
     }
 
     fn close(&mut self, field: Field) {
-        let Some(noted) = self.lengths.get_mut(field.index) else {
+        let Some(slot) = self.lengths.get_mut(field.index) else {
             return;
         };
-        noted.length = self.bytes.len() - noted.place + self.inserted - field.inserted;
-        self.inserted += encoded_len_varint(noted.length as u64);
+        slot.length = self.bytes.len() - slot.offset + self.inserted - field.inserted;
+        self.inserted += encoded_len_varint(slot.length as u64);
     }
 
     fn varint(&mut self, tag: u32, value: u64) {
@@ -112,12 +112,12 @@ impl Target {
         let mut whole = Vec::with_capacity(self.bytes.len() + self.inserted);
         let mut rest = self.bytes.as_slice();
         let mut written = 0;
-        for Length { place, length } in self.lengths {
-            let (before, after) = rest.split_at(place - written);
+        for Length { offset, length } in self.lengths {
+            let (before, after) = rest.split_at(offset - written);
             whole.extend_from_slice(before);
             encode_varint(length as u64, &mut whole);
             rest = after;
-            written = place;
+            written = offset;
         }
         whole.extend_from_slice(rest);
         whole.into()
@@ -144,7 +144,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
-/// Begins an entry, and writes its key.
+/// Opens an entry, and writes its key.
 struct Key<'a>(&'a mut Target);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -169,7 +169,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Writes a field with this number, whose content is a `Value`.
+/// Writes a field with this tag and a `Value` as its content.
 struct AnyValue<'a>(u32, &'a mut Target);
 
 impl<'de> DeserializeSeed<'de> for AnyValue<'_> {
@@ -184,7 +184,7 @@ impl<'de> DeserializeSeed<'de> for AnyValue<'_> {
     }
 }
 
-/// Writes what a `Value` is.
+/// Writes the content of a `Value`.
 struct Kind<'a>(&'a mut Target);
 
 impl<'de> Visitor<'de> for Kind<'_> {

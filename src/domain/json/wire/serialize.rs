@@ -1,4 +1,4 @@
-//! Bytes that we encoded, as JSON.
+//! Converts an encoded `Struct` back: to JSON text by serde, and to serde_json's values.
 
 use std::str;
 
@@ -15,10 +15,10 @@ use super::{
     STRUCT_VALUE, number, take, truncated,
 };
 
-/// A `Struct` that [`super::encode`] made, to be written as a JSON object.
+/// A `Struct` that [`super::encode`] returned, which serializes as a JSON object.
 pub struct Document<'a>(pub &'a [u8]);
 
-/// The values of a `Struct` that [`super::encode`] made.
+/// Decodes a `Struct` that [`super::encode`] returned; `None` if the bytes are damaged.
 pub fn decode(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::to_value(Document(bytes)) {
         Ok(Value::Object(fields)) => Some(fields),
@@ -38,7 +38,7 @@ impl Serialize for Document<'_> {
     }
 }
 
-/// A `Value`.
+/// An encoded `Value`.
 struct AnyValue<'a>(&'a [u8]);
 
 impl Serialize for AnyValue<'_> {
@@ -71,7 +71,7 @@ impl Serialize for AnyValue<'_> {
     }
 }
 
-/// The key and the value of the next entry.
+/// Takes the next entry of a `Struct`: its key, and its encoded value.
 fn entry<'a>(bytes: &mut &'a [u8]) -> Result<(&'a str, &'a [u8]), DecodeError> {
     let mut entry = field(ENTRIES, bytes)?;
     let entry = &mut entry;

@@ -1,0 +1,195 @@
+//! `google.protobuf.Struct`, as requests and responses hold it.
+
+use std::{mem, sync::OnceLock};
+
+use prost::{
+    DecodeError, Message,
+    bytes::{Buf, BufMut, Bytes},
+    encoding::{DecodeContext, WireType, skip_field},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    JsonError, JsonObject,
+    wire::{self, Decoder},
+};
+
+/// `google.protobuf.Struct`, as it was received or is about to be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Struct(Form);
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// The document of a request: received by the service, or made by a client.
+    Values(Values),
+    /// The document of a response.
+    Document(JsonObject),
+}
+
+/// The fields of a document, and its fault.
+#[derive(Debug, Clone, Default)]
+struct Values {
+    fields: Map<String, Value>,
+    error: Option<JsonError>,
+    /// Lower bound of the size of the decoded fields, in bytes of JSON text.
+    text_bytes: usize,
+    /// The fields as protobuf, encoded on first use: the digest of the request and the
+    /// stored document share them.
+    encoded: OnceLock<Bytes>,
+}
+
+impl Values {
+    fn encoded(&self) -> &Bytes {
+        self.encoded.get_or_init(|| wire::encode(&self.fields))
+    }
+}
+
+impl From<Map<String, Value>> for Values {
+    fn from(fields: Map<String, Value>) -> Self {
+        Values {
+            fields,
+            ..Values::default()
+        }
+    }
+}
+
+impl Struct {
+    /// Whether the document has neither keys nor a fault.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match &self.0 {
+            Form::Values(values) => values.fields.is_empty() && values.error.is_none(),
+            Form::Document(document) => document.is_empty(),
+        }
+    }
+
+    /// Unsets an empty document, so that a request has the same digest with and without it.
+    pub fn unset_if_empty(document: &mut Option<Struct>) {
+        if document.as_ref().is_some_and(Struct::is_empty) {
+            *document = None;
+        }
+    }
+
+    /// Returns the depth in levels; the document itself is level 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match &self.0 {
+            Form::Values(values) => 1 + deepest(values.fields.values()),
+            Form::Document(document) => 1 + deepest(document.fields().unwrap_or_default().values()),
+        }
+    }
+
+    /// Returns the document as protobuf. The keys of a request's document are sorted.
+    fn encoded(&self) -> &Bytes {
+        match &self.0 {
+            Form::Values(values) => values.encoded(),
+            Form::Document(document) => document.encoded(),
+        }
+    }
+}
+
+fn deepest<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
+    let depths = values.map(|value| match value {
+        Value::Object(fields) => 1 + deepest(fields.values()),
+        Value::Array(values) => 1 + deepest(values.iter()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    });
+    depths.max().unwrap_or_default()
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Form::Values(Values::default())
+    }
+}
+
+impl PartialEq for Struct {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |it: &Self| match &it.0 {
+            Form::Values(values) => (Some(values.fields.clone()), values.error),
+            Form::Document(document) => (document.fields(), None),
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl TryFrom<Struct> for JsonObject {
+    type Error = JsonError;
+
+    fn try_from(document: Struct) -> Result<Self, JsonError> {
+        let object = match document.0 {
+            Form::Document(object) => object,
+            Form::Values(Values {
+                error: Some(error), ..
+            }) => return Err(error),
+            Form::Values(values) => JsonObject::encoded_as(values.encoded().clone()),
+        };
+        object.check_size()?;
+        Ok(object)
+    }
+}
+
+impl From<JsonObject> for Struct {
+    fn from(object: JsonObject) -> Self {
+        Struct(Form::Document(object))
+    }
+}
+
+impl From<Map<String, Value>> for Struct {
+    fn from(fields: Map<String, Value>) -> Self {
+        Struct(Form::Values(fields.into()))
+    }
+}
+
+impl From<Struct> for Map<String, Value> {
+    fn from(document: Struct) -> Self {
+        match document.0 {
+            Form::Values(values) => values.fields,
+            Form::Document(document) => document.fields().unwrap_or_default(),
+        }
+    }
+}
+
+impl Message for Struct {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(self.encoded());
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag != wire::ENTRIES || wire_type != WireType::LengthDelimited {
+            return skip_field(wire_type, tag, buffer, context);
+        }
+        let length = wire::take_length(buffer)?;
+        let entry = buffer.copy_to_bytes(length);
+        let mut values = match mem::take(&mut self.0) {
+            Form::Values(values) => values,
+            Form::Document(document) => Values::from(document.fields().unwrap_or_default()),
+        };
+        let mut decoder = Decoder {
+            error: values.error,
+            text_bytes: values.text_bytes,
+        };
+        decoder.entry(&mut values.fields, &entry, 1)?;
+        self.0 = Form::Values(Values {
+            fields: values.fields,
+            error: decoder.error,
+            text_bytes: decoder.text_bytes,
+            encoded: OnceLock::new(),
+        });
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.encoded().len()
+    }
+
+    fn clear(&mut self) {
+        *self = Struct::default();
+    }
+}

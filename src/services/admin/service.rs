@@ -124,6 +124,6 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
         let removal: PolicyRemoval = admit_operator(request)?;
         let deleted = self.database.run(&removal).await?;
-        Ok(Response::new(v1::DeleteRetentionPolicyResponse { deleted }))
+        Ok(Response::new(deleted.into()))
     }
 }

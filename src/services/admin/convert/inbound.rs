@@ -1,4 +1,4 @@
-//! Requests to domain types. Every violation is collected.
+//! Converts requests to domain types, and collects every violation.
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use crate::{
     domain::{
         id::TokenId,
-        namespace::{Namespace, may_have_rows},
+        namespace::{Namespace, RESERVED_PREFIX, may_have_rows},
         page::DEFAULT_SIZE,
         role::Role,
         time,
@@ -27,11 +27,11 @@ use crate::{
     services::admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
 };
 
-/// How far GetSystemHealth looks back if the request does not say: 1 hour.
+/// Default lookback of GetSystemHealth: 1 hour.
 const HEALTH_MICROS: i64 = 3_600 * 1_000_000;
 
-/// How many tables an answer has if the request does not say: there are not
-/// many, and the first ones are what matters.
+/// Default number of tables of GetTableScans. The schema has few tables, and the first ones
+/// matter most.
 const DEFAULT_TABLES: i32 = 10;
 
 proto_enum!(Role = v1::Role {
@@ -85,8 +85,8 @@ impl FromRequest<v1::ListMigrationsRequest> for MigrationsQuery {
     }
 }
 
-/// How many patterns of namespaces a token has at most: enough for a team's, and
-/// quickly gone through at every call.
+/// Maximum number of namespace patterns of a token: enough for a team, and fast to match at
+/// every call.
 const MAX_PATTERNS: usize = 100;
 
 impl FromRequest<v1::CreateTokenRequest> for NewToken {
@@ -117,27 +117,27 @@ impl FromRequest<v1::CreateTokenRequest> for NewToken {
     }
 }
 
-fn future(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
+fn future(time: &Timestamp) -> Result<DateTime<Utc>, String> {
     let time = time::from_proto(time)?;
-    let is_future = time > Utc::now();
-    is_future.then_some(time).ok_or("must be in the future")
+    let now = Utc::now();
+    (time > now)
+        .then_some(time)
+        .ok_or_else(|| format!("must be in the future, got {time}; it is {now} now"))
 }
 
 fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> NamespacePatterns {
     if role == Role::Admin {
         if patterns.iter().any(|pattern| *pattern != "*") {
-            check.violation(
-                "namespaces",
-                "must be left out, or be \"*\", for the role ADMIN",
-            );
+            check.violation("namespaces", "must be empty or \"*\" for the role ADMIN");
         }
         return NamespacePatterns::all();
     }
     if patterns.is_empty() {
         check.violation("namespaces", "is required");
     } else if patterns.len() > MAX_PATTERNS {
-        let fault = format!("must not have more than {MAX_PATTERNS} items");
-        check.violation("namespaces", fault);
+        let count = patterns.len();
+        let rule = format!("must have at most {MAX_PATTERNS} items, got {count}");
+        check.violation("namespaces", rule);
         return NamespacePatterns::all();
     }
     for (index, pattern) in patterns.iter().enumerate() {
@@ -188,7 +188,7 @@ fn policy_key(check: &mut Validator, namespace: String, table: i32) -> PolicyKey
     let namespace = check.namespace("namespace", namespace);
     if !may_have_rows(&namespace) {
         let registry = Namespace::registry();
-        let rule = format!("of the service's own namespaces there is only {registry}");
+        let rule = format!("must not start with {RESERVED_PREFIX:?}, except for {registry}");
         check.violation("namespace", rule);
     }
     let table = check.required_enum("table", table, Table::Workflows);
@@ -197,9 +197,10 @@ fn policy_key(check: &mut Validator, namespace: String, table: i32) -> PolicyKey
 
 fn age_seconds(age: &prost_types::Duration) -> Result<i64, String> {
     let is_good = age.nanos == 0 && (MIN_AGE..=MAX_AGE).contains(&age.seconds);
-    is_good
-        .then_some(age.seconds)
-        .ok_or_else(|| format!("must be whole seconds, from {MIN_AGE} to {MAX_AGE}"))
+    is_good.then_some(age.seconds).ok_or_else(|| {
+        let got = time::describe(age);
+        format!("must be whole seconds from {MIN_AGE} to {MAX_AGE}, got {got}")
+    })
 }
 
 impl FromRequest<v1::ListRetentionPoliciesRequest> for PolicyFilter {

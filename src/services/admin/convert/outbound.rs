@@ -1,13 +1,16 @@
-//! Answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
 use crate::{
     db::migrations,
-    domain::{page::Page, time},
+    domain::time,
     ops::retention::model::Policy,
     proto::v1,
     rpc::auth::token::Token,
-    services::admin::model::{
-        FleetHealth, IndexUsage, NamespaceSummary, SystemHealth, TableScans, WorkflowHealth,
+    services::{
+        admin::model::{
+            FleetHealth, IndexUsage, NamespaceSummary, SystemHealth, TableScans, WorkflowHealth,
+        },
+        convert::{responses, same_fields},
     },
 };
 
@@ -19,19 +22,6 @@ impl From<SystemHealth> for v1::GetSystemHealthResponse {
                 sweeper_paused: health.fleet.is_mass_outage(),
                 ..health.nodes.into()
             }),
-        }
-    }
-}
-
-impl From<WorkflowHealth> for v1::WorkflowHealth {
-    fn from(health: WorkflowHealth) -> Self {
-        v1::WorkflowHealth {
-            total: health.total,
-            completed: health.completed,
-            failed: health.failed,
-            in_progress: health.in_progress,
-            pending: health.pending,
-            cancelled: health.cancelled,
         }
     }
 }
@@ -49,63 +39,12 @@ impl From<FleetHealth> for v1::NodeFleetHealth {
     }
 }
 
-impl From<Vec<NamespaceSummary>> for v1::ListNamespaceSummariesResponse {
-    fn from(rows: Vec<NamespaceSummary>) -> Self {
-        let summaries = rows.into_iter().map(|row| v1::NamespaceSummary {
-            namespace: row.namespace,
-            total_workflows: row.total_workflows,
-            avg_execution_time_ms: row.avg_execution_time_ms,
-            bridge_count: row.bridge_count,
-        });
-        v1::ListNamespaceSummariesResponse {
-            summaries: summaries.collect(),
-        }
-    }
-}
-
-impl From<Vec<IndexUsage>> for v1::GetIndexUsageResponse {
-    fn from(rows: Vec<IndexUsage>) -> Self {
-        let indexes = rows.into_iter().map(|row| v1::IndexUsage {
-            schema_name: row.schema_name,
-            table_name: row.table_name,
-            index_name: row.index_name,
-            times_used: row.times_used,
-            tuples_read: row.tuples_read,
-            tuples_fetched: row.tuples_fetched,
-            size_bytes: row.size_bytes,
-        });
-        v1::GetIndexUsageResponse {
-            indexes: indexes.collect(),
-        }
-    }
-}
-
-impl From<Vec<TableScans>> for v1::GetTableScansResponse {
-    fn from(rows: Vec<TableScans>) -> Self {
-        let tables = rows.into_iter().map(|row| v1::TableScans {
-            schema_name: row.schema_name,
-            table_name: row.table_name,
-            sequential_scans: row.sequential_scans,
-            sequential_tuples_read: row.sequential_tuples_read,
-            index_scans: row.index_scans,
-            avg_sequential_tuples: row.avg_sequential_tuples,
-            live_tuples: row.live_tuples,
-        });
-        v1::GetTableScansResponse {
-            tables: tables.collect(),
-        }
-    }
-}
-
-impl From<Vec<migrations::Status>> for v1::ListMigrationsResponse {
-    fn from(rows: Vec<migrations::Status>) -> Self {
-        let migrations = rows.into_iter().map(|row| v1::SchemaMigration {
+impl From<migrations::Status> for v1::SchemaMigration {
+    fn from(row: migrations::Status) -> Self {
+        v1::SchemaMigration {
             description: row.description(),
             version: row.version,
             applied_at: row.applied_at.map(time::to_proto),
-        });
-        v1::ListMigrationsResponse {
-            migrations: migrations.collect(),
         }
     }
 }
@@ -125,29 +64,12 @@ impl From<Token> for v1::ApiToken {
     }
 }
 
-/// A token and its credential.
+/// From a new token and its credential.
 impl From<(Token, String)> for v1::CreateTokenResponse {
     fn from((token, credential): (Token, String)) -> Self {
         v1::CreateTokenResponse {
             token: Some(token.into()),
             credential,
-        }
-    }
-}
-
-impl From<Page<Token>> for v1::ListTokensResponse {
-    fn from(page: Page<Token>) -> Self {
-        v1::ListTokensResponse {
-            tokens: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
-impl From<Token> for v1::RevokeTokenResponse {
-    fn from(token: Token) -> Self {
-        v1::RevokeTokenResponse {
-            token: Some(token.into()),
         }
     }
 }
@@ -166,19 +88,26 @@ impl From<Policy> for v1::RetentionPolicy {
     }
 }
 
-impl From<Policy> for v1::SetRetentionPolicyResponse {
-    fn from(policy: Policy) -> Self {
-        v1::SetRetentionPolicyResponse {
-            policy: Some(policy.into()),
-        }
-    }
+responses! {
+    ListNamespaceSummariesResponse { summaries: Vec<NamespaceSummary> }
+    GetIndexUsageResponse { indexes: Vec<IndexUsage> }
+    GetTableScansResponse { tables: Vec<TableScans> }
+    ListMigrationsResponse { migrations: Vec<migrations::Status> }
+    ListTokensResponse { tokens: Page<Token> }
+    RevokeTokenResponse { token: Token }
+    SetRetentionPolicyResponse { policy: Policy }
+    ListRetentionPoliciesResponse { policies: Page<Policy> }
+    DeleteRetentionPolicyResponse { deleted: bool }
 }
 
-impl From<Page<Policy>> for v1::ListRetentionPoliciesResponse {
-    fn from(page: Page<Policy>) -> Self {
-        v1::ListRetentionPoliciesResponse {
-            policies: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
+same_fields! {
+    WorkflowHealth { total, completed, failed, in_progress, pending, cancelled }
+    NamespaceSummary { namespace, total_workflows, avg_execution_time_ms, bridge_count }
+    IndexUsage {
+        schema_name, table_name, index_name, times_used, tuples_read, tuples_fetched, size_bytes,
+    }
+    TableScans {
+        schema_name, table_name, sequential_scans, sequential_tuples_read, index_scans,
+        avg_sequential_tuples, live_tuples,
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to domain types. Every violation is collected.
+//! Converts requests to domain types, and collects every violation.
 
 use std::mem;
 
@@ -78,7 +78,8 @@ proto_enum!(MetadataUpdate = v1::MetadataUpdate {
     Replace = Replace,
 });
 
-/// Reads how a document is applied. An unset field means MERGE: both are the same content.
+/// Reads how the document is applied, and writes the default MERGE into an unset field, so
+/// that the digest is the same for both.
 fn metadata_update(check: &mut Validator, number: &mut i32) -> MetadataUpdate {
     if *number == 0 {
         *number = v1::MetadataUpdate::Merge.into();

@@ -1,9 +1,12 @@
-//! Answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
 use crate::{
-    domain::{page::Page, time},
+    domain::time,
     proto::v1,
-    services::bridge_state::model::{Bridge, BridgeStats, Changed},
+    services::{
+        bridge_state::model::{Bridge, BridgeStats, Changed},
+        convert::responses,
+    },
 };
 
 impl From<Bridge> for v1::BridgeState {
@@ -43,29 +46,6 @@ impl From<Changed> for v1::AccumulateBridgeStateResponse {
     }
 }
 
-impl From<Bridge> for v1::GetBridgeStateResponse {
-    fn from(bridge: Bridge) -> Self {
-        v1::GetBridgeStateResponse {
-            bridge_state: Some(bridge.into()),
-        }
-    }
-}
-
-impl From<Page<Bridge>> for v1::ListBridgeStatesResponse {
-    fn from(page: Page<Bridge>) -> Self {
-        v1::ListBridgeStatesResponse {
-            bridge_states: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
-impl From<bool> for v1::DeleteBridgeStateResponse {
-    fn from(deleted: bool) -> Self {
-        v1::DeleteBridgeStateResponse { deleted }
-    }
-}
-
 impl From<BridgeStats> for v1::GetBridgeStatsResponse {
     fn from(stats: BridgeStats) -> Self {
         v1::GetBridgeStatsResponse {
@@ -75,4 +55,10 @@ impl From<BridgeStats> for v1::GetBridgeStatsResponse {
             latest_activity: stats.latest_activity.map(time::to_proto),
         }
     }
+}
+
+responses! {
+    GetBridgeStateResponse { bridge_state: Bridge }
+    ListBridgeStatesResponse { bridge_states: Page<Bridge> }
+    DeleteBridgeStateResponse { deleted: bool }
 }

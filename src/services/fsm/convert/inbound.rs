@@ -1,13 +1,10 @@
-//! Requests to domain types. Every violation is collected.
-
-use std::mem;
-
-use prost_types::Timestamp;
+//! Converts requests to domain types, and collects every violation.
 
 use crate::{
     domain::{
         digest::RequestDigest,
         id::{EntityId, TransitionId},
+        json::Struct,
         violation::Violations,
     },
     proto::v1,
@@ -17,23 +14,26 @@ use crate::{
         page_token::read_page,
         validate::Validator,
     },
-    services::fsm::model::{
-        BuiltIn, Definition, EntityFilter, EntityKey, FsmMove, MAX_MOVES, MachineDeletion,
-        MachineFilter, MachineQuery, NewMachine, NewTransition, StatsFilter, TransitionFilter,
+    services::{
+        convert::take_id,
+        fsm::model::{
+            BuiltIn, Definition, EntityFilter, EntityKey, FsmMove, MAX_MOVES, MachineDeletion,
+            MachineFilter, MachineQuery, NewMachine, NewTransition, StatsFilter, TransitionFilter,
+        },
     },
 };
 
-/// How long the names in a machine may be together, in bytes. A batch of moves reads
-/// the machine of every type in it.
+/// Maximum size of all names of a machine together, in bytes. A batch of moves reads the
+/// machine of every entity type in it.
 const MAX_MACHINE_BYTES: usize = 64 * 1024;
 
-/// How far GetTransitionStats looks back if the request does not say: 24 hours.
+/// Default lookback of GetTransitionStats: 24 hours.
 const STATS_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 impl FromRequest<v1::PutMachineRequest> for NewMachine {
     fn from_request(request: v1::PutMachineRequest, check: &mut Validator) -> Self {
         let entity_type = machine_type(check, request.entity_type);
-        // The definition alone, in words that no other field of a request changes.
+        // The digest of the definition alone, without the other fields of the request.
         let digest = RequestDigest::of(&v1::PutMachineRequest {
             initial_state: request.initial_state.clone(),
             terminal_states: request.terminal_states.clone(),
@@ -63,9 +63,10 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
             initial_state: check.state("initial_state", request.initial_state),
             terminal_states,
         };
-        if definition.text_len() > MAX_MACHINE_BYTES {
+        let length = definition.text_len();
+        if length > MAX_MACHINE_BYTES {
             let rule = format!("must have at most {MAX_MACHINE_BYTES} bytes of names together");
-            check.violation("moves", rule);
+            check.violation("moves", format!("{rule}, got {length}"));
         }
         if check.is_clean() {
             definition.check(check);
@@ -80,6 +81,7 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
     }
 }
 
+/// Checks an entity type that may have a machine of the tenant.
 fn machine_type(check: &mut Validator, text: String) -> String {
     let entity_type = check.name("entity_type", text);
     if let Some(built_in) =
@@ -88,7 +90,7 @@ fn machine_type(check: &mut Validator, text: String) -> String {
         let service = built_in.move_rpc().split('/').next().unwrap_or_default();
         check.violation(
             "entity_type",
-            format!("must not be {entity_type}: {service} moves these by rules of its own"),
+            format!("must not be {entity_type}, because {service} moves these by fixed rules"),
         );
     }
     entity_type
@@ -141,25 +143,24 @@ impl FromRequest<v1::BatchRecordTransitionsRequest> for Vec<Result<NewTransition
 }
 
 fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTransition {
-    let chosen_id = check.optional_id("transition_id", &mem::take(&mut new.transition_id));
+    let transition_id = &mut new.transition_id;
+    let (id, is_id_chosen) = take_id(
+        check,
+        "transition_id",
+        transition_id,
+        TransitionId::generate,
+    );
     new.entity_id.make_ascii_lowercase();
-    new.transition_data = new.transition_data.filter(|document| !document.is_empty());
-    // A condition is no content: whoever looks again before a retry expects another.
+    Struct::unset_if_empty(&mut new.transition_data);
+    // A condition is not content: a client that reads the entity again before a retry
+    // expects another state.
     let from_state = new.from_state.take();
     let request_digest = RequestDigest::of(&new);
-    let entity_type = check.name("entity_type", new.entity_type);
-    if let Some(built_in) = BuiltIn::from_name(&entity_type) {
-        let rpc = built_in.move_rpc();
-        check.violation(
-            "entity_type",
-            format!("must not be {entity_type}: call {rpc}"),
-        );
-    }
     NewTransition {
-        is_id_chosen: chosen_id.is_some(),
-        id: chosen_id.unwrap_or_else(TransitionId::generate),
+        id,
+        is_id_chosen,
         entity: EntityKey {
-            entity_type,
+            entity_type: custom_type(check, new.entity_type, BuiltIn::move_rpc),
             entity_id: check.id("entity_id", &new.entity_id),
         },
         from_state: from_state.map(|state| match state.is_empty() {
@@ -176,21 +177,20 @@ fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTrans
 impl FromRequest<v1::GetEntityRequest> for EntityKey {
     fn from_request(request: v1::GetEntityRequest, check: &mut Validator) -> Self {
         EntityKey {
-            entity_type: own_type(check, request.entity_type, BuiltIn::get_rpc),
+            entity_type: custom_type(check, request.entity_type, BuiltIn::get_rpc),
             entity_id: check.id("entity_id", &request.entity_id),
         }
     }
 }
 
-/// A type whose entities are read here; those of others are read by other RPCs.
-fn own_type(check: &mut Validator, text: String, rpc: impl Fn(BuiltIn) -> &'static str) -> String {
+/// Checks an entity type that FsmService keeps the entities of. For a built-in type, the
+/// violation names the RPC to call instead.
+fn custom_type(check: &mut Validator, text: String, rpc: fn(BuiltIn) -> &'static str) -> String {
     let entity_type = check.name("entity_type", text);
     if let Some(built_in) = BuiltIn::from_name(&entity_type) {
         let rpc = rpc(built_in);
-        check.violation(
-            "entity_type",
-            format!("must not be {entity_type}: call {rpc}"),
-        );
+        let rule = format!("must not be {entity_type}; call {rpc} instead");
+        check.violation("entity_type", rule);
     }
     entity_type
 }
@@ -198,9 +198,9 @@ fn own_type(check: &mut Validator, text: String, rpc: impl Fn(BuiltIn) -> &'stat
 impl FromRequest<v1::ListEntitiesRequest> for EntityFilter {
     fn from_request(mut request: v1::ListEntitiesRequest, check: &mut Validator) -> Self {
         let page = read_page(check, &mut request);
-        let before: Option<&Timestamp> = request.state_since_before.as_ref();
+        let before = request.state_since_before.as_ref();
         EntityFilter {
-            entity_type: own_type(check, request.entity_type, BuiltIn::list_rpc),
+            entity_type: custom_type(check, request.entity_type, BuiltIn::list_rpc),
             current_state: check.optional_state("current_state", request.current_state),
             state_since_before: check.optional_time("state_since_before", before),
             page,
@@ -214,7 +214,7 @@ impl FromRequest<v1::ListTransitionsRequest> for TransitionFilter {
     fn from_request(mut request: v1::ListTransitionsRequest, check: &mut Validator) -> Self {
         request.entity_id.make_ascii_lowercase();
         let is_newest_first = is_newest_first(check, request.order);
-        // That nothing was said of the order, and what it is then, are the same query.
+        // An unset order and the default order are the same query.
         request.order = is_newest_first.into();
         let page = read_page(check, &mut request);
         TransitionFilter {
@@ -236,7 +236,7 @@ fn is_newest_first(check: &mut Validator, number: i32) -> bool {
         Ok(v1::TransitionOrder::Unspecified | v1::TransitionOrder::OldestFirst) => false,
         Ok(v1::TransitionOrder::NewestFirst) => true,
         Err(_) => {
-            check.violation("order", format!("must be a TransitionOrder, not {number}"));
+            check.violation("order", format!("must be a TransitionOrder, got {number}"));
             false
         }
     }

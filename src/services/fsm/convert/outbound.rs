@@ -1,23 +1,20 @@
-//! Answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
-use crate::domain::namespace::Namespace;
 use crate::{
     db::journal::Transition,
-    domain::{
-        error::{Error, Result},
-        page::Page,
-        time,
-        write_outcome::WriteOutcome,
-    },
-    proto::v1::{self, record_transition_result},
-    services::fsm::model::{
-        Entity, EntityDetails, FsmMove, Machine, MachineVersion, Moved, TransitionStats,
+    domain::{namespace::Namespace, time},
+    proto::v1,
+    services::{
+        convert::{responses, same_fields},
+        fsm::model::{
+            Entity, EntityDetails, FsmMove, Machine, MachineVersion, Moved, TransitionStats,
+        },
     },
 };
 
 impl From<Transition> for v1::FsmTransition {
     fn from(row: Transition) -> Self {
-        // Everybody reads that one, and tokens are their own tenants' affair.
+        // All tenants read the registry's journal, and a token belongs to one of them.
         let is_shared = Namespace::is_registry(&row.namespace);
         let token_id = row.token_id.filter(|_| !is_shared);
         v1::FsmTransition {
@@ -31,16 +28,6 @@ impl From<Transition> for v1::FsmTransition {
             transition_data: Some(row.transition_data.into()),
             created_at: Some(time::to_proto(row.created_at)),
             token_id: token_id.map(|id| id.to_string()),
-        }
-    }
-}
-
-impl From<FsmMove> for v1::FsmMove {
-    fn from(it: FsmMove) -> Self {
-        v1::FsmMove {
-            from_state: it.from_state,
-            transition_event: it.transition_event,
-            to_state: it.to_state,
         }
     }
 }
@@ -60,12 +47,9 @@ impl From<MachineVersion> for v1::FsmMachine {
     }
 }
 
-impl From<WriteOutcome<Machine>> for v1::PutMachineResponse {
-    fn from(recorded: WriteOutcome<Machine>) -> Self {
-        v1::PutMachineResponse {
-            machine: Some(MachineVersion::from(recorded.row).into()),
-            created: recorded.created,
-        }
+impl From<Machine> for v1::FsmMachine {
+    fn from(row: Machine) -> Self {
+        MachineVersion::from(row).into()
     }
 }
 
@@ -75,22 +59,6 @@ impl From<MachineVersion> for v1::GetMachineResponse {
             mermaid: machine.definition.mermaid(),
             machine: Some(machine.into()),
         }
-    }
-}
-
-impl From<Page<Machine>> for v1::ListMachinesResponse {
-    fn from(page: Page<Machine>) -> Self {
-        let machines = page.rows.into_iter().map(MachineVersion::from);
-        v1::ListMachinesResponse {
-            machines: machines.map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
-impl From<bool> for v1::DeleteMachineResponse {
-    fn from(deleted: bool) -> Self {
-        v1::DeleteMachineResponse { deleted }
     }
 }
 
@@ -118,23 +86,6 @@ impl From<Moved> for v1::RecordTransitionResponse {
     }
 }
 
-impl From<Vec<Result<Moved, Error>>> for v1::BatchRecordTransitionsResponse {
-    fn from(results: Vec<Result<Moved, Error>>) -> Self {
-        use record_transition_result::Result;
-        let results = results
-            .into_iter()
-            .map(|result| v1::RecordTransitionResult {
-                result: Some(match result {
-                    Ok(moved) => Result::Response(moved.into()),
-                    Err(error) => Result::Error(error.into()),
-                }),
-            });
-        v1::BatchRecordTransitionsResponse {
-            results: results.collect(),
-        }
-    }
-}
-
 impl From<EntityDetails> for v1::GetEntityResponse {
     fn from(details: EntityDetails) -> Self {
         let machine = details.machine.as_ref();
@@ -153,34 +104,19 @@ impl From<EntityDetails> for v1::GetEntityResponse {
     }
 }
 
-impl From<Page<Entity>> for v1::ListEntitiesResponse {
-    fn from(page: Page<Entity>) -> Self {
-        v1::ListEntitiesResponse {
-            entities: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
+responses! {
+    PutMachineResponse { machine: WriteOutcome<Machine> }
+    ListMachinesResponse { machines: Page<Machine> }
+    DeleteMachineResponse { deleted: bool }
+    BatchRecordTransitionsResponse {
+        results: RecordTransitionResult(record_transition_result) from Moved
     }
+    ListEntitiesResponse { entities: Page<Entity> }
+    ListTransitionsResponse { transitions: Page<Transition> }
+    GetTransitionStatsResponse { stats: Vec<TransitionStats> }
 }
 
-impl From<Page<Transition>> for v1::ListTransitionsResponse {
-    fn from(page: Page<Transition>) -> Self {
-        v1::ListTransitionsResponse {
-            transitions: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
-impl From<Vec<TransitionStats>> for v1::GetTransitionStatsResponse {
-    fn from(stats: Vec<TransitionStats>) -> Self {
-        let stats = stats.into_iter().map(|row| v1::TransitionStats {
-            from_state: row.from_state,
-            to_state: row.to_state,
-            transition_count: row.transition_count,
-            mean_time_in_state_ms: row.mean_time_in_state_ms,
-        });
-        v1::GetTransitionStatsResponse {
-            stats: stats.collect(),
-        }
-    }
+same_fields! {
+    FsmMove { from_state, transition_event, to_state }
+    TransitionStats { from_state, to_state, transition_count, mean_time_in_state_ms }
 }

@@ -1,4 +1,4 @@
-//! Requests to domain types. Every violation is collected.
+//! Converts requests to domain types, and collects every violation.
 
 use std::collections::HashSet;
 
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// The largest document of a node, in bytes as protobuf.
+/// Maximum size of each document of a node, in bytes as protobuf.
 const MAX_DOCUMENT: usize = 16 * 1024;
 
-/// How deep it may nest. Many protobuf libraries read no further than this, and
-/// would fail on the whole list for the sake of one node, which may be a stranger's.
+/// Maximum depth of each document of a node. Many protobuf libraries reject deeper messages,
+/// and would fail on a whole list because of one node, which may be another tenant's.
 const MAX_DEPTH: usize = 32;
 
 proto_enum!(NodeHealth = v1::NodeHealth {
@@ -71,7 +71,7 @@ impl FromRequest<v1::BatchHeartbeatRequest> for Vec<Result<Heartbeat, Violations
                 true => Ok(item),
                 false => Err(Violations::one(
                     &format!("heartbeats[{index}].node_id"),
-                    "must not be that of an earlier heartbeat of the batch",
+                    "must not repeat the node_id of an earlier heartbeat of the batch",
                 )),
             }
         });
@@ -99,17 +99,16 @@ impl FromRequest<v1::GetNodeRequest> for NodeQuery {
 impl FromRequest<v1::ListNodesRequest> for NodeFilter {
     fn from_request(mut request: v1::ListNodesRequest, check: &mut Validator) -> Self {
         let page = read_page(check, &mut request);
-        let node_type = Some(request.node_type).filter(|text| !text.is_empty());
-        let owner = Some(request.owner).filter(|text| !text.is_empty());
         let within = request.heartbeat_within;
         NodeFilter {
-            node_type: node_type.map(|text| check.node_type("node_type", text)),
+            node_type: (!request.node_type.is_empty())
+                .then(|| check.node_type("node_type", request.node_type)),
             health_statuses: check.enum_set("health_statuses", &request.health_statuses),
             capabilities: check.json("capabilities", request.capabilities),
             heartbeat_within_micros: check.optional_within("heartbeat_within", within),
             heartbeat_older_than_micros: check
                 .optional_within("heartbeat_older_than", request.heartbeat_older_than),
-            owner: owner.map(|text| check.namespace("owner", text)),
+            owner: (!request.owner.is_empty()).then(|| check.namespace("owner", request.owner)),
             page,
         }
     }
@@ -129,12 +128,12 @@ fn heartbeat(heartbeat: v1::NodeHeartbeat, check: &mut Validator) -> Heartbeat {
     Heartbeat {
         node_id: node_id(check, heartbeat.node_id),
         health_status: check.optional_enum("health_status", heartbeat.health_status),
-        // An empty document is one too: it takes the place of what is there.
+        // An empty document is a document, too: it replaces the metadata.
         metadata: metadata.map(|it| document(check, "metadata", Some(it))),
     }
 }
 
-/// What a node says of itself is read by everybody who looks for nodes, many at a time.
+/// Checks a document of a node. Its limits are low, because lists return many nodes.
 fn document(check: &mut Validator, field: &str, document: Option<Struct>) -> JsonObject {
     check.small_json(field, document, MAX_DOCUMENT, MAX_DEPTH)
 }
@@ -150,7 +149,8 @@ fn ttl_ms(check: &mut Validator, field: &str, ttl: Option<Duration>) -> i64 {
     match time::to_millis(&ttl).filter(|millis| TTL_MS.contains(millis)) {
         Some(millis) => millis,
         None => {
-            check.violation(field, "must be from 1 second to 1 day");
+            let ttl = time::describe(&ttl);
+            check.violation(field, format!("must be from 1 second to 1 day, got {ttl}"));
             DEFAULT_TTL_MS
         }
     }

@@ -1,16 +1,14 @@
-//! Answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
 use std::sync::Arc;
 
 use crate::{
-    domain::{
-        error::{Error, Result},
-        page::Page,
-        time,
-        write_outcome::WriteOutcome,
+    domain::{time, write_outcome::WriteOutcome},
+    proto::v1,
+    services::{
+        convert::responses,
+        registry::model::{Discovered, HeartbeatAck, Node, NodeId, next_heartbeat_ms},
     },
-    proto::v1::{self, heartbeat_result},
-    services::registry::model::{Discovered, HeartbeatAck, Node, NodeId, next_heartbeat_ms},
 };
 
 impl From<Node> for v1::Node {
@@ -36,11 +34,11 @@ impl From<Node> for v1::Node {
 }
 
 impl From<WriteOutcome<Node>> for v1::RegisterNodeResponse {
-    fn from(recorded: WriteOutcome<Node>) -> Self {
-        let next = next_heartbeat_ms(recorded.row.heartbeat_ttl_ms);
+    fn from(outcome: WriteOutcome<Node>) -> Self {
+        let next = next_heartbeat_ms(outcome.row.heartbeat_ttl_ms);
         v1::RegisterNodeResponse {
-            node: Some(recorded.row.into()),
-            created: recorded.created,
+            node: Some(outcome.row.into()),
+            created: outcome.created,
             next_heartbeat_in: Some(time::from_millis(next)),
         }
     }
@@ -57,43 +55,6 @@ impl From<HeartbeatAck> for v1::HeartbeatResponse {
     }
 }
 
-impl From<Vec<Result<HeartbeatAck, Error>>> for v1::BatchHeartbeatResponse {
-    fn from(results: Vec<Result<HeartbeatAck, Error>>) -> Self {
-        let results = results.into_iter().map(|result| v1::HeartbeatResult {
-            result: Some(match result {
-                Ok(ack) => heartbeat_result::Result::Response(ack.into()),
-                Err(error) => heartbeat_result::Result::Error(error.into()),
-            }),
-        });
-        v1::BatchHeartbeatResponse {
-            results: results.collect(),
-        }
-    }
-}
-
-impl From<bool> for v1::DeregisterNodeResponse {
-    fn from(deregistered: bool) -> Self {
-        v1::DeregisterNodeResponse { deregistered }
-    }
-}
-
-impl From<Node> for v1::GetNodeResponse {
-    fn from(node: Node) -> Self {
-        v1::GetNodeResponse {
-            node: Some(node.into()),
-        }
-    }
-}
-
-impl From<Page<Node>> for v1::ListNodesResponse {
-    fn from(page: Page<Node>) -> Self {
-        v1::ListNodesResponse {
-            nodes: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
 impl From<Arc<Discovered>> for v1::DiscoverNodesResponse {
     fn from(found: Arc<Discovered>) -> Self {
         let found = Arc::unwrap_or_clone(found);
@@ -102,4 +63,11 @@ impl From<Arc<Discovered>> for v1::DiscoverNodesResponse {
             has_more: found.has_more,
         }
     }
+}
+
+responses! {
+    BatchHeartbeatResponse { results: HeartbeatResult(heartbeat_result) from HeartbeatAck }
+    DeregisterNodeResponse { deregistered: bool }
+    GetNodeResponse { node: Node }
+    ListNodesResponse { nodes: Page<Node> }
 }

@@ -1,4 +1,4 @@
-//! Requests to domain types. Every violation is collected.
+//! Converts requests to domain types, and collects every violation.
 
 use std::mem;
 
@@ -6,6 +6,7 @@ use crate::{
     domain::{
         digest::RequestDigest,
         id::{StampId, StepId, TransitionId, WorkflowId},
+        json::Struct,
         time,
         violation::Violations,
     },
@@ -16,9 +17,12 @@ use crate::{
         page_token::read_page,
         validate::{ProtoEnum, Validator, proto_enum},
     },
-    services::workflow::model::{
-        Deletion, Move, NewStamp, NewStep, NewWorkflow, StampFilter, State, StepFilter, StepStatus,
-        WorkflowFilter, WorkflowKey, WorkflowQuery,
+    services::{
+        convert::take_id,
+        workflow::model::{
+            Deletion, Move, NewStamp, NewStep, NewWorkflow, StampFilter, State, StepFilter,
+            StepStatus, WorkflowFilter, WorkflowKey, WorkflowQuery,
+        },
     },
 };
 
@@ -40,22 +44,24 @@ proto_enum!(StepStatus = v1::StepStatus {
 
 impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
     fn from_request(mut request: v1::StartWorkflowRequest, check: &mut Validator) -> Self {
-        let chosen_id = check.optional_id("id", &mem::take(&mut request.id));
+        let (id, is_id_chosen) = take_id(check, "id", &mut request.id, WorkflowId::generate);
         let correlation_id = check.id("correlation_id", &mem::take(&mut request.correlation_id));
         if request.current_state == 0 {
             request.current_state = v1::WorkflowState::Pending.into();
         }
         request.started_at = request.started_at.map(time::truncate_to_micros);
-        request.metadata = request.metadata.filter(|document| !document.is_empty());
+        Struct::unset_if_empty(&mut request.metadata);
         let request_digest = RequestDigest::of(&request);
         let current_state = check.optional_enum("current_state", request.current_state);
         let current_state = current_state.unwrap_or(State::Pending);
         if !current_state.is_initial() {
-            check.violation("current_state", "must be PENDING or PROCESSING");
+            let state = current_state.as_str();
+            let rule = format!("must be PENDING or PROCESSING, got {state}");
+            check.violation("current_state", rule);
         }
         NewWorkflow {
-            is_id_chosen: chosen_id.is_some(),
-            id: chosen_id.unwrap_or_else(WorkflowId::generate),
+            id,
+            is_id_chosen,
             correlation_id,
             workflow_type: check.name("workflow_type", request.workflow_type),
             current_state,
@@ -68,25 +74,29 @@ impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
 
 impl FromRequest<v1::TransitionWorkflowRequest> for Move {
     fn from_request(mut request: v1::TransitionWorkflowRequest, check: &mut Validator) -> Self {
-        let chosen_id = check.optional_id("transition_id", &mem::take(&mut request.transition_id));
+        let transition_id = &mut request.transition_id;
+        let (id, is_id_chosen) = take_id(
+            check,
+            "transition_id",
+            transition_id,
+            TransitionId::generate,
+        );
         request.workflow_id.make_ascii_lowercase();
-        request.transition_data = request
-            .transition_data
-            .filter(|document| !document.is_empty());
-        request.metadata = request.metadata.filter(|document| !document.is_empty());
+        Struct::unset_if_empty(&mut request.transition_data);
+        Struct::unset_if_empty(&mut request.metadata);
         let request_digest = RequestDigest::of(&request);
         let to_state = check.required_enum("to_state", request.to_state, State::Pending);
         let is_known = State::from_number(request.to_state).is_some();
         if is_known && !to_state.has_error_message() && request.error_message.is_some() {
-            let rule = "must be unset unless to_state is FAILED or CANCELLED, got";
+            let rule = "must be unset unless to_state is FAILED or CANCELLED; it is";
             check.violation("error_message", format!("{rule} {}", to_state.as_str()));
         }
         Move {
             workflow_id: check.id("workflow_id", &request.workflow_id),
             to_state,
             expected_state: check.optional_enum("expected_state", request.expected_state),
-            is_id_chosen: chosen_id.is_some(),
-            id: chosen_id.unwrap_or_else(TransitionId::generate),
+            id,
+            is_id_chosen,
             transition_event: check.optional_name("transition_event", request.transition_event),
             transition_data: check.json("transition_data", request.transition_data),
             error_message: check.optional_message("error_message", request.error_message),
@@ -104,7 +114,7 @@ impl FromRequest<v1::GetWorkflowRequest> for WorkflowQuery {
                 WorkflowKey::CorrelationId(check.id("correlation_id", &id))
             }
             None => {
-                check.violation("key", "is required: id or correlation_id");
+                check.violation("key", "is required: set id or correlation_id");
                 WorkflowKey::Id(WorkflowId::default())
             }
         };
@@ -190,8 +200,8 @@ impl FromRequest<v1::ListStampsRequest> for StampFilter {
     }
 }
 
-/// Returns the ListSteps query for the steps of one workflow, without its page: its page
-/// tokens are bound to that.
+/// Returns the ListSteps request for the steps of one workflow, without paging fields.
+/// GetWorkflow binds its page tokens to it.
 pub(super) fn steps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListStepsRequest {
     v1::ListStepsRequest {
         namespace: namespace.to_owned(),
@@ -200,7 +210,7 @@ pub(super) fn steps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListStep
     }
 }
 
-/// Returns the ListStamps query for the stamps of one workflow, without its page.
+/// Returns the ListStamps request for the stamps of one workflow, without paging fields.
 pub(super) fn stamps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListStampsRequest {
     v1::ListStampsRequest {
         namespace: namespace.to_owned(),
@@ -210,13 +220,13 @@ pub(super) fn stamps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListSta
 }
 
 fn new_step(mut step: v1::NewStep, check: &mut Validator) -> NewStep {
-    let chosen_id = check.optional_id("id", &mem::take(&mut step.id));
+    let (id, is_id_chosen) = take_id(check, "id", &mut step.id, StepId::generate);
     step.workflow_id.make_ascii_lowercase();
-    step.step_data = step.step_data.filter(|document| !document.is_empty());
+    Struct::unset_if_empty(&mut step.step_data);
     let request_digest = RequestDigest::of(&step);
     NewStep {
-        is_id_chosen: chosen_id.is_some(),
-        id: chosen_id.unwrap_or_else(StepId::generate),
+        id,
+        is_id_chosen,
         workflow_id: check.id("workflow_id", &step.workflow_id),
         step_name: check.line("step_name", step.step_name),
         step_order: check.count("step_order", step.step_order),
@@ -229,13 +239,13 @@ fn new_step(mut step: v1::NewStep, check: &mut Validator) -> NewStep {
 }
 
 fn new_stamp(mut stamp: v1::NewStamp, check: &mut Validator) -> NewStamp {
-    let chosen_id = check.optional_id("id", &mem::take(&mut stamp.id));
+    let (id, is_id_chosen) = take_id(check, "id", &mut stamp.id, StampId::generate);
     stamp.workflow_id.make_ascii_lowercase();
-    stamp.stamp_data = stamp.stamp_data.filter(|document| !document.is_empty());
+    Struct::unset_if_empty(&mut stamp.stamp_data);
     let request_digest = RequestDigest::of(&stamp);
     NewStamp {
-        is_id_chosen: chosen_id.is_some(),
-        id: chosen_id.unwrap_or_else(StampId::generate),
+        id,
+        is_id_chosen,
         workflow_id: check.optional_id("workflow_id", &stamp.workflow_id),
         file_hash: check.file_hash("file_hash", stamp.file_hash),
         stamp_data: check.json("stamp_data", stamp.stamp_data),

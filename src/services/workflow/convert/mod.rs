@@ -1,5 +1,4 @@
-//! Between the messages of `workflow_service.proto` and the domain. Inbound
-//! conversions name every bad field; outbound ones cannot fail.
+//! Conversions between the messages of `workflow_service.proto` and the domain types.
 
 mod inbound;
 mod outbound;

@@ -1,15 +1,17 @@
-//! Answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
 use super::inbound::{stamps_of, steps_of};
 use crate::{
     domain::{
-        error::{Error, Result},
-        page::{Page, PageRow, token_for},
+        page::{PageRow, token_for},
         time,
         write_outcome::WriteOutcome,
     },
-    proto::v1::{self, record_stamp_result, record_step_result},
-    services::workflow::model::{Moved, Stamp, Step, Workflow, WorkflowDetails, WorkflowSummary},
+    proto::v1,
+    services::{
+        convert::responses,
+        workflow::model::{Moved, Stamp, Step, Workflow, WorkflowDetails, WorkflowSummary},
+    },
 };
 
 impl From<Workflow> for v1::Workflow {
@@ -61,15 +63,6 @@ impl From<Stamp> for v1::MetadataStamp {
     }
 }
 
-impl From<WriteOutcome<Workflow>> for v1::StartWorkflowResponse {
-    fn from(recorded: WriteOutcome<Workflow>) -> Self {
-        v1::StartWorkflowResponse {
-            workflow: Some(recorded.row.into()),
-            created: recorded.created,
-        }
-    }
-}
-
 impl From<Moved> for v1::TransitionWorkflowResponse {
     fn from(moved: Moved) -> Self {
         v1::TransitionWorkflowResponse {
@@ -108,81 +101,18 @@ impl From<WorkflowSummary> for v1::WorkflowSummary {
     }
 }
 
-impl From<Page<WorkflowSummary>> for v1::ListWorkflowsResponse {
-    fn from(page: Page<WorkflowSummary>) -> Self {
-        v1::ListWorkflowsResponse {
-            workflows: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
+responses! {
+    StartWorkflowResponse { workflow: WriteOutcome<Workflow> }
+    ListWorkflowsResponse { workflows: Page<WorkflowSummary> }
+    DeleteWorkflowResponse { deleted: bool }
+    RecordStepResponse { step: WriteOutcome<Step> }
+    BatchRecordStepsResponse {
+        results: RecordStepResult(record_step_result) from WriteOutcome<Step>
     }
-}
-
-impl From<Page<Step>> for v1::ListStepsResponse {
-    fn from(page: Page<Step>) -> Self {
-        v1::ListStepsResponse {
-            steps: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
+    ListStepsResponse { steps: Page<Step> }
+    RecordStampResponse { stamp: WriteOutcome<Stamp> }
+    BatchRecordStampsResponse {
+        results: RecordStampResult(record_stamp_result) from WriteOutcome<Stamp>
     }
-}
-
-impl From<Page<Stamp>> for v1::ListStampsResponse {
-    fn from(page: Page<Stamp>) -> Self {
-        v1::ListStampsResponse {
-            stamps: page.rows.into_iter().map(Into::into).collect(),
-            next_page_token: page.next_page_token,
-        }
-    }
-}
-
-impl From<bool> for v1::DeleteWorkflowResponse {
-    fn from(deleted: bool) -> Self {
-        v1::DeleteWorkflowResponse { deleted }
-    }
-}
-
-impl From<WriteOutcome<Step>> for v1::RecordStepResponse {
-    fn from(recorded: WriteOutcome<Step>) -> Self {
-        v1::RecordStepResponse {
-            step: Some(recorded.row.into()),
-            created: recorded.created,
-        }
-    }
-}
-
-impl From<WriteOutcome<Stamp>> for v1::RecordStampResponse {
-    fn from(recorded: WriteOutcome<Stamp>) -> Self {
-        v1::RecordStampResponse {
-            stamp: Some(recorded.row.into()),
-            created: recorded.created,
-        }
-    }
-}
-
-impl From<Vec<Result<WriteOutcome<Step>, Error>>> for v1::BatchRecordStepsResponse {
-    fn from(results: Vec<Result<WriteOutcome<Step>, Error>>) -> Self {
-        let results = results.into_iter().map(|result| v1::RecordStepResult {
-            result: Some(match result {
-                Ok(recorded) => record_step_result::Result::Response(recorded.into()),
-                Err(error) => record_step_result::Result::Error(error.into()),
-            }),
-        });
-        v1::BatchRecordStepsResponse {
-            results: results.collect(),
-        }
-    }
-}
-
-impl From<Vec<Result<WriteOutcome<Stamp>, Error>>> for v1::BatchRecordStampsResponse {
-    fn from(results: Vec<Result<WriteOutcome<Stamp>, Error>>) -> Self {
-        let results = results.into_iter().map(|result| v1::RecordStampResult {
-            result: Some(match result {
-                Ok(recorded) => record_stamp_result::Result::Response(recorded.into()),
-                Err(error) => record_stamp_result::Result::Error(error.into()),
-            }),
-        });
-        v1::BatchRecordStampsResponse {
-            results: results.collect(),
-        }
-    }
+    ListStampsResponse { stamps: Page<Stamp> }
 }

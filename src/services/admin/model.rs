@@ -1,4 +1,4 @@
-//! What an operator can ask, and what comes of it.
+//! The requests of operators, and the rows that answer them.
 
 use diesel::{
     QueryableByName,
@@ -7,10 +7,10 @@ use diesel::{
 
 use crate::services::registry::model::Fleet;
 
-/// Asks for the dashboard.
+/// The request for the dashboard.
 #[derive(Debug)]
 pub struct HealthQuery {
-    /// Workflows that started within this many microseconds before the database's present.
+    /// Counts workflows started within this many microseconds before the database's now().
     pub started_within_micros: i64,
 }
 
@@ -21,11 +21,11 @@ pub struct SystemHealth {
     pub workflows: WorkflowHealth,
     /// All nodes.
     pub nodes: FleetHealth,
-    /// What the sweeper sees.
+    /// The nodes that the sweeper counts for its mass-outage brake.
     pub fleet: Fleet,
 }
 
-/// Counts workflows by their states.
+/// The number of workflows by state.
 #[derive(Debug, QueryableByName)]
 #[expect(missing_docs, reason = "the states of a workflow")]
 pub struct WorkflowHealth {
@@ -43,61 +43,61 @@ pub struct WorkflowHealth {
     pub cancelled: i64,
 }
 
-/// Counts nodes by their health.
+/// The number of nodes by health.
 #[derive(Debug, QueryableByName)]
 pub struct FleetHealth {
-    /// All of them.
+    /// All nodes.
     #[diesel(sql_type = BigInt)]
     pub total: i64,
-    /// HEALTHY.
+    /// Nodes that are HEALTHY.
     #[diesel(sql_type = BigInt)]
     pub healthy: i64,
-    /// UNHEALTHY.
+    /// Nodes that are UNHEALTHY.
     #[diesel(sql_type = BigInt)]
     pub unhealthy: i64,
-    /// DEGRADED.
+    /// Nodes that are DEGRADED.
     #[diesel(sql_type = BigInt)]
     pub degraded: i64,
-    /// Not heard of within their TTL.
+    /// Nodes without a heartbeat within their TTL.
     #[diesel(sql_type = BigInt)]
     pub stale: i64,
 }
 
-/// Asks for a line about each namespace.
+/// The request for a summary of each namespace.
 #[derive(Debug)]
 pub struct SummaryQuery {
-    /// At most so many.
+    /// Maximum number of namespaces.
     pub limit: i64,
-    /// Workflows that started within this many microseconds before the database's
-    /// present; all of them if not given.
+    /// Counts workflows started within this many microseconds before the database's now();
+    /// unset for all workflows.
     pub started_within_micros: Option<i64>,
 }
 
-/// A line about a namespace.
+/// The summary of a namespace.
 #[derive(Debug, QueryableByName)]
 pub struct NamespaceSummary {
     /// The namespace.
     #[diesel(sql_type = Text)]
     pub namespace: String,
-    /// How many workflows it has.
+    /// Number of its workflows.
     #[diesel(sql_type = BigInt)]
     pub total_workflows: i64,
-    /// How long they took on average, in milliseconds.
+    /// Average run time of its workflows, in milliseconds.
     #[diesel(sql_type = Nullable<Double>)]
     pub avg_execution_time_ms: Option<f64>,
-    /// How many bridges it has.
+    /// Number of its bridges.
     #[diesel(sql_type = BigInt)]
     pub bridge_count: i64,
 }
 
-/// Asks how often indexes are used.
+/// The request for the usage of indexes.
 #[derive(Debug)]
 pub struct IndexQuery {
-    /// At most so many.
+    /// Maximum number of indexes.
     pub limit: i64,
 }
 
-/// How often an index was used.
+/// The usage of an index.
 #[derive(Debug, QueryableByName)]
 #[expect(missing_docs, reason = "see pg_stat_user_indexes")]
 pub struct IndexUsage {
@@ -117,14 +117,14 @@ pub struct IndexUsage {
     pub size_bytes: i64,
 }
 
-/// Asks how often tables are read from end to end.
+/// The request for the sequential scans of tables.
 #[derive(Debug)]
 pub struct ScanQuery {
-    /// At most so many.
+    /// Maximum number of tables.
     pub limit: i64,
 }
 
-/// How often a table was read from end to end.
+/// The scans of a table.
 #[derive(Debug, QueryableByName)]
 #[expect(missing_docs, reason = "see pg_stat_user_tables")]
 pub struct TableScans {
@@ -144,6 +144,6 @@ pub struct TableScans {
     pub live_tuples: i64,
 }
 
-/// Asks for the migrations.
+/// The request for the migrations of the schema.
 #[derive(Debug)]
 pub struct MigrationsQuery;

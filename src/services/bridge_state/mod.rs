@@ -1,4 +1,5 @@
-//! What reducers have aggregated.
+//! BridgeStateService: the totals and the state of each bridge (bridge_states), and the batches
+//! that were added to them (bridge_batches).
 
 mod convert;
 pub mod model;

@@ -22,7 +22,7 @@ pub struct BridgeStates {
 }
 
 impl BridgeStates {
-    /// Starts the workers. Has to be called within a tokio runtime.
+    /// Makes the service and starts its batch writers. Needs a tokio runtime.
     #[must_use]
     pub fn new(database: Database) -> Self {
         BridgeStates {

@@ -1,5 +1,5 @@
-//! State machines of the user's own, the entities that move by them, and the
-//! journal of every state change.
+//! FsmService: the state machines of tenants (fsm_machines), the entities that move by them
+//! (fsm_entities), and the journal of every state change of all services (fsm_transitions).
 
 mod convert;
 pub mod model;

@@ -23,7 +23,7 @@ pub struct Fsm {
 }
 
 impl Fsm {
-    /// Starts the workers. Has to be called within a tokio runtime.
+    /// Makes the service and starts its batch writers. Needs a tokio runtime.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Fsm {

@@ -1,4 +1,4 @@
-//! The nodes, and which of them are alive.
+//! RegistryService: the nodes of all tenants (node_registrations), and which of them are alive.
 
 mod convert;
 pub mod model;

@@ -1,4 +1,5 @@
-//! Workflow runs, their steps, and the stamps they put on files.
+//! WorkflowService: workflow runs (workflow_executions), their steps (workflow_steps), and the
+//! stamps that they record for files (metadata_stamps).
 
 mod convert;
 pub mod model;

@@ -27,7 +27,7 @@ pub struct Workflows {
 }
 
 impl Workflows {
-    /// Starts the workers. Has to be called within a tokio runtime.
+    /// Makes the service and starts its batch writers. Needs a tokio runtime.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Workflows {

@@ -1,4 +1,4 @@
-//! Bridges: as they are stored, to read, to list, to add up, to delete.
+//! Bridges: the stored row, and the requests to read, list, sum up and delete.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -47,53 +47,52 @@ impl PageRow for Bridge {
     }
 }
 
-/// A bridge to read.
+/// The request to read a bridge.
 #[derive(Debug)]
 pub struct BridgeQuery {
-    /// Which.
+    /// The id of the bridge.
     pub bridge_id: BridgeId,
 }
 
-/// Which bridges to list.
+/// The filter of a list of bridges.
 #[derive(Debug)]
 pub struct BridgeFilter {
-    /// In this state.
+    /// Selects bridges in this state.
     pub current_fsm_state: Option<String>,
-    /// Active after this time.
+    /// Selects bridges that were last active after this time.
     pub active_after: Option<DateTime<Utc>>,
-    /// Active before this time.
+    /// Selects bridges that were last active before this time.
     pub active_before: Option<DateTime<Utc>>,
-    /// With a document that contains this; anything contains the empty object.
+    /// Selects bridges whose document contains this one; all contain the empty one.
     pub aggregation_metadata: JsonObject,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<TimePosition>,
 }
 
-/// A bridge to delete.
+/// The request to delete a bridge.
 #[derive(Debug)]
 pub struct BridgeDeletion {
-    /// The id of its row in the journal.
+    /// The id of the move in the journal.
     pub id: TransitionId,
-    /// Which.
+    /// The id of the bridge.
     pub bridge_id: BridgeId,
-    /// Whether it is fine if it is not there.
+    /// Whether to answer `false`, and not with an error, if the bridge is missing.
     pub allow_missing: bool,
 }
 
-/// Asks for the sums of a namespace.
+/// The request for the sums of a namespace.
 #[derive(Debug)]
 pub struct StatsQuery;
 
-/// The sums over all bridges of a namespace; those that are too large for their
-/// type are as large as it can say.
+/// The sums over all bridges of a namespace. A sum that exceeds `i64` is `i64::MAX`.
 #[derive(Debug)]
 pub struct BridgeStats {
     /// The sum of total_workflows_processed.
     pub total_workflows: i64,
     /// The sum of total_items_aggregated.
     pub total_items: i64,
-    /// How many bridges there are.
+    /// Number of bridges.
     pub bridge_count: i64,
-    /// When one of them last aggregated.
+    /// The time of the latest aggregation.
     pub latest_activity: Option<DateTime<Utc>>,
 }

@@ -1,4 +1,4 @@
-//! What changes a bridge, and what becomes of it.
+//! Changes of a bridge: the request, the rules, and the answer.
 
 use chrono::{DateTime, Utc};
 
@@ -16,83 +16,82 @@ use crate::{
     services::fsm::model::Machine,
 };
 
-/// What a request does to the totals.
+/// The change of the totals.
 #[derive(Debug)]
 pub enum Totals {
-    /// Sets them, and when they were last added to.
+    /// Sets the totals and the time of the last aggregation.
     Absolute {
-        /// The total of workflows, if it is given.
+        /// The total of workflows; unset keeps it.
         workflows: Option<i64>,
-        /// The total of items, if it is given.
+        /// The total of items; unset keeps it.
         items: Option<i64>,
-        /// When the bridge last aggregated, if it is given.
+        /// The time of the last aggregation; unset for `now` if a total changes.
         last_aggregation: Option<DateTime<Utc>>,
-        /// The revision that it is to replace, if that matters; 0 for none.
+        /// The revision that the caller expects; 0 for a new bridge, unset for any.
         expected_revision: Option<i64>,
     },
-    /// Adds a batch to them.
+    /// Adds a batch to the totals.
     Batch {
-        /// Names the batch within the bridge.
+        /// The id of the batch within the bridge.
         batch_id: BatchId,
-        /// How many workflows it has.
+        /// Number of workflows in the batch.
         workflows: i64,
-        /// How many items it has.
+        /// Number of items in the batch.
         items: i64,
     },
 }
 
-/// What a document of a request does to the stored one.
+/// How the document of a request is applied to the stored one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MetadataUpdate {
-    /// It is merged into it, as RFC 7396 says.
+    /// As a JSON Merge Patch (RFC 7396).
     #[default]
     Merge,
-    /// It takes its place.
+    /// It replaces the stored one.
     Replace,
 }
 
-/// A change that a caller asks for.
+/// The request to change a bridge, or to make a new one.
 #[derive(Debug)]
 pub struct BridgeChange {
-    /// Which bridge.
+    /// The id of the bridge.
     pub bridge_id: BridgeId,
-    /// What becomes of its totals.
+    /// The change of the totals.
     pub totals: Totals,
-    /// What becomes of its document.
+    /// The change of the document; unset keeps it.
     pub metadata: Option<(MetadataUpdate, JsonObject)>,
-    /// Where it moves, if it does.
+    /// The requested state; unset to stay, or to leave it to the machine.
     pub to_state: Option<String>,
-    /// Why.
+    /// The event of the move; unset to leave it to the machine.
     pub transition_event: Option<String>,
     /// The id of the move in the journal.
     pub transition_id: TransitionId,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
-/// A bridge after a change, and the journal's row if it moved.
+/// A bridge after a change, and the row for the journal if it moved.
 pub type ChangedRow = (Bridge, Option<Transition>);
 
-/// What a change answers.
+/// The answer to a change.
 #[derive(Debug)]
 pub struct Changed {
-    /// The bridge after it, or as it is now if nothing was changed.
+    /// The bridge after the change; its current state if this call changed nothing.
     pub bridge: Bridge,
-    /// The journal's row, if it moved.
+    /// The row of the journal, if the bridge moved.
     pub transition: Option<Transition>,
-    /// Whether this call changed it.
+    /// Whether this call changed the bridge.
     pub applied: bool,
 }
 
 impl Bridge {
-    /// Changes a bridge, or makes a new one, at time `now`, by the rules of the
-    /// namespace's machine, if there is one. Answers `None` where the bridge is
-    /// so already.
+    /// Changes a bridge, `None` for a new one, at time `now`, by the rules of the namespace's
+    /// machine, if it has one. Returns `None` if the bridge already has the requested content.
     ///
     /// # Errors
-    /// [`Error::RevisionChanged`], [`Error::NoSuchMove`], and
-    /// [`Error::InvalidRequest`] if a total or the document would grow too
-    /// large, or if nobody says where a new bridge begins.
+    /// [`Error::RevisionChanged`], [`Error::NoSuchMove`], and [`Error::InvalidRequest`] if a
+    /// total or the document would become too large, or if neither the request nor a machine
+    /// names the state of a new bridge.
     pub fn after(
         current: Option<&Bridge>,
         change: &BridgeChange,
@@ -106,7 +105,7 @@ impl Bridge {
             return Ok(None);
         }
         check_revision(current, change)?;
-        // Not before the change before, whoever made it.
+        // now() is the start of the transaction, which may be before the previous change.
         let now = current.map_or(now, |bridge| now.max(bridge.updated_at));
         let found = find_move(current, change, machine)?;
         let mut next = match current {
@@ -128,7 +127,7 @@ impl Bridge {
                 created_at: now,
                 namespace: namespace.to_string(),
                 request_digest: Some(change.request_digest),
-                // Whoever stores it knows.
+                // The store sets it.
                 token_id: None,
             }
         });
@@ -193,7 +192,7 @@ impl Bridge {
             }
             Some((MetadataUpdate::Merge, patch)) => {
                 let merged = self.aggregation_metadata.merge(patch);
-                merged.map_err(|fault| Error::invalid_field("aggregation_metadata", fault))?;
+                merged.map_err(|error| Error::invalid_field("aggregation_metadata", error))?;
             }
         }
         Ok(())
@@ -233,7 +232,7 @@ fn check_revision(current: Option<&Bridge>, change: &BridgeChange) -> Result<()>
     })
 }
 
-/// By which event and to which state the bridge moves, if it does.
+/// Returns the event and the target state of the move; `None` if the bridge stays.
 fn find_move(
     current: Option<&Bridge>,
     change: &BridgeChange,
@@ -247,8 +246,8 @@ fn find_move(
         return Ok(None);
     }
     let Some(machine) = machine else {
-        let unknown = "is required: the namespace has no machine for bridges that knows it";
-        let to = to.ok_or_else(|| Error::invalid_field("current_fsm_state", unknown))?;
+        let rule = "is required, because the namespace has no machine for bridges";
+        let to = to.ok_or_else(|| Error::invalid_field("current_fsm_state", rule))?;
         let default = if here.is_none() {
             START_EVENT
         } else {
@@ -274,7 +273,8 @@ fn find_move(
 
 fn add(field: &str, total: i64, delta: i64) -> Result<i64> {
     total.checked_add(delta).ok_or_else(|| {
-        let rule = format!("would make the total of {total} more than {}", i64::MAX);
+        let max = i64::MAX;
+        let rule = format!("must not make the total exceed {max}: {total} + {delta}");
         Error::invalid_field(field, rule)
     })
 }

@@ -1,4 +1,4 @@
-//! What bridges are, and what changes them.
+//! The domain types of bridges, and the rules of a change.
 
 mod bridge;
 mod change;
@@ -6,7 +6,7 @@ mod change;
 pub use bridge::{Bridge, BridgeDeletion, BridgeFilter, BridgeQuery, BridgeStats, StatsQuery};
 pub use change::{BridgeChange, Changed, ChangedRow, MetadataUpdate, Totals};
 
-/// The journal's name for bridges, and that of their machine.
+/// The `entity_type` of bridges in the journal, and of their machine.
 pub const ENTITY_TYPE: &str = "bridge";
-/// The event of a move that nobody named.
+/// The event of a move, unless the request or the machine names another.
 pub const MOVE_EVENT: &str = "move";

@@ -1,4 +1,4 @@
-//! The definition of a machine: which moves there are.
+//! The definition of a machine: its states, and the moves between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,32 +17,32 @@ use crate::{
     services::workflow::model::{LIFECYCLE, State},
 };
 
-/// A move that a machine has.
+/// A move of a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FsmMove {
-    /// The state that it leaves.
+    /// The state that the move leaves.
     pub from_state: String,
-    /// What makes it.
+    /// The event that causes the move.
     pub transition_event: String,
-    /// The state that it goes to.
+    /// The state that the move enters.
     pub to_state: String,
 }
 
-/// Where entities begin, where they end, and how they move in between.
+/// The states in which entities start and end, and the moves in between.
 #[derive(Debug, Clone, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Jsonb)]
 pub struct Definition {
-    /// Where an entity begins.
+    /// The state in which every entity starts.
     pub initial_state: String,
-    /// Where an entity ends.
+    /// The states that no move leaves.
     pub terminal_states: Vec<String>,
     /// The moves.
     pub moves: Vec<FsmMove>,
 }
 
 impl Definition {
-    /// The built-in lifecycle of workflows. A workflow may also begin in
-    /// PROCESSING, which a machine has no words for.
+    /// Returns the built-in lifecycle of workflows. A workflow may also start in PROCESSING,
+    /// which a machine, with its one initial state, cannot express.
     #[must_use]
     pub fn of_workflows() -> Self {
         let moves = LIFECYCLE.iter().map(|(from, event, to)| FsmMove {
@@ -59,7 +59,7 @@ impl Definition {
         }
     }
 
-    /// The states that the moves and the terminal states name.
+    /// Returns the states that the moves and the terminal states name.
     #[must_use]
     pub fn states(&self) -> BTreeSet<&str> {
         let ends = self
@@ -70,7 +70,7 @@ impl Definition {
         states.map(String::as_str).collect()
     }
 
-    /// How long its names are together, in bytes.
+    /// Returns the size of all names together, in bytes.
     #[must_use]
     pub fn text_len(&self) -> usize {
         let moves = self.moves.iter();
@@ -80,22 +80,21 @@ impl Definition {
         moves.chain(ends).sum()
     }
 
-    /// Notes everything that does not fit together.
+    /// Notes every contradiction between the parts of the definition.
     pub fn check(&self, check: &mut Validator) {
         let states = self.states();
         let has_initial = states.contains(self.initial_state.as_str());
         if !has_initial {
-            check.violation(
-                "initial_state",
-                "must be one of the states that moves and terminal_states name",
-            );
+            let initial = &self.initial_state;
+            let rule = format!("must be a state of moves or terminal_states, got {initial}");
+            check.violation("initial_state", rule);
         }
         let reachable = self.reachable();
         let mut seen = BTreeSet::new();
         for (index, state) in self.terminal_states.iter().enumerate() {
             let field = format!("terminal_states[{index}]");
             if !seen.insert(state) {
-                check.violation(&field, format!("must not name {state} again"));
+                check.violation(&field, format!("must not repeat the state {state}"));
             } else if has_initial && !reachable.contains(state.as_str()) {
                 check.violation(&field, unreachable(state, &self.initial_state));
             }
@@ -109,47 +108,46 @@ impl Definition {
             } = it;
             let field = format!("moves[{index}]");
             if self.terminal_states.contains(from_state) {
-                check.violation(
-                    &field,
-                    format!("must not lead out of the terminal state {from_state}"),
-                );
+                let rule = format!("must not leave the terminal state {from_state}");
+                check.violation(&field, rule);
             }
             if has_initial && !reachable.contains(from_state.as_str()) {
                 check.violation(&field, unreachable(from_state, &self.initial_state));
             }
             let first = targets.insert((from_state, transition_event), to_state);
             if let Some(first) = first {
-                let description = format!(
-                    "must be the only one: from {from_state}, {transition_event} leads to {first} already"
-                );
-                check.violation(&field, description);
+                let rule = format!("must not repeat the event {transition_event} of {from_state}");
+                check.violation(&field, format!("{rule}, which already leads to {first}"));
             }
         }
     }
 
-    /// The states that an entity can get to.
+    /// Returns the states that can be reached from the initial state.
     fn reachable(&self) -> BTreeSet<&str> {
-        let mut ways: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for it in &self.moves {
-            ways.entry(&it.from_state).or_default().push(&it.to_state);
+            targets
+                .entry(&it.from_state)
+                .or_default()
+                .push(&it.to_state);
         }
         let mut reachable = BTreeSet::new();
         let mut open = vec![self.initial_state.as_str()];
         while let Some(state) = open.pop() {
             if reachable.insert(state) {
-                open.extend(ways.get(state).into_iter().flatten());
+                open.extend(targets.get(state).into_iter().flatten());
             }
         }
         reachable
     }
 
-    /// The moves from a state, in their order.
+    /// Returns the moves that leave a state, in the order of the definition.
     pub fn moves_from(&self, state: &str) -> impl Iterator<Item = &FsmMove> {
         self.moves.iter().filter(move |it| it.from_state == state)
     }
 
-    /// Finds the move from `current`, or from nothing, by an event, to a state,
-    /// of which either may be left to the machine: by which event, and where to.
+    /// Finds the move from `current`, `None` for a new entity, by `event` to `to`; each of the
+    /// two may be left to the machine. Returns the event and the target state.
     #[must_use]
     pub fn find<'a>(
         &'a self,
@@ -157,23 +155,23 @@ impl Definition {
         event: Option<&'a str>,
         to: Option<&str>,
     ) -> Option<(&'a str, &'a str)> {
-        let is_meant = |state: &str| to.is_none_or(|to| to == state);
+        let is_target = |state: &str| to.is_none_or(|to| to == state);
         let Some(current) = current else {
-            let begins = (event.unwrap_or(START_EVENT), self.initial_state.as_str());
-            return is_meant(&self.initial_state).then_some(begins);
+            let start = (event.unwrap_or(START_EVENT), self.initial_state.as_str());
+            return is_target(&self.initial_state).then_some(start);
         };
         let mut moves = self.moves_from(current);
         let found = moves.find(|it| {
-            is_meant(&it.to_state) && event.is_none_or(|event| event == it.transition_event)
+            is_target(&it.to_state) && event.is_none_or(|event| event == it.transition_event)
         })?;
         Some((&found.transition_event, &found.to_state))
     }
 
-    /// Adds to a refusal which moves there are.
+    /// Adds the moves that are allowed from the current state.
     #[must_use]
     pub fn with_allowed_moves(&self, refused: RefusedMove) -> RefusedMove {
         let allowed = match refused.current.as_str() {
-            // Any event will do.
+            // Any event starts an entity.
             "" => vec![format!("*={}", self.initial_state)],
             current => {
                 let moves = self.moves_from(current);
@@ -187,7 +185,7 @@ impl Definition {
 }
 
 fn unreachable(state: &str, initial: &str) -> String {
-    format!("names {state}, which can not be reached from {initial}")
+    format!("must be reachable: no moves lead from {initial} to {state}")
 }
 
 impl ToSql<Jsonb, Pg> for Definition {
@@ -211,7 +209,7 @@ impl ToSql<Jsonb, Pg> for Definition {
 impl FromSql<Jsonb, Pg> for Definition {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let value: Value = FromSql::<Jsonb, Pg>::from_sql(value)?;
-        read(&value).ok_or_else(|| "the row has no definition of a machine".into())
+        read(&value).ok_or_else(|| "the column has no valid definition of a machine".into())
     }
 }
 
@@ -255,7 +253,7 @@ mod tests {
         }
     }
 
-    fn faults(definition: &Definition) -> Vec<String> {
+    fn invalid_fields(definition: &Definition) -> Vec<String> {
         let mut check = Validator::new(crate::domain::limits::ContentLimits::default());
         definition.check(&mut check);
         let violations = check.finish(()).err().map(|it| it.0).unwrap_or_default();
@@ -263,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_named() {
+    fn every_contradiction_is_a_violation_of_its_field() {
         let good = definition("A", &["C"], &[("A", "go", "B"), ("B", "end", "C")]);
-        assert!(faults(&good).is_empty());
+        assert!(invalid_fields(&good).is_empty());
         let bad = definition(
             "A",
             &["C", "C", "X"],
@@ -277,7 +275,7 @@ mod tests {
             ],
         );
         assert_eq!(
-            faults(&bad),
+            invalid_fields(&bad),
             [
                 "terminal_states[1]",
                 "terminal_states[2]",
@@ -287,12 +285,15 @@ mod tests {
             ]
         );
         assert_eq!(
-            faults(&definition("Z", &[], &[("A", "go", "A")])),
+            invalid_fields(&definition("Z", &[], &[("A", "go", "A")])),
             ["initial_state"]
         );
-        assert_eq!(faults(&definition("A", &[], &[])), ["initial_state"]);
-        assert!(faults(&definition("A", &["A"], &[])).is_empty());
-        assert!(faults(&Definition::of_workflows()).is_empty());
+        assert_eq!(
+            invalid_fields(&definition("A", &[], &[])),
+            ["initial_state"]
+        );
+        assert!(invalid_fields(&definition("A", &["A"], &[])).is_empty());
+        assert!(invalid_fields(&Definition::of_workflows()).is_empty());
     }
 
     #[test]

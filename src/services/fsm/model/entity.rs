@@ -1,4 +1,4 @@
-//! Entities: where they are, to read, to list.
+//! Entities: their current state, the rules of a move, and the filter of a list.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// Names an entity within its namespace.
+/// The key of an entity within its namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntityKey {
-    /// What kind of entity it is.
+    /// The type of the entity.
     pub entity_type: String,
-    /// Which.
+    /// The caller's id of the entity.
     pub entity_id: EntityId,
 }
 
@@ -41,13 +41,12 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// Makes a move from where an entity is, or from nothing, by the rules of
-    /// the machine, if there is one. Answers the entity after it and the
-    /// journal's row.
+    /// Makes a move of an entity, `None` for a new one, by the rules of its machine, if it has
+    /// one. Returns the entity after the move, and the row for the journal.
     ///
     /// # Errors
-    /// [`Error::StateChanged`], [`Error::NoSuchMove`], and
-    /// [`Error::InvalidRequest`] if nobody says where the move leads.
+    /// [`Error::StateChanged`], [`Error::NoSuchMove`], and [`Error::InvalidRequest`] if
+    /// neither the request nor a machine names the target state.
     pub fn after(
         entity: Option<&Entity>,
         wanted: &NewTransition,
@@ -57,7 +56,7 @@ impl Entity {
     ) -> Result<(Entity, Transition)> {
         let current = entity.map(|entity| entity.current_state.as_str());
         let to_state = target(current, wanted, machine)?;
-        // Not before the move before, whoever made it.
+        // now() is the start of the transaction, which may be before the previous move.
         let now = entity.map_or(now, |entity| now.max(entity.state_since));
         let transition = Transition {
             id: wanted.id,
@@ -70,7 +69,7 @@ impl Entity {
             created_at: now,
             namespace: namespace.to_string(),
             request_digest: Some(wanted.request_digest),
-            // Whoever stores it knows.
+            // The store sets it.
             token_id: None,
         };
         let entity = Entity {
@@ -86,7 +85,7 @@ impl Entity {
     }
 }
 
-/// Where a move leads, if it is allowed.
+/// Returns the target state of a move, if the move is allowed.
 fn target(
     current: Option<&str>,
     wanted: &NewTransition,
@@ -103,17 +102,18 @@ fn target(
     }
     let to_state = wanted.to_state.as_deref();
     let Some(machine) = machine else {
-        let no_target = "is required, because the entity_type has no machine";
+        let rule = "is required, because the entity_type has no machine";
         return to_state
             .map(str::to_owned)
-            .ok_or_else(|| Error::invalid_field("to_state", no_target));
+            .ok_or_else(|| Error::invalid_field("to_state", rule));
     };
     let definition = &machine.definition;
-    // What begins says where, or whoever meant to go on would begin unawares.
-    let is_clear = current.is_some() || to_state.is_some();
+    // A new entity needs an explicit to_state: otherwise a move that is meant for an existing
+    // entity would start a new one by accident.
+    let is_explicit = current.is_some() || to_state.is_some();
     let found = definition
         .find(current, Some(&wanted.transition_event), to_state)
-        .filter(|_| is_clear);
+        .filter(|_| is_explicit);
     found.map(|(_, to)| to.to_owned()).ok_or_else(|| {
         Error::NoSuchMove(Box::new(definition.with_allowed_moves(RefusedMove {
             entity_type: wanted.entity.entity_type.clone(),
@@ -126,7 +126,7 @@ fn target(
     })
 }
 
-/// An entity, and the machine that it moves by.
+/// An entity, and the machine that rules its moves.
 #[derive(Debug, Clone)]
 pub struct EntityDetails {
     /// The entity.
@@ -147,15 +147,15 @@ impl PageRow for Entity {
     }
 }
 
-/// Which entities to list.
+/// The filter of a list of entities.
 #[derive(Debug)]
 pub struct EntityFilter {
-    /// Of this type.
+    /// Selects entities of this type.
     pub entity_type: String,
-    /// In this state.
+    /// Selects entities in this state.
     pub current_state: Option<String>,
-    /// There since before this time.
+    /// Selects entities that entered their state before this time.
     pub state_since_before: Option<DateTime<Utc>>,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<TimePosition>,
 }

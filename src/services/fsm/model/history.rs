@@ -1,4 +1,4 @@
-//! The journal: to list, to count.
+//! The journal: the filters of its list and of its statistics.
 
 use chrono::{DateTime, Utc};
 
@@ -10,9 +10,9 @@ use crate::{
     },
 };
 
-/// Where a row of the journal stands: by its time, and among those of its time
-/// where the row with this id stands. Not by its `seq`, which is written into
-/// page tokens then: it counts the moves of all tenants.
+/// The position of a row is its time and its id, and not its `seq`, by which the store orders
+/// rows of the same time: `seq` counts the moves of all tenants, and a page token would
+/// reveal it.
 impl PageRow for Transition {
     type Position = TimePosition;
 
@@ -25,49 +25,49 @@ impl PageRow for Transition {
     }
 }
 
-/// Which moves to list.
+/// The filter of a list of moves.
 #[derive(Debug)]
 pub struct TransitionFilter {
-    /// Of entities of this type.
+    /// Selects moves of entities of this type.
     pub entity_type: String,
-    /// Of this entity.
+    /// Selects moves of this entity.
     pub entity_id: Option<EntityId>,
-    /// By this event.
+    /// Selects moves by this event.
     pub transition_event: Option<String>,
-    /// From this state.
+    /// Selects moves that left this state.
     pub from_state: Option<String>,
-    /// To this state.
+    /// Selects moves that entered this state.
     pub to_state: Option<String>,
-    /// Made after this time.
+    /// Selects moves made after this time.
     pub created_after: Option<DateTime<Utc>>,
-    /// Made before this time.
+    /// Selects moves made before this time.
     pub created_before: Option<DateTime<Utc>>,
-    /// Whether the newest come first.
+    /// Whether the newest moves come first.
     pub is_newest_first: bool,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<TimePosition>,
 }
 
-/// Which moves to count.
+/// The filter of the statistics.
 #[derive(Debug)]
 pub struct StatsFilter {
-    /// Of entities of this type.
+    /// Counts moves of entities of this type.
     pub entity_type: String,
-    /// Of this entity.
+    /// Counts moves of this entity.
     pub entity_id: Option<EntityId>,
-    /// Made within this many microseconds before the database's present.
+    /// Counts moves made within this many microseconds before the database's now().
     pub created_within_micros: i64,
 }
 
-/// How often entities went from one state to another.
+/// The statistics of the moves from one state to another.
 #[derive(Debug)]
 pub struct TransitionStats {
-    /// The state that they left; `None` for first moves.
+    /// The state that the moves left; `None` for first moves.
     pub from_state: Option<String>,
-    /// The state that they went to.
+    /// The state that the moves entered.
     pub to_state: String,
-    /// How often.
+    /// Number of moves.
     pub transition_count: i64,
-    /// How long they had been in `from_state` on average, in milliseconds.
+    /// Average time in `from_state` before the move, in milliseconds.
     pub mean_time_in_state_ms: Option<f64>,
 }

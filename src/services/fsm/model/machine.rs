@@ -1,4 +1,4 @@
-//! Machines: to put, as they are stored, to read, to list, to delete.
+//! Machines: the built-in types, the stored row, and the requests to put, read, list and delete.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -15,26 +15,26 @@ use crate::{
 };
 
 text_enum! {
-    /// The entity types that belong to other services, which move them.
+    /// The entity types of other services, which move their entities themselves.
     pub enum BuiltIn {
-        /// WorkflowService's.
+        /// The workflows of WorkflowService.
         Workflow = "workflow",
-        /// BridgeStateService's.
+        /// The bridges of BridgeStateService.
         Bridge = "bridge",
-        /// RegistryService's.
+        /// The nodes of RegistryService.
         Node = "node",
     }
 }
 
 impl BuiltIn {
-    /// The built-in type of this name.
+    /// Returns the built-in type with this name.
     #[must_use]
     pub fn from_name(entity_type: &str) -> Option<Self> {
         let mut all = Self::ALL.iter();
         all.find(|it| it.as_str() == entity_type).copied()
     }
 
-    /// Whether tenants may give it a machine of their own.
+    /// Whether tenants may put a machine for the type.
     #[must_use]
     pub fn allows_custom_machine(self) -> bool {
         match self {
@@ -43,7 +43,7 @@ impl BuiltIn {
         }
     }
 
-    /// The RPCs that move such entities.
+    /// Returns the RPCs that move entities of the type.
     #[must_use]
     pub fn move_rpc(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl BuiltIn {
         }
     }
 
-    /// The RPC that lists such entities.
+    /// Returns the RPC that lists entities of the type.
     #[must_use]
     pub fn list_rpc(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl BuiltIn {
         }
     }
 
-    /// The RPC that reads such an entity.
+    /// Returns the RPC that reads an entity of the type.
     #[must_use]
     pub fn get_rpc(self) -> &'static str {
         match self {
@@ -76,18 +76,18 @@ impl BuiltIn {
     }
 }
 
-/// A machine to put.
+/// The request to put a machine.
 #[derive(Debug)]
 pub struct NewMachine {
-    /// The entities that it moves.
+    /// The type of the entities that the machine moves.
     pub entity_type: String,
-    /// The moves.
+    /// The states and moves.
     pub definition: Definition,
-    /// Tells the same definition.
+    /// The digest of the definition.
     pub digest: RequestDigest,
-    /// Whether entities may be left in states that it does not have.
+    /// Whether entities may stay in states that the machine does not have.
     pub allow_stranded: bool,
-    /// The version that it is to replace, if that matters; 0 for none.
+    /// The version that the caller expects to replace; 0 for none, unset for any.
     pub expected_version: Option<i32>,
 }
 
@@ -115,29 +115,29 @@ impl PageRow for Machine {
     }
 
     fn size(&self) -> usize {
-        // Two bytes before each text, of which a move has three, and before each move.
+        // A tag and a length before each text and each move; a move has three texts.
         let count = self.definition.moves.len() * 4 + self.definition.terminal_states.len();
         ROW_BYTES + self.definition.text_len() + count * 2
     }
 }
 
-/// A machine as it is answered: a stored one, or the built-in one.
+/// A version of a machine in a response: a stored one, or the built-in one.
 #[derive(Debug)]
 pub struct MachineVersion {
-    /// Its namespace, the caller's.
+    /// The namespace of the caller.
     pub namespace: String,
-    /// The entities that it moves.
+    /// The type of the entities that the machine moves.
     pub entity_type: String,
-    /// Which version; 0 for the built-in one.
+    /// The version; 0 for the built-in machine.
     pub version: i32,
-    /// The moves.
+    /// The states and moves.
     pub definition: Definition,
-    /// When it was put; the built-in one never was.
+    /// The time at which it was put; `None` for the built-in machine.
     pub created_at: Option<DateTime<Utc>>,
 }
 
 impl MachineVersion {
-    /// The lifecycle of workflows, for whoever asks.
+    /// Returns the lifecycle of workflows as a machine of the caller's namespace.
     #[must_use]
     pub fn of_workflows(namespace: String) -> Self {
         MachineVersion {
@@ -162,27 +162,27 @@ impl From<Machine> for MachineVersion {
     }
 }
 
-/// A machine to read.
+/// The request to read a machine.
 #[derive(Debug)]
 pub struct MachineQuery {
-    /// The entities that it moves.
+    /// The type of the entities that the machine moves.
     pub entity_type: String,
-    /// Which version; the current one if not given.
+    /// The version; unset for the current one.
     pub version: Option<i32>,
 }
 
-/// Which machines to list.
+/// The request to list machines.
 #[derive(Debug)]
 pub struct MachineFilter {
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<String>,
 }
 
-/// A machine to delete.
+/// The request to delete a machine.
 #[derive(Debug)]
 pub struct MachineDeletion {
-    /// The entities that it moves.
+    /// The type of the entities that the machine moves.
     pub entity_type: String,
-    /// Whether it is fine if it is not there.
+    /// Whether to answer `false`, and not with an error, if the machine is missing.
     pub allow_missing: bool,
 }

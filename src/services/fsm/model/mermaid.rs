@@ -1,10 +1,10 @@
-//! Machines as diagrams in Mermaid's language.
+//! Diagrams of machines, in the language of Mermaid (`stateDiagram-v2`).
 
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::Definition;
 
-/// Words that Mermaid takes for something else than the name of a state.
+/// Words that Mermaid does not parse as the name of a state.
 const KEYWORDS: &[&str] = &[
     "as",
     "choice",
@@ -26,13 +26,13 @@ const KEYWORDS: &[&str] = &[
 ];
 
 impl Definition {
-    /// Draws the machine as a `stateDiagram-v2`.
+    /// Returns the diagram of the machine.
     #[must_use]
     pub fn mermaid(&self) -> String {
         let names = self.names();
         let name = |state: &str| names.get(state).cloned().unwrap_or_default();
         let mut out = String::from("stateDiagram-v2\n");
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         for (state, name) in names.iter().filter(|(state, name)| state != name) {
             let _ = writeln!(out, "    state \"{state}\" as {name}");
         }
@@ -47,8 +47,8 @@ impl Definition {
         out
     }
 
-    /// What each state is called in the diagram: as it is, or by a number where
-    /// Mermaid would not take it for a name.
+    /// Returns the name of each state in the diagram: the state itself, or a number if Mermaid
+    /// would not parse it as a name.
     fn names(&self) -> BTreeMap<String, String> {
         let states = self.states().into_iter().enumerate();
         let names = states.map(|(number, state)| {
@@ -68,7 +68,7 @@ fn is_name(state: &str) -> bool {
         && !KEYWORDS.contains(&state.to_ascii_lowercase().as_str())
 }
 
-/// A label may not have a colon in it; Mermaid knows characters by number, too.
+/// Escapes the colon, which a label must not contain, as a numeric entity.
 fn label(event: &str) -> String {
     event.replace(':', "#58;")
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lifecycle_of_workflows_is_drawn() {
+    fn the_diagram_of_the_workflow_lifecycle_has_every_move() {
         assert_eq!(
             Definition::of_workflows().mermaid(),
             "stateDiagram-v2
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mermaid_would_misread_are_quoted() {
+    fn names_that_mermaid_would_misparse_get_an_alias() {
         let machine = Definition {
             initial_state: "end".into(),
             terminal_states: vec!["a:b/c".into()],

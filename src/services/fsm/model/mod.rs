@@ -1,4 +1,4 @@
-//! What machines and entities are, and by which rules an entity moves.
+//! The domain types of machines, entities and the journal, and the rules of a move.
 
 mod definition;
 mod entity;
@@ -15,6 +15,6 @@ pub use machine::{
 };
 pub use transition::{Moved, NewTransition};
 
-/// The most moves, and the most terminal states, of a machine: more than anybody
-/// draws, and still read in no time at every move.
+/// Maximum number of moves of a machine, and of its terminal states: more than a diagram can
+/// show, and still fast to search at every move.
 pub const MAX_MOVES: usize = 1000;

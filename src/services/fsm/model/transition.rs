@@ -1,4 +1,4 @@
-//! Moves of entities.
+//! Moves of entities: the request, and its answer.
 
 use super::{Entity, EntityKey};
 use crate::{
@@ -6,34 +6,34 @@ use crate::{
     domain::{digest::RequestDigest, id::TransitionId, json::JsonObject},
 };
 
-/// A move to make.
+/// The request to move an entity.
 #[derive(Debug)]
 pub struct NewTransition {
-    /// The id that the caller chose for it, or a new one.
+    /// The id of the move in the journal, chosen by the caller or generated.
     pub id: TransitionId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
-    /// Who moves.
+    /// The entity to move.
     pub entity: EntityKey,
-    /// From where, if that matters; the empty string for nowhere yet.
+    /// The state that the entity has to be in; empty for a new entity, unset for any.
     pub from_state: Option<String>,
-    /// Where to; left to the machine if not given.
+    /// The requested state; unset to leave it to the machine.
     pub to_state: Option<String>,
-    /// Why.
+    /// The event of the move.
     pub transition_event: String,
-    /// What is kept with it in the journal.
+    /// A document that the journal stores with the move.
     pub transition_data: JsonObject,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
-/// What a move answers.
+/// The answer to a move.
 #[derive(Debug)]
 pub struct Moved {
-    /// The entity after it, or as it is now if an earlier call made it.
+    /// The entity after the move; its current state if an earlier call made the move.
     pub entity: Entity,
-    /// The journal's row.
+    /// The row of the journal.
     pub transition: Transition,
-    /// Whether this call made it, or an earlier one had.
+    /// Whether this call made the move, and not an earlier one.
     pub applied: bool,
 }

@@ -1,4 +1,4 @@
-//! Nodes: to register, as they are stored, to find, to deregister.
+//! Nodes: the stored row, and the requests to register, read, list, discover and deregister.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -15,22 +15,22 @@ use crate::{
 };
 
 text_enum! {
-    /// How a node is.
+    /// The health that a node reports, or that the sweeper sets.
     pub enum NodeHealth {
-        /// It works.
+        /// Works.
         Healthy = "HEALTHY",
-        /// It works, but not well.
+        /// Works with reduced capacity or quality.
         Degraded = "DEGRADED",
-        /// It does not work, or was silent for too long.
+        /// Does not work, or is stale.
         Unhealthy = "UNHEALTHY",
     }
 }
 
-/// The name space of the UUIDv5 under which the journal has a node. Never to be
-/// changed: the journal is full of it.
+/// The UUID namespace of the UUIDv5 that identifies a node in the journal. The contract
+/// promises it, and stored rows depend on it: it must never change.
 const ENTITY_NAMESPACE: Uuid = Uuid::from_u128(0x3632_ca21_18e5_5816_b0ac_f0aa_fc49_b03c);
 
-/// A node's own name, with the id that the journal knows it by.
+/// The name of a node, with the id that it has in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeId {
     name: String,
@@ -38,52 +38,52 @@ pub struct NodeId {
 }
 
 impl NodeId {
-    /// Takes a name.
+    /// Makes the id of the node with this name.
     #[must_use]
     pub fn new(name: String) -> Self {
         let entity_id = Uuid::new_v5(&ENTITY_NAMESPACE, name.as_bytes());
         NodeId { name, entity_id }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// The name, where nothing else is needed any more.
+    /// Returns the name, and drops the id.
     #[must_use]
     pub fn into_name(self) -> String {
         self.name
     }
 
-    /// The id that the journal knows the node by: `fsm_transitions.entity_id`.
+    /// Returns the id in the journal: `fsm_transitions.entity_id`.
     #[must_use]
     pub fn entity_id(&self) -> Uuid {
         self.entity_id
     }
 }
 
-/// A node as it describes itself.
+/// The request to register a node.
 #[derive(Debug)]
 pub struct NewNode {
-    /// Its name.
+    /// The name of the node.
     pub node_id: NodeId,
-    /// The id of the journal's row, if there is to be one.
+    /// The id of the move in the journal, which is unused if the health does not change.
     pub transition_id: TransitionId,
-    /// What kind it is.
+    /// The type of the node.
     pub node_type: String,
-    /// The version of the software that it runs.
+    /// The version of the node's software.
     pub node_version: String,
-    /// What it can do.
+    /// The capabilities of the node, by which others find it.
     pub capabilities: JsonObject,
-    /// Where it can be reached.
+    /// The addresses of the node.
     pub endpoints: JsonObject,
-    /// Whatever else it says of itself.
+    /// Further properties of the node.
     pub metadata: JsonObject,
-    /// How it is.
+    /// The health that the node reports.
     pub health_status: NodeHealth,
-    /// For how long it counts as alive, in milliseconds.
+    /// The time after a heartbeat until the node is stale, in milliseconds.
     pub heartbeat_ttl_ms: i64,
 }
 
@@ -110,7 +110,7 @@ pub struct Node {
     pub updated_at: DateTime<Utc>,
 }
 
-/// Nodes are listed by their names.
+/// Nodes are listed by name.
 impl PageRow for Node {
     type Position = String;
 
@@ -132,58 +132,58 @@ impl PageRow for Node {
     }
 }
 
-/// A node to deregister.
+/// The request to deregister a node.
 #[derive(Debug)]
 pub struct Deregistration {
-    /// The id of its row in the journal.
+    /// The id of the move in the journal.
     pub transition_id: TransitionId,
-    /// Which.
+    /// The node.
     pub node_id: NodeId,
-    /// Whether it is fine if it is not there.
+    /// Whether to answer `false`, and not with an error, if the node is missing.
     pub allow_missing: bool,
 }
 
-/// A node to read.
+/// The request to read a node.
 #[derive(Debug)]
 pub struct NodeQuery {
-    /// Which.
+    /// The node.
     pub node_id: NodeId,
 }
 
-/// Which nodes to list.
+/// The filter of a list of nodes.
 #[derive(Debug)]
 pub struct NodeFilter {
-    /// Of this type.
+    /// Selects nodes of this type.
     pub node_type: Option<String>,
-    /// In one of these; any if empty.
+    /// Selects nodes with these healths; any health if empty.
     pub health_statuses: Vec<NodeHealth>,
-    /// With capabilities that contain this; anything contains the empty object.
+    /// Selects nodes whose capabilities contain this document; all contain the empty one.
     pub capabilities: JsonObject,
-    /// Heard of within this many microseconds before the database's present.
+    /// Selects nodes with a heartbeat within this many microseconds before now().
     pub heartbeat_within_micros: Option<i64>,
-    /// Silent for at least this many microseconds.
+    /// Selects nodes without a heartbeat for at least this many microseconds.
     pub heartbeat_older_than_micros: Option<i64>,
-    /// That belong to this namespace.
+    /// Selects nodes that belong to this namespace.
     pub owner: Option<String>,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<String>,
 }
 
-/// Which nodes to find that are of use right now.
+/// The request to discover nodes that are alive and HEALTHY.
 #[derive(Debug)]
 pub struct Discovery {
-    /// Of this type.
+    /// The type of the nodes.
     pub node_type: String,
-    /// At most so many.
+    /// Maximum number of nodes.
     pub limit: i64,
 }
 
-/// The nodes that are of use.
+/// The discovered nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Discovered {
-    /// Those that were heard of last first.
+    /// The nodes, the latest heartbeat first.
     pub nodes: Vec<Node>,
-    /// Whether there are more.
+    /// Whether more nodes are alive than these.
     pub has_more: bool,
 }
 
@@ -192,8 +192,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_entity_id_is_the_one_that_the_contract_promises() {
-        // What Python's uuid.uuid5 makes of it.
+    fn the_entity_id_is_the_uuid5_that_the_contract_promises() {
+        // The result of Python's uuid.uuid5.
         let node = NodeId::new("reducer-1".to_owned());
         assert_eq!(
             node.entity_id().to_string(),

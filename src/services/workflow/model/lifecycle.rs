@@ -1,27 +1,27 @@
-//! The states of a workflow, and the moves between them.
+//! The lifecycle of a workflow: its states, and the moves between them.
 
 use crate::domain::text_enum::text_enum;
 
-/// The journal's name for workflows.
+/// The `entity_type` of workflows in the journal.
 pub const ENTITY_TYPE: &str = "workflow";
 
 text_enum! {
-    /// Where a workflow is in its lifecycle.
+    /// The state of a workflow.
     pub enum State {
-        /// Recorded, not yet begun.
+        /// Recorded, not started yet.
         Pending = "PENDING",
-        /// Under way.
+        /// Running.
         Processing = "PROCESSING",
-        /// Ended well.
+        /// Ended successfully.
         Completed = "COMPLETED",
-        /// Ended badly.
+        /// Ended with an error; it may be retried.
         Failed = "FAILED",
-        /// Called off.
+        /// Cancelled before it ended by itself.
         Cancelled = "CANCELLED",
     }
 }
 
-/// The lifecycle: from which state, by which event, to which state.
+/// The moves of the lifecycle: from a state, by an event, to a state.
 pub const LIFECYCLE: &[(State, &str, State)] = &[
     (State::Pending, "process", State::Processing),
     (State::Pending, "fail", State::Failed),
@@ -33,7 +33,7 @@ pub const LIFECYCLE: &[(State, &str, State)] = &[
 ];
 
 impl State {
-    /// Whether a workflow may begin in this state.
+    /// Whether a workflow may start in this state.
     #[must_use]
     pub fn is_initial(self) -> bool {
         matches!(self, State::Pending | State::Processing)
@@ -51,7 +51,7 @@ impl State {
         matches!(self, State::Failed | State::Cancelled)
     }
 
-    /// The lifecycle's word for the move from here to `to`, if it allows it.
+    /// Returns the event of the move to `to`; `None` if the lifecycle does not allow it.
     #[must_use]
     pub fn event_to(self, to: State) -> Option<&'static str> {
         let mut moves = LIFECYCLE.iter();
@@ -60,7 +60,7 @@ impl State {
             .map(|(_, event, _)| *event)
     }
 
-    /// Where a workflow in this state may go.
+    /// Returns the states that a workflow in this state may move to.
     #[must_use]
     pub fn allowed(self) -> Vec<&'static str> {
         let moves = LIFECYCLE.iter().filter(|(from, _, _)| *from == self);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lifecycle_allows_just_what_the_design_says() {
+    fn the_lifecycle_allows_exactly_the_documented_moves() {
         let allowed = |from: State| from.allowed();
         assert_eq!(
             allowed(State::Pending),

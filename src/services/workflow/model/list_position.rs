@@ -1,4 +1,4 @@
-//! Where workflows, steps and stamps stand in lists.
+//! The positions and sizes of workflows, steps and stamps in lists.
 
 use super::{Stamp, Step, StepPosition, WorkflowSummary};
 use crate::domain::page::{PageRow, ROW_BYTES, TimePosition};

@@ -1,4 +1,4 @@
-//! What workflows, steps and stamps are, and by which rules a workflow moves.
+//! The domain types of workflows, steps and stamps, and the lifecycle of a workflow.
 
 mod lifecycle;
 mod list_position;

@@ -1,4 +1,4 @@
-//! Stamps: to append, as they are stored, to list.
+//! Stamps: the request to append one, the stored row, and the filter of a list.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -14,20 +14,20 @@ use crate::{
     },
 };
 
-/// A stamp to append.
+/// The request to append a stamp.
 #[derive(Debug, Default)]
 pub struct NewStamp {
-    /// The id that the caller chose, or a new one.
+    /// The id, chosen by the caller or generated.
     pub id: StampId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
-    /// The workflow that made it, if any.
+    /// The workflow that made the stamp, if any.
     pub workflow_id: Option<WorkflowId>,
     /// The hash of the file.
     pub file_hash: String,
-    /// What was found out.
+    /// The result that the stamp records.
     pub stamp_data: JsonObject,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
@@ -48,7 +48,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The row that a new stamp became.
+    /// Returns the stored row of a new stamp.
     #[must_use]
     pub fn stored(new: &NewStamp, namespace: &Namespace, created_at: DateTime<Utc>) -> Self {
         Stamp {
@@ -62,17 +62,17 @@ impl Stamp {
     }
 }
 
-/// Which stamps to list.
+/// The filter of a list of stamps.
 #[derive(Debug)]
 pub struct StampFilter {
-    /// On this file.
+    /// Selects the stamps of this file.
     pub file_hash: Option<String>,
-    /// By this workflow.
+    /// Selects the stamps of this workflow.
     pub workflow_id: Option<WorkflowId>,
-    /// Created after this time.
+    /// Selects stamps created after this time.
     pub created_after: Option<DateTime<Utc>>,
-    /// Created before this time.
+    /// Selects stamps created before this time.
     pub created_before: Option<DateTime<Utc>>,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<TimePosition>,
 }

@@ -1,4 +1,4 @@
-//! Steps: to append, as they are stored, to list.
+//! Steps: the request to append one, the stored row, and the filter of a list.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -16,48 +16,48 @@ use crate::{
 };
 
 text_enum! {
-    /// What became of a step.
+    /// The status of a step.
     #[derive(Default)]
     pub enum StepStatus {
-        /// Planned, not yet begun.
+        /// Planned, not started yet.
         #[default]
         Pending = "PENDING",
-        /// Under way.
+        /// Running.
         Processing = "PROCESSING",
-        /// Ended well.
+        /// Ended successfully.
         Completed = "COMPLETED",
-        /// Ended badly.
+        /// Ended with an error.
         Failed = "FAILED",
-        /// Not needed this time.
+        /// Not needed in this run.
         Skipped = "SKIPPED",
     }
 }
 
-/// Where a step stands among the steps of its workflow.
+/// The position of a step within its workflow: by `step_order`, then by id.
 pub type StepPosition = (i32, uuid::Uuid);
 
-/// A step to append.
+/// The request to append a step.
 #[derive(Debug, Default)]
 pub struct NewStep {
-    /// The id that the caller chose, or a new one.
+    /// The id, chosen by the caller or generated.
     pub id: StepId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
-    /// The workflow that it belongs to.
+    /// The workflow that the step belongs to.
     pub workflow_id: WorkflowId,
-    /// What was done.
+    /// The name of the step.
     pub step_name: String,
-    /// Its place.
+    /// The place of the step within the workflow.
     pub step_order: i32,
-    /// What became of it.
+    /// The status of the step.
     pub status: StepStatus,
-    /// How long it took.
+    /// The run time of the step, in milliseconds.
     pub execution_time_ms: Option<i64>,
-    /// What is kept with it.
+    /// A document that is stored with the step.
     pub step_data: JsonObject,
-    /// Why it failed.
+    /// The reason of a failure.
     pub error_message: Option<String>,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
@@ -82,7 +82,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// The row that a new step became.
+    /// Returns the stored row of a new step.
     #[must_use]
     pub fn stored(new: &NewStep, namespace: &Namespace, created_at: DateTime<Utc>) -> Self {
         Step {
@@ -100,11 +100,11 @@ impl Step {
     }
 }
 
-/// Whose steps to list.
+/// The filter of a list of steps.
 #[derive(Debug)]
 pub struct StepFilter {
     /// The workflow.
     pub workflow_id: WorkflowId,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<StepPosition>,
 }

@@ -1,4 +1,4 @@
-//! Moving a workflow.
+//! Moves of a workflow through its lifecycle.
 
 use chrono::{DateTime, Utc};
 
@@ -13,47 +13,47 @@ use crate::{
     },
 };
 
-/// A move that a caller asks for.
+/// The request to move a workflow.
 #[derive(Debug)]
 pub struct Move {
     /// The workflow to move.
     pub workflow_id: WorkflowId,
-    /// Where to.
+    /// The requested state.
     pub to_state: State,
-    /// From where, if that matters.
+    /// The state that the workflow has to be in; unset for any.
     pub expected_state: Option<State>,
-    /// The id that the caller chose for it, or a new one.
+    /// The id of the move in the journal, chosen by the caller or generated.
     pub id: TransitionId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
-    /// Why; the lifecycle's own word if not given.
+    /// The event of the move; unset for the lifecycle's own.
     pub transition_event: Option<String>,
-    /// What is kept with it in the journal.
+    /// A document that the journal stores with the move.
     pub transition_data: JsonObject,
-    /// Why it failed or was cancelled.
+    /// The reason of a failure or a cancellation.
     pub error_message: Option<String>,
-    /// Changes to the workflow's metadata.
+    /// A JSON Merge Patch (RFC 7396) of the workflow's metadata.
     pub metadata_patch: JsonObject,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
 impl Workflow {
-    /// Moves the workflow at time `now`, and answers the journal's row for it.
-    /// A workflow that is refused its move is left as it was.
+    /// Moves the workflow at time `now`, and returns the row for the journal. If the move is
+    /// rejected, the workflow stays as it was.
     ///
     /// # Errors
-    /// [`Error::StateChanged`], [`Error::MoveNotAllowed`], and
-    /// [`Error::InvalidRequest`] if its metadata would grow too large.
+    /// [`Error::StateChanged`], [`Error::MoveNotAllowed`], and [`Error::InvalidRequest`] if
+    /// the metadata would become too large.
     pub fn apply(&mut self, wanted: &Move, now: DateTime<Utc>) -> Result<Transition> {
         let event = self.check_move(wanted)?;
-        // Not before the move before, whoever made it.
+        // now() is the start of the transaction, which may be before the previous move.
         let now = now.max(self.updated_at);
         if !wanted.metadata_patch.is_empty() {
             let mut metadata = self.metadata.clone();
             metadata
                 .merge(&wanted.metadata_patch)
-                .map_err(|fault| Error::invalid_field("metadata", fault))?;
+                .map_err(|error| Error::invalid_field("metadata", error))?;
             self.metadata = metadata;
         }
         let ended = wanted.to_state.is_terminal().then_some(now);
@@ -71,7 +71,7 @@ impl Workflow {
             created_at: now,
             namespace: self.namespace.clone(),
             request_digest: Some(wanted.request_digest),
-            // Whoever stores it knows.
+            // The store sets it.
             token_id: None,
         };
         self.current_state = wanted.to_state;
@@ -106,13 +106,13 @@ impl Workflow {
     }
 }
 
-/// What a move answers.
+/// The answer to a move.
 #[derive(Debug)]
 pub struct Moved {
-    /// The workflow after it, or as it is now if an earlier call made it.
+    /// The workflow after the move; its current state if an earlier call made the move.
     pub workflow: Workflow,
-    /// The journal's row.
+    /// The row of the journal.
     pub transition: Transition,
-    /// Whether this call made it, or an earlier one had.
+    /// Whether this call made the move, and not an earlier one.
     pub applied: bool,
 }

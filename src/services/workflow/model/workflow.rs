@@ -1,4 +1,4 @@
-//! Workflows: to start, as they are stored, to read, to list, to delete.
+//! Workflows: the stored row, and the requests to start, read, list and delete.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -14,24 +14,24 @@ use crate::{
     },
 };
 
-/// A workflow that begins.
+/// The request to start a workflow.
 #[derive(Debug)]
 pub struct NewWorkflow {
-    /// The id that the caller chose, or a new one.
+    /// The id, chosen by the caller or generated.
     pub id: WorkflowId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
-    /// The caller's own name for it.
+    /// The caller's id of the workflow, which is the idempotency key.
     pub correlation_id: CorrelationId,
-    /// What kind it is.
+    /// The type of the workflow.
     pub workflow_type: String,
-    /// The state it begins in.
+    /// The initial state.
     pub current_state: State,
-    /// When it began; now if not given.
+    /// The start time; unset for the current time.
     pub started_at: Option<DateTime<Utc>>,
-    /// What is kept with it.
+    /// A document that is stored with the workflow.
     pub metadata: JsonObject,
-    /// Tells a retry.
+    /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
 }
 
@@ -57,17 +57,17 @@ pub struct Workflow {
     pub updated_at: DateTime<Utc>,
 }
 
-/// How a caller names a workflow.
+/// The key by which a caller reads a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WorkflowKey {
-    /// By its primary key.
+    /// The primary key.
     Id(WorkflowId),
-    /// By the caller's own name.
+    /// The caller's id of the workflow.
     CorrelationId(CorrelationId),
 }
 
 impl WorkflowKey {
-    /// The primary key, if that is what it is.
+    /// Returns the id, if the key is one.
     #[must_use]
     pub fn id(self) -> Option<WorkflowId> {
         match self {
@@ -76,7 +76,7 @@ impl WorkflowKey {
         }
     }
 
-    /// The caller's own name, if that is what it is.
+    /// Returns the correlation id, if the key is one.
     #[must_use]
     pub fn correlation_id(self) -> Option<CorrelationId> {
         match self {
@@ -86,25 +86,25 @@ impl WorkflowKey {
     }
 }
 
-/// A workflow to read.
+/// The request to read a workflow.
 #[derive(Debug)]
 pub struct WorkflowQuery {
-    /// Which.
+    /// The key of the workflow.
     pub key: WorkflowKey,
-    /// Whether with its stamps.
+    /// Whether to read its stamps, too.
     pub include_stamps: bool,
 }
 
-/// A workflow with what belongs to it.
+/// A workflow with its first steps and stamps.
 #[derive(Debug, Clone)]
 pub struct WorkflowDetails {
     /// The workflow.
     pub workflow: Workflow,
-    /// Its first steps.
+    /// The first steps.
     pub steps: Vec<Step>,
     /// Whether there are more steps than these.
     pub has_more_steps: bool,
-    /// Its first stamps, if they were asked for.
+    /// The first stamps, if the request includes them.
     pub stamps: Vec<Stamp>,
     /// Whether there are more stamps than these.
     pub has_more_stamps: bool,
@@ -115,36 +115,36 @@ pub struct WorkflowDetails {
 pub struct WorkflowSummary {
     /// The workflow.
     pub workflow: Workflow,
-    /// How many steps it has.
+    /// Number of its steps.
     pub step_count: i64,
 }
 
-/// Which workflows to list.
+/// The filter of a list of workflows.
 #[derive(Debug)]
 pub struct WorkflowFilter {
-    /// In one of these states; any if empty.
+    /// Selects workflows in these states; any state if empty.
     pub states: Vec<State>,
-    /// Of this type.
+    /// Selects workflows of this type.
     pub workflow_type: Option<String>,
-    /// Started after this time.
+    /// Selects workflows started after this time.
     pub started_after: Option<DateTime<Utc>>,
-    /// Started before this time.
+    /// Selects workflows started before this time.
     pub started_before: Option<DateTime<Utc>>,
-    /// Started within this many microseconds before the database's present.
+    /// Selects workflows started within this many microseconds before the database's now().
     pub started_within_micros: Option<i64>,
-    /// With metadata that contains this; anything contains the empty object.
+    /// Selects workflows whose metadata contains this document; all contain the empty one.
     pub metadata: JsonObject,
-    /// Which page.
+    /// The requested page.
     pub page: PageRequest<TimePosition>,
 }
 
-/// A workflow to delete.
+/// The request to delete a workflow.
 #[derive(Debug)]
 pub struct Deletion {
-    /// The id of its row in the journal.
+    /// The id of the move in the journal.
     pub id: TransitionId,
-    /// Which.
+    /// The id of the workflow.
     pub workflow_id: WorkflowId,
-    /// Whether it is fine if it is not there.
+    /// Whether to answer `false`, and not with an error, if the workflow is missing.
     pub allow_missing: bool,
 }

@@ -23,11 +23,10 @@ macro_rules! id_type {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// Generates the id of a row that the server names. It is a UUIDv7, so that
-            /// rows of the same time are neighbours in their indexes.
+            /// Generates the id of a row that the server names.
             #[must_use]
             pub fn generate() -> Self {
-                Self(Uuid::now_v7())
+                generate()
             }
         }
 
@@ -55,6 +54,13 @@ macro_rules! id_type {
             }
         }
     )+};
+}
+
+/// Generates an id of any kind. It is a UUIDv7, so that rows of the same time are neighbours
+/// in their indexes.
+#[must_use]
+pub fn generate<T: From<Uuid>>() -> T {
+    Uuid::now_v7().into()
 }
 
 id_type! {

@@ -4,20 +4,15 @@ use std::mem;
 
 use uuid::Uuid;
 
-use crate::rpc::validate::Validator;
+use crate::{domain::id, rpc::validate::Validator};
 
 /// Takes the optional id of a new row out of a request, because the id is not part of the
 /// content that the digest covers. Returns the id, or a generated one if the caller chose
 /// none, and whether the caller chose it.
-pub fn take_id<T: From<Uuid>>(
-    check: &mut Validator,
-    field: &str,
-    text: &mut String,
-    generate: fn() -> T,
-) -> (T, bool) {
+pub fn take_id<T: From<Uuid>>(check: &mut Validator, field: &str, text: &mut String) -> (T, bool) {
     let chosen = check.optional_id(field, &mem::take(text));
     let is_chosen = chosen.is_some();
-    (chosen.unwrap_or_else(generate), is_chosen)
+    (chosen.unwrap_or_else(id::generate), is_chosen)
 }
 
 /// Implements `From` for the responses of a slice. The type after the field says what the

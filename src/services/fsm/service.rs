@@ -43,8 +43,8 @@ impl FsmService for Fsm {
         request: Request<v1::PutMachineRequest>,
     ) -> Result<Response<v1::PutMachineResponse>, Status> {
         let new = admit(request)?;
-        let recorded = self.put.submit(new).await?;
-        Ok(Response::new(recorded.into()))
+        let outcome = self.put.submit(new).await?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn get_machine(

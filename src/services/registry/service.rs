@@ -45,8 +45,8 @@ impl RegistryService for Registry {
         request: Request<v1::RegisterNodeRequest>,
     ) -> Result<Response<v1::RegisterNodeResponse>, Status> {
         let new = admit(request)?;
-        let recorded = self.register.submit(new).await?;
-        Ok(Response::new(recorded.into()))
+        let outcome = self.register.submit(new).await?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn heartbeat(

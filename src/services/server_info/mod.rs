@@ -1,5 +1,5 @@
-//! What the server says of itself: version, capabilities, limits, database, caller.
-//! No table.
+//! ServerService: the version, capabilities, limits and database of the server, and the caller
+//! of the request. It has no table.
 
 mod convert;
 pub mod model;

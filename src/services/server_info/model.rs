@@ -17,14 +17,14 @@ pub const CAPABILITIES: &[&str] = &[
     "retention_policies",
 ];
 
-/// Asks for the description of the server.
+/// The request for the description of the server.
 #[derive(Debug)]
 pub struct ServerInfoQuery;
 
 /// The limits in force.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitsInForce {
-    /// Limits of what a request may contain.
+    /// The limits of the content of a request.
     pub content: ContentLimits,
     /// Maximum duration of a call.
     pub call_duration: Duration,
@@ -35,7 +35,7 @@ pub struct LimitsInForce {
 /// The database that the server uses.
 #[derive(Debug)]
 pub struct DatabaseInfo {
-    /// Its version, as in "15.18".
+    /// The version of the database server, as in "15.18".
     pub version: String,
 }
 
@@ -46,6 +46,6 @@ pub struct ServerInfo {
     pub limits: LimitsInForce,
     /// The database; `None` while it is unavailable.
     pub database: Option<DatabaseInfo>,
-    /// Who asks.
+    /// The caller of the request.
     pub caller: Caller,
 }

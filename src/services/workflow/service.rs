@@ -49,8 +49,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::StartWorkflowRequest>,
     ) -> Result<Response<v1::StartWorkflowResponse>, Status> {
         let new = admit(request)?;
-        let recorded = self.start.submit(new).await?;
-        Ok(Response::new(recorded.into()))
+        let outcome = self.start.submit(new).await?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn transition_workflow(
@@ -94,8 +94,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::RecordStepRequest>,
     ) -> Result<Response<v1::RecordStepResponse>, Status> {
         let new = admit(request)?;
-        let recorded = self.steps.submit(new).await?;
-        Ok(Response::new(recorded.into()))
+        let outcome = self.steps.submit(new).await?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn batch_record_steps(
@@ -121,8 +121,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::RecordStampRequest>,
     ) -> Result<Response<v1::RecordStampResponse>, Status> {
         let new = admit(request)?;
-        let recorded = self.stamps.submit(new).await?;
-        Ok(Response::new(recorded.into()))
+        let outcome = self.stamps.submit(new).await?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn batch_record_stamps(

@@ -114,22 +114,9 @@ impl Bridge {
         };
         next.change_totals(&change.totals, now)?;
         next.change_metadata(change)?;
-        let moved = found.map(|(event, to_state)| {
-            next.current_fsm_state.clone_from(&to_state);
-            Transition {
-                id: change.transition_id,
-                entity_id: change.bridge_id.0,
-                entity_type: ENTITY_TYPE.to_owned(),
-                from_state: current.map(|bridge| bridge.current_fsm_state.clone()),
-                to_state,
-                transition_event: event,
-                transition_data: JsonObject::default(),
-                created_at: now,
-                namespace: namespace.to_string(),
-                request_digest: Some(change.request_digest),
-                // The store sets it.
-                token_id: None,
-            }
+        let transition = found.map(|(event, to_state)| {
+            let from_state = current.map(|bridge| bridge.current_fsm_state.clone());
+            next.move_to(change, from_state, to_state, event, now)
         });
         let is_batch = matches!(change.totals, Totals::Batch { .. });
         if !is_batch && current.is_some_and(|current| current.has_content_of(&next)) {
@@ -138,9 +125,10 @@ impl Bridge {
         next.revision += 1;
         next.updated_at = now;
         next.request_digest = Some(change.request_digest);
-        Ok(Some((next, moved)))
+        Ok(Some((next, transition)))
     }
 
+    /// Returns a new bridge without content.
     fn blank(bridge_id: BridgeId, namespace: &Namespace, now: DateTime<Utc>) -> Self {
         Bridge {
             bridge_id,
@@ -154,6 +142,32 @@ impl Bridge {
             updated_at: now,
             revision: 0,
             request_digest: None,
+        }
+    }
+
+    /// Moves the bridge, and returns the row for the journal.
+    fn move_to(
+        &mut self,
+        change: &BridgeChange,
+        from_state: Option<String>,
+        to_state: String,
+        event: String,
+        now: DateTime<Utc>,
+    ) -> Transition {
+        self.current_fsm_state.clone_from(&to_state);
+        Transition {
+            id: change.transition_id,
+            entity_id: self.bridge_id.0,
+            entity_type: ENTITY_TYPE.to_owned(),
+            from_state,
+            to_state,
+            transition_event: event,
+            transition_data: JsonObject::default(),
+            created_at: now,
+            namespace: self.namespace.clone(),
+            request_digest: Some(change.request_digest),
+            // The store sets it.
+            token_id: None,
         }
     }
 

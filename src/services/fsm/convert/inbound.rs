@@ -1,12 +1,7 @@
 //! Converts requests to domain types, and collects every violation.
 
 use crate::{
-    domain::{
-        digest::RequestDigest,
-        id::{EntityId, TransitionId},
-        json::Struct,
-        violation::Violations,
-    },
+    domain::{digest::RequestDigest, id::EntityId, json::Struct, violation::Violations},
     proto::v1,
     rpc::{
         admit::FromRequest,
@@ -143,13 +138,7 @@ impl FromRequest<v1::BatchRecordTransitionsRequest> for Vec<Result<NewTransition
 }
 
 fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTransition {
-    let transition_id = &mut new.transition_id;
-    let (id, is_id_chosen) = take_id(
-        check,
-        "transition_id",
-        transition_id,
-        TransitionId::generate,
-    );
+    let (id, is_id_chosen) = take_id(check, "transition_id", &mut new.transition_id);
     new.entity_id.make_ascii_lowercase();
     Struct::unset_if_empty(&mut new.transition_data);
     // A condition is not content: a client that reads the entity again before a retry

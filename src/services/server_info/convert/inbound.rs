@@ -1,4 +1,4 @@
-//! Requests to domain types.
+//! Converts requests to domain types.
 
 use crate::{
     proto::v1,

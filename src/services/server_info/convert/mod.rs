@@ -1,4 +1,4 @@
-//! Between messages and domain types.
+//! Conversions between the messages of `server_service.proto` and the domain types.
 
 mod inbound;
 mod outbound;

@@ -1,4 +1,4 @@
-//! Domain types to answers. Nothing here can fail.
+//! Converts domain types to responses, which cannot fail.
 
 use std::num::NonZeroU32;
 

@@ -5,7 +5,7 @@ use std::mem;
 use crate::{
     domain::{
         digest::RequestDigest,
-        id::{StampId, StepId, TransitionId, WorkflowId},
+        id::{TransitionId, WorkflowId},
         json::Struct,
         time,
         violation::Violations,
@@ -44,7 +44,7 @@ proto_enum!(StepStatus = v1::StepStatus {
 
 impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
     fn from_request(mut request: v1::StartWorkflowRequest, check: &mut Validator) -> Self {
-        let (id, is_id_chosen) = take_id(check, "id", &mut request.id, WorkflowId::generate);
+        let (id, is_id_chosen) = take_id(check, "id", &mut request.id);
         let correlation_id = check.id("correlation_id", &mem::take(&mut request.correlation_id));
         if request.current_state == 0 {
             request.current_state = v1::WorkflowState::Pending.into();
@@ -74,13 +74,7 @@ impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
 
 impl FromRequest<v1::TransitionWorkflowRequest> for Move {
     fn from_request(mut request: v1::TransitionWorkflowRequest, check: &mut Validator) -> Self {
-        let transition_id = &mut request.transition_id;
-        let (id, is_id_chosen) = take_id(
-            check,
-            "transition_id",
-            transition_id,
-            TransitionId::generate,
-        );
+        let (id, is_id_chosen) = take_id(check, "transition_id", &mut request.transition_id);
         request.workflow_id.make_ascii_lowercase();
         Struct::unset_if_empty(&mut request.transition_data);
         Struct::unset_if_empty(&mut request.metadata);
@@ -220,7 +214,7 @@ pub(super) fn stamps_of(namespace: &str, workflow_id: WorkflowId) -> v1::ListSta
 }
 
 fn new_step(mut step: v1::NewStep, check: &mut Validator) -> NewStep {
-    let (id, is_id_chosen) = take_id(check, "id", &mut step.id, StepId::generate);
+    let (id, is_id_chosen) = take_id(check, "id", &mut step.id);
     step.workflow_id.make_ascii_lowercase();
     Struct::unset_if_empty(&mut step.step_data);
     let request_digest = RequestDigest::of(&step);
@@ -239,7 +233,7 @@ fn new_step(mut step: v1::NewStep, check: &mut Validator) -> NewStep {
 }
 
 fn new_stamp(mut stamp: v1::NewStamp, check: &mut Validator) -> NewStamp {
-    let (id, is_id_chosen) = take_id(check, "id", &mut stamp.id, StampId::generate);
+    let (id, is_id_chosen) = take_id(check, "id", &mut stamp.id);
     stamp.workflow_id.make_ascii_lowercase();
     Struct::unset_if_empty(&mut stamp.stamp_data);
     let request_digest = RequestDigest::of(&stamp);

@@ -220,17 +220,17 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
             ),
         };
         let rows: Vec<Row> = read.load(connection).await?;
-        let mut plan = Moves::default();
+        let mut batch = Moves::default();
         for (ordinality, now, entity, taken, same, machine) in rows {
-            plan.now = now;
-            plan.known.found(taken, same);
-            plan.machines.extend(machine);
+            batch.now = now;
+            batch.known.found(taken, same);
+            batch.machines.extend(machine);
             if let (Some(item), Some(entity)) = (items.get(place(ordinality)), entity) {
                 let revision = entity.revision;
-                plan.entities.insert(key(item), (entity, revision));
+                batch.entities.insert(key(item), (entity, revision));
             }
         }
-        Ok(plan)
+        Ok(batch)
     }
 
     fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {

@@ -202,8 +202,8 @@ async fn touch(
         owner: column(batch, |item| item.owner.as_str()),
         health_status: column(batch, |item| item.health_status),
         metadata: column(batch, |item| item.metadata),
-        // Every try makes new ids. What a try with a lost answer journaled is no longer a
-        // change of health.
+        // Every try makes new ids. A change of health that an earlier try journaled is not a
+        // change any more, so it is not journaled twice.
         transition_id: column(batch, |_| TransitionId::generate()),
         namespace: column(batch, |_| journal.as_str()),
         entity_id: column(batch, |item| item.node_id.entity_id()),

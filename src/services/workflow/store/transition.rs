@@ -181,13 +181,13 @@ impl<'a> OptimisticWrite<'a> for Moves {
             request_digest: items.iter().map(|item| item.request_digest).collect(),
         };
         let rows: Vec<Row> = read.load(connection).await?;
-        let mut plan = Moves::default();
+        let mut batch = Moves::default();
         for (now, version, workflow, taken, same) in rows {
-            plan.now = now;
-            plan.known.found(taken, same);
-            plan.workflows.insert(workflow.id, (workflow, version));
+            batch.now = now;
+            batch.known.found(taken, same);
+            batch.workflows.insert(workflow.id, (workflow, version));
         }
-        Ok(plan)
+        Ok(batch)
     }
 
     fn decide(&mut self, item: &Scoped<Move>) -> Result<Moved> {

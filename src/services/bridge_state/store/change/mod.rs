@@ -113,22 +113,23 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             reads_machine: Machines::firsts(kinds),
         };
         let rows: Vec<Row> = read.load(connection).await?;
-        let mut plan = Changes::default();
+        let mut batch = Changes::default();
         for (ordinality, now, is_taken, version, bridge, known, machine) in rows {
-            plan.now = now;
+            batch.now = now;
             let item = items.get(place(ordinality));
             let foreign = item.filter(|_| is_taken && bridge.is_none());
             let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
-            plan.foreign.extend(foreign);
-            plan.machines.extend(machine);
-            plan.bridges
+            batch.foreign.extend(foreign);
+            batch.machines.extend(machine);
+            batch
+                .bridges
                 .extend(bridge.map(|row| (row.bridge_id, (row, version))));
             let known = item
                 .zip(known)
                 .map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
-            plan.known.extend(known);
+            batch.known.extend(known);
         }
-        Ok(plan)
+        Ok(batch)
     }
 
     fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {

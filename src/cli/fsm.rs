@@ -1,4 +1,4 @@
-//! `bridgebook fsm`: what people want to see of state machines.
+//! `bridgebook fsm`: shows state machines of a running service.
 
 use std::io::Write;
 
@@ -9,18 +9,18 @@ use crate::proto::v1::GetMachineRequest;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Fsm {
-    /// Print a machine as a diagram in Mermaid's language.
+    /// Print a state machine as a Mermaid diagram.
     Show(Show),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The entities that it moves; `workflow` is built in.
+    /// The entity type of the machine; `workflow` is built in.
     entity_type: String,
-    /// The tenant whose machine it is.
+    /// The namespace of the machine.
     #[arg(long)]
     namespace: String,
-    /// Which version. Default: the current one.
+    /// The version of the machine. Default: the current version.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     version: i32,
     #[command(flatten)]

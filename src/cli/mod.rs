@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: parses arguments and runs the command.
 
 mod fsm;
 mod prune;
@@ -8,10 +8,11 @@ mod token;
 use std::{collections::HashSet, io::Write, path::Path};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use secrecy::ExposeSecret;
 
 use crate::{
     client::probe::{ProbeError, probe},
-    config::{DatabaseSettings, DatabaseSource, Settings},
+    config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
     db::migrations,
     embedded::{self, Embedded},
     ops::telemetry::{LogSettings, Telemetry},
@@ -33,25 +34,24 @@ pub struct Cli {
 enum Command {
     /// Serve the gRPC API.
     Serve(Box<Settings>),
-    /// Look after the database's schema. With the private database, only while
-    /// no service runs on it, but for `status`.
+    /// Migrate the schema of the database. With the private PostgreSQL, every action but `status`
+    /// requires that the service is stopped.
     Migrate {
         #[command(subcommand)]
         action: Migrate,
         #[command(flatten)]
         database: DatabaseSettings,
     },
-    /// Look after the tokens with which nodes may call, straight on the database.
+    /// Create, list and revoke tokens directly in the database.
     Token(token::TokenCommand),
-    /// Remove rows that are older than they get, as the service does by itself; or count
-    /// them.
+    /// Remove or count expired rows. The service also removes them in the background.
     Prune(prune::PruneCommand),
-    /// Look at the state machines of a running service.
+    /// Show state machines of a running service.
     #[command(subcommand)]
     Fsm(fsm::Fsm),
-    /// Ask a running service for its health; exits with 0 if it is SERVING.
+    /// Check the health of a running service. Exits with 0 if it is SERVING.
     Health {
-        /// The address of the service.
+        /// The address of the service, as host and port.
         #[arg(env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
         address: String,
         #[command(flatten)]
@@ -61,80 +61,74 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Migrate {
-    /// Apply the migrations that are pending.
+    /// Apply all pending migrations.
     Up,
-    /// Take the last migration back, with all data that it brought.
+    /// Revert the last migration and drop its data.
     Down,
-    /// Show which migrations are applied and which are pending.
+    /// List migrations, applied and pending.
     Status,
-    /// Take the last migration back and apply it again.
+    /// Revert the last migration and apply it again.
     Redo,
 }
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The settings are not as they must be; all faults, a line each.
-    #[error("{}", .0.join("\n"))]
-    Usage(Vec<String>),
+    /// Settings or arguments are invalid.
+    #[error(transparent)]
+    Usage(#[from] ConfigErrors),
     /// The service failed.
     #[error("the service failed")]
     Serve(#[from] server::ServeError),
     /// The private PostgreSQL failed.
     #[error("the private PostgreSQL failed")]
     Embedded(#[from] embedded::EmbeddedError),
-    /// There is nothing to look at.
-    #[error("there is no database in {}; --data-dir or --database-url say where it is", .0.display())]
+    /// The data directory has no cluster.
+    #[error("no database found in {}; set --data-dir or --database-url", .0.display())]
     NoDatabase(std::path::PathBuf),
     /// The schema lacks migrations.
-    #[error("the schema of the database is behind, it lacks {}; run `bridgebook migrate up`", .0.join(", "))]
+    #[error("the database schema lacks the migrations {}; run `bridgebook migrate up`", .0.join(", "))]
     SchemaBehind(Vec<String>),
     /// A migration failed.
     #[error("the migration failed")]
     Migrate(#[from] migrations::MigrationError),
-    /// The database can't be reached.
+    /// The database is unreachable.
     #[error("cannot connect to the database")]
     ConnectDatabase(#[from] diesel::ConnectionError),
-    /// The database failed.
+    /// A statement failed.
     #[error("the database failed")]
     Database(#[source] crate::db::DbError),
-    /// What was asked for can't be done.
-    #[error("refused")]
-    Refused(#[source] Box<crate::domain::error::Error>),
+    /// The service's own rules reject the request.
+    #[error("rejected")]
+    Rejected(#[source] Box<crate::domain::error::Error>),
     /// The service is not healthy.
     #[error("not healthy")]
     Health(#[from] ProbeError),
-    /// The service can't be reached.
+    /// The service is unreachable.
     #[error("cannot connect to the service")]
     Connect(#[from] tonic::transport::Error),
-    /// The service refused.
+    /// The service rejected the call.
     #[error("the service answered {}: {}", .0.code(), .0.message())]
     Call(Box<tonic::Status>),
-    /// A file can't be read.
+    /// A file is not readable.
     #[error(transparent)]
     File(#[from] crate::util::file_watch::ReadError),
-    /// What is counted has names that can't be.
-    #[error("the figures have names that can't be")]
+    /// A metric could not be registered.
+    #[error("cannot register a metric")]
     Metrics(#[from] prometheus::Error),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
 }
 
-impl From<Vec<String>> for CliError {
-    fn from(faults: Vec<String>) -> Self {
-        CliError::Usage(faults)
-    }
-}
-
 impl Cli {
-    /// What is to be logged.
+    /// Returns the settings of logs and traces.
     #[must_use]
     pub fn log(&self) -> &LogSettings {
         &self.log
     }
 
-    /// Does what the command line says.
+    /// Runs the command.
     ///
     /// # Errors
     /// Every [`CliError`].
@@ -143,11 +137,11 @@ impl Cli {
             Command::Serve(settings) => {
                 let config = settings.check()?;
                 for name in unknown_variables() {
-                    tracing::warn!("{name} is no setting: it is ignored");
+                    tracing::warn!("unknown setting {name} is ignored");
                 }
                 Ok(server::serve(config, telemetry).await?)
             }
-            Command::Migrate { action, database } => migrate(action, database.check()?).await,
+            Command::Migrate { action, database } => migrate(action, checked(database)?).await,
             Command::Token(command) => command.run().await,
             Command::Prune(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
@@ -160,7 +154,7 @@ impl Cli {
     }
 }
 
-/// The variables of the environment that look like settings, and are none.
+/// Returns the environment variables that look like settings but are unknown.
 fn unknown_variables() -> Vec<String> {
     let mut known = HashSet::new();
     let mut commands = vec![Cli::command()];
@@ -172,12 +166,19 @@ fn unknown_variables() -> Vec<String> {
     let all = std::env::vars_os().map(|(name, _)| name);
     let unknown = all.filter(|name| !known.contains(name));
     let unknown = unknown.filter_map(|name| name.into_string().ok());
-    // Kubernetes tells every pod of a service that is called bridgebook.
+    // Kubernetes sets these in every pod that runs beside a Service named bridgebook.
     let kubernetes = ["BRIDGEBOOK_SERVICE_", "BRIDGEBOOK_PORT"];
     unknown
         .filter(|name| name.starts_with("BRIDGEBOOK_"))
         .filter(|name| !kubernetes.iter().any(|it| name.starts_with(it)))
         .collect()
+}
+
+/// Checks the settings of the database alone.
+fn checked(database: DatabaseSettings) -> Result<DatabaseSource, CliError> {
+    let mut errors = ConfigErrors::default();
+    let database = database.check(&mut errors);
+    Ok(errors.finish(database)?)
 }
 
 async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
@@ -187,7 +188,7 @@ async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliErr
         require_cluster(data_dir)?;
     }
     let database = match action {
-        Migrate::Status => where_it_runs(database)?,
+        Migrate::Status => running(database)?,
         Migrate::Up | Migrate::Down | Migrate::Redo => database,
     };
     on_database(database, async |url| run_migrate(action, url).await).await
@@ -196,29 +197,29 @@ async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliErr
 fn require_cluster(data_dir: &Path) -> Result<(), CliError> {
     match embedded::exists(data_dir) {
         true => Ok(()),
-        // It would be made, and be empty: who only looks has the wrong directory.
+        // A start would create an empty cluster. To read or prune that is never intended.
         false => Err(CliError::NoDatabase(data_dir.to_owned())),
     }
 }
 
-/// A private database that runs is like any other: its service need not stop for what
-/// is done on it.
-fn where_it_runs(database: DatabaseSource) -> Result<DatabaseSource, CliError> {
+/// Replaces a private PostgreSQL that already runs by its URL, because a command can then use it
+/// while the service runs.
+fn running(database: DatabaseSource) -> Result<DatabaseSource, CliError> {
     Ok(match database {
         DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
-            DatabaseSource::Url(embedded::database_url(&data_dir)?)
+            DatabaseSource::Url(embedded::database_url(&data_dir)?.into())
         }
         other => other,
     })
 }
 
-/// Does something on a database whose service may be running, or not; a private one that
-/// is not is brought up to date first.
+/// Runs `work` on a database whose service may be running. A private PostgreSQL that is stopped
+/// is started and migrated first.
 async fn on_live_database(
     database: DatabaseSource,
     work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let database = where_it_runs(database)?;
+    let database = running(database)?;
     let is_stopped = matches!(database, DatabaseSource::Embedded(_));
     on_database(database, async |url| {
         if is_stopped {
@@ -232,13 +233,13 @@ async fn on_live_database(
     .await
 }
 
-/// Does something on a database, and runs the private one meanwhile.
+/// Runs `work` on a database. A private PostgreSQL runs for as long as that takes.
 async fn on_database(
     database: DatabaseSource,
     work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     match database {
-        DatabaseSource::Url(url) => work(&url).await,
+        DatabaseSource::Url(url) => work(url.expose_secret()).await,
         DatabaseSource::Embedded(data_dir) => {
             let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
             let result = work(&embedded.database_url()).await;
@@ -257,15 +258,11 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
                 writeln!(out, "applied {version}")?;
             }
             if applied.is_empty() {
-                writeln!(out, "nothing to apply, the schema is up to date")?;
+                writeln!(out, "nothing to apply: the schema is up to date")?;
             }
         }
-        Migrate::Down => writeln!(out, "took back {}", migrations::down(url).await?)?,
-        Migrate::Redo => writeln!(
-            out,
-            "took back and applied {}",
-            migrations::redo(url).await?
-        )?,
+        Migrate::Down => writeln!(out, "reverted {}", migrations::down(url).await?)?,
+        Migrate::Redo => writeln!(out, "reverted and applied {}", migrations::redo(url).await?)?,
         Migrate::Status => {
             for migration in migrations::status(url).await? {
                 match migration.applied_at {

@@ -1,4 +1,4 @@
-//! `bridgebook prune`: what retention does by itself, now and to its end.
+//! `bridgebook prune`: removes or counts expired rows of all namespaces.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    config::{DatabaseSettings, DatabaseSource, RetentionSettings},
+    config::{ConfigErrors, DatabaseSettings, DatabaseSource, RetentionSettings},
     db::Database,
     ops::{
         metrics::Metrics,
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// How many connections it takes: the fewest that there may be.
+/// The connections of the pool: the smallest number that it accepts.
 const CONNECTIONS: u32 = 2;
 
 #[derive(Debug, Args)]
 pub(super) struct PruneCommand {
-    /// Only count what would be removed.
+    /// Count expired rows without removing them.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -34,12 +34,10 @@ pub(super) struct PruneCommand {
 
 impl PruneCommand {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let mut faults = Vec::new();
-        let defaults = self.retention.check(&mut faults);
-        if !faults.is_empty() {
-            return Err(faults.into());
-        }
-        let database = self.database.check()?;
+        let mut errors = ConfigErrors::default();
+        let defaults = self.retention.check(&mut errors);
+        let database = self.database.check(&mut errors);
+        let (defaults, database) = errors.finish((defaults, database))?;
         if let DatabaseSource::Embedded(data_dir) = &database {
             super::require_cluster(data_dir)?;
         }
@@ -55,46 +53,50 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     let database = Database::new(url, CONNECTIONS, &metrics);
     database.mark_ready();
     let pruner = Pruner { database, defaults };
-    let mut is_kept_for_ever = true;
+    let mut has_targets = false;
     for table in Table::ALL {
         let groups = pruner.groups(*table).await;
-        for old in groups.map_err(refused)? {
-            is_kept_for_ever = false;
-            prune_group(&pruner, &old, dry_run).await?;
+        for expired in groups.map_err(rejected)? {
+            has_targets = true;
+            prune_group(&pruner, &expired, dry_run).await?;
         }
     }
-    if is_kept_for_ever {
-        let hint = "no rows get too old: --retain-… and AdminService say how old they get";
+    if !has_targets {
+        let hint = "no retention is set: rows are kept indefinitely; set --retain-… or call SetRetentionPolicy";
         writeln!(std::io::stdout(), "{hint}")?;
     }
     Ok(())
 }
 
-async fn prune_group(pruner: &Pruner, old: &ExpiredGroup, dry_run: bool) -> Result<(), CliError> {
-    let rows = pruner.count(old).await.map_err(refused)?;
+async fn prune_group(
+    pruner: &Pruner,
+    expired: &ExpiredGroup,
+    dry_run: bool,
+) -> Result<(), CliError> {
+    let rows = pruner.count(expired).await.map_err(rejected)?;
     let mut removed = 0;
     if !dry_run {
-        let outcome = pruner.remove(old, |count| removed += count).await;
-        outcome.map_err(refused)?;
+        let outcome = pruner.remove(expired, |count| removed += count).await;
+        outcome.map_err(rejected)?;
     }
-    let group = &old.group;
-    let age = for_people(old.max_age_seconds as f64);
-    let oldest = for_people(rows.oldest_seconds.unwrap_or_default());
+    let group = &expired.group;
+    let age = format_age(expired.max_age_seconds as f64);
+    let oldest = format_age(rows.oldest_seconds.unwrap_or_default());
     let (count, done) = match dry_run {
         true => (rows.count, "to remove"),
         false => (removed, "removed"),
     };
     Ok(writeln!(
         std::io::stdout(),
-        "{:20} {} {} {count} {done}, older than {age}; the oldest has {oldest}",
-        old.table.as_str(),
+        "{:20} {} {} {count} {done}, older than {age}; the oldest is {oldest} old",
+        expired.table.as_str(),
         group.namespace,
         group.part,
     )?)
 }
 
-/// A time of so many seconds, in what it is best told in.
-fn for_people(seconds: f64) -> String {
+/// Formats a duration in days, or in hours if it is shorter than a day.
+fn format_age(seconds: f64) -> String {
     const HOUR: f64 = 3600.0;
     const DAY: f64 = 24.0 * HOUR;
     match seconds {
@@ -103,6 +105,6 @@ fn for_people(seconds: f64) -> String {
     }
 }
 
-fn refused(error: crate::domain::error::Error) -> CliError {
-    CliError::Refused(Box::new(error))
+fn rejected(error: crate::domain::error::Error) -> CliError {
+    CliError::Rejected(Box::new(error))
 }

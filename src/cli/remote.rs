@@ -1,52 +1,44 @@
-//! How commands reach a running service.
+//! Connects commands to a running service.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use super::CliError;
 use crate::{
     client::{self, Client},
+    config::ConfigErrors,
     util::file_watch,
 };
 
-/// A service and a token for it.
+/// The address of a service and the credential for it.
 #[derive(Debug, Args)]
 pub(super) struct Remote {
-    /// The address of the service.
+    /// The address of the service, as host and port.
     #[arg(long, env = "BRIDGEBOOK_LISTEN", default_value = "127.0.0.1:50051")]
     address: String,
-    /// The credential of a token, as it was shown when the token was created.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_TOKEN",
-        hide_env_values = true,
-        value_name = "CREDENTIAL"
-    )]
-    token: Option<String>,
+    /// Send this credential, as `token create` printed it: bb_<id>_<secret>.
+    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true, value_name = "CREDENTIAL")]
+    token: Option<SecretString>,
     #[command(flatten)]
     tls: TlsArguments,
 }
 
-/// How to know the service.
+/// How to verify the certificate of the service.
 #[derive(Debug, Args)]
 pub(super) struct TlsArguments {
-    /// Speak TLS, and trust what these certificates have signed, as PEM.
+    /// Connect with TLS and trust the root certificates in this file, as PEM.
     #[arg(long, env = "BRIDGEBOOK_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// The name in the service's certificate. Default: the host of the address.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_TLS_NAME",
-        value_name = "NAME",
-        requires = "tls_ca"
-    )]
+    /// Expect this name in the certificate of the service. Default: the host of the address.
+    #[arg(long, env = "BRIDGEBOOK_TLS_NAME", value_name = "NAME", requires = "tls_ca")]
     tls_name: Option<String>,
 }
 
 impl TlsArguments {
-    /// How to speak TLS, if it is to be spoken.
+    /// Returns the TLS settings of a client, or `None` without --tls-ca.
     pub(super) fn config(self, address: &str) -> Result<Option<ClientTlsConfig>, CliError> {
         let Some(path) = self.tls_ca else {
             return Ok(None);
@@ -69,8 +61,9 @@ impl Remote {
         };
         let channel = endpoint.connect().await?;
         match self.token {
-            Some(token) => Client::with_token(channel, &token)
-                .map_err(|_| vec!["--token: is no credential".to_owned()].into()),
+            Some(token) => Ok(Client::with_token(channel, token.expose_secret())
+                .map_err(|_| vec!["--token: expected bb_<id>_<secret>".to_owned()])
+                .map_err(ConfigErrors::from)?),
             None => Ok(Client::new(channel)),
         }
     }

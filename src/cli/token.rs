@@ -1,4 +1,4 @@
-//! `bridgebook token`: tokens, straight on the database, for the first one and for scripts.
+//! `bridgebook token`: manages tokens directly in the database, for the first token and for scripts.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use diesel_async::AsyncPgConnection;
 
 use super::CliError;
 use crate::{
-    config::{DatabaseSettings, DatabaseSource},
+    config::{ConfigErrors, DatabaseSettings, DatabaseSource},
     db::{self, Query},
     domain::{limits::ContentLimits, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
@@ -29,7 +29,7 @@ pub(super) struct TokenCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Create a token, and print its credential, this once.
+    /// Create a token and print its credential, which is not shown again.
     Create(Create),
     /// List tokens, newest first.
     List {
@@ -37,62 +37,62 @@ enum Action {
         #[arg(long)]
         active_only: bool,
     },
-    /// End a token for ever; running services take note within 5 seconds.
+    /// Revoke a token permanently. Running services reject it within 5 seconds.
     Revoke {
-        /// The token's id.
+        /// The id of the token.
         id: String,
     },
 }
 
 #[derive(Debug, Args)]
 struct Create {
-    /// What people call it.
+    /// Give the token this name, for operators.
     #[arg(long)]
     name: String,
-    /// What it may do.
+    /// Allow what this role may do.
     #[arg(long)]
     role: RoleName,
-    /// Where: a namespace, or the beginning of namespaces and an asterisk; can be
-    /// given more than once. An admin's token holds for all.
+    /// Allow this namespace, or all namespaces with a prefix, as in team-a-*. Can be given more
+    /// than once; an admin token has none, because it is valid in all namespaces.
     #[arg(long = "namespace", value_name = "NAMESPACE")]
     namespaces: Vec<String>,
-    /// For how many days it is good. Default: for ever.
+    /// Let the token expire after this many days. Default: it never expires.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..))]
     days: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleName {
-    /// Reads.
+    /// May read.
     Reader,
-    /// Reads and writes.
+    /// May read and write.
     Writer,
-    /// Everything, everywhere.
+    /// May do everything in all namespaces.
     Admin,
 }
 
 impl TokenCommand {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let action = self.action;
-        let database = self.database.check()?;
+        let database = super::checked(self.database)?;
         if let (Action::List { .. } | Action::Revoke { .. }, DatabaseSource::Embedded(data_dir)) =
             (&action, &database)
         {
-            // The first token may come before the first start; these may not.
+            // Only `create` makes sense before the first start, for the first token.
             super::require_cluster(data_dir)?;
         }
-        super::on_live_database(database, async |url| act(action, url).await).await
+        super::on_live_database(database, async |url| run(action, url).await).await
     }
 }
 
-async fn act(action: Action, url: &str) -> Result<(), CliError> {
+async fn run(action: Action, url: &str) -> Result<(), CliError> {
     let connection = &mut db::connect(url).await?;
     let mut out = std::io::stdout();
     match action {
         Action::Create(create) => {
-            let wanted = create.wanted()?;
+            let wanted = create.new_token()?;
             let token = answer(&wanted, connection).await?;
-            // Alone on the standard output, for scripts.
+            // Only the credential goes to standard output, for scripts.
             writeln!(std::io::stderr(), "{}", described(&token))?;
             writeln!(out, "{}", wanted.credential())?;
         }
@@ -126,7 +126,7 @@ async fn list(active_only: bool, connection: &mut AsyncPgConnection) -> Result<(
 }
 
 impl Create {
-    fn wanted(self) -> Result<NewToken, CliError> {
+    fn new_token(self) -> Result<NewToken, CliError> {
         let role = match self.role {
             RoleName::Reader => v1::Role::Reader,
             RoleName::Writer => v1::Role::Writer,
@@ -145,14 +145,14 @@ impl Create {
     }
 }
 
-/// The same checks as for a call.
+/// Validates a request as an RPC does.
 fn checked<R, T: FromRequest<R>>(request: R) -> Result<T, CliError> {
     let mut check = Validator::new(ContentLimits::default());
     let value = T::from_request(request, &mut check);
     check.finish(value).map_err(|violations| {
-        let faults = violations.0.into_iter();
-        let faults = faults.map(|fault| format!("{} {}", fault.field, fault.description));
-        CliError::Usage(faults.collect())
+        let violations = violations.0.into_iter();
+        let errors = violations.map(|it| format!("{} {}", it.field, it.description));
+        ConfigErrors::from(errors.collect::<Vec<_>>()).into()
     })
 }
 
@@ -162,10 +162,10 @@ async fn answer<Q: Query>(
 ) -> Result<Q::Answer, CliError> {
     let outcome = query.run(connection).await;
     let outcome = outcome.map_err(CliError::Database)?;
-    outcome.map_err(|error| CliError::Refused(Box::new(error)))
+    outcome.map_err(|error| CliError::Rejected(Box::new(error)))
 }
 
-/// A token on one line.
+/// Formats a token as one line.
 fn described(token: &Token) -> String {
     let day = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M:%SZ").to_string();
     let at = |what: &str, time: Option<DateTime<Utc>>| {

@@ -1,51 +1,56 @@
 //! The settings of `bridgebook serve`. Every flag has an environment variable.
 
+mod database;
 mod limits;
 mod retention;
+mod setting;
 mod tls;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use clap::{Args, builder::BoolishValueParser};
-use tokio_postgres::config::SslMode;
 
+use self::setting::{Address, Number, Seconds, take};
 pub use self::{
+    database::{DatabaseSettings, DatabaseSource},
     limits::LimitSettings,
     retention::{PruneSettings, RetentionSettings},
+    setting::ConfigErrors,
     tls::{TlsConfig, TlsSettings},
 };
-use crate::util::net::is_loopback;
 use crate::{
-    ops::retention::model::RetentionDefaults, rpc::limits::Limits, util::error_chain::error_chain,
+    ops::retention::model::RetentionDefaults, rpc::limits::Limits, util::net::is_loopback,
 };
 
-/// The settings as they are given: text, so that everything that is wrong with
-/// them can be said at once.
+/// The settings as given on the command line and in the environment.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Where to listen for gRPC. Elsewhere than on the loopback interface it takes
-    /// tokens and TLS, or --insecure.
+    /// Serve gRPC on this address. An address that other machines can reach requires tokens and TLS,
+    /// or --insecure.
     #[arg(
         long,
         env = "BRIDGEBOOK_LISTEN",
         value_name = "ADDR:PORT",
         default_value = "127.0.0.1:50051"
     )]
-    listen: String,
+    listen: Address,
 
-    /// Where to answer HTTP: /metrics for Prometheus, /livez and /readyz. It asks nobody
-    /// for a token, and says nothing of tenants. Default: nowhere.
+    /// Serve /metrics for Prometheus, /livez and /readyz over HTTP on this address, without
+    /// authentication; the responses contain no data of tenants. Default: off.
     #[arg(long, env = "BRIDGEBOOK_METRICS_LISTEN", value_name = "ADDR:PORT")]
-    metrics_listen: Option<String>,
+    metrics_listen: Option<Address>,
 
-    /// What callers have to show. Default: tokens, or nothing as long as only this
-    /// machine can connect.
+    /// Require this of callers. Default: none on a loopback address or with --insecure, as long as
+    /// TLS is off; else tokens.
     #[arg(long, env = "BRIDGEBOOK_AUTH", value_name = "HOW")]
     auth: Option<Auth>,
 
-    /// Listen elsewhere than on the loopback interface without tokens, without TLS,
-    /// or without both: whoever can connect, or listen on the way, can read and write
-    /// what callers can.
+    /// Allow an address that other machines can reach without tokens, without TLS, or without both.
+    /// Without tokens, every client that connects can read and write all data. Without TLS, anyone on
+    /// the network path can read the traffic and steal tokens.
     #[arg(
         long,
         env = "BRIDGEBOOK_INSECURE",
@@ -71,7 +76,7 @@ pub struct Settings {
     #[command(flatten)]
     database: DatabaseSettings,
 
-    /// Bring the schema up to date first. The embedded database always is.
+    /// Apply pending migrations before serving. The private PostgreSQL is always migrated.
     #[arg(
         long,
         env = "BRIDGEBOOK_MIGRATE",
@@ -82,305 +87,177 @@ pub struct Settings {
     )]
     migrate: bool,
 
-    /// How many connections to the database to use at most.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_DATABASE_CONNECTIONS",
-        value_name = "N",
-        default_value = "16"
-    )]
-    database_connections: String,
+    /// Keep at most this many connections to the database open.
+    #[arg(long, env = "BRIDGEBOOK_DATABASE_CONNECTIONS", value_name = "N", default_value = "16")]
+    database_connections: Number<MIN_CONNECTIONS, MAX_CONNECTIONS>,
 
-    /// How long a call may take at most, in seconds, whatever deadline it brings.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_CALL_TIMEOUT",
-        value_name = "SECONDS",
-        default_value = "30"
-    )]
-    call_timeout: String,
+    /// End every call after this many seconds, even if its own deadline is later.
+    #[arg(long, env = "BRIDGEBOOK_CALL_TIMEOUT", value_name = "SECONDS", default_value = "30")]
+    call_timeout: Seconds,
 
-    /// From how many milliseconds on a call is slow, and logged.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_SLOW_CALL",
-        value_name = "MILLISECONDS",
-        default_value = "1000"
-    )]
-    slow_call: String,
+    /// Log calls that take at least this many milliseconds.
+    #[arg(long, env = "BRIDGEBOOK_SLOW_CALL", value_name = "MILLISECONDS", default_value = "1000")]
+    slow_call: Number<1, MAX_MILLISECONDS>,
 
-    /// For how long to go on serving after health has said NOT_SERVING when the service
-    /// stops, in seconds: until load balancers have noticed.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_DRAIN_PAUSE",
-        value_name = "SECONDS",
-        default_value = "0"
-    )]
-    drain_pause: String,
+    /// Keep serving for this many seconds of a shutdown while health reports NOT_SERVING, so that
+    /// load balancers stop sending calls.
+    #[arg(long, env = "BRIDGEBOOK_DRAIN_PAUSE", value_name = "SECONDS", default_value = "0")]
+    drain_pause: Seconds<0>,
 
-    /// How long calls that are under way may take to end when the service stops, in seconds.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_DRAIN_TIMEOUT",
-        value_name = "SECONDS",
-        default_value = "10"
-    )]
-    drain_timeout: String,
+    /// Wait at most this many seconds of a shutdown for calls in progress to finish.
+    #[arg(long, env = "BRIDGEBOOK_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "10")]
+    drain_timeout: Seconds,
 
-    /// How often to look for nodes that are silent for longer than their TTL, in seconds.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_SWEEP_INTERVAL",
-        value_name = "SECONDS",
-        default_value = "5"
-    )]
-    sweep_interval: String,
+    /// Look for stale nodes, silent for longer than their TTL, at this interval, in seconds.
+    #[arg(long, env = "BRIDGEBOOK_SWEEP_INTERVAL", value_name = "SECONDS", default_value = "5")]
+    sweep_interval: Seconds,
 
-    /// For how long after the start, and after the database was away, no node is taken
-    /// for silent, in seconds: until then nobody could have been heard of.
-    #[arg(
-        long,
-        env = "BRIDGEBOOK_SWEEP_GRACE",
-        value_name = "SECONDS",
-        default_value = "300"
-    )]
-    sweep_grace: String,
+    /// Mark no node as stale for this many seconds after the start and after an outage of the
+    /// database, because heartbeats could not arrive before.
+    #[arg(long, env = "BRIDGEBOOK_SWEEP_GRACE", value_name = "SECONDS", default_value = "300")]
+    sweep_grace: Seconds,
 }
 
-/// Which database to use.
-#[derive(Debug, Clone, Args)]
-pub struct DatabaseSettings {
-    /// The PostgreSQL to use, 14 or newer: postgres://user:password@host:5432/name.
-    /// Without it, a private one is created and run in the data directory.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true,
-        global = true
-    )]
-    database_url: Option<String>,
-
-    /// Where the private PostgreSQL lives. Default: /var/lib/bridgebook for
-    /// root, else bridgebook in the user's data directory.
-    #[arg(long, env = "BRIDGEBOOK_DATA_DIR", value_name = "DIR", global = true)]
-    data_dir: Option<PathBuf>,
-}
-
-/// What callers have to show.
+/// What the service requires of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Auth {
-    /// A token, or a certificate that stands for one.
+    /// A token, or a client certificate that maps to one.
     Tokens,
     /// Nothing.
     None,
 }
 
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseSource {
-    /// Somewhere else.
-    Url(String),
-    /// In a private cluster in this directory.
-    Embedded(PathBuf),
-}
-
-/// The settings, checked.
+/// The valid settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// The address of gRPC.
     pub listen: SocketAddr,
-    /// Where to answer HTTP, if anywhere.
+    /// The address of the metrics endpoint, if it is on.
     pub metrics_listen: Option<SocketAddr>,
-    /// What callers have to show.
+    /// What the service requires of callers.
     pub auth: Auth,
-    /// Where the certificates are, if connections are to be private.
+    /// The files of TLS, if it is on.
     pub tls: Option<TlsConfig>,
-    /// What callers may take.
+    /// Limits of connections, calls and contents.
     pub limits: Limits,
-    /// For how long rows are kept.
+    /// How long rows are kept in namespaces without a policy.
     pub retention: RetentionDefaults,
-    /// How often to look for older ones.
+    /// The interval of removing expired rows.
     pub prune_interval: Duration,
-    /// Whether it is known, and wanted, that others may listen in or call.
+    /// Whether the operator accepts the risk of serving others without tokens or TLS.
     pub insecure: bool,
-    /// Where the database is.
+    /// Where the database runs.
     pub database: DatabaseSource,
-    /// Whether to bring the schema up to date.
+    /// Whether to apply pending migrations at the start.
     pub migrate: bool,
-    /// How many connections to the database to use at most.
+    /// The maximum number of connections to the database.
     pub database_connections: u32,
-    /// How long a call may take at most.
+    /// The longest duration of a call.
     pub call_timeout: Duration,
-    /// From how long on a call is slow, and logged.
+    /// The duration from which a call is logged as slow.
     pub slow_call: Duration,
-    /// For how long to go on serving before a drain.
+    /// How long a shutdown keeps serving before the drain.
     pub drain_pause: Duration,
-    /// How long a drain may take at most.
+    /// The longest duration of the drain.
     pub drain_timeout: Duration,
-    /// How often to look for nodes that are silent.
+    /// The interval between two sweeps for stale nodes.
     pub sweep_interval: Duration,
-    /// For how long nodes have to be listened to before one is taken for silent.
+    /// How long no node is marked as stale after the start and after an outage.
     pub sweep_grace: Duration,
 }
 
-/// The fewest connections: one for batches, one for queries.
-const MIN_CONNECTIONS: u32 = 2;
-/// The most: beyond a few per core of the database they only get in each other's way.
-const MAX_CONNECTIONS: u32 = 1000;
-/// The longest timeout, in seconds: a day.
-const MAX_SECONDS: u64 = 86_400;
+/// The smallest number of connections: one for batches, one for queries.
+const MIN_CONNECTIONS: u64 = 2;
+/// The largest number. More than a few connections for each core of the database only compete
+/// with each other.
+const MAX_CONNECTIONS: u64 = 1000;
+/// A day in milliseconds.
+const MAX_MILLISECONDS: u64 = 86_400_000;
 
 impl Settings {
-    /// Checks the settings.
+    /// Checks each setting, and which settings are given together.
     ///
     /// # Errors
-    /// Everything that is wrong with them, a line each.
-    pub fn check(self) -> Result<Config, Vec<String>> {
-        let mut faults = Vec::new();
-        let connections = MIN_CONNECTIONS.into()..=MAX_CONNECTIONS.into();
-        let listen = listen_address(&mut faults, "--listen", &self.listen);
-        // Set but empty is how some files say "not set".
-        let metrics_listen = self.metrics_listen.filter(|address| !address.is_empty());
-        let metrics_listen =
-            metrics_listen.map(|it| listen_address(&mut faults, "--metrics-listen", &it));
-        let tls = self.tls.check(&mut faults);
-        let is_open = is_loopback(listen) || self.insecure;
-        let auth = self.auth.unwrap_or(match is_open && tls.is_none() {
-            true => Auth::None,
-            false => Auth::Tokens,
-        });
-        let stands_for_tokens = tls.as_ref().is_some_and(|it| it.client_tokens.is_some());
-        if auth == Auth::None && stands_for_tokens {
-            faults.push("--tls-client-tokens: nobody is asked for a token (--auth)".to_owned());
-        }
-        if !is_open && (auth == Auth::None || tls.is_none()) {
-            faults.push(format!(
-                "--listen: {listen} can be reached from other machines; that takes tokens and TLS \
-                 (--tls-certificate and --tls-key), or --insecure"
-            ));
-        }
+    /// Everything that is wrong.
+    pub fn check(self) -> Result<Config, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let listen: Option<SocketAddr> = take!(errors, self.listen);
+        let listen = listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let tls = self.tls.check(&mut errors);
+        let auth = check_auth(listen, self.auth, self.insecure, tls.as_ref(), &mut errors);
         let config = Config {
             listen,
-            metrics_listen,
+            // Some tools set a variable to nothing instead of unsetting it.
+            metrics_listen: match &self.metrics_listen {
+                Some(address) if !address.is_empty() => errors.take("metrics_listen", address),
+                _ => None,
+            },
             auth,
             tls,
-            limits: self.limits.check(&mut faults),
-            retention: self.retention.check(&mut faults),
-            prune_interval: self.prune.check(&mut faults),
+            limits: self.limits.check(&mut errors),
+            retention: self.retention.check(&mut errors),
+            prune_interval: self.prune.check(&mut errors),
             insecure: self.insecure,
+            database: self.database.check(&mut errors),
             migrate: self.migrate,
-            database_connections: number(
-                &mut faults,
-                "--database-connections",
-                &self.database_connections,
-                connections,
-            )
-            .try_into()
-            .unwrap_or(MAX_CONNECTIONS),
-            call_timeout: seconds(&mut faults, "--call-timeout", &self.call_timeout),
-            slow_call: Duration::from_millis(number(
-                &mut faults,
-                "--slow-call",
-                &self.slow_call,
-                1..=MAX_SECONDS * 1000,
-            )),
-            drain_pause: Duration::from_secs(number(
-                &mut faults,
-                "--drain-pause",
-                &self.drain_pause,
-                0..=MAX_SECONDS,
-            )),
-            drain_timeout: seconds(&mut faults, "--drain-timeout", &self.drain_timeout),
-            sweep_interval: seconds(&mut faults, "--sweep-interval", &self.sweep_interval),
-            sweep_grace: seconds(&mut faults, "--sweep-grace", &self.sweep_grace),
-            database: self.database.check().unwrap_or_else(|fault| {
-                faults.extend(fault);
-                DatabaseSource::Url(String::new())
-            }),
+            database_connections: take!(errors, self.database_connections),
+            call_timeout: take!(errors, self.call_timeout),
+            slow_call: Duration::from_millis(take!(errors, self.slow_call)),
+            drain_pause: take!(errors, self.drain_pause),
+            drain_timeout: take!(errors, self.drain_timeout),
+            sweep_interval: take!(errors, self.sweep_interval),
+            sweep_grace: take!(errors, self.sweep_grace),
         };
-        if faults.is_empty() {
-            Ok(config)
-        } else {
-            Err(faults)
-        }
+        errors.finish(config)
     }
 }
 
-impl DatabaseSettings {
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn check(self) -> Result<DatabaseSource, Vec<String>> {
-        // Set but empty is how some files say "not set"; but who says nothing else may
-        // as well have a secret that was not filled in.
-        let is_elsewhere = |url: &String| self.data_dir.is_none() || !url.is_empty();
-        match (self.database_url.filter(is_elsewhere), self.data_dir) {
-            (Some(url), None) => match database_url_fault(&url) {
-                None => Ok(DatabaseSource::Url(url)),
-                Some(fault) => Err(vec![format!("--database-url: {fault}")]),
-            },
-            (Some(_), Some(_)) => Err(vec![
-                "--database-url and --data-dir exclude each other: one names a PostgreSQL that \
-                 runs elsewhere, the other the directory of a private one"
-                    .to_owned(),
-            ]),
-            (None, Some(data_dir)) => Ok(DatabaseSource::Embedded(data_dir)),
-            (None, None) => crate::embedded::default_data_dir()
-                .map(DatabaseSource::Embedded)
-                .map_err(|error| vec![format!("--data-dir: {error}")]),
-        }
+/// Returns what the service requires of callers. Notes an error if other machines can connect
+/// without tokens or TLS although nothing says that this is intended.
+fn check_auth(
+    listen: SocketAddr,
+    auth: Option<Auth>,
+    insecure: bool,
+    tls: Option<&TlsConfig>,
+    errors: &mut ConfigErrors,
+) -> Auth {
+    let may_be_open = is_loopback(listen) || insecure;
+    let auth = auth.unwrap_or(match may_be_open && tls.is_none() {
+        true => Auth::None,
+        false => Auth::Tokens,
+    });
+    if auth == Auth::None && tls.is_some_and(|it| it.client_tokens.is_some()) {
+        errors.push("--tls-client-tokens: has no effect without tokens; set --auth=tokens");
     }
-}
-
-fn listen_address(faults: &mut Vec<String>, flag: &str, text: &str) -> SocketAddr {
-    // The README says localhost too.
-    let address = text.replace("localhost:", "127.0.0.1:").parse();
-    address.unwrap_or_else(|_| {
-        faults.push(format!(
-            "{flag}: {text:?} is no address with a port, like 127.0.0.1:50051"
+    if !may_be_open && (auth == Auth::None || tls.is_none()) {
+        errors.push(format!(
+            "--listen: other machines can reach {listen}; this requires tokens and TLS \
+             (--tls-certificate and --tls-key), or --insecure"
         ));
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    })
+    }
+    auth
 }
 
-/// What is wrong with a database's URL, which is not shown: it may hold a password.
-fn database_url_fault(url: &str) -> Option<String> {
-    if url.is_empty() {
-        return Some("DATABASE_URL is empty; unset it for a private PostgreSQL".to_owned());
-    }
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Some("must be like postgres://user:password@host:5432/name".to_owned());
-    }
-    match url.parse::<tokio_postgres::Config>() {
-        Err(error) => Some(error_chain(&error)),
-        Ok(config) if config.get_ssl_mode() == SslMode::Require => {
-            Some("sslmode: there is no TLS to the database yet".to_owned())
-        }
-        Ok(_) => None,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-fn seconds(faults: &mut Vec<String>, flag: &str, text: &str) -> Duration {
-    Duration::from_secs(number(faults, flag, text, 1..=MAX_SECONDS))
-}
+    use super::*;
 
-fn number(
-    faults: &mut Vec<String>,
-    flag: &str,
-    text: &str,
-    range: std::ops::RangeInclusive<u64>,
-) -> u64 {
-    match text.parse() {
-        Ok(number) if range.contains(&number) => number,
-        _ => {
-            let (least, most) = range.into_inner();
-            faults.push(format!(
-                "{flag}: {text:?} is no number from {least} to {most}"
-            ));
-            least
+    #[derive(Debug, Parser)]
+    struct Serve {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn debug_output_hides_the_database_url() {
+        let url = "--database-url=postgres://user:hunter2@db1/book";
+        let serve = Serve::parse_from(["serve", url]);
+        let given = format!("{serve:?}");
+        let checked = format!("{:?}", serve.settings.check().unwrap());
+        for text in [given, checked] {
+            assert!(!text.contains("hunter2") && !text.contains("db1"), "{text}");
         }
     }
 }

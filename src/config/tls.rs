@@ -1,80 +1,74 @@
-//! Settings of TLS, and of certificates in place of tokens.
+//! Settings of TLS and of client certificates.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::ConfigErrors;
 use crate::rpc::transport::tls::TlsFiles;
 
-/// TLS, and who may show a certificate in place of a token.
+/// TLS, and client certificates in place of tokens.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsSettings {
-    /// Our certificate and those between it and its root, as PEM. All these files are
-    /// read again when they change.
+    /// Serve TLS with this certificate, followed by its intermediate certificates, as PEM. This and
+    /// the other TLS files are read again when they change.
     #[arg(long, env = "BRIDGEBOOK_TLS_CERTIFICATE", value_name = "FILE")]
     tls_certificate: Option<PathBuf>,
 
-    /// The key of our certificate, as PEM.
+    /// Read the private key of the certificate from this file, as PEM.
     #[arg(long, env = "BRIDGEBOOK_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
 
-    /// The roots of clients' certificates, as PEM. Clients may then show one; what
-    /// others than these have signed is refused.
+    /// Accept client certificates that these root certificates have signed, as PEM. A certificate
+    /// that another root has signed is rejected; a client without one presents a token.
     #[arg(long, env = "BRIDGEBOOK_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 
-    /// Which tokens clients' certificates stand for: on each line the id of a token
-    /// and the subject of a certificate, as in
-    /// 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11 CN=node-7,O=Team A
+    /// Map client certificates to tokens with this file. Each line has the id of a token and the
+    /// subject of a certificate: 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11 CN=node-7,O=Team A
     #[arg(long, env = "BRIDGEBOOK_TLS_CLIENT_TOKENS", value_name = "FILE")]
     tls_client_tokens: Option<PathBuf>,
 }
 
-/// Where the certificates are, and what those of clients stand for.
+/// The files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The certificates.
+    /// The certificate, its key, and the roots of client certificates.
     pub files: TlsFiles,
-    /// Which tokens clients' certificates stand for.
+    /// The file that maps client certificates to tokens.
     pub client_tokens: Option<PathBuf>,
 }
 
 impl TlsSettings {
-    /// Checks them.
-    pub(super) fn check(self, faults: &mut Vec<String>) -> Option<TlsConfig> {
-        let (certificate, key) = match (self.tls_certificate, self.tls_key) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            (None, None) => {
-                if self.tls_client_ca.is_some() || self.tls_client_tokens.is_some() {
-                    faults.push("--tls-certificate: is missing".to_owned());
-                }
-                return None;
+    /// Checks which flags are set together.
+    pub(super) fn check(self, errors: &mut ConfigErrors) -> Option<TlsConfig> {
+        let (client_ca, client_tokens) = (self.tls_client_ca, self.tls_client_tokens);
+        let for_clients = "--tls-client-ca and --tls-client-tokens";
+        let missing = match (&self.tls_certificate, &self.tls_key) {
+            (None, Some(_)) => Some(("--tls-certificate", "--tls-key")),
+            (Some(_), None) => Some(("--tls-key", "--tls-certificate")),
+            (None, None) if client_ca.is_some() || client_tokens.is_some() => {
+                Some(("--tls-certificate", for_clients))
             }
-            (None, _) => {
-                faults.push("--tls-certificate: is missing, there is only its key".to_owned());
-                return None;
+            (Some(_), Some(_)) if client_ca.is_some() && client_tokens.is_none() => {
+                Some(("--tls-client-tokens", "--tls-client-ca"))
             }
-            (_, None) => {
-                faults.push("--tls-key: is missing, there is only its certificate".to_owned());
-                return None;
+            (Some(_), Some(_)) if client_ca.is_none() && client_tokens.is_some() => {
+                Some(("--tls-client-ca", "--tls-client-tokens"))
             }
+            _ => None,
         };
-        if self.tls_client_tokens.is_some() && self.tls_client_ca.is_none() {
-            faults.push("--tls-client-ca: is missing, so no client shows a certificate".to_owned());
-        }
-        if self.tls_client_ca.is_some() && self.tls_client_tokens.is_none() {
-            faults.push(
-                "--tls-client-tokens: is missing, so no certificate stands for anybody".to_owned(),
-            );
+        if let Some((flag, given)) = missing {
+            errors.push(format!("{flag}: is missing; it is required with {given}"));
         }
         Some(TlsConfig {
             files: TlsFiles {
-                certificate,
-                key,
-                client_ca: self.tls_client_ca,
+                certificate: self.tls_certificate?,
+                key: self.tls_key?,
+                client_ca,
             },
-            client_tokens: self.tls_client_tokens,
+            client_tokens,
         })
     }
 }

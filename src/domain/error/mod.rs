@@ -152,19 +152,13 @@ pub enum Error {
     )]
     LoopbackOnly,
     /// The server has reached its limit of calls in progress, or of their bytes.
-    #[error(
-        "too many calls are in progress; nothing was done, retry in {}",
-        wait(self)
-    )]
+    #[error("too many calls are in progress; nothing was done, retry in {}", wait(self))]
     Overloaded,
     /// The server has reached its limit of connections.
     #[error("too many connections; nothing was done, retry in {}", wait(self))]
     TooManyConnections,
     /// The token has reached its rate limit; the next call is possible after this time.
-    #[error(
-        "the token exceeds its rate limit; nothing was done, retry in {}",
-        wait(self)
-    )]
+    #[error("the token exceeds its rate limit; nothing was done, retry in {}", wait(self))]
     RateLimited(Duration),
     /// The queue of the operation is full.
     #[error("too many calls are queued; nothing was done, retry in {}", wait(self))]

@@ -55,10 +55,7 @@ impl RetentionDefaults {
 /// A row of `retention_policies`.
 #[derive(Debug, Clone, diesel::Queryable, diesel::Selectable)]
 #[diesel(table_name = crate::db::schema::retention_policies)]
-#[expect(
-    missing_docs,
-    reason = "the columns are documented in the database, and in schema.rs"
-)]
+#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
 pub struct Policy {
     pub namespace: String,
     pub table_name: Table,

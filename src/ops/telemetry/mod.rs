@@ -47,12 +47,7 @@ pub struct LogSettings {
     /// Whom to send traces to, over OTLP and gRPC, as in http://localhost:4317; what else
     /// OpenTelemetry's SDKs read from the environment (OTEL_TRACES_SAMPLER,
     /// OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*) holds, too. Default: nobody.
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "URL",
-        global = true
-    )]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
     otlp_endpoint: Option<String>,
 }
 

@@ -1,0 +1,84 @@
+//! Settings of the database.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::config::SslMode;
+
+use super::ConfigErrors;
+use crate::util::error_chain::error_chain;
+
+/// The database to use.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseSettings {
+    /// Use this PostgreSQL, version 14 or newer: postgres://user:password@host:5432/name.
+    /// Default: create and run a private PostgreSQL in the data directory.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    database_url: Option<SecretString>,
+
+    /// Keep the private PostgreSQL in this directory. Default: /var/lib/bridgebook for root, else
+    /// bridgebook in the user's data directory, such as ~/.local/share/bridgebook.
+    #[arg(long, env = "BRIDGEBOOK_DATA_DIR", value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+}
+
+/// Where the database runs.
+#[derive(Debug, Clone)]
+pub enum DatabaseSource {
+    /// A PostgreSQL that others run. The URL may hold a password.
+    Url(SecretString),
+    /// A private PostgreSQL in this data directory.
+    Embedded(PathBuf),
+}
+
+impl DatabaseSettings {
+    /// Checks the settings. The value is a placeholder if an error is noted.
+    pub fn check(self, errors: &mut ConfigErrors) -> DatabaseSource {
+        self.source().unwrap_or_else(|error| {
+            errors.push(error);
+            DatabaseSource::Embedded(PathBuf::new())
+        })
+    }
+
+    fn source(self) -> Result<DatabaseSource, String> {
+        // Some tools set a variable to nothing instead of unsetting it. An empty URL counts as unset
+        // only beside a data directory: alone, it may be a secret that was not filled in.
+        let is_set =
+            |url: &SecretString| self.data_dir.is_none() || !url.expose_secret().is_empty();
+        match (self.database_url.filter(is_set), self.data_dir) {
+            (Some(url), None) => match url_error(url.expose_secret()) {
+                None => Ok(DatabaseSource::Url(url)),
+                Some(error) => Err(format!("--database-url: {error}")),
+            },
+            (Some(_), Some(_)) => Err(
+                "--database-url, --data-dir: set only one of them; the URL names an external \
+                 PostgreSQL, the directory holds a private one"
+                    .to_owned(),
+            ),
+            (None, Some(data_dir)) => Ok(DatabaseSource::Embedded(data_dir)),
+            (None, None) => crate::embedded::default_data_dir()
+                .map(DatabaseSource::Embedded)
+                .map_err(|error| format!("--data-dir: {error}")),
+        }
+    }
+}
+
+/// Returns what is wrong with a database URL. The text never shows the URL, which may hold a
+/// password.
+fn url_error(url: &str) -> Option<String> {
+    if url.is_empty() {
+        return Some("DATABASE_URL is empty; unset it to use a private PostgreSQL".to_owned());
+    }
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Some("expected a URL such as postgres://user:password@host:5432/name".to_owned());
+    }
+    match url.parse::<tokio_postgres::Config>() {
+        Err(error) => Some(error_chain(&error)),
+        Ok(config) if config.get_ssl_mode() == SslMode::Require => Some(
+            "sslmode=require is not supported: connections to the database have no TLS yet"
+                .to_owned(),
+        ),
+        Ok(_) => None,
+    }
+}

@@ -137,7 +137,7 @@ impl Cli {
             Command::Serve(settings) => {
                 let config = settings.check()?;
                 for name in unknown_variables() {
-                    tracing::warn!("unknown setting {name} is ignored");
+                    tracing::warn!("{name} is not a setting and is ignored");
                 }
                 Ok(server::serve(config, telemetry).await?)
             }

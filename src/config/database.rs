@@ -14,7 +14,13 @@ use crate::util::error_chain::error_chain;
 pub struct DatabaseSettings {
     /// Use this PostgreSQL, version 14 or newer: postgres://user:password@host:5432/name.
     /// Default: create and run a private PostgreSQL in the data directory.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
     database_url: Option<SecretString>,
 
     /// Keep the private PostgreSQL in this directory. Default: /var/lib/bridgebook for root, else

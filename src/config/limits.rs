@@ -26,7 +26,12 @@ pub struct LimitSettings {
     max_streams: Number<1, MAX_COUNT>,
 
     /// Accept at most this many bytes of headers in a call.
-    #[arg(long, env = "BRIDGEBOOK_MAX_HEADER_SIZE", value_name = "BYTES", default_value = "16384")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MAX_HEADER_SIZE",
+        value_name = "BYTES",
+        default_value = "16384"
+    )]
     max_header_size: Number<MIN_HEADER, { 1024 * 1024 }>,
 
     /// Allow this many concurrent calls on all connections together; 0 for no limit.
@@ -35,7 +40,12 @@ pub struct LimitSettings {
 
     /// Hold at most this many MiB of requests and responses of calls in progress; 0 for no
     /// limit.
-    #[arg(long, env = "BRIDGEBOOK_MAX_REQUEST_MEMORY", value_name = "MIB", default_value = "256")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MAX_REQUEST_MEMORY",
+        value_name = "MIB",
+        default_value = "256"
+    )]
     max_request_memory: Number<0, { MAX_COUNT / 1024 }>,
 
     /// Allow each token this many calls per second; 0 for no limit.
@@ -52,7 +62,12 @@ pub struct LimitSettings {
     max_message_size: Number<1024, { MAX_MESSAGE as u64 }>,
 
     /// Accept JSON documents of at most this many bytes of text.
-    #[arg(long, env = "BRIDGEBOOK_MAX_JSON_SIZE", value_name = "BYTES", default_value = "1048576")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MAX_JSON_SIZE",
+        value_name = "BYTES",
+        default_value = "1048576"
+    )]
     max_json_size: Number<2, { json::MAX_BYTES as u64 }>,
 
     /// Accept JSON documents of at most this many levels.

@@ -88,7 +88,12 @@ pub struct Settings {
     migrate: bool,
 
     /// Keep at most this many connections to the database open.
-    #[arg(long, env = "BRIDGEBOOK_DATABASE_CONNECTIONS", value_name = "N", default_value = "16")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DATABASE_CONNECTIONS",
+        value_name = "N",
+        default_value = "16"
+    )]
     database_connections: Number<MIN_CONNECTIONS, MAX_CONNECTIONS>,
 
     /// End every call after this many seconds, even if its own deadline is later.
@@ -96,7 +101,12 @@ pub struct Settings {
     call_timeout: Seconds,
 
     /// Log calls that take at least this many milliseconds.
-    #[arg(long, env = "BRIDGEBOOK_SLOW_CALL", value_name = "MILLISECONDS", default_value = "1000")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SLOW_CALL",
+        value_name = "MILLISECONDS",
+        default_value = "1000"
+    )]
     slow_call: Number<1, MAX_MILLISECONDS>,
 
     /// Keep serving for this many seconds of a shutdown while health reports NOT_SERVING, so that

@@ -23,7 +23,12 @@ pub struct RetentionSettings {
     retain_workflows: Days,
 
     /// Keep rows of the journal for this many days; 0 keeps them indefinitely.
-    #[arg(long, env = "BRIDGEBOOK_RETAIN_TRANSITIONS", value_name = "DAYS", default_value = "0")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_RETAIN_TRANSITIONS",
+        value_name = "DAYS",
+        default_value = "0"
+    )]
     retain_transitions: Days,
 
     /// Remember the batches of bridges for this many days; 0 remembers them indefinitely. A batch
@@ -41,7 +46,12 @@ pub struct RetentionSettings {
 #[command(next_help_heading = "Retention")]
 pub struct PruneSettings {
     /// Remove expired rows at this interval, in seconds.
-    #[arg(long, env = "BRIDGEBOOK_PRUNE_INTERVAL", value_name = "SECONDS", default_value = "60")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_PRUNE_INTERVAL",
+        value_name = "SECONDS",
+        default_value = "60"
+    )]
     prune_interval: Seconds,
 }
 

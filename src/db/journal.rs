@@ -18,7 +18,10 @@ use crate::{
 /// A row of the journal.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = fsm_transitions)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Transition {
     pub id: TransitionId,
     pub entity_id: uuid::Uuid,

@@ -8,6 +8,7 @@ use diesel::{
     dsl::exists,
     migration::{Migration, MigrationSource},
     pg::Pg,
+    result::{DatabaseErrorKind, Error as DieselError},
     sql_types::{BigInt, Bool, Text, Timestamptz},
 };
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -37,9 +38,40 @@ pub enum MigrationError {
     /// A statement around the migrations failed.
     #[error("a statement failed")]
     Statement(#[from] diesel::result::Error),
+    /// The connection was lost during a migration.
+    #[error("the connection was lost during a migration")]
+    ConnectionLost(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A migration failed. Those before it are applied.
     #[error("a migration failed")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl MigrationError {
+    /// Whether the database was unreachable or the connection was lost, so that a retry may succeed.
+    /// A retry continues with the first migration that is not applied.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            MigrationError::Connect(_) | MigrationError::ConnectionLost(_) => true,
+            MigrationError::Statement(error) => is_connection_lost(error),
+            MigrationError::Migration(_) => false,
+        }
+    }
+}
+
+/// diesel-async does not pass on the SQLSTATE with which PostgreSQL ends a connection (57P01 to
+/// 57P03), so it is recognised by its text.
+fn is_connection_lost(error: &DieselError) -> bool {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
+            information.message().starts_with("terminating connection")
+        }
+        DieselError::DatabaseError(kind, _) => matches!(
+            kind,
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand
+        ),
+        _ => false,
+    }
 }
 
 type Result<T> = std::result::Result<T, MigrationError>;
@@ -214,10 +246,21 @@ async fn blocking<T: Send + 'static>(
     connection: AsyncPgConnection,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let task =
-        tokio::task::spawn_blocking(move || work(&mut AsyncMigrationHarness::new(connection)));
-    let result = task.await.unwrap_or_else(|panic| Err(panic.into()));
-    result.map_err(MigrationError::Migration)
+    let task = tokio::task::spawn_blocking(move || {
+        let mut harness = AsyncMigrationHarness::new(connection);
+        (work(&mut harness), harness.into_inner())
+    });
+    let finished = task.await;
+    let (result, mut connection) =
+        finished.map_err(|panic| MigrationError::Migration(panic.into()))?;
+    match result {
+        Ok(value) => Ok(value),
+        // Diesel's error does not tell a lost connection from an invalid migration.
+        Err(error) => match connection.batch_execute("ROLLBACK").await {
+            Ok(()) => Err(MigrationError::Migration(error)),
+            Err(_) => Err(MigrationError::ConnectionLost(error)),
+        },
+    }
 }
 
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;

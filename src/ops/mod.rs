@@ -1,4 +1,4 @@
-//! What runs beside the calls: metrics, traces, logs, retention, the sweeper.
+//! Operations: metrics, traces and logs, and the background tasks beside the calls.
 
 pub mod metrics;
 pub mod retention;

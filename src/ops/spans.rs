@@ -1,10 +1,9 @@
-//! Traces: a span for each call, below it one for the batch that it shares with others,
-//! and below that one for each statement.
+//! The spans of traces: one for each call, below it one for the batch that it shares with other
+//! calls, and below that one for each statement.
 //!
-//! They go to whoever speaks OTLP, see `telemetry`; where nobody was named, no span is
-//! made. The context of a call is read from its header `traceparent` (W3C), and so its
-//! spans are part of its caller's trace. A batch is part of the trace of its first call,
-//! and linked to the others.
+//! `telemetry` exports them over OTLP. Without an endpoint no span is created. The span of a call
+//! continues the trace of its caller, which the header `traceparent` names (W3C Trace Context). A
+//! batch belongs to the trace of its first call and links to the other calls.
 
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -14,13 +13,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::proto::Method;
 
-/// The target of all spans, by which they are told from events of the log.
+/// The target of all spans, which tells them from the events of the log.
 pub(crate) const TARGET: &str = "bridgebook::trace";
 
-/// How many calls a batch is linked to at most: as many links as a span may have.
+/// The most calls that a batch links to: OpenTelemetry's default limit of links.
 const MAX_LINKS: usize = 128;
 
-/// The span of a call.
+/// Creates the span of a call.
 pub(crate) fn call(method: Method, headers: &HeaderMap) -> Span {
     let span = tracing::info_span!(
         target: TARGET,
@@ -39,13 +38,13 @@ pub(crate) fn call(method: Method, headers: &HeaderMap) -> Span {
     if !span.is_disabled() {
         span.record("otel.name", format!("{}/{}", method.service, method.name));
         let context = TraceContextPropagator::new().extract(&Headers(headers));
-        // It fails only once a span has begun.
+        // Fails only for a span that has already started.
         let _ = span.set_parent(context);
     }
     span
 }
 
-/// The span of a batch of so many items that does the work of these calls.
+/// Creates the span of a batch with this many items, on behalf of `calls`.
 pub(crate) fn batch<'a>(
     operation: &'static str,
     items: usize,
@@ -67,7 +66,7 @@ pub(crate) fn batch<'a>(
     span
 }
 
-/// The span of a statement, which belongs to whatever is being done.
+/// Creates the span of a statement, as a child of the current span.
 pub(crate) fn statement() -> Span {
     tracing::info_span!(
         target: TARGET,
@@ -80,7 +79,7 @@ pub(crate) fn statement() -> Span {
     )
 }
 
-/// The headers of a call, as OpenTelemetry reads them.
+/// The headers of a call, for OpenTelemetry's propagator.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {

@@ -1,6 +1,7 @@
-//! The sweeper marks nodes that are silent for longer than their TTL. Discovery
-//! is right without it; it is for whoever looks at `health_status`, or follows
-//! the journal.
+//! The sweeper: marks nodes UNHEALTHY that are silent for longer than their TTL.
+//!
+//! Discovery excludes stale nodes by itself. The sweeper is for clients that read `health_status`
+//! or follow the journal.
 
 use std::time::{Duration, Instant};
 
@@ -14,50 +15,50 @@ use crate::{
     util::error_chain::error_chain,
 };
 
-/// How many nodes are marked at a time; then it looks again whether to wait.
+/// The most nodes that are marked at a time, before the mass-outage brake is checked again.
 const AT_A_TIME: usize = 500;
 
-/// Sweeps for ever, with so much time between two sweeps. After the start, and
-/// after the database was away, nodes get a grace in which to be heard of again:
-/// that nobody heard of them until then is our own fault. Replicas may all do it:
-/// a node is marked, and journaled, by one of them. Has to be called within a
-/// tokio runtime.
+/// Sweeps at an interval. Never returns. Must be called within a tokio runtime.
+///
+/// After the start and after an outage of the database no node is marked for `grace`, because
+/// heartbeats could not arrive before. All replicas sweep: each stale node is marked and journaled
+/// by one of them.
 pub async fn run(database: Database, interval: Duration, grace: Duration) {
     let sweeper = Sweeper {
         mark: Batcher::new(&database),
         database,
     };
-    let mut was_waiting = false;
-    let mut listening_since = Instant::now();
+    let mut was_braked = false;
+    let mut reachable_since = Instant::now();
     loop {
         tokio::time::sleep(interval).await;
-        if listening_since.elapsed() < grace {
+        if reachable_since.elapsed() < grace {
             continue;
         }
         match sweeper.sweep().await {
-            Ok(is_waiting) => {
-                tell(was_waiting, is_waiting);
-                was_waiting = is_waiting;
+            Ok(is_braked) => {
+                log_brake(was_braked, is_braked);
+                was_braked = is_braked;
             }
-            // The health says so already, and the next sweep finds the same nodes.
+            // Health logs the cause, and the next sweep finds the same nodes.
             Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
-                tracing::debug!(cause = error_chain(&error), "no sweep this time");
-                listening_since = Instant::now();
+                tracing::debug!(cause = error_chain(&error), "sweep skipped");
+                reachable_since = Instant::now();
             }
-            Err(error) => tracing::error!(cause = error_chain(&error), "the sweeper failed"),
+            Err(error) => tracing::error!(cause = error_chain(&error), "sweep failed"),
         }
     }
 }
 
-/// Says when the sweeper begins to wait, and when it goes on.
-fn tell(was_waiting: bool, is_waiting: bool) {
-    match (was_waiting, is_waiting) {
+/// Logs when the mass-outage brake engages and when it releases.
+fn log_brake(was_braked: bool, is_braked: bool) {
+    match (was_braked, is_braked) {
         (false, true) => tracing::warn!(
-            "more than half of the nodes went silent: the sweeper waits, and marks only those \
-             that are silent for twice their TTL"
+            "sweeper paused: more than half of the nodes became stale; only nodes silent for twice \
+             their TTL are marked"
         ),
         (true, false) => {
-            tracing::warn!("the sweeper goes on: no more than half of the nodes went silent lately")
+            tracing::warn!("sweeper resumed: at most half of the nodes became stale recently")
         }
         _ => {}
     }
@@ -69,38 +70,40 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    /// Marks everybody who is silent, or only who is for long; answers whether it waits.
+    /// Marks stale nodes. During a suspected mass outage marks only nodes past twice their TTL.
+    /// Returns whether the mass-outage brake is engaged.
     async fn sweep(&self) -> Result<bool> {
         loop {
-            let mut silent = self.silent_for(1.0).await?;
-            if silent.is_empty() {
+            let mut stale = self.stale_nodes(1.0).await?;
+            if stale.is_empty() {
                 return Ok(false);
             }
-            // Counted after they were found, so that all of them are counted.
+            // Counted afterwards, so that the count includes all nodes that were found.
             let is_mass_outage = self.database.run(&FleetStats).await?.is_mass_outage();
             if is_mass_outage {
-                silent = self.silent_for(MAX_PAUSE_TTLS).await?;
+                stale = self.stale_nodes(MAX_PAUSE_TTLS).await?;
             }
-            let found = silent.len();
-            self.mark_all(silent).await?;
+            let found = stale.len();
+            self.mark_all(stale).await?;
             if found < AT_A_TIME {
                 return Ok(is_mass_outage);
             }
         }
     }
 
-    async fn silent_for(&self, ttls: f64) -> Result<Vec<StaleNode>> {
+    /// Returns nodes that are silent for longer than `ttls` times their TTL.
+    async fn stale_nodes(&self, ttls: f64) -> Result<Vec<StaleNode>> {
         let at_most = AT_A_TIME as i64;
         self.database.run(&StaleNodes { ttls, at_most }).await
     }
 
-    async fn mark_all(&self, silent: Vec<StaleNode>) -> Result<()> {
+    async fn mark_all(&self, stale: Vec<StaleNode>) -> Result<()> {
         let mut marked = 0;
-        for answer in self.mark.submit_all(silent).await {
+        for answer in self.mark.submit_all(stale).await {
             marked += usize::from(answer?);
         }
         if marked > 0 {
-            tracing::info!(marked, "nodes are silent, and UNHEALTHY from now on");
+            tracing::info!(marked, "stale nodes marked UNHEALTHY");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What goes on beside the calls.
+//! The background tasks: health, sweeper, retention, token cache, sampler.
 
 use crate::{
     config::Config,
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// All of it, for ever. `newest` is the migration that the schema has to have.
+/// Runs all background tasks. Never returns. `newest` is the migration that the schema must have.
 pub(super) async fn run(
     config: &Config,
     database: &Database,
@@ -25,9 +25,9 @@ pub(super) async fn run(
             token_cache.run().await;
         }
     };
-    let figures = async {
+    let database_metrics = async {
         if config.metrics_listen.is_some() {
-            sampler::sample(database, metrics).await;
+            sampler::run(database, metrics).await;
         }
     };
     tokio::join!(
@@ -40,6 +40,6 @@ pub(super) async fn run(
             metrics
         ),
         tokens,
-        figures,
+        database_metrics,
     );
 }

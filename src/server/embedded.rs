@@ -1,4 +1,4 @@
-//! Serving a private PostgreSQL, which lives and ends with the service.
+//! Runs the private PostgreSQL for as long as the service runs.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ use crate::{
     util::error_chain::error_chain,
 };
 
-/// Serves a private PostgreSQL, from its start to its stop.
+/// Starts the private PostgreSQL, serves it until `stop` ends, and stops it.
 pub(super) async fn serve_embedded(
     config: &Config,
     tls: &TlsState,
@@ -24,14 +24,14 @@ pub(super) async fn serve_embedded(
     tokio::pin!(stop);
     let embedded = tokio::select! {
         embedded = Embedded::start(settings.clone()) => embedded?,
-        // Dropped in the middle, the start leaves nothing behind that runs.
+        // A start that is dropped halfway leaves no process behind.
         () = &mut stop => return Ok(()),
     };
     let url = embedded.database_url();
     let mut embedded = Some(embedded);
     let result = tokio::select! {
         result = run(config, tls, metrics, &url, true, listener, stop) => result,
-        error = keep_running(&mut embedded, &settings) => Err(error.into()),
+        error = restart_on_crash(&mut embedded, &settings) => Err(error.into()),
     };
     let stopped = match embedded {
         Some(embedded) => embedded.stop().await.map_err(ServeError::from),
@@ -40,17 +40,20 @@ pub(super) async fn serve_embedded(
     result.and(stopped)
 }
 
-/// Starts the private PostgreSQL again whenever it crashes, until that fails.
-async fn keep_running(
+/// Restarts the private PostgreSQL after each crash. Returns when a restart fails.
+async fn restart_on_crash(
     embedded: &mut Option<Embedded>,
     settings: &embedded::Settings,
 ) -> embedded::EmbeddedError {
     loop {
         if let Some(running) = embedded {
             let crash = running.crashed().await;
-            tracing::error!("{}; starting it again", error_chain(&crash));
+            tracing::error!(
+                cause = error_chain(&crash),
+                "PostgreSQL crashed, restarting it"
+            );
         }
-        // What is left of it goes first, with the lock on the data directory.
+        // Drop what remains first: it holds the lock on the data directory.
         *embedded = None;
         match Embedded::start(settings.clone()).await {
             Ok(running) => *embedded = Some(running),

@@ -1,4 +1,4 @@
-//! The composition root: puts the service together, runs it, and takes it down.
+//! The composition root: builds the service, runs it, and shuts it down.
 
 mod background;
 mod embedded;
@@ -9,6 +9,7 @@ mod tls;
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
+use secrecy::ExposeSecret;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -18,7 +19,7 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 
 pub use self::tls::TlsState;
-use self::{embedded::serve_embedded, shutdown::drain, startup_log::announce};
+use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening};
 use crate::{
     config::{Auth, Config, DatabaseSource},
     db::{Database, migrations, pooler_check},
@@ -51,55 +52,56 @@ use crate::{
         server_info::{model::LimitsInForce, service::Server},
         workflow::service::Workflows,
     },
+    util::error_chain::error_chain,
 };
 
-/// How often a database that is away is looked for at the start.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The pause before the database is tried again during the start.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address can't be listened on.
+    /// The address is invalid or in use.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The answer of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// Signals can't be waited for.
-    #[error("cannot wait for signals")]
+    /// No signal handler could be installed.
+    #[error("cannot install signal handlers")]
     Signals(#[source] std::io::Error),
     /// The private PostgreSQL failed.
     #[error("the private PostgreSQL failed")]
     Embedded(#[from] crate::embedded::EmbeddedError),
     /// The schema lacks migrations.
     #[error(
-        "the schema of the database is behind, it lacks {}; run `bridgebook migrate up`, or start with --migrate",
+        "the database schema lacks the migrations {}; run `bridgebook migrate up`, or start with --migrate",
         .0.join(", ")
     )]
     SchemaBehind(Vec<String>),
-    /// A pooler shares sessions.
+    /// A pooler shares sessions between clients.
     #[error(
-        "a connection pooler before the database shares sessions between its clients; prepared \
-         statements and settings would get lost there: use pool_mode = session"
+        "the connection pooler in front of the database shares sessions between clients, which \
+         loses prepared statements and session settings; set pool_mode = session"
     )]
     SharedSessions,
-    /// The schema can't be read or brought up to date.
-    #[error("the schema of the database could not be made ready")]
+    /// The schema could not be read or migrated.
+    #[error("cannot read or migrate the database schema")]
     Schema(#[from] migrations::MigrationError),
     /// The reflection service could not be built.
-    #[error("the descriptors of the contract are not valid")]
+    #[error("the descriptors of the contract are invalid")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// What is counted has names that can't be.
-    #[error("the figures have names that can't be")]
+    /// A metric could not be registered.
+    #[error("cannot register a metric")]
     Metrics(#[from] prometheus::Error),
-    /// There can be no TLS.
-    #[error("TLS is not possible")]
+    /// The certificate, the key or the roots are unusable.
+    #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
-    /// Clients' certificates stand for nobody.
-    #[error("the tokens of clients' certificates are not known")]
+    /// The file of --tls-client-tokens is unusable.
+    #[error("cannot map client certificates to tokens")]
     CertificateMapping(#[from] CertificateMappingError),
 }
 
@@ -115,7 +117,7 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     let listener = bind(config.listen).await?;
     match &config.database {
         DatabaseSource::Url(url) => {
-            let migrate = config.migrate;
+            let (url, migrate) = (url.expose_secret(), config.migrate);
             run(&config, &tls, &metrics, url, migrate, listener, stop).await?;
         }
         DatabaseSource::Embedded(data_dir) => {
@@ -128,8 +130,9 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
 }
 
 /// Serves the database at `url` on `listener` until `stop` ends, then drains.
-/// Address and database are given beside the settings, because by now they are
-/// known: the port that was free, the cluster that was started.
+///
+/// Listener and URL are passed beside the settings because they are known by now: the port that was
+/// free, the PostgreSQL that was started.
 ///
 /// # Errors
 /// Every [`ServeError`].
@@ -142,21 +145,21 @@ pub async fn run(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    announce(&listener, config);
-    tell_when_certificate_ends(metrics, tls)?;
-    let figures = match config.metrics_listen {
+    log_listening(&listener, config);
+    register_certificate_expiry(metrics, tls)?;
+    let http = match config.metrics_listen {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let figures = async {
-        match figures {
+    let http = async {
+        match http {
             Some(listener) => endpoint::serve(listener, metrics.clone()).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         result = serve_calls(config, tls, metrics, url, migrate, listener, stop) => result,
-        () = figures => Ok(()),
+        () = http => Ok(()),
     }
 }
 
@@ -185,23 +188,23 @@ async fn serve_calls(
     };
     let routes = with_services(routes, &database, limits).prepare();
     let service = ServiceBuilder::new()
-        // A request id, a deadline, and what is counted and logged of it.
+        // Request id, panics, deadline, log and metrics.
         .layer(CallLayer {
             max_duration: config.call_timeout,
             slow: config.slow_call,
             limits: content,
             metrics: metrics.clone(),
         })
-        // Not more than we can do.
+        // Load shedding: concurrent calls, memory, rate.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))
-        // Who calls.
+        // Authentication.
         .layer(AuthLayer {
             token_cache: token_cache.clone(),
             certificate_mapping: tls.certificate_mapping.clone(),
         })
         .service(routes);
     let (begin_drain, drained) = oneshot::channel::<()>();
-    // Dropped or sent: either way it is time.
+    // The drain begins when the sender is used or dropped.
     let drained = async { drop(drained.await) };
     let connections = config.limits.connection.clone();
     let server = listen(
@@ -213,7 +216,7 @@ async fn serve_calls(
         drained,
     );
     let background = async {
-        prepare(url, migrate).await?;
+        prepare_schema(url, migrate).await?;
         database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();
@@ -252,14 +255,15 @@ fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
     Ok(tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        // So that grpcurl can show the details of errors.
+        // Lets grpcurl decode the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
 }
 
-/// Waits for the database and makes sure of its schema.
-async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
-    let mut told = String::new();
+/// Waits for the database, then applies pending migrations or checks that there are none. Tries
+/// again while the database is unreachable, and when a connection is lost during a migration.
+async fn prepare_schema(url: &str, migrate: bool) -> Result<(), ServeError> {
+    let mut last_cause = String::new();
     loop {
         if pooler_check::shares_sessions(url).await {
             return Err(ServeError::SharedSessions);
@@ -267,7 +271,7 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
         let outcome = match migrate {
             true => migrations::up(url).await.map(|applied| {
                 if !applied.is_empty() {
-                    tracing::info!("applied migrations {}", applied.join(", "));
+                    tracing::info!(versions = applied.join(", "), "migrations applied");
                 }
             }),
             false => match migrations::pending(url).await {
@@ -278,13 +282,13 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
             },
         };
         match outcome {
-            Err(migrations::MigrationError::Connect(error)) => {
-                let cause = error.to_string();
-                if cause != told {
+            Err(error) if error.is_unavailable() => {
+                let cause = error_chain(&error);
+                if cause != last_cause {
                     tracing::warn!(cause, "waiting for the database");
-                    told = cause;
+                    last_cause = cause;
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             outcome => return Ok(outcome?),
         }
@@ -294,20 +298,20 @@ async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
 fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::Result<()> {
     let dropped = metrics.register(IntCounter::new(
         "bridgebook_log_lines_dropped_total",
-        "Lines of the log that were left out because nobody took them.",
+        "Log lines dropped because the log buffer was full.",
     )?)?;
     let lines = telemetry.dropped_lines();
     metrics.on_scrape(move || {
         let count = u64::try_from(lines.dropped_lines()).unwrap_or(u64::MAX);
-        metrics::follow(&dropped, count);
+        metrics::catch_up(&dropped, count);
     });
     Ok(())
 }
 
-fn tell_when_certificate_ends(metrics: &Metrics, tls: &TlsState) -> prometheus::Result<()> {
+fn register_certificate_expiry(metrics: &Metrics, tls: &TlsState) -> prometheus::Result<()> {
     let gauge = metrics.register(IntGauge::new(
         "bridgebook_tls_certificate_expiry_timestamp_seconds",
-        "When our certificate, or one between it and its root, ends, since 1970; 0 without TLS.",
+        "Unix time at which the first certificate of the server's chain expires; 0 without TLS.",
     )?)?;
     if let Some(tls) = tls.tls.clone() {
         metrics.on_scrape(move || {
@@ -322,7 +326,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     listener.map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Ends at the first SIGTERM or SIGINT.
+/// Returns a future that ends at the first SIGTERM or SIGINT.
 fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;

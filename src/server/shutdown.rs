@@ -1,4 +1,4 @@
-//! The end: nobody who was let in loses anything.
+//! Shutdown: lets accepted calls and batches finish.
 
 use std::{future::Future, pin::pin};
 
@@ -9,9 +9,11 @@ use tokio::{
 
 use crate::{config::Config, db::Database, rpc::health::Health};
 
-/// Tells everybody that we are about to go, and serves for a while longer, until load
-/// balancers have noticed; then takes no more connections, and lets calls under way
-/// end, and batches whose callers are gone, for so long and no longer.
+/// Shuts the service down in two phases, and returns when `server` has ended or the drain timed out.
+///
+/// First health reports NOT_SERVING while calls are still served, so that load balancers notice.
+/// Then no connection is accepted, and calls in progress may finish, as may batches whose callers
+/// have disconnected.
 pub(super) async fn drain(
     config: &Config,
     health: &Health,
@@ -20,22 +22,22 @@ pub(super) async fn drain(
     server: impl Future<Output = ()>,
 ) {
     let mut server = pin!(server);
-    tracing::info!("stopping: NOT_SERVING");
+    tracing::info!("shutdown: NOT_SERVING");
     health.set(false).await;
     tokio::select! {
         () = sleep(config.drain_pause) => {}
         () = &mut server => {}
     }
-    tracing::info!("stopping: no new connections, letting the calls under way end");
-    // Whoever watches has been told, and is let go: a watch would last for ever.
+    tracing::info!("shutdown: draining, no new connections");
+    // Ends all Watch calls, which would never finish by themselves.
     health.clear().await;
     drop(begin_drain);
     let ending = async {
         server.await;
         database.wait_idle().await;
     };
-    let patience = config.drain_timeout;
-    if timeout(patience, ending).await.is_err() {
-        tracing::warn!("some calls did not end within {} s", patience.as_secs());
+    if timeout(config.drain_timeout, ending).await.is_err() {
+        let seconds = config.drain_timeout.as_secs();
+        tracing::warn!(seconds, "shutdown: calls aborted, the drain timed out");
     }
 }

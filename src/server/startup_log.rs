@@ -1,4 +1,4 @@
-//! What a start tells.
+//! Log lines of the start: the address, and the risks of an open one.
 
 use tokio::net::TcpListener;
 
@@ -7,30 +7,29 @@ use crate::{
     util::net::is_loopback,
 };
 
-/// Says where we listen, and what that means.
-pub(super) fn announce(listener: &TcpListener, config: &Config) {
+/// Logs the address, and a warning for each risk that --insecure accepts.
+pub(super) fn log_listening(listener: &TcpListener, config: &Config) {
     let Ok(address) = listener.local_addr() else {
         return;
     };
     tracing::info!("listening on {address}");
     let is_local = is_loopback(address);
     if is_local && config.auth == Auth::None {
-        tracing::info!("without tokens: whoever is on this machine can read and write everything");
+        tracing::info!("without tokens: every user of this machine can read and write all data");
     }
     if !is_local {
-        for danger in dangers(config.auth, config.tls.is_some()) {
-            tracing::warn!("--insecure: {danger}");
+        for risk in risks(config.auth, config.tls.is_some()) {
+            tracing::warn!("--insecure: {risk}");
         }
     }
 }
 
-/// What others can do where they can connect.
-fn dangers(auth: Auth, has_tls: bool) -> impl Iterator<Item = &'static str> {
+/// Returns the risks of an address that other machines can reach.
+fn risks(auth: Auth, has_tls: bool) -> impl Iterator<Item = &'static str> {
     let no_tokens = (auth == Auth::None)
-        .then_some("without tokens, whoever can connect can read and write everything");
-    let no_tls = (!has_tls).then_some(
-        "without TLS, whoever is on the way can read along, and take tokens for themselves",
-    );
+        .then_some("without tokens, every client that connects can read and write all data");
+    let no_tls = (!has_tls)
+        .then_some("without TLS, anyone on the network path can read the traffic and steal tokens");
     no_tokens.into_iter().chain(no_tls)
 }
 
@@ -39,17 +38,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_danger_is_named() {
+    fn missing_tokens_and_missing_tls_are_separate_risks() {
         for (auth, has_tls, expected) in [
             (Auth::Tokens, true, &[][..]),
             (Auth::None, true, &["without tokens"]),
             (Auth::Tokens, false, &["without TLS"]),
             (Auth::None, false, &["without tokens", "without TLS"]),
         ] {
-            let dangers: Vec<_> = dangers(auth, has_tls).collect();
-            assert_eq!(dangers.len(), expected.len());
+            let risks: Vec<_> = risks(auth, has_tls).collect();
+            assert_eq!(risks.len(), expected.len());
             assert!(
-                dangers
+                risks
                     .iter()
                     .zip(expected)
                     .all(|(it, part)| it.starts_with(part))

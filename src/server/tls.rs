@@ -1,4 +1,4 @@
-//! Whom we show a certificate, and whom we know by theirs.
+//! TLS: the server's certificate, and the mapping of client certificates to tokens.
 
 use super::ServeError;
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     rpc::{auth::certificate::CertificateMapping, transport::tls::Tls},
 };
 
-/// How connections are made private, and whose certificates stand for which tokens.
+/// The state of TLS that the settings name.
 pub struct TlsState {
-    /// Makes connections private, if they are to be.
+    /// Accepts TLS connections; `None` if TLS is off.
     pub(super) tls: Option<Tls>,
-    /// Which tokens certificates stand for.
+    /// Maps client certificates to tokens.
     pub(super) certificate_mapping: CertificateMapping,
 }
 
@@ -36,7 +36,7 @@ impl TlsState {
         })
     }
 
-    /// Reads the files again and again, for ever.
+    /// Reloads the files when they change. Never returns.
     pub(super) async fn watch(&self, config: &Config) {
         let settings = config.tls.as_ref();
         let certificates = async {

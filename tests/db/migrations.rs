@@ -6,7 +6,7 @@ use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
 use crate::support::{
-    Schema, bridgebook, connect_database, count, eventually, own_cluster, temp_dir,
+    Schema, Server, bridgebook, connect_database, count, eventually, own_cluster, temp_dir,
 };
 
 fn migrate(url: &str, action: &str) -> Output {
@@ -126,6 +126,30 @@ async fn the_time_is_right_whatever_the_zone_of_who_asks() {
         // Ours and the database's are one clock; the zone is 330 minutes away.
         assert!(away.num_minutes().abs() < 10, "{migration:?} {before}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_loses_its_connection_while_it_migrates_tries_again() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    // The advisory lock of a replica that migrates: the service waits for it.
+    let mut other = connect_database(&url).await;
+    let lock = "SELECT pg_advisory_lock(7093848243014296171)";
+    other.batch_execute(lock).await.unwrap();
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
+    for _ in 0..2 {
+        eventually("the waiting connection is terminated", || async {
+            let mut admin = connect_database(&url).await;
+            let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
+                              WHERE locktype = 'advisory' AND NOT granted";
+            (count(&mut admin, terminate).await > 0).then_some(())
+        })
+        .await;
+    }
+    let unlock = "SELECT pg_advisory_unlock_all()";
+    other.batch_execute(unlock).await.unwrap();
+    server.serving().await;
 }
 
 #[tokio::test]

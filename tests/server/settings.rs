@@ -108,7 +108,10 @@ fn two_databases_are_one_too_many() {
 fn a_database_that_can_not_be_meant_is_refused() {
     for (url, part) in [
         ("", "DATABASE_URL is empty"),
-        ("postgres://a@b/c?sslmode=require", "no TLS to the database"),
+        (
+            "postgres://a@b/c?sslmode=require",
+            "sslmode=require is not supported",
+        ),
         ("postgres://a@b/c?sslmode=verify-full", "sslmode"),
         ("postgres://a@b:secret/c", "port"),
     ] {
@@ -146,7 +149,7 @@ fn what_is_ignored_and_what_ends_the_service_are_in_its_log() {
     };
     assert_eq!(lines.len(), 2, "{text}");
     assert!(
-        has(0, "WARN", &format!("{misspelt} is no setting")),
+        has(0, "WARN", &format!("{misspelt} is not a setting")),
         "{text}"
     );
     assert!(has(1, "ERROR", "/nowhere"), "{text}");
@@ -238,7 +241,7 @@ fn certificates_of_clients_stand_for_tokens_or_the_start_says_why_not() {
                 "--tls-client-tokens=/nowhere/d",
                 "--auth=none",
             ],
-            "--tls-client-tokens: nobody is asked",
+            "--tls-client-tokens: has no effect",
         ),
     ] {
         let output = bridgebook()

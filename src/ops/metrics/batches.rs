@@ -1,22 +1,22 @@
-//! Batches: how large they are, how long their items wait, how long they take.
+//! Metrics of the batch writer: batch sizes, waiting times and durations.
 
 use prometheus::{Histogram, HistogramVec, IntGauge, IntGaugeVec, Registry, histogram_opts, opts};
 
 use super::register;
 
-/// A lone call, a few, many, and the most that a worker takes.
+/// Buckets from a single item to the most that a worker takes.
 const ITEMS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
 ];
 
-/// From a wait that is none to one that loses callers.
+/// Buckets from a negligible wait to one at which callers give up.
 const SECONDS: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 
 const LABELS: &[&str] = &["operation"];
 
-/// Batches, by operation.
+/// Metrics of batches, by operation.
 pub(super) struct BatchMetrics {
     items: HistogramVec,
     wait_seconds: HistogramVec,
@@ -24,16 +24,16 @@ pub(super) struct BatchMetrics {
     queued: IntGaugeVec,
 }
 
-/// Batches of one operation.
+/// Metrics of the batches of one operation.
 #[derive(Clone)]
 pub struct OperationMetrics {
-    /// How many items a batch has.
+    /// The items of a batch.
     pub items: Histogram,
-    /// How long calls wait for a worker, in seconds.
+    /// How long items wait for a worker, in seconds.
     pub wait_seconds: Histogram,
-    /// How long a batch takes, its retries included, in seconds.
+    /// The duration of a batch including retries, in seconds.
     pub seconds: Histogram,
-    /// How many items wait, or are at work.
+    /// The items that wait or are being written.
     pub queued: IntGauge,
 }
 
@@ -41,22 +41,22 @@ impl BatchMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let items = histogram_opts!(
             "bridgebook_batch_items",
-            "How many items a batch has: those of one statement and one commit.",
+            "Items in a batch: one statement and one commit.",
             ITEMS.to_vec()
         );
         let wait_seconds = histogram_opts!(
             "bridgebook_batch_wait_seconds",
-            "How long the items of a call wait for a worker, in seconds.",
+            "Time that items wait for a worker, in seconds.",
             SECONDS.to_vec()
         );
         let seconds = histogram_opts!(
             "bridgebook_batch_seconds",
-            "How long a batch takes, its retries included, in seconds.",
+            "Duration of a batch including its retries, in seconds.",
             SECONDS.to_vec()
         );
         let queued = opts!(
             "bridgebook_queue_items",
-            "Items that wait for a worker, or are at work."
+            "Items that wait for a worker or are being written."
         );
         Ok(BatchMetrics {
             items: register(registry, HistogramVec::new(items, LABELS)?)?,

@@ -1,4 +1,4 @@
-//! Calls, under the names that go-grpc-prometheus has made usual.
+//! Metrics of calls, with the names of go-grpc-prometheus, which dashboards know.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,16 @@ use prometheus::{HistogramVec, IntCounterVec, Registry, histogram_opts, opts};
 use tonic::Code;
 
 use super::register;
-use crate::proto::Method;
-use crate::proto::Rpc;
+use crate::proto::{Method, Rpc};
 
-/// The usual ones, and below them those of calls that take a fraction of a millisecond.
+/// The usual buckets, and smaller ones for calls that take a fraction of a millisecond.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 const LABELS: &[&str] = &["grpc_type", "grpc_service", "grpc_method"];
 
-/// Calls, by method.
+/// Metrics of calls, by method.
 #[derive(Clone)]
 pub struct CallMetrics {
     started: IntCounterVec,
@@ -28,15 +27,15 @@ impl CallMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let started = opts!(
             "grpc_server_started_total",
-            "Calls that began, by method; what is no method of ours is \"unknown\"."
+            "Calls that started, by method; unknown methods are \"unknown\"."
         );
         let handled = opts!(
             "grpc_server_handled_total",
-            "Calls that ended, by method and code; Canceled are those whose caller went away."
+            "Calls that ended, by method and code; Canceled if the caller disconnected."
         );
         let seconds = histogram_opts!(
             "grpc_server_handling_seconds",
-            "How long calls took that ended, in seconds, from their headers to their answer.",
+            "Duration of calls from their headers to the end of their response, in seconds.",
             SECONDS.to_vec()
         );
         let with_code: Vec<_> = LABELS.iter().copied().chain(["grpc_code"]).collect();
@@ -45,7 +44,7 @@ impl CallMetrics {
             handled: register(registry, IntCounterVec::new(handled, &with_code)?)?,
             seconds: register(registry, HistogramVec::new(seconds, LABELS)?)?,
         };
-        // So that the first failure is an increase, and not a figure that was not there.
+        // A series must exist before its first failure, or rate() does not see the increase.
         for rpc in Rpc::ALL {
             let labels = Method::from_path(rpc.path()).labels();
             calls.started.with_label_values(&labels);
@@ -59,7 +58,7 @@ impl CallMetrics {
         Ok(calls)
     }
 
-    /// Notes that a call begins.
+    /// Counts the start of a call.
     #[must_use]
     pub fn begin(&self, method: Method) -> RunningCall {
         self.started.with_label_values(&method.labels()).inc();
@@ -71,7 +70,7 @@ impl CallMetrics {
     }
 }
 
-/// A call that has not ended.
+/// A call in progress.
 pub struct RunningCall {
     metrics: CallMetrics,
     method: Method,
@@ -79,13 +78,13 @@ pub struct RunningCall {
 }
 
 impl RunningCall {
-    /// The method that is called.
+    /// Returns the method of the call.
     #[must_use]
     pub fn method(&self) -> Method {
         self.method
     }
 
-    /// Notes how it ended; answers how long it took.
+    /// Counts the end of the call. Returns its duration.
     pub fn end(&self, code: Code) -> Duration {
         let took = self.begun.elapsed();
         let labels = self.method.labels();
@@ -102,7 +101,7 @@ impl RunningCall {
     }
 }
 
-/// A code as grpc-go, and so every dashboard, writes it.
+/// Returns the name of a code as grpc-go spells it, which dashboards expect.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

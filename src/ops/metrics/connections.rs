@@ -1,33 +1,33 @@
-//! Connections of clients.
+//! Metrics of client connections.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, opts};
 
 use super::register;
 
-/// Connections of clients. Cheap to clone.
+/// Metrics of client connections. Cheap to clone.
 #[derive(Clone)]
 pub struct ConnectionMetrics {
-    /// Those that there are.
+    /// Open connections.
     pub open: IntGauge,
-    /// All that came.
+    /// Accepted connections.
     pub accepted: IntCounter,
-    /// Those that were closed, or only told so, because there are too many.
+    /// Connections that were rejected or evicted because of the limit.
     pub refused_at_limit: IntCounter,
-    /// Those that could not agree with us on TLS.
+    /// Connections whose TLS handshake failed.
     pub refused_handshake: IntCounter,
 }
 
 impl ConnectionMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let open = IntGauge::new("bridgebook_connections", "Connections of clients.")?;
+        let open = IntGauge::new("bridgebook_connections", "Open client connections.")?;
         let accepted = IntCounter::new(
             "bridgebook_connections_accepted_total",
-            "Connections of clients that were accepted.",
+            "Accepted client connections.",
         )?;
         let refused = opts!(
             "bridgebook_connections_refused_total",
-            "Connections of clients that were turned away: there are too many (limit), or they \
-             could not agree on TLS (handshake)."
+            "Client connections rejected or evicted, by cause: too many connections (limit), or a \
+             failed TLS handshake (handshake)."
         );
         let refused = register(registry, IntCounterVec::new(refused, &["cause"])?)?;
         Ok(ConnectionMetrics {

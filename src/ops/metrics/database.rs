@@ -1,20 +1,20 @@
-//! What passes between us and PostgreSQL.
+//! Metrics of PostgreSQL: statements, retries and pools.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, opts};
 
-use super::{follow, register};
+use super::{catch_up, register};
 
 /// Why a statement is retried: the labels of `bridgebook_database_retries_total`.
 pub const RETRY_CAUSES: [&str; 2] = ["unavailable", "transient"];
 
-/// The database, in all.
+/// Metrics of the database.
 #[derive(Clone)]
 pub struct DatabaseMetrics {
-    /// Statements, by pool: each is a round trip.
+    /// Statements, by pool. Each is a round trip.
     pub statements: IntCounterVec,
-    /// Statements that failed, by pool.
+    /// Failed statements, by pool.
     pub failures: IntCounterVec,
-    /// Pieces of work that are tried again, by the cause.
+    /// Retries of batches and queries, by cause.
     pub retries: IntCounterVec,
     connections: IntGaugeVec,
     max_connections: IntGaugeVec,
@@ -35,54 +35,54 @@ impl DatabaseMetrics {
         let metrics = DatabaseMetrics {
             statements: counter(
                 "bridgebook_database_statements_total",
-                "Statements sent to PostgreSQL; each is a round trip.",
+                "Statements sent to PostgreSQL, each a round trip.",
                 by_pool,
             )?,
             failures: counter(
                 "bridgebook_database_statement_failures_total",
-                "Statements that failed.",
+                "Failed statements.",
                 by_pool,
             )?,
             retries: counter(
                 "bridgebook_database_retries_total",
-                "Batches and queries that are tried again: the database was unavailable, or a \
-                 failure may pass (transient), such as a deadlock.",
+                "Retries of batches and queries, by cause: an unreachable database (unavailable), or \
+                 a temporary failure such as a deadlock (transient).",
                 &["cause"],
             )?,
             connections: gauge(
                 "bridgebook_pool_connections",
-                "Connections to PostgreSQL.",
+                "Open connections to PostgreSQL, by state.",
                 &["pool", "state"],
             )?,
             max_connections: gauge(
                 "bridgebook_pool_max_connections",
-                "How many connections to PostgreSQL there may be.",
+                "Maximum number of connections to PostgreSQL.",
                 by_pool,
             )?,
             opened: counter(
                 "bridgebook_pool_opened_total",
-                "Connections to PostgreSQL that were made.",
+                "Connections to PostgreSQL that were opened.",
                 by_pool,
             )?,
             waits: counter(
                 "bridgebook_pool_waits_total",
-                "Pieces of work that had to wait for a connection.",
+                "Leases that waited for a connection.",
                 by_pool,
             )?,
             timeouts: counter(
                 "bridgebook_pool_timeouts_total",
-                "Pieces of work that waited for a connection in vain.",
+                "Leases that timed out while waiting for a connection.",
                 by_pool,
             )?,
         };
-        // So that the first one is an increase, and not a figure that was not there.
+        // A series must exist before its first retry, or rate() does not see the increase.
         for cause in RETRY_CAUSES {
             metrics.retries.with_label_values(&[cause]);
         }
         Ok(metrics)
     }
 
-    /// One pool.
+    /// Returns the metrics of one pool.
     #[must_use]
     pub fn pool(&self, name: &str, max_connections: u32) -> PoolMetrics {
         let max = self.max_connections.with_label_values(&[name]);
@@ -99,12 +99,12 @@ impl DatabaseMetrics {
     }
 }
 
-/// One pool of connections.
+/// Metrics of one pool.
 #[derive(Clone)]
 pub struct PoolMetrics {
-    /// Statements.
+    /// Statements sent.
     pub statements: IntCounter,
-    /// Those that failed.
+    /// Failed statements.
     pub failures: IntCounter,
     busy: IntGauge,
     idle: IntGauge,
@@ -114,13 +114,13 @@ pub struct PoolMetrics {
 }
 
 impl PoolMetrics {
-    /// Sets what the pool itself counts.
+    /// Sets the metrics that the pool itself counts.
     pub fn set(&self, state: &bb8::State) {
         let busy = state.connections.saturating_sub(state.idle_connections);
         self.busy.set(busy.into());
         self.idle.set(state.idle_connections.into());
-        follow(&self.opened, state.statistics.connections_created);
-        follow(&self.waits, state.statistics.get_waited);
-        follow(&self.timeouts, state.statistics.get_timed_out);
+        catch_up(&self.opened, state.statistics.connections_created);
+        catch_up(&self.waits, state.statistics.get_waited);
+        catch_up(&self.timeouts, state.statistics.get_timed_out);
     }
 }

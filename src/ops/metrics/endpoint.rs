@@ -1,7 +1,7 @@
-//! A second port, for what reads only HTTP: Prometheus, and some load balancers.
+//! The HTTP endpoint for Prometheus and for load balancers that do not speak gRPC.
 //!
-//! `/metrics`, `/livez` (the process answers) and `/readyz` (health says SERVING). It asks
-//! nobody for a token, as it says nothing of a tenant.
+//! It serves `/metrics`, `/livez` (200 while the process answers) and `/readyz` (200 while health
+//! reports SERVING). It needs no token, because the responses contain no data of tenants.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -16,37 +16,37 @@ use tokio::{
 
 use super::Metrics;
 
-/// How many connections there may be. If there is one more the oldest goes: an answer
-/// takes milliseconds, so it is from somebody who does not take it.
-const CONNECTIONS: usize = 64;
+/// The most connections. One more evicts the oldest, which must be stuck: a response takes
+/// milliseconds.
+const MAX_CONNECTIONS: usize = 64;
 
-/// How long a connection may last, which is good for one request: who scrapes or looks
-/// comes back seconds later.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest duration of a connection, which serves one request: scrapes and probes are seconds
+/// apart.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client has to say what it wants.
-const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for the headers of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait if connections can't be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failed accept, for example without free file descriptors.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers for ever.
+/// Serves HTTP on a listener. Never returns.
 pub async fn serve(listener: TcpListener, metrics: Metrics) {
     let mut connections = VecDeque::<AbortHandle>::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             continue;
         };
         connections.retain(|connection| !connection.is_finished());
-        if connections.len() >= CONNECTIONS
+        if connections.len() >= MAX_CONNECTIONS
             && let Some(oldest) = connections.pop_front()
         {
             oldest.abort();
         }
         let connection = connection(stream, metrics.clone());
-        // How it ends is the other end's affair.
-        let connection = tokio::spawn(timeout(PATIENCE, connection));
+        // An error or a timeout concerns only the client.
+        let connection = tokio::spawn(timeout(CONNECTION_TIMEOUT, connection));
         connections.push_back(connection.abort_handle());
     }
 }
@@ -61,9 +61,9 @@ async fn connection(stream: TcpStream, metrics: Metrics) -> hyper::Result<()> {
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_PATIENCE)
+        .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
-        // Who has asked may have nothing more to say.
+        // A client may close its sending side after the request.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), answer)
         .await
@@ -71,26 +71,26 @@ async fn connection(stream: TcpStream, metrics: Metrics) -> hyper::Result<()> {
 
 async fn answer(method: &Method, path: &str, metrics: &Metrics) -> Response<String> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n".into());
     }
     match path {
         "/livez" => text(StatusCode::OK, "alive\n".into()),
         "/readyz" if metrics.serving().get() == 1 => text(StatusCode::OK, "SERVING\n".into()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "NOT_SERVING\n".into()),
         "/metrics" => {
-            // It takes milliseconds, for which no call should wait.
+            // Encoding takes milliseconds, which would block calls on this thread.
             let metrics = metrics.clone();
             match spawn_blocking(move || metrics.text()).await {
-                Ok(Ok(figures)) => text(StatusCode::OK, figures),
+                Ok(Ok(body)) => text(StatusCode::OK, body),
                 failed => {
-                    tracing::error!("the figures can't be written: {failed:?}");
+                    tracing::error!(cause = ?failed, "cannot encode the metrics");
                     text(StatusCode::INTERNAL_SERVER_ERROR, String::new())
                 }
             }
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there is /metrics, /livez and /readyz\n".into(),
+            "not found; use /metrics, /livez or /readyz\n".into(),
         ),
     }
 }

@@ -1,8 +1,8 @@
-//! What the service counts, for Prometheus.
+//! Metrics for Prometheus.
 //!
-//! Calls go by the names that gRPC libraries use (`grpc_server_…`), the process by those
-//! of Prometheus' own clients (`process_…`), all else is `bridgebook_…`. No label has a
-//! tenant's name, or anything else that callers choose. docs/monitoring.md has a table.
+//! Calls have the names of gRPC libraries (`grpc_server_…`), the process those of Prometheus' own
+//! clients (`process_…`), all others begin with `bridgebook_`. No label holds a namespace or another
+//! value that callers choose, so the number of series is bounded. docs/monitoring.md has a table.
 
 mod batches;
 mod calls;
@@ -26,7 +26,7 @@ pub use self::{
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
 };
 
-/// Everything that is counted. Cheap to clone; all clones count together.
+/// All metrics of the service. Cheap to clone; clones share the values.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -43,23 +43,26 @@ struct Inner {
     journal_position: IntGauge,
     retention_rows: IntCounterVec,
     retention_lag: GaugeVec,
-    on_scrape: Mutex<Vec<Look>>,
+    on_scrape: Mutex<Vec<ScrapeHook>>,
 }
 
-/// Sets figures that somebody else keeps.
-type Look = Box<dyn Fn() + Send + Sync>;
+/// Sets metrics whose values are kept elsewhere.
+type ScrapeHook = Box<dyn Fn() + Send + Sync>;
 
 impl Metrics {
-    /// Everything at zero.
+    /// Registers all metrics, with the value zero.
     ///
     /// # Errors
-    /// If two figures have the same name, or one has none that Prometheus takes.
+    /// If two metrics have the same name, or a name is invalid.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let build = register(
             &registry,
             IntGaugeVec::new(
-                prometheus::opts!("bridgebook_build_info", "Which version runs; always 1."),
+                prometheus::opts!(
+                    "bridgebook_build_info",
+                    "The running version, as a label; always 1."
+                ),
                 &["version"],
             )?,
         )?;
@@ -73,13 +76,16 @@ impl Metrics {
             database: DatabaseMetrics::new(&registry)?,
             serving: register(
                 &registry,
-                IntGauge::new("bridgebook_serving", "Whether health says SERVING: 1 or 0.")?,
+                IntGauge::new(
+                    "bridgebook_serving",
+                    "1 while health reports SERVING, else 0.",
+                )?,
             )?,
             panics: register(
                 &registry,
                 IntCounter::new(
                     "bridgebook_panics_total",
-                    "Panics of tasks: faults of the service.",
+                    "Panics of tasks, each a bug of the service.",
                 )?,
             )?,
             nodes: register(
@@ -87,7 +93,7 @@ impl Metrics {
                 IntGaugeVec::new(
                     prometheus::opts!(
                         "bridgebook_nodes",
-                        "Registered nodes, as last looked at; the same in all replicas."
+                        "Registered nodes at the last poll; the same in all replicas."
                     ),
                     &["health_status"],
                 )?,
@@ -96,16 +102,16 @@ impl Metrics {
                 &registry,
                 IntGauge::new(
                     "bridgebook_nodes_stale",
-                    "Registered nodes that have been silent for longer than their TTL, as last \
-                     looked at; the same in all replicas.",
+                    "Registered nodes that were silent for longer than their TTL at the last poll; \
+                     the same in all replicas.",
                 )?,
             )?,
             journal_position: register(
                 &registry,
                 IntGauge::new(
                     "bridgebook_journal_position",
-                    "The number of the newest row of the journal, of all replicas together, as \
-                     last looked at; its rate is that of state changes.",
+                    "Number of the newest row of the journal at the last poll, of all replicas; its \
+                     rate is the rate of transitions.",
                 )?,
             )?,
             retention_rows: register(
@@ -113,7 +119,7 @@ impl Metrics {
                 IntCounterVec::new(
                     prometheus::opts!(
                         "bridgebook_retention_rows_total",
-                        "Rows that were removed because they were older than they get."
+                        "Expired rows removed by this replica."
                     ),
                     &["table"],
                 )?,
@@ -123,8 +129,8 @@ impl Metrics {
                 GaugeVec::new(
                     prometheus::opts!(
                         "bridgebook_retention_lag_seconds",
-                        "How long ago no row was older than it gets; about the interval of \
-                         pruning where that keeps up."
+                        "Time since a pass of the pruner left no expired row, in seconds; about the \
+                         prune interval while it keeps up."
                     ),
                     &["table"],
                 )?,
@@ -134,44 +140,44 @@ impl Metrics {
         })))
     }
 
-    /// Calls.
+    /// Returns the metrics of calls.
     #[must_use]
     pub fn calls(&self) -> &CallMetrics {
         &self.0.calls
     }
 
-    /// Connections of clients.
+    /// Returns the metrics of client connections.
     #[must_use]
     pub fn connections(&self) -> &ConnectionMetrics {
         &self.0.connections
     }
 
-    /// Batches of an operation.
+    /// Returns the metrics of the batches of an operation.
     #[must_use]
     pub fn operation(&self, name: &str) -> OperationMetrics {
         self.0.batches.operation(name)
     }
 
-    /// What passes between us and PostgreSQL.
+    /// Returns the metrics of the database.
     #[must_use]
     pub fn database(&self) -> &DatabaseMetrics {
         &self.0.database
     }
 
-    /// Whether health says SERVING.
+    /// Returns the gauge that is 1 while health reports SERVING.
     #[must_use]
     pub fn serving(&self) -> &IntGauge {
         &self.0.serving
     }
 
-    /// Panics.
+    /// Returns the counter of panics.
     #[must_use]
     pub fn panics(&self) -> &IntCounter {
         &self.0.panics
     }
 
-    /// Rows of a table that were removed for their age, and for how long some have been
-    /// there that should have been, in seconds.
+    /// Returns the counter of expired rows that were removed from a table, and the gauge of the time
+    /// since the last complete pass.
     #[must_use]
     pub fn retention(&self, table: &str) -> (IntCounter, Gauge) {
         (
@@ -180,7 +186,7 @@ impl Metrics {
         )
     }
 
-    /// Sets the position of the newest row of the journal.
+    /// Sets the number of the newest row of the journal.
     pub fn set_journal_position(&self, position: i64) {
         self.0.journal_position.set(position);
     }
@@ -190,48 +196,48 @@ impl Metrics {
         self.0.nodes.with_label_values(&[health_status]).set(count);
     }
 
-    /// Sets the number of nodes that are silent for longer than their TTL.
+    /// Sets the number of stale nodes.
     pub fn set_stale_nodes(&self, count: i64) {
         self.0.stale_nodes.set(count);
     }
 
-    /// Adds a figure of another module's.
+    /// Registers a metric of another module.
     ///
     /// # Errors
-    /// If there is one with this name.
-    pub fn register<C: Collector + Clone + 'static>(&self, figure: C) -> prometheus::Result<C> {
-        register(&self.0.registry, figure)
+    /// If its name is taken or invalid.
+    pub fn register<C: Collector + Clone + 'static>(&self, metric: C) -> prometheus::Result<C> {
+        register(&self.0.registry, metric)
     }
 
-    /// Has `look` set figures that somebody else keeps, before each answer.
-    pub fn on_scrape(&self, look: impl Fn() + Send + Sync + 'static) {
-        let looks = self.0.on_scrape.lock();
-        let mut looks = looks.unwrap_or_else(PoisonError::into_inner);
-        looks.push(Box::new(look));
+    /// Calls `hook` before each scrape. It sets metrics whose values are kept elsewhere.
+    pub fn on_scrape(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let hooks = self.0.on_scrape.lock();
+        let mut hooks = hooks.unwrap_or_else(PoisonError::into_inner);
+        hooks.push(Box::new(hook));
     }
 
-    /// All figures, as Prometheus reads them (text format 0.0.4).
+    /// Encodes all metrics in Prometheus' text format 0.0.4.
     ///
     /// # Errors
-    /// If a figure can't be written, which is a fault of ours.
+    /// If a metric is invalid, which is a bug.
     pub fn text(&self) -> prometheus::Result<String> {
-        let looks = self.0.on_scrape.lock();
-        let looks = looks.unwrap_or_else(PoisonError::into_inner);
-        looks.iter().for_each(|look| look());
+        let hooks = self.0.on_scrape.lock();
+        let hooks = hooks.unwrap_or_else(PoisonError::into_inner);
+        hooks.iter().for_each(|hook| hook());
         TextEncoder::new().encode_to_string(&self.0.registry.gather())
     }
 }
 
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
-    figure: C,
+    metric: C,
 ) -> prometheus::Result<C> {
-    registry.register(Box::new(figure.clone()))?;
-    Ok(figure)
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
-/// Brings a counter to where somebody else's count is.
-pub(crate) fn follow<P: Atomic>(counter: &GenericCounter<P>, count: P::T)
+/// Raises a counter to a count that is kept elsewhere.
+pub(crate) fn catch_up<P: Atomic>(counter: &GenericCounter<P>, count: P::T)
 where
     P::T: PartialOrd + std::ops::Sub<Output = P::T>,
 {

@@ -1,7 +1,7 @@
-//! For how long rows are kept.
+//! Retention: how long rows are kept, and the pruner that removes expired ones.
 //!
-//! Settings say it for each table, and AdminService for the tables of a namespace.
-//! [`pruner`] removes what is older, a few rows at a time, in every replica.
+//! Settings give a default for each table; a policy of AdminService overrides it for a namespace.
+//! The [`pruner`] of each replica removes expired rows in small statements.
 
 pub mod model;
 pub mod pruner;

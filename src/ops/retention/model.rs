@@ -1,46 +1,46 @@
-//! What is kept, and for how long.
+//! Retention: tables, default ages and policies.
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::page::{PageRequest, PageRow};
 
-/// The shortest time for which rows are kept, in seconds: an hour. Who sends a write
-/// again after its row is gone has it done again; nobody tries for so long.
+/// The shortest retention in seconds: an hour. A write that is retried after its row was removed
+/// is applied a second time; no client retries for that long.
 pub const MIN_AGE: i64 = 3600;
 
-/// The longest time, in seconds: a thousand years.
+/// The longest retention in seconds: a thousand years.
 pub const MAX_AGE: i64 = 1000 * 365 * 24 * 3600;
 
 crate::domain::text_enum::text_enum! {
-    /// A table that grows for ever.
+    /// A table that grows without bound.
     pub enum Table {
-        /// Workflows that have ended, with their steps, by completed_at.
+        /// Ended workflows with their steps, by completed_at.
         Workflows = "workflow_executions",
         /// The journal, by created_at.
         Transitions = "fsm_transitions",
-        /// Which batches bridges have seen, by created_at.
+        /// Batches that bridges have accumulated, by created_at.
         Batches = "bridge_batches",
         /// Stamps, by created_at.
         Stamps = "metadata_stamps",
     }
 }
 
-/// How long each table's rows are kept, in seconds, where nothing else is said; `None`
-/// for ever.
+/// How long rows are kept in namespaces without a policy, in seconds; `None` for an unlimited
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RetentionDefaults {
-    /// Of workflows that have ended.
+    /// Ended workflows.
     pub workflows: Option<i64>,
-    /// Of the journal.
+    /// Rows of the journal.
     pub transitions: Option<i64>,
-    /// Of batches.
+    /// Batches of bridges.
     pub batches: Option<i64>,
-    /// Of stamps.
+    /// Stamps.
     pub stamps: Option<i64>,
 }
 
 impl RetentionDefaults {
-    /// How long a table's rows are kept.
+    /// Returns how long the rows of a table are kept.
     #[must_use]
     pub fn of(&self, table: Table) -> Option<i64> {
         match table {
@@ -55,7 +55,10 @@ impl RetentionDefaults {
 /// A row of `retention_policies`.
 #[derive(Debug, Clone, diesel::Queryable, diesel::Selectable)]
 #[diesel(table_name = crate::db::schema::retention_policies)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Policy {
     pub namespace: String,
     pub table_name: Table,
@@ -68,7 +71,7 @@ impl PageRow for Policy {
     type Position = String;
 
     fn position(&self) -> String {
-        // No namespace has a space in it.
+        // A namespace has no space.
         format!("{} {}", self.namespace, self.table_name.as_str())
     }
 
@@ -77,31 +80,31 @@ impl PageRow for Policy {
     }
 }
 
-/// Sets how long the rows of a namespace are kept.
+/// A policy to set.
 #[derive(Debug)]
 pub struct NewPolicy {
-    /// Which rows.
+    /// The namespace and the table.
     pub key: PolicyKey,
-    /// How long, in seconds; `None` for ever.
+    /// How long rows are kept, in seconds; `None` for an unlimited time.
     pub max_age_seconds: Option<i64>,
 }
 
-/// Names a policy.
+/// The key of a policy.
 #[derive(Debug)]
 pub struct PolicyKey {
-    /// The tenant; an operator's word, so it may be any.
+    /// The namespace. Operators may name any, also one without rows.
     pub namespace: String,
     /// The table.
     pub table: Table,
 }
 
-/// Takes a policy back; the settings hold again.
+/// A policy to remove, after which the settings apply again.
 #[derive(Debug)]
 pub struct PolicyRemoval(pub PolicyKey);
 
-/// Lists policies.
+/// Which policies to list.
 #[derive(Debug)]
 pub struct PolicyFilter {
-    /// Which page.
+    /// The page.
     pub page: PageRequest<String>,
 }

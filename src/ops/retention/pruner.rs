@@ -1,4 +1,4 @@
-//! Removes rows that are older than they get.
+//! The pruner: removes expired rows.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,12 +18,12 @@ use crate::{
     util::error_chain::error_chain,
 };
 
-/// After each statement it rests for so many times as long as that took, so that it
-/// takes no more than a fifth of the time, however slow the database is.
-const REST: u32 = 4;
+/// The pause after each statement, as a multiple of its duration. Pruning thus occupies at most a
+/// fifth of the time of one connection, however slow the database is.
+const PAUSE_FACTOR: u32 = 4;
 
-/// Removes what is too old, again and again. All replicas may do it: each takes rows
-/// that no other is removing.
+/// Removes expired rows at an interval. Never returns. All replicas prune: each skips rows that
+/// another one is removing.
 pub async fn run(
     database: Database,
     defaults: RetentionDefaults,
@@ -38,10 +38,10 @@ pub async fn run(
         for progress in &progress {
             let begun = Instant::now();
             match pruner.prune(progress).await {
-                Ok(()) => progress.has_none_older(begun),
-                // The health says so already, and the next pass finds the same rows.
+                Ok(()) => progress.set_clean_since(begun),
+                // Health logs the cause, and the next pass finds the same rows.
                 Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
-                    tracing::debug!(cause = error_chain(&error), "no pruning this time");
+                    tracing::debug!(cause = error_chain(&error), "pruning skipped");
                 }
                 Err(error) => tracing::error!(
                     table = progress.table.as_str(),
@@ -53,23 +53,23 @@ pub async fn run(
     }
 }
 
-/// Knows what is too old.
+/// Finds and removes expired rows.
 pub struct Pruner {
-    /// Where.
+    /// The database.
     pub database: Database,
-    /// What holds where nothing else was said.
+    /// How long rows are kept in namespaces without a policy.
     pub defaults: RetentionDefaults,
 }
 
 impl Pruner {
-    /// The groups of a table whose rows do not get any age.
+    /// Returns the groups of a table whose rows can expire.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn groups(&self, table: Table) -> Result<Vec<ExpiredGroup>> {
         let default = self.defaults.of(table);
         let groups = self.database.run(&PruneTargets(table)).await?.into_iter();
-        let old = groups.filter_map(|group| {
+        let expired = groups.filter_map(|group| {
             let max_age_seconds = match group.is_set {
                 true => group.max_age_seconds,
                 false => default,
@@ -80,46 +80,47 @@ impl Pruner {
                 max_age_seconds,
             })
         });
-        Ok(old.collect())
+        Ok(expired.collect())
     }
 
-    /// Counts the rows of a group that are too old.
+    /// Counts the expired rows of a group.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn count(&self, old: &ExpiredGroup) -> Result<ExpiredRows> {
-        self.database.run(&CountExpired(old)).await
+    pub async fn count(&self, expired: &ExpiredGroup) -> Result<ExpiredRows> {
+        self.database.run(&CountExpired(expired)).await
     }
 
-    /// Removes the rows of a group that are too old; `removed` hears of each few.
+    /// Removes the expired rows of a group. Passes the count of each statement to `removed`.
     ///
     /// # Errors
-    /// Those of the database; what was removed by then is gone.
-    pub async fn remove(&self, old: &ExpiredGroup, mut removed: impl FnMut(i64)) -> Result<()> {
+    /// Those of the database. Rows that were removed before the error stay removed.
+    pub async fn remove(&self, expired: &ExpiredGroup, mut removed: impl FnMut(i64)) -> Result<()> {
         loop {
             let begun = Instant::now();
-            let count = self.database.run(&PruneRows(old)).await?;
+            let count = self.database.run(&PruneRows(expired)).await?;
             removed(count);
             if !PruneRows::may_leave_some(count) {
                 return Ok(());
             }
-            tokio::time::sleep(begun.elapsed() * REST).await;
+            tokio::time::sleep(begun.elapsed() * PAUSE_FACTOR).await;
         }
     }
 
     async fn prune(&self, progress: &Progress) -> Result<()> {
-        for old in self.groups(progress.table).await? {
-            self.remove(&old, |count| progress.removed(count)).await?;
+        for expired in self.groups(progress.table).await? {
+            self.remove(&expired, |count| progress.removed(count))
+                .await?;
         }
         Ok(())
     }
 }
 
-/// How far it has come with a table.
+/// The progress with one table.
 struct Progress {
     table: Table,
     rows: IntCounter,
-    /// When a pass began that left nothing that was too old.
+    /// The begin of the last pass that removed all expired rows.
     clean_since: Arc<Mutex<Instant>>,
 }
 
@@ -143,7 +144,7 @@ impl Progress {
         self.rows.inc_by(u64::try_from(count).unwrap_or_default());
     }
 
-    fn has_none_older(&self, begun: Instant) {
+    fn set_clean_since(&self, begun: Instant) {
         let since = self.clean_since.lock();
         *since.unwrap_or_else(PoisonError::into_inner) = begun;
     }

@@ -17,7 +17,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(15);
 
 /// Polls until the task is dropped.
-pub async fn sample(database: &Database, metrics: &Metrics) {
+pub async fn run(database: &Database, metrics: &Metrics) {
     loop {
         if let Err(error) = poll(database, metrics).await {
             // The metrics keep their last values. The health check reports the outage.

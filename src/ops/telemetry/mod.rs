@@ -1,5 +1,4 @@
-//! What a process tells of itself while it runs: its log, and its traces if somebody
-//! takes them. Figures are in `metrics`.
+//! Telemetry: sets up the log of the process, and its traces if an endpoint is set.
 
 mod otlp;
 
@@ -16,14 +15,14 @@ use tracing_subscriber::{
 use self::otlp::Traces;
 use crate::ops::spans;
 
-/// How many lines may wait until somebody takes them. Beyond that they are left out,
-/// and counted: who serves calls does not wait for who reads the log.
+/// The lines that wait for a slow reader of the log. Further lines are dropped and counted, because
+/// calls must not wait for the log.
 const BUFFERED_LINES: usize = 65_536;
 
-/// What is logged, and how.
+/// Settings of logs and traces.
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
-    /// What to log: a level, and others for some targets, as in
+    /// Log events of this level and above, with other levels for some targets, as in
     /// info,bridgebook::call=warn,bridgebook::audit=off
     #[arg(
         long,
@@ -34,7 +33,7 @@ pub struct LogSettings {
     )]
     log: String,
 
-    /// How to log: for people, or an object in JSON on each line.
+    /// Write the log in this format.
     #[arg(
         long,
         env = "BRIDGEBOOK_LOG_FORMAT",
@@ -44,23 +43,23 @@ pub struct LogSettings {
     )]
     log_format: LogFormat,
 
-    /// Whom to send traces to, over OTLP and gRPC, as in http://localhost:4317; what else
-    /// OpenTelemetry's SDKs read from the environment (OTEL_TRACES_SAMPLER,
-    /// OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*) holds, too. Default: nobody.
+    /// Send traces to this collector with OTLP over gRPC, as in http://localhost:4317. The
+    /// variables OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_BSP_*
+    /// apply too. Default: off.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", global = true)]
     otlp_endpoint: Option<String>,
 }
 
-/// How to log.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// A line for people.
+    /// One readable line for each event.
     Pretty,
-    /// An object in JSON.
+    /// One JSON object for each event.
     Json,
 }
 
-/// Writes what is still to be written when it is dropped.
+/// The running telemetry. Dropping it writes the last lines and spans.
 pub struct Telemetry {
     _traces: Option<Traces>,
     _lines: WorkerGuard,
@@ -68,24 +67,24 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Begins to log, and to trace if that is wanted. Has to be called within a tokio
-    /// runtime.
+    /// Starts the log, and traces if an endpoint is set. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// If a setting is invalid.
     pub fn start(settings: &LogSettings) -> Result<Self, String> {
-        let filter = EnvFilter::try_new(&settings.log)
-            .map_err(|error| format!("--log: {:?}: {error}", settings.log))?;
+        let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
+            format!("--log: expected a filter, got {:?}: {error}", settings.log)
+        })?;
         let (writer, lines) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(BUFFERED_LINES)
             .thread_name("log")
             .finish(std::io::stderr());
         let dropped_lines = writer.error_counter();
-        // Spans are for traces, and not for the log.
+        // Spans go to traces only.
         let is_event = filter_fn(|metadata| metadata.target() != spans::TARGET);
         let log = log(settings, writer).with_filter(filter.and(is_event));
-        // Set but empty is how some files say "not set".
+        // Some tools set a variable to nothing instead of unsetting it.
         let endpoint = settings
             .otlp_endpoint
             .as_deref()
@@ -93,7 +92,7 @@ impl Telemetry {
         let traces = endpoint.map(Traces::to).transpose()?;
         let spans = traces.as_ref().map(Traces::layer);
         let subscriber = Registry::default().with(log).with(spans);
-        // There is one already only where somebody uses us as a library.
+        // Fails only if a program that uses this library has set one already.
         let _ = tracing::subscriber::set_global_default(subscriber);
         std::panic::set_hook(Box::new(log_panic));
         Ok(Telemetry {
@@ -103,7 +102,7 @@ impl Telemetry {
         })
     }
 
-    /// How many lines were left out because nobody took them.
+    /// Returns the counter of lines that were dropped because the buffer was full.
     #[must_use]
     pub fn dropped_lines(&self) -> ErrorCounter {
         self.dropped_lines.clone()
@@ -118,7 +117,7 @@ fn log(settings: &LogSettings, writer: NonBlocking) -> Box<dyn Layer<Registry> +
     }
 }
 
-/// Where something is wrong that never should be.
+/// Logs a panic as one line instead of printing it.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
@@ -126,6 +125,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(
         location = panic.location().map(tracing::field::display),
         "panicked: {}",
-        text.unwrap_or("without a word")
+        text.unwrap_or("no message")
     );
 }

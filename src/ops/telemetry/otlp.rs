@@ -1,4 +1,4 @@
-//! Traces over OTLP.
+//! Exports traces over OTLP.
 
 use std::time::Duration;
 
@@ -11,21 +11,25 @@ use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 use crate::ops::spans;
 
-/// What our traces go by, unless OTEL_SERVICE_NAME says otherwise.
+/// The service name of the traces, unless OTEL_SERVICE_NAME sets another one.
 const SERVICE_NAME: &str = "bridgebook";
 
-/// How long the last spans may take to be sent.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// The longest time for sending the last spans at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends spans in the background, and what is left when it is dropped. Whom they are
-/// sent to may be away: spans that can't be sent are lost, and nobody waits for it.
+/// Sends spans in the background, and the last ones when it is dropped. Spans that the collector
+/// does not take are lost; calls never wait for it.
 pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends them to an endpoint.
+    /// Starts to send spans to an endpoint.
+    ///
+    /// # Errors
+    /// If the endpoint is not a URL.
     pub(super) fn to(endpoint: &str) -> Result<Self, String> {
-        let fault =
-            |error: &dyn std::fmt::Display| format!("--otlp-endpoint: {endpoint:?}: {error}");
+        let fault = |error: &dyn std::fmt::Display| {
+            format!("--otlp-endpoint: expected a URL, got {endpoint:?}: {error}")
+        };
         let mut channel =
             Endpoint::from_shared(endpoint.to_owned()).map_err(|error| fault(&error))?;
         if channel.uri().scheme_str() == Some("https") {
@@ -49,7 +53,7 @@ impl Traces {
         Ok(Traces(provider))
     }
 
-    /// Takes the spans of `trace`, and nothing else.
+    /// Returns the layer that exports the spans of [`spans`] and nothing else.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -68,7 +72,7 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // Whoever has not taken them by then has lost them.
-        let _ = self.0.shutdown_with_timeout(GOODBYE);
+        // Spans that are not sent in time are lost.
+        let _ = self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
     }
 }

@@ -77,7 +77,10 @@ impl FromSql<Array<Nullable<Text>>, Pg> for NamespacePatterns {
 /// A token as it is stored.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = api_tokens)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Token {
     pub id: TokenId,
     pub name: String,

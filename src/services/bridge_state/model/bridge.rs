@@ -16,7 +16,10 @@ use crate::{
 /// A row of bridge_states.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = bridge_states)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Bridge {
     pub bridge_id: BridgeId,
     pub namespace: String,

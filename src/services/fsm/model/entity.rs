@@ -26,7 +26,10 @@ pub struct EntityKey {
 /// A row of fsm_entities.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = fsm_entities)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Entity {
     pub namespace: String,
     pub entity_type: String,

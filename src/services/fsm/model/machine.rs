@@ -94,7 +94,10 @@ pub struct NewMachine {
 /// A row of fsm_machines.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = fsm_machines)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Machine {
     pub namespace: String,
     pub entity_type: String,

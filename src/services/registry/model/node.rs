@@ -90,7 +90,10 @@ pub struct NewNode {
 /// A row of node_registrations.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = node_registrations)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Node {
     pub node_id: String,
     pub owner: String,

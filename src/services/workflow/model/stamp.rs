@@ -34,7 +34,10 @@ pub struct NewStamp {
 /// A row of metadata_stamps.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = metadata_stamps)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Stamp {
     pub id: StampId,
     pub namespace: String,

@@ -64,7 +64,10 @@ pub struct NewStep {
 /// A row of workflow_steps.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = workflow_steps)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Step {
     pub id: StepId,
     pub namespace: String,

@@ -38,7 +38,10 @@ pub struct NewWorkflow {
 /// A row of workflow_executions.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = workflow_executions)]
-#[expect(missing_docs, reason = "the columns are documented in the database, and in schema.rs")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented in the database, and in schema.rs"
+)]
 pub struct Workflow {
     pub id: WorkflowId,
     pub correlation_id: CorrelationId,

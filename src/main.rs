@@ -1,5 +1,6 @@
-//! Parses the command line, sets up logging, runs, and chooses the exit status:
-//! 0, 1 for a failure, 64 for a wrong command line or setting (EX_USAGE).
+//! The program `bridgebook`: parses the command line, starts telemetry and runs the command.
+//!
+//! Exit status: 0 for success, 1 for a failure, 64 for an invalid command line or setting (EX_USAGE).
 
 use std::process::ExitCode;
 
@@ -16,17 +17,17 @@ async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Where there is no terminal to print to, there is nobody to tell.
+            // A closed output leaves no place to report the error.
             let _ = error.print();
             let is_error = error.use_stderr();
             return ExitCode::from(if is_error { EX_USAGE } else { 0 });
         }
     };
-    // Kept until the end, so that the last lines are written.
+    // Lives until the end, so that the last lines are written.
     let telemetry = match Telemetry::start(cli.log()) {
         Ok(telemetry) => telemetry,
-        Err(fault) => {
-            eprintln!("bridgebook: {fault}");
+        Err(error) => {
+            eprintln!("bridgebook: {error}");
             return ExitCode::from(EX_USAGE);
         }
     };
@@ -36,7 +37,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             let cause = bridgebook::util::error_chain::error_chain(&error);
             match error {
-                // Whoever collects the log wants to know of it most of all.
+                // A failure of the service belongs into its log.
                 CliError::Serve(_) => tracing::error!("{cause}"),
                 _ => eprintln!("bridgebook: {cause}"),
             }

@@ -1,4 +1,4 @@
-//! Shows a token with every call.
+//! Adds a credential to every call.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use tonic::{
     service::Interceptor,
 };
 
-/// Puts `authorization: Bearer …` on every call, if there is a credential.
+/// Adds the header `authorization: Bearer …` to every call if there is a credential.
 #[derive(Clone, Default)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
-/// Never the credential itself: it would end up in a log.
+/// Hides the credential, which must not get into a log.
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() {
@@ -24,10 +24,10 @@ impl fmt::Debug for Bearer {
 }
 
 impl Bearer {
-    /// Takes a credential, `bb_<id>_<secret>`.
+    /// Creates the interceptor for a credential, `bb_<id>_<secret>`.
     ///
     /// # Errors
-    /// If it has characters that no header may have.
+    /// If the credential contains characters that are invalid in a header.
     pub fn new(credential: &str) -> Result<Self, InvalidMetadataValue> {
         let mut header: MetadataValue<Ascii> = format!("Bearer {credential}").parse()?;
         header.set_sensitive(true);

@@ -1,5 +1,5 @@
-//! The client side: what a node written in Rust needs beside the generated
-//! clients. examples/rust/registry_node.rs is written with it.
+//! The Rust client: connections, credentials and retries around the generated clients.
+//! examples/rust/registry_node.rs uses it.
 
 pub mod bearer;
 pub mod probe;
@@ -21,22 +21,21 @@ use crate::proto::v1::{
     workflow_service_client::WorkflowServiceClient,
 };
 
-/// How long a connection may take to come about.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
-/// How long one attempt of a call may take; longer than the server needs to find
-/// out that its database is away (2 to 4 s).
-const CALL_PATIENCE: Duration = Duration::from_secs(10);
-/// How often the other end is asked whether it is still there, and how long it
-/// has for an answer: a host that died without a word is noticed within 30 s.
+/// The timeout for establishing a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout of one attempt of a call. Longer than the server needs to detect an outage of its
+/// database (2 to 4 s).
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval and the timeout of keepalive pings. A dead host is detected within 30 s.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to reach the service at `address`: a host and a port, after `https://` where
-/// it has TLS. Its certificate has to be signed by a root that this machine trusts;
-/// [`Endpoint::tls_config`] takes others.
+/// Returns the endpoint of the service at `address`: host and port, with `https://` for TLS. The
+/// certificate must be signed by a root that this machine trusts; [`Endpoint::tls_config`] sets
+/// others.
 ///
 /// # Errors
-/// If the address is none.
+/// If the address is invalid.
 pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
     let url = match address.contains("://") {
         true => address.to_owned(),
@@ -47,42 +46,43 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
         endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
     }
     Ok(endpoint
-        .connect_timeout(CONNECT_PATIENCE)
-        .timeout(CALL_PATIENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_PATIENCE)
-        // A node is silent between two heartbeats; the next one should not find a dead link.
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // A node makes no call between two heartbeats. Pings detect a dead connection before the
+        // next one.
         .keep_alive_while_idle(true))
 }
 
 /// Connects to the service at `address`, see [`endpoint`].
 ///
 /// # Errors
-/// If the address is none, or nobody listens there.
+/// If the address is invalid or the service is unreachable.
 pub async fn connect(address: &str) -> Result<Client, Error> {
     Ok(Client::new(endpoint(address)?.connect().await?))
 }
 
-/// Connects when the first call is made; for nodes that may start before the
-/// service does. A connection that was lost is made anew in either case.
+/// Connects with the first call, for nodes that may start before the service. A lost connection is
+/// replaced, as with [`connect`].
 ///
 /// # Errors
-/// If the address is none.
+/// If the address is invalid.
 pub fn connect_lazily(address: &str) -> Result<Client, Error> {
     Ok(Client::new(endpoint(address)?.connect_lazy()))
 }
 
-/// A channel on which every call shows a token, if there is one.
+/// A channel that adds the credential, if there is one, to every call.
 pub type Authorized = InterceptedService<Channel, Bearer>;
 
-/// A connection to bridgebook. A clone shares it.
+/// A connection to bridgebook. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Authorized,
 }
 
 impl Client {
-    /// A client on a channel that is there already.
+    /// Creates a client on an existing channel.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         Client {
@@ -90,41 +90,41 @@ impl Client {
         }
     }
 
-    /// A client whose calls show a credential, `bb_<id>_<secret>`.
+    /// Creates a client whose calls carry a credential, `bb_<id>_<secret>`.
     ///
     /// # Errors
-    /// If it has characters that no header may have.
+    /// If the credential contains characters that are invalid in a header.
     pub fn with_token(channel: Channel, credential: &str) -> Result<Self, InvalidMetadataValue> {
         Ok(Client {
             channel: InterceptedService::new(channel, Bearer::new(credential)?),
         })
     }
 
-    /// Workflows, their steps and stamps.
+    /// Returns a client for workflows, steps and stamps.
     #[must_use]
     pub fn workflows(&self) -> WorkflowServiceClient<Authorized> {
         WorkflowServiceClient::new(self.channel.clone())
     }
 
-    /// State machines, entities and the journal.
+    /// Returns a client for state machines, entities and the journal.
     #[must_use]
     pub fn fsm(&self) -> FsmServiceClient<Authorized> {
         FsmServiceClient::new(self.channel.clone())
     }
 
-    /// What reducers have aggregated.
+    /// Returns a client for the aggregates of bridges.
     #[must_use]
     pub fn bridges(&self) -> BridgeStateServiceClient<Authorized> {
         BridgeStateServiceClient::new(self.channel.clone())
     }
 
-    /// The nodes.
+    /// Returns a client for the registry of nodes.
     #[must_use]
     pub fn registry(&self) -> RegistryServiceClient<Authorized> {
         RegistryServiceClient::new(self.channel.clone())
     }
 
-    /// The whole, for its operator.
+    /// Returns a client for operators.
     #[must_use]
     pub fn admin(&self) -> AdminServiceClient<Authorized> {
         AdminServiceClient::new(self.channel.clone())

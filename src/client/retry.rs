@@ -1,4 +1,4 @@
-//! What a failed call says, and calling again.
+//! Retries of calls, and the reason of a failure.
 
 use std::{
     error::Error,
@@ -10,23 +10,23 @@ use tonic_types::StatusExt;
 
 use crate::util::backoff::jittered;
 
-/// The first pause; every next one is twice as long, up to the longest. A server
-/// that was away is found again soon after it is back.
+/// The first and the longest pause between two attempts. Each pause is twice the previous one, so that
+/// a server is found again soon after an outage.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The reason that bridgebook gives for a failure, such as `NODE_NOT_FOUND`.
-/// `None` if the failure did not come from bridgebook but from the way there.
+/// Returns the reason of a failure, such as `NODE_NOT_FOUND`, or `None` if the failure does not come
+/// from bridgebook but from the network.
 #[must_use]
 pub fn reason(status: &Status) -> Option<String> {
     let info = status.get_details_error_info()?;
     (info.domain == crate::domain::error::DOMAIN).then_some(info.reason)
 }
 
-/// How long to wait at least before the same call again; `None` if that is no use.
+/// Returns the minimum pause before a retry, or `None` if a retry cannot succeed.
 ///
-/// Repeating a write is safe where the contract says so, which for most of them
-/// is where the caller chose the ids.
+/// The contract says for each write whether a retry is safe. Most writes are idempotent if the caller
+/// chose the ids.
 #[must_use]
 pub fn retry_after(status: &Status) -> Option<Duration> {
     if let Some(delay) = status
@@ -35,35 +35,35 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
     {
         return Some(delay);
     }
-    // A deadline leaves open whether a write was made. What has a source was made
-    // up on this side of the line, because the line broke.
+    // After a deadline the outcome of a write is unknown. A status with a source was made by tonic
+    // because the connection broke.
     let is_transient = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
         || status.source().is_some();
     is_transient.then_some(Duration::ZERO)
 }
 
-/// Counts the retries of one call.
+/// The state of the retries of one call.
 #[derive(Debug)]
 pub struct Retries {
-    patience: Duration,
+    timeout: Duration,
     failing_since: Option<Instant>,
     pause: Duration,
 }
 
 impl Retries {
-    /// Gives up after this long; `Duration::MAX` for never.
+    /// Limits the time from the first failure to the last attempt; `Duration::MAX` for no limit.
     #[must_use]
-    pub fn new(patience: Duration) -> Self {
+    pub fn new(timeout: Duration) -> Self {
         Retries {
-            patience,
+            timeout,
             failing_since: None,
             pause: FIRST_PAUSE,
         }
     }
 
-    /// After a failure: how long to wait before the next try, or `None` to give
-    /// up. It is at least as long as the server said, and partly random, so that
-    /// those who failed together do not come back together.
+    /// Returns the pause before the next attempt, or `None` to give up. The pause is at least as long
+    /// as the server demands, plus jitter, so that clients that failed together do not retry
+    /// together.
     pub fn pause_after(&mut self, status: &Status) -> Option<Duration> {
         let least = retry_after(status)?;
         let failing_for = self
@@ -72,11 +72,11 @@ impl Retries {
             .elapsed();
         let pause = least.saturating_add(jittered(self.pause));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        (failing_for.saturating_add(pause) < self.patience).then_some(pause)
+        (failing_for.saturating_add(pause) < self.timeout).then_some(pause)
     }
 }
 
-/// Makes a call until it is answered, or fails for good, or this long has passed.
+/// Retries a call until it succeeds, fails permanently, or times out.
 ///
 /// ```ignore
 /// with_retries(Duration::from_secs(60), async || {
@@ -86,12 +86,12 @@ impl Retries {
 /// ```
 ///
 /// # Errors
-/// The last failure.
+/// The status of the last attempt.
 pub async fn with_retries<T>(
-    patience: Duration,
+    timeout: Duration,
     mut call: impl AsyncFnMut() -> Result<Response<T>, Status>,
 ) -> Result<T, Status> {
-    let mut retries = Retries::new(patience);
+    let mut retries = Retries::new(timeout);
     loop {
         let status = match call().await {
             Ok(response) => return Ok(response.into_inner()),
@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_read_from_what_bridgebook_answers_and_only_from_that() {
+    fn only_a_status_of_bridgebook_has_a_reason() {
         assert_eq!(reason(&not_found()).as_deref(), Some("NODE_NOT_FOUND"));
         assert_eq!(reason(&Status::from_error("the line broke".into())), None);
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again_and_not_before_the_server_said() {
+    fn only_temporary_failures_are_retried_after_the_pause_that_the_server_demands() {
         let delay = Duration::from_millis(50);
         assert_eq!(retry_after(&status(error::Error::QueueFull)), Some(delay));
         let zero = Some(Duration::ZERO);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_bound_and_patience_ends() {
+    fn pauses_grow_to_a_maximum_and_retries_time_out() {
         let full = status(error::Error::QueueFull);
         let mut retries = Retries::new(Duration::MAX);
         let pauses: Vec<_> = (0..20)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_is_made_until_it_is_answered() {
+    async fn a_call_is_retried_until_it_succeeds() {
         let mut calls = 0;
         let call = async || {
             calls += 1;
@@ -167,18 +167,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_fails_for_good_is_made_once() {
+    async fn a_permanent_failure_is_not_retried() {
         let mut calls = 0;
         let call = async || {
             calls += 1;
             Err::<Response<()>, _>(not_found())
         };
-        let refused = with_retries(LONG, call).await.unwrap_err();
-        assert_eq!((refused.code(), calls), (Code::NotFound, 1));
+        let status = with_retries(LONG, call).await.unwrap_err();
+        assert_eq!((status.code(), calls), (Code::NotFound, 1));
     }
 
     #[tokio::test]
-    async fn a_call_can_be_made_patiently_in_a_task_of_its_own() {
+    async fn retries_can_run_in_a_spawned_task() {
         let answer = with_retries(LONG, async || Ok(Response::new(7)));
         assert_eq!(tokio::spawn(answer).await.unwrap().unwrap(), 7);
     }

@@ -1,5 +1,5 @@
-//! Who the server runs as. PostgreSQL refuses to run as root, so a service that is root
-//! hands the cluster to an unprivileged user.
+//! The user that PostgreSQL runs as. PostgreSQL refuses to run as root, so a service that runs as
+//! root gives the cluster to an unprivileged user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::error::EmbeddedError;
 
-/// The user ids of a process and its files.
+/// An unprivileged user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct User {
     name: String,
@@ -22,14 +22,14 @@ struct User {
 /// The user that the programs of PostgreSQL run as.
 #[derive(Debug)]
 pub(super) struct Account {
-    /// Our own effective user id.
+    /// The effective user id of this process.
     own_uid: u32,
-    /// The user to become; none when we are not root.
+    /// The user to switch to; `None` unless this process runs as root.
     become_user: Option<User>,
 }
 
 impl Account {
-    /// Chooses the owner of an existing cluster, or else `postgres`, or else `nobody`.
+    /// Chooses the owner of an existing cluster, else `postgres`, else `nobody`.
     pub(super) fn choose(cluster: &Path) -> Result<Self, EmbeddedError> {
         let own_uid = effective_uid()?;
         let become_user = match own_uid {
@@ -49,12 +49,12 @@ impl Account {
             .map_or(self.own_uid, |user| user.uid)
     }
 
-    /// Says whether a file of this user id was made by us or by the server.
+    /// Whether a file with this owner was created by this process or by the server.
     pub(super) fn trusts(&self, uid: u32) -> bool {
         uid == self.own_uid || uid == self.uid()
     }
 
-    /// Gives `path` to the user.
+    /// Makes the user the owner of `path`.
     pub(super) fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
         match &self.become_user {
             Some(user) => chown(path, Some(user.uid), Some(user.gid))
@@ -63,20 +63,20 @@ impl Account {
         }
     }
 
-    /// Builds a command that runs as the user, with the same outcome in any environment.
+    /// Builds a command that runs as the user, independent of the environment.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         if let Some(user) = &self.become_user {
             command.uid(user.uid).gid(user.gid);
         }
-        // PGDATA, PGPORT, PGOPTIONS and their kin are meant for other servers.
+        // PGDATA, PGPORT, PGOPTIONS and the like are meant for other servers.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"PG") {
                 command.env_remove(name);
             }
         }
-        // English messages; a cluster whose time zone does not depend on the machine;
-        // a working directory that every user can enter.
+        // English messages, a time zone that does not depend on the machine, and a working
+        // directory that every user can enter.
         command
             .env("LC_ALL", "C")
             .env("TZ", "UTC")
@@ -85,7 +85,7 @@ impl Account {
         command
     }
 
-    /// Fails where the user cannot get to the data directory or to the programs.
+    /// Fails if the user has no access to the data directory or to the programs.
     pub(super) async fn require_access(
         &self,
         data_dir: &Path,
@@ -113,7 +113,7 @@ impl Account {
     }
 }
 
-/// Runs `command` to its end with `input` as its standard input; answers its standard output.
+/// Runs `command` with `input` as its standard input. Returns its standard output.
 pub(super) async fn run(command: Command, input: &str) -> Result<String, EmbeddedError> {
     let program = PathBuf::from(command.get_program());
     let failed = |error| EmbeddedError::io("run", &program)(error);
@@ -122,10 +122,10 @@ pub(super) async fn run(command: Command, input: &str) -> Result<String, Embedde
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // Whoever gives up waiting must not leave an initdb behind.
+    // A caller that stops waiting must not leave an initdb running.
     let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ended before it read everything tells why in its output.
+        // A program that ends before it reads everything writes the reason to its output.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let output = child.wait_with_output().await.map_err(failed)?;
@@ -141,16 +141,17 @@ pub(super) async fn run(command: Command, input: &str) -> Result<String, Embedde
     })
 }
 
-/// Keeps the end of a text, where the reason stands.
+/// Returns the last lines of a text, which contain the reason of a failure.
 pub(super) fn last_lines(text: &str) -> String {
-    /// Enough for PostgreSQL's message, detail and hint, short enough for an error.
+    /// Enough for PostgreSQL's message, detail and hint, and short enough for an error.
     const LINES: usize = 12;
     let lines: Vec<&str> = text.trim_end().lines().collect();
     let start = lines.len().saturating_sub(LINES);
     lines.get(start..).unwrap_or_default().join("\n")
 }
 
-/// Asks `id`, as the standard library has no portable way to learn it without `unsafe`.
+/// Returns the effective user id. Runs `id`, because the standard library has no portable and safe
+/// function for it.
 pub(super) fn effective_uid() -> Result<u32, EmbeddedError> {
     let id = Path::new("id");
     let output = Command::new(id)
@@ -158,9 +159,9 @@ pub(super) fn effective_uid() -> Result<u32, EmbeddedError> {
         .output()
         .map_err(EmbeddedError::io("run", id))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().map_err(|error| {
-        EmbeddedError::io("understand the answer of", id)(std::io::Error::other(error))
-    })
+    text.trim()
+        .parse()
+        .map_err(|error| EmbeddedError::io("parse the output of", id)(std::io::Error::other(error)))
 }
 
 fn unprivileged_user(cluster: &Path) -> Result<User, EmbeddedError> {
@@ -218,7 +219,7 @@ mod tests {
                           broken:x\n";
 
     #[test]
-    fn finds_a_user_by_its_whole_name() {
+    fn a_user_is_found_by_its_full_name() {
         let postgres = lookup(PASSWD, "postgres").map(|user| (user.uid, user.gid));
         assert_eq!(postgres, Some((101, 104)));
         assert_eq!(lookup(PASSWD, "nobody"), None);
@@ -226,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn never_finds_root() {
+    fn root_is_never_found() {
         assert_eq!(lookup(PASSWD, "root"), None);
     }
 
     #[test]
-    fn keeps_the_end_of_a_long_text() {
+    fn a_long_text_is_cut_to_its_last_lines() {
         let text = (0..40).map(|n| format!("line {n}\n")).collect::<String>();
         let kept = last_lines(&text);
         assert!(kept.starts_with("line 28") && kept.ends_with("line 39"));

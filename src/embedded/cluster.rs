@@ -1,4 +1,4 @@
-//! The cluster: PostgreSQL's files, with the one database in it.
+//! The cluster: the files of PostgreSQL, with one database.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -12,12 +12,12 @@ use super::find::Installation;
 use super::progress::spinner;
 use super::socket::{DATABASE, USER};
 
-/// Returns where the cluster is.
+/// Returns the directory of the cluster.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("cluster")
 }
 
-/// Reads which major version made the cluster; none when there is no cluster yet.
+/// Returns the major version of the cluster, or `None` if there is no cluster yet.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let exists = cluster
         .try_exists()
@@ -28,19 +28,19 @@ pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let path = cluster.join("PG_VERSION");
     let text = fs::read_to_string(&path).map_err(EmbeddedError::io("read", &path))?;
     let major = text.trim().parse().map_err(|_| {
-        EmbeddedError::io("understand", &path)(io::Error::other(format!(
-            "{:?} is no version",
+        EmbeddedError::io("parse", &path)(io::Error::other(format!(
+            "expected a version, got {:?}",
             text.trim()
         )))
     })?;
     Ok(Some(major))
 }
 
-/// How the names of unfinished clusters begin.
+/// The prefix of the names of unfinished clusters.
 const UNFINISHED: &str = "cluster.new-";
 
-/// Creates the cluster. It gets its name when it is whole, so that a crash on the way
-/// leaves nothing but a directory that the next start throws away.
+/// Creates the cluster. It is renamed to its final name when it is complete, so that a crash leaves
+/// only a directory that the next start removes.
 pub(super) async fn create(
     data_dir: &Path,
     installation: &Installation,
@@ -48,10 +48,10 @@ pub(super) async fn create(
     durable: bool,
 ) -> Result<(), EmbeddedError> {
     let cluster = path(data_dir);
-    tracing::info!("creating the cluster in {}", cluster.display());
-    let _spinner = spinner("creating the database, only this first time");
+    tracing::info!(path = %cluster.display(), "creating the cluster");
+    let _spinner = spinner("creating the database (first start only)");
     remove_unfinished(data_dir);
-    // A name never used before: the initdb of a service that was killed may still be writing.
+    // The name is new, because the initdb of a killed service may still be writing to an old one.
     let age = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -65,13 +65,14 @@ pub(super) async fn create(
     create_database(&unfinished, installation, account, durable).await?;
     fs::rename(&unfinished, &cluster).map_err(EmbeddedError::io("rename", &unfinished))?;
     remove_unfinished(data_dir);
-    // The rename must survive a power cut as the files do.
+    // Makes the rename survive a power failure, as the files do.
     File::open(data_dir)
         .and_then(|directory| directory.sync_all())
         .map_err(EmbeddedError::io("sync", data_dir))
 }
 
-/// Throws away what killed services left; what resists is only waste, and may go next time.
+/// Removes the unfinished clusters of killed services. A failure only wastes space until the next
+/// start.
 fn remove_unfinished(data_dir: &Path) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
         if entry
@@ -95,10 +96,10 @@ async fn init(
         .arg("--pgdata")
         .arg(directory)
         .args(["--username", USER]);
-    // The C locale sorts by bytes: the same on every machine and after every upgrade of the
-    // operating system, and an index serves prefix searches.
+    // The C locale sorts by bytes. The order is the same on every machine and after every upgrade
+    // of the operating system, and an index serves prefix searches.
     command.args(["--encoding=UTF8", "--locale=C", "--data-checksums"]);
-    // Who may enter the socket's directory may enter the database; nobody else, and not by TCP.
+    // Access to the directory of the socket is access to the database. TCP is rejected.
     command.args([
         "--auth-local=trust",
         "--auth-host=reject",
@@ -110,8 +111,8 @@ async fn init(
     run(command, "").await.map(drop)
 }
 
-/// Creates the database in single-user mode: it needs no client program, and it belongs
-/// to what is either done as a whole or not at all.
+/// Creates the database in single-user mode, which needs no client program and completes before the
+/// cluster gets its final name.
 async fn create_database(
     directory: &Path,
     installation: &Installation,
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_cluster_is_an_error() {
+    fn a_directory_without_a_cluster_is_an_error() {
         let text = major(Path::new("/etc")).map_err(|error| error.to_string());
         assert_eq!(text, Err("cannot read /etc/PG_VERSION".to_owned()));
     }

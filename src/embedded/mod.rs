@@ -1,10 +1,13 @@
-//! A private PostgreSQL for `serve` without a database URL, and for the tests.
+//! The private PostgreSQL, for `serve` without a database URL and for the tests.
 //!
-//! It lives in one data directory: `cluster/` are PostgreSQL's files, `socket/` is where
-//! clients connect, `postgresql.log` is what it says, `lock` keeps a second service out, and
-//! `postgresql-<version>/` is the server itself where none was installed. It listens on a Unix
-//! socket only, in a directory that no other user can enter, and it ends with our process,
-//! even if that is killed.
+//! Everything is in one data directory:
+//! * `cluster/`: the files of PostgreSQL
+//! * `socket/`: the Unix socket, in a directory that no other user can enter; there is no TCP port
+//! * `postgresql.log`: the log of the server
+//! * `lock`: excludes a second service
+//! * `postgresql-<version>/`: a downloaded server, if none was installed
+//!
+//! The server stops with this process, even if the process is killed.
 
 mod account;
 mod cluster;
@@ -31,21 +34,21 @@ use self::find::Installation;
 use self::postmaster::POLL;
 use self::server::{Plan, Server};
 
-/// How to run the private PostgreSQL.
+/// Settings of the private PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where everything is kept; created if missing.
+    /// The data directory, which is created if it is missing.
     pub data_dir: PathBuf,
-    /// Whether an acknowledged write survives a power cut. Only tests go without.
+    /// Whether an acknowledged write survives a power failure. Only tests disable this.
     pub durable: bool,
-    /// Further parameters of the server, for example `max_connections`.
+    /// Additional parameters of the server, for example `max_connections`.
     pub parameters: Vec<(String, String)>,
-    /// The directory of PostgreSQL's programs; searched for when none is given.
+    /// The directory of PostgreSQL's programs; `None` to search for it.
     pub bin_dir: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Makes the settings of production: durable, everything else by default.
+    /// Returns the settings of production: durable, all else by default.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -56,8 +59,8 @@ impl Settings {
     }
 }
 
-/// Returns where the data goes when nobody says otherwise: `/var/lib/bridgebook` for root,
-/// else below the user's directory for application data.
+/// Returns the default data directory: `/var/lib/bridgebook` for root, else a directory below the
+/// user's directory for application data.
 pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
     if account::effective_uid()? == 0 {
         return Ok(PathBuf::from("/var/lib/bridgebook"));
@@ -74,11 +77,11 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
     Ok(parent.join("bridgebook"))
 }
 
-/// A private PostgreSQL that runs. Dropping it stops the server a moment later; [`Embedded::stop`]
-/// waits for that.
+/// A running private PostgreSQL. Dropping it stops the server asynchronously; [`Embedded::stop`] waits
+/// for the end.
 #[derive(Debug)]
 pub struct Embedded {
-    // Before the lock, as fields are dropped in order.
+    // Declared before the lock, because fields are dropped in order.
     server: Server,
     account: Account,
     installation: Installation,
@@ -86,20 +89,20 @@ pub struct Embedded {
     _lock: File,
 }
 
-/// Whether there is a cluster in a data directory.
+/// Whether a data directory contains a cluster.
 #[must_use]
 pub fn exists(data_dir: &Path) -> bool {
     cluster::path(data_dir).exists()
 }
 
-/// Whether a service, or a command, has a data directory in use.
+/// Whether a service or a command uses a data directory.
 #[must_use]
 pub fn is_running(data_dir: &Path) -> bool {
     let lock = File::open(data_dir.join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// The URL of the database in a data directory, while it runs.
+/// Returns the URL of the database in a data directory, which is valid while the server runs.
 pub fn database_url(data_dir: &Path) -> Result<String, EmbeddedError> {
     let data_dir = data_dir
         .canonicalize()
@@ -108,8 +111,8 @@ pub fn database_url(data_dir: &Path) -> Result<String, EmbeddedError> {
 }
 
 impl Embedded {
-    /// Starts PostgreSQL on the data directory, creating the cluster and the database the first
-    /// time; it accepts connections when this returns.
+    /// Starts PostgreSQL on the data directory, and creates the cluster and the database on the first
+    /// start. Returns when the server accepts connections.
     pub async fn start(settings: Settings) -> Result<Self, EmbeddedError> {
         let begin = Instant::now();
         let data_dir = create_data_dir(&settings.data_dir)?;
@@ -126,9 +129,9 @@ impl Embedded {
         let socket_dir = socket::prepare(&data_dir, &account)?;
         postmaster::clear(&cluster, &socket_dir, &account).await?;
         tracing::info!(
-            "starting PostgreSQL {} from {}",
-            installation.version,
-            installation.bin_dir.display()
+            version = installation.version,
+            path = %installation.bin_dir.display(),
+            "starting PostgreSQL"
         );
         let server = Server::start(&Plan {
             cluster: &cluster,
@@ -140,7 +143,8 @@ impl Embedded {
             parameters: &settings.parameters,
         })
         .await?;
-        tracing::info!("PostgreSQL is ready in {} ms", begin.elapsed().as_millis());
+        let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(duration_ms, "PostgreSQL is ready");
         Ok(Self {
             server,
             account,
@@ -150,12 +154,12 @@ impl Embedded {
         })
     }
 
-    /// Returns the URL of the database, as tokio-postgres and libpq read it.
+    /// Returns the URL of the database, for tokio-postgres and libpq.
     pub fn database_url(&self) -> String {
         socket::url(&self.socket_dir)
     }
 
-    /// Returns the directory of the programs that fit the server: `pg_dump`, `psql`, `pgbench`.
+    /// Returns the directory of the programs of this version: `pg_dump`, `psql`, `pgbench`.
     pub fn bin_dir(&self) -> &Path {
         &self.installation.bin_dir
     }
@@ -185,44 +189,46 @@ impl Embedded {
         self.server.pid()
     }
 
-    /// Waits until the server has ended without having been told to, and says how.
+    /// Waits until the server ends without a request to stop. Returns how it ended.
     pub async fn crashed(&mut self) -> EmbeddedError {
-        /// Rare enough to cost nothing, soon enough that few callers notice.
-        const LOOK: Duration = Duration::from_millis(200);
+        /// Long enough to cost nothing, short enough that few calls fail before the restart.
+        const INTERVAL: Duration = Duration::from_millis(200);
         loop {
             match self.server.crash() {
                 Ok(Some(crash)) | Err(crash) => return crash,
-                Ok(None) => tokio::time::sleep(LOOK).await,
+                Ok(None) => tokio::time::sleep(INTERVAL).await,
             }
         }
     }
 
-    /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one,
-    /// which loses nothing but makes the next start replay the log. Fails with
-    /// [`EmbeddedError::Ended`] when the server had crashed or crashes now.
+    /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one. An
+    /// immediate shutdown loses no data, but the next start replays the write-ahead log.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Ended`] if the server has crashed.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         self.server.stop(&self.account).await?;
-        tracing::info!("PostgreSQL is stopped");
+        tracing::info!("PostgreSQL stopped");
         Ok(())
     }
 }
 
-/// Creates the directory where it is missing; answers its one true name.
+/// Creates the directory if it is missing. Returns its canonical path.
 fn create_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     let failed = |error| EmbeddedError::io("create", data_dir)(error);
     if !data_dir.try_exists().map_err(failed)? {
         fs::create_dir_all(data_dir).map_err(failed)?;
-        // Who runs the server may be another user, who must get to the cluster through here;
-        // what is in here to be kept from others is closed itself.
+        // The server may run as another user, which reaches the cluster through this directory.
+        // Private content has restricted permissions of its own.
         fs::set_permissions(data_dir, Permissions::from_mode(0o711)).map_err(failed)?;
     }
     data_dir.canonicalize().map_err(failed)
 }
 
-/// Takes the data directory for us; the operating system releases it when we end.
+/// Locks the data directory. The operating system releases the lock when this process ends.
 async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
-    /// A supervisor may start us while the killed service before us is still being taken apart.
-    const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+    /// A supervisor may start a service while the killed one before it is still exiting.
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
     let path = data_dir.join("lock");
     let failed = |error| EmbeddedError::io("lock", &path)(error);
     let file = OpenOptions::new()
@@ -232,7 +238,7 @@ async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed)?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -249,7 +255,7 @@ async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
     }
 }
 
-/// Finds PostgreSQL, or downloads it where there is none and nobody named one.
+/// Finds PostgreSQL, or downloads it if none fits and the settings name no directory.
 async fn install(
     settings: &Settings,
     data_dir: &Path,

@@ -1,5 +1,5 @@
-//! The server's main process, the postmaster, as its pid file and the operating system show
-//! it, and what to do about one that outlived its service.
+//! The postmaster, the main process of the server: its state in the pid file, and how to stop one
+//! that outlived its service.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,35 +12,36 @@ use super::account::{Account, run};
 use super::error::EmbeddedError;
 use super::socket::lock_file;
 
-/// How often we look whether the server is ready or gone; a look is one small read.
+/// The interval of polling whether the server is ready or gone. A poll is one small read.
 pub(super) const POLL: Duration = Duration::from_millis(5);
 
-/// A fast shutdown ends all sessions and writes all changed pages; a slow disk needs seconds.
+/// The timeout of a fast shutdown, which ends all sessions and writes all changed pages. A slow disk
+/// needs seconds.
 pub(super) const FAST_LIMIT: Duration = Duration::from_secs(30);
 
-/// An immediate shutdown only has to end processes.
+/// The timeout of an immediate shutdown, which only ends processes.
 pub(super) const IMMEDIATE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The file in which a postmaster leaves its process id and its state.
+/// The file with the process id and the state of a postmaster.
 const PID_FILE: &str = "postmaster.pid";
 
-/// Which process has a pid that was read from the pid file.
+/// The process that has the id in the pid file.
 #[derive(Debug, PartialEq, Eq)]
 enum Process {
     /// The postmaster of this cluster.
     Postmaster,
-    /// A process that got the number later.
+    /// A process that got the id later.
     Other,
-    /// None, or one that we may not look at; PostgreSQL judges these rightly itself.
+    /// None, or one that this user may not inspect. PostgreSQL itself handles both correctly.
     None,
 }
 
-/// Reads the pid file: the process id, and whether it accepts connections.
+/// Reads the pid file. Returns the process id and whether the server accepts connections.
 pub(super) fn state(cluster: &Path) -> Option<(u32, bool)> {
     parse(&fs::read_to_string(cluster.join(PID_FILE)).ok()?)
 }
 
-/// The first line is the process id, the eighth the state, padded with spaces.
+/// Parses the pid file. Line 1 is the process id, line 8 the state, padded with spaces.
 fn parse(text: &str) -> Option<(u32, bool)> {
     let mut lines = text.lines();
     let pid = lines.next()?.trim().parse().ok()?;
@@ -48,18 +49,18 @@ fn parse(text: &str) -> Option<(u32, bool)> {
     Some((pid, ready))
 }
 
-/// Sends a signal; one that does not arrive is noticed by the process not ending.
+/// Sends a signal. An error is only logged: callers wait for the process to end, with a timeout.
 pub(super) async fn signal(account: &Account, pid: u32, name: &str) {
     let mut command = account.command(Path::new("/bin/sh"));
-    // The shell has a built-in kill; the program of that name is not everywhere.
+    // The shell has a built-in kill; not every machine has the program.
     command.args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid.to_string()]);
     if let Err(error) = run(command, "").await {
-        tracing::debug!(%error, pid, name, "signal not sent");
+        tracing::debug!(%error, pid, name, "cannot send a signal");
     }
 }
 
-/// Clears what an earlier service left: a server that still runs is stopped, because its
-/// settings and its version may be others; a stale pid file is made harmless.
+/// Cleans up after an earlier service. Stops a server that still runs, because its settings and
+/// version may differ, and makes a stale pid file harmless.
 pub(super) async fn clear(
     cluster: &Path,
     socket_dir: &Path,
@@ -78,7 +79,7 @@ pub(super) async fn clear(
 async fn stop_orphan(pid: u32, cluster: &Path, account: &Account) -> Result<(), EmbeddedError> {
     tracing::info!(
         pid,
-        "stopping the PostgreSQL that an earlier bridgebook left running"
+        "stopping a PostgreSQL that an earlier service left running"
     );
     for (name, limit) in [("INT", FAST_LIMIT), ("QUIT", IMMEDIATE_LIMIT)] {
         signal(account, pid, name).await;
@@ -96,16 +97,17 @@ async fn stop_orphan(pid: u32, cluster: &Path, account: &Account) -> Result<(), 
     })
 }
 
-/// Makes PostgreSQL see that the pid file is stale although its number lives on as another
-/// process, which it takes for a running server. Our own number in its place says so, since a
-/// postmaster knows that its parent is no postmaster. Removing the file instead would also
-/// remove the check that no backend of the dead server still writes to the cluster.
+/// Replaces the process id in a stale pid file by the id of this process.
+///
+/// Another process has the old id now, and PostgreSQL would take it for a running server. A
+/// postmaster ignores the id of its parent. Removing the file instead would also disable the check
+/// that no backend of the dead server still writes to the cluster.
 fn disown(cluster: &Path, socket_dir: &Path, account: &Account) -> Result<(), EmbeddedError> {
     let path = cluster.join(PID_FILE);
     let fail = |error| EmbeddedError::io("replace", &path)(error);
     let text = fs::read_to_string(&path).map_err(fail)?;
     let rest = text.split_once('\n').map_or("", |(_pid, rest)| rest);
-    // Written outside of the cluster: as root we follow no link that the server's user made.
+    // Written outside the cluster, because root must not follow a link of the server's user.
     let replacement = cluster.with_extension("pid");
     remove(&replacement).map_err(fail)?;
     let mut file = OpenOptions::new()
@@ -116,7 +118,7 @@ fn disown(cluster: &Path, socket_dir: &Path, account: &Account) -> Result<(), Em
     write!(file, "{}\n{rest}", std::process::id()).map_err(fail)?;
     account.give(&replacement)?;
     fs::rename(&replacement, &path).map_err(fail)?;
-    // The socket has a lock file with the same number.
+    // The lock file of the socket has the same id.
     let lock_file = lock_file(socket_dir);
     remove(&lock_file).map_err(EmbeddedError::io("remove", &lock_file))
 }
@@ -128,7 +130,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A postmaster works in the directory of its cluster, which no rename or link can hide.
+/// Finds the process by its working directory, which is the cluster for a postmaster, even after a
+/// rename or through a link.
 #[cfg(target_os = "linux")]
 fn process(pid: u32, cluster: &Path) -> Process {
     use std::os::unix::fs::MetadataExt;
@@ -148,7 +151,7 @@ fn process(pid: u32, cluster: &Path) -> Process {
     }
 }
 
-/// A postmaster of ours was started with the directory of its cluster as an argument.
+/// Finds the process by its command line, which names the cluster.
 #[cfg(not(target_os = "linux"))]
 fn process(pid: u32, cluster: &Path) -> Process {
     let ps = std::process::Command::new("ps")
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_pid_file_of_every_stage() {
+    fn the_pid_file_is_parsed_in_every_state() {
         let complete =
             "4711\n/d/cluster\n1700000000\n5432\n/d/socket\n\n  5432001         3\nready   \n";
         assert_eq!(parse(complete), Some((4711, true)));
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_elsewhere_is_no_postmaster() {
+    fn a_process_in_another_directory_is_not_the_postmaster() {
         assert_ne!(
             process(std::process::id(), Path::new("/nonexistent")),
             Process::Postmaster

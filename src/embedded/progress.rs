@@ -1,11 +1,11 @@
-//! Shows that a slow step is under way.
+//! Shows the progress of a slow step.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressFinish};
 
-/// Draws a spinner with `message` on standard error until it is dropped; draws nothing when
-/// that is no terminal, where the log line beside it says the same.
+/// Draws a spinner with `message` on standard error until it is dropped. Draws nothing without a
+/// terminal; the log has the same message.
 pub(super) fn spinner(message: &str) -> ProgressBar {
     /// Looks smooth and costs nothing.
     const TICK: Duration = Duration::from_millis(100);

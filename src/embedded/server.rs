@@ -1,4 +1,4 @@
-//! The running server, and the watchdog that outlives us to stop it.
+//! The running server, and the watchdog that stops it if this process is killed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,11 +17,12 @@ use super::log::ServerLog;
 use super::postmaster::{self, FAST_LIMIT, IMMEDIATE_LIMIT, POLL};
 use super::socket::PORT;
 
-/// Waits for the end of its input, which comes when our process ends, however it ends; then
-/// stops the server, if the pid file still names it. It cannot hit another process that got the
-/// server's number: the number is taken until we wait for our child, and whenever we have, we
-/// dismiss the watchdog.
-/// The loop is for a server that dies with us before it wrote the file.
+/// Waits for the end of its input, which comes when this process ends in any way. Then stops the
+/// server if the pid file still names it.
+///
+/// It cannot signal another process with the server's id. The id stays taken until this process
+/// waits for its child, and then the watchdog is killed. The loop is for a server that has not
+/// written the file yet.
 const WATCHDOG: &str = r#"
 trap '' HUP INT QUIT TERM
 while read -r _; do :; done
@@ -35,7 +36,7 @@ for _ in 1 2 3 4 5; do
 done
 "#;
 
-/// What a server is started from.
+/// What a server needs to start.
 pub(super) struct Plan<'a> {
     pub(super) cluster: &'a Path,
     pub(super) socket_dir: &'a Path,
@@ -46,10 +47,10 @@ pub(super) struct Plan<'a> {
     pub(super) parameters: &'a [(String, String)],
 }
 
-/// A server that runs. Dropping it closes the watchdog's input and so stops the server.
+/// A running server. Dropping it closes the input of the watchdog, which stops the server.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Not tokio's: it may be waited for in another runtime than it was started in, as tests do.
+    /// Not tokio's type, because tests wait for it in another runtime than they start it in.
     postgres: Child,
     watchdog: Child,
     log: Arc<ServerLog>,
@@ -58,10 +59,10 @@ pub(super) struct Server {
 impl Server {
     /// Starts the server and waits until it accepts connections.
     pub(super) async fn start(plan: &Plan<'_>) -> Result<Self, EmbeddedError> {
-        /// Sessions notice within milliseconds that their postmaster was killed, unless they
-        /// are computing: then at the end of their statement.
+        /// Backends of a killed postmaster exit within milliseconds, or at the end of a running
+        /// statement.
         const LEFTOVERS_LIMIT: Duration = Duration::from_secs(60);
-        /// Each attempt costs a process and some lines of the log.
+        /// Each attempt costs a process and some lines in the log.
         const PAUSE: Duration = Duration::from_millis(250);
         let deadline = Instant::now() + LEFTOVERS_LIMIT;
         loop {
@@ -71,7 +72,7 @@ impl Server {
                 Err(EmbeddedError::Ended { tail, .. })
                     if tail.contains("shared memory block") && Instant::now() < deadline =>
                 {
-                    tracing::info!("waiting for the last sessions of a PostgreSQL that was killed");
+                    tracing::info!("waiting for the last backends of a killed PostgreSQL");
                     sleep(PAUSE).await;
                 }
                 Err(error) => return Err(error),
@@ -84,11 +85,11 @@ impl Server {
         self.postgres.id()
     }
 
-    /// Stops the server: fast, and if it does not end, immediately.
+    /// Stops the server with a fast shutdown, then with an immediate one if that times out.
     pub(super) async fn stop(mut self, account: &Account) -> Result<(), EmbeddedError> {
-        // Ended long ago: whoever stops it should learn why.
+        // The server has crashed before: report why.
         if let Some(status) = self.ended()? {
-            return Err(self.bury(status));
+            return Err(self.ended_error(status));
         }
         let pid = self.pid();
         for (name, limit) in [("INT", FAST_LIMIT), ("QUIT", IMMEDIATE_LIMIT)] {
@@ -97,14 +98,20 @@ impl Server {
             while Instant::now() < deadline {
                 match self.ended()? {
                     Some(status) if status.success() => {
-                        self.dismiss_watchdog();
+                        self.kill_watchdog();
                         return Ok(());
                     }
-                    Some(status) => return Err(self.bury(status)),
+                    Some(status) => return Err(self.ended_error(status)),
                     None => sleep(POLL).await,
                 }
             }
-            tracing::warn!(pid, "PostgreSQL did not stop within {} s", limit.as_secs());
+            let seconds = limit.as_secs();
+            tracing::warn!(
+                pid,
+                seconds,
+                signal = name,
+                "PostgreSQL did not stop in time"
+            );
         }
         Err(EmbeddedError::DoesNotStop {
             pid,
@@ -118,13 +125,13 @@ impl Server {
         let mut command = plan.account.command(&program);
         command.arg("-D").arg(plan.cluster).args(arguments(plan));
         command.stdout(log.writer()?).stderr(log.writer()?);
-        // Ctrl-C in the terminal is for us; the server goes when we have drained.
+        // Ctrl-C must reach only this process, which stops the server after the drain.
         command.process_group(0);
         let mut postgres = command
             .spawn()
             .map_err(EmbeddedError::io("run", &program))?;
         let watchdog = watch(postgres.id(), plan).inspect_err(|_| {
-            // Unwatched it would outlive us. So early it has nothing to lose.
+            // Without a watchdog the server could outlive this process. It has no data to lose yet.
             let _ = postgres.kill().and_then(|()| postgres.wait());
         })?;
         Ok(Self {
@@ -134,31 +141,29 @@ impl Server {
         })
     }
 
-    /// Waits without a limit while the server lives: replaying a long log after a crash takes
-    /// minutes, and starting over would only begin it anew.
+    /// Waits until the server accepts connections, without a timeout while it runs. Replaying a long
+    /// write-ahead log takes minutes, and a restart would begin again.
     async fn ready(&mut self, cluster: &Path) -> Result<(), EmbeddedError> {
-        /// After this long, the one who waits wants to know.
-        const TELL_EVERY: Duration = Duration::from_secs(10);
-        let mut tell_at = Instant::now() + TELL_EVERY;
+        /// The interval of log lines about a slow start.
+        const LOG_INTERVAL: Duration = Duration::from_secs(10);
+        let mut log_at = Instant::now() + LOG_INTERVAL;
         while postmaster::state(cluster) != Some((self.pid(), true)) {
             if let Some(status) = self.ended()? {
-                return Err(self.bury(status));
+                return Err(self.ended_error(status));
             }
-            if Instant::now() >= tell_at {
-                tracing::info!(
-                    "PostgreSQL is still starting, see {}",
-                    self.log.path().display()
-                );
-                tell_at += TELL_EVERY;
+            if Instant::now() >= log_at {
+                let log = self.log.path().display();
+                tracing::info!(%log, "PostgreSQL is still starting");
+                log_at += LOG_INTERVAL;
             }
             sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Answers how the server ended, if it has.
+    /// Returns how the server ended, or `None` while it runs.
     pub(super) fn crash(&mut self) -> Result<Option<EmbeddedError>, EmbeddedError> {
-        Ok(self.ended()?.map(|status| self.bury(status)))
+        Ok(self.ended()?.map(|status| self.ended_error(status)))
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>, EmbeddedError> {
@@ -167,9 +172,9 @@ impl Server {
             .map_err(EmbeddedError::io("wait for", Path::new("postgres")))
     }
 
-    /// Makes the error of a server that ended by itself.
-    fn bury(&mut self, status: ExitStatus) -> EmbeddedError {
-        self.dismiss_watchdog();
+    /// Returns the error of a server that ended by itself.
+    fn ended_error(&mut self, status: ExitStatus) -> EmbeddedError {
+        self.kill_watchdog();
         EmbeddedError::Ended {
             status,
             log: self.log.path().to_owned(),
@@ -177,15 +182,15 @@ impl Server {
         }
     }
 
-    /// Ends the watchdog once the server has ended: from now on another process may get the
-    /// server's number. Should the watchdog be gone already, fine.
-    fn dismiss_watchdog(&mut self) {
+    /// Kills the watchdog after the server has ended, because another process may get the server's
+    /// id now.
+    fn kill_watchdog(&mut self) {
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
     }
 }
 
-/// Starts the watchdog; its input is a pipe whose other end only we hold.
+/// Starts the watchdog. Its input is a pipe that only this process holds open.
 fn watch(pid: u32, plan: &Plan<'_>) -> Result<Child, EmbeddedError> {
     let shell = Path::new("/bin/sh");
     let mut command = plan.account.command(shell);
@@ -200,8 +205,8 @@ fn watch(pid: u32, plan: &Plan<'_>) -> Result<Child, EmbeddedError> {
     command.spawn().map_err(EmbeddedError::io("run", shell))
 }
 
-/// The server's parameters. Ours come last, so they win over those of the settings; everything
-/// else stays at PostgreSQL's default, and `ALTER SYSTEM` can change it.
+/// Returns the parameters of the server. Those below come last and so override the settings. All
+/// others keep PostgreSQL's defaults and can be changed with `ALTER SYSTEM`.
 fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     let safe = if plan.durable { "on" } else { "off" };
     let ours = [
@@ -211,11 +216,11 @@ fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         ("fsync", safe),
         ("synchronous_commit", safe),
         ("full_page_writes", safe),
-        // Messages go to the log file that we opened.
+        // Messages go to the log file through standard error.
         ("log_destination", "stderr"),
         ("logging_collector", "off"),
         ("log_line_prefix", "%m [%p] "),
-        // Statements are short, and a hardened system lets nobody write code that it runs.
+        // Statements are short, and hardened systems forbid generated code.
         ("jit", "off"),
         // Shown by ps.
         ("cluster_name", "bridgebook"),
@@ -238,7 +243,7 @@ fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
     arguments
 }
 
-/// The parameter is a list; quotes keep a comma or a space in the path from splitting it.
+/// Quotes the directory, because the parameter is a list that commas and spaces would split.
 fn socket_directories(directory: &Path) -> OsString {
     let mut argument = b"unix_socket_directories=\"".to_vec();
     for &byte in directory.as_os_str().as_bytes() {
@@ -257,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_the_socket_directory() {
+    fn the_socket_directory_is_quoted() {
         let argument = |path| socket_directories(Path::new(path)).into_string();
         assert_eq!(
             argument("/a, b"),

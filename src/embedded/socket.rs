@@ -1,4 +1,4 @@
-//! Where clients connect: a Unix socket in a directory that only we and the server can enter.
+//! The Unix socket of the server, in a directory that only this user and the server's can enter.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
@@ -12,24 +12,25 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::error::EmbeddedError;
 
-/// The role that owns everything in the cluster.
+/// The role that owns the database.
 pub(super) const USER: &str = "bridgebook";
 
 /// The one database of the cluster.
 pub(super) const DATABASE: &str = "bridgebook";
 
-/// Only part of the socket's file name, as each cluster has a directory of its own;
-/// PostgreSQL's default keeps the command lines of its clients short.
+/// The port, which is only part of the socket's file name. PostgreSQL's default keeps the command
+/// lines of its clients short.
 pub(super) const PORT: u16 = 5432;
 
-/// Where sockets go whose path would be too long. Not $TMPDIR: that can be long, too,
-/// and closed to the user whom the server runs as.
-const SHORT_PLACE: &str = "/tmp";
+/// The parent directory if the path of the socket would be too long. Not $TMPDIR, which can be long
+/// too, and inaccessible to the user of the server.
+const SHORT_PARENT: &str = "/tmp";
 
-/// What fits into `sockaddr_un` everywhere: macOS has 104 bytes, Linux 108, one ends the string.
-const LONGEST_PATH: usize = 103;
+/// The longest path in bytes that fits into `sockaddr_un`: macOS has 104 and Linux 108, with one for
+/// the terminator.
+const MAX_PATH: usize = 103;
 
-/// Creates the socket's directory, or checks that the one that exists is ours.
+/// Creates the directory of the socket, or checks that an existing one is safe.
 pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, EmbeddedError> {
     let directory = choose(data_dir);
     match DirBuilder::new().mode(0o700).create(&directory) {
@@ -38,9 +39,9 @@ pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, Emb
         }
         _ => {}
     }
-    // Anyone may have made this name in /tmp before us, also as a link to somewhere else.
+    // Any user may have created this name in /tmp, also as a link.
     let metadata =
-        fs::symlink_metadata(&directory).map_err(EmbeddedError::io("look at", &directory))?;
+        fs::symlink_metadata(&directory).map_err(EmbeddedError::io("inspect", &directory))?;
     let refuse = |why| {
         Err(EmbeddedError::SocketDir {
             path: directory.clone(),
@@ -60,14 +61,14 @@ pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, Emb
     Ok(directory)
 }
 
-/// Where the socket of a data directory is, which goes by its one true name.
+/// Returns the directory of the socket for a data directory, whose path must be canonical.
 pub(super) fn choose(data_dir: &Path) -> PathBuf {
     let directory = data_dir.join("socket");
-    if socket(&directory).as_os_str().len() <= LONGEST_PATH {
+    if socket(&directory).as_os_str().len() <= MAX_PATH {
         return directory;
     }
     let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
-    // Eight bytes tell the data directories of one machine apart.
+    // Eight bytes are enough to distinguish the data directories of one machine.
     let name = digest
         .iter()
         .take(8)
@@ -75,20 +76,20 @@ pub(super) fn choose(data_dir: &Path) -> PathBuf {
             let _ = write!(name, "{byte:02x}");
             name
         });
-    Path::new(SHORT_PLACE).join(name)
+    Path::new(SHORT_PARENT).join(name)
 }
 
-/// Returns the path of the socket that PostgreSQL makes in `directory`.
+/// Returns the path of the socket that PostgreSQL creates in `directory`.
 pub(super) fn socket(directory: &Path) -> PathBuf {
     directory.join(format!(".s.PGSQL.{PORT}"))
 }
 
-/// Returns the path of the file that PostgreSQL keeps beside its socket, with its process id.
+/// Returns the path of the lock file beside the socket, which contains the process id.
 pub(super) fn lock_file(directory: &Path) -> PathBuf {
     directory.join(format!(".s.PGSQL.{PORT}.lock"))
 }
 
-/// Makes the URL of the database. The directory stands where a host name would, percent-encoded.
+/// Returns the URL of the database. The percent-encoded directory takes the place of the host.
 pub(super) fn url(directory: &Path) -> String {
     let mut host = String::new();
     for byte in directory.as_os_str().as_bytes() {
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_in_the_data_directory_where_it_fits() {
+    fn the_socket_is_in_the_data_directory_if_its_path_fits() {
         assert_eq!(
             choose(Path::new("/var/lib/bridgebook")),
             Path::new("/var/lib/bridgebook/socket")
@@ -117,19 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn a_long_data_directory_gets_a_short_socket_of_its_own() {
+    fn a_long_data_directory_gets_a_short_socket_directory() {
         let long = |last: char| PathBuf::from(format!("/{}{last}", "d".repeat(90)));
         let directory = choose(&long('a'));
         assert_eq!(directory.parent(), Some(Path::new("/tmp")));
         assert_eq!(directory, choose(&long('a')));
         assert_ne!(directory, choose(&long('b')));
-        assert!(socket(&directory).as_os_str().len() <= LONGEST_PATH);
+        assert!(socket(&directory).as_os_str().len() <= MAX_PATH);
     }
 
     #[test]
-    fn the_longest_path_that_fits_is_used() {
+    fn the_path_may_use_the_maximum_length() {
         let overhead = "//socket/.s.PGSQL.5432".len();
-        let fits = PathBuf::from(format!("/{}", "d".repeat(LONGEST_PATH - overhead)));
+        let fits = PathBuf::from(format!("/{}", "d".repeat(MAX_PATH - overhead)));
         assert_eq!(choose(&fits), fits.join("socket"));
         let longer = PathBuf::from(format!("{}d", fits.display()));
         assert!(choose(&longer).starts_with("/tmp"));

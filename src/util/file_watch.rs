@@ -1,4 +1,4 @@
-//! Files that somebody replaces while we run, without telling us.
+//! Reads small files, and reloads them when they change.
 
 use std::{
     error::Error,
@@ -10,10 +10,10 @@ use std::{
 
 use crate::util::error_chain::error_chain;
 
-/// How often files are read again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The interval of reading files again.
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why a file can't be read.
+/// A file could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
 pub struct ReadError {
@@ -22,14 +22,13 @@ pub struct ReadError {
     source: std::io::Error,
 }
 
-/// The longest file, in bytes: a few certificates, or tens of thousands of subjects. What
-/// is longer is none of those.
+/// The largest file in bytes: enough for many certificates, or tens of thousands of subjects.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Reads a file.
+/// Reads a regular file.
 ///
 /// # Errors
-/// If it can't be read, is no file but something that may never end, or too long.
+/// If the file is unreadable, not a regular file, which might never end, or too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     read_regular(path).map_err(|source| ReadError {
         path: path.to_owned(),
@@ -38,15 +37,13 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
 }
 
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: to open a pipe is to wait for who writes to it.
+    // Checked before it is opened, because opening a pipe waits for a writer.
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     if metadata.len() > MAX_BYTES {
-        return Err(io::Error::other(format!(
-            "it is longer than {MAX_BYTES} bytes"
-        )));
+        return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
     }
     let mut contents = Vec::new();
     File::open(path)?
@@ -55,8 +52,8 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(contents)
 }
 
-/// Reads files again and again, for ever, and applies what has changed. What does
-/// not work is told, and what was there before stays. `what` is their name for people.
+/// Reads files at an interval and applies changed contents. Never returns. An error is logged, and the
+/// earlier contents stay in force. `what` names the files in the log.
 pub async fn watch<C, E>(
     what: &str,
     read: impl Fn() -> Result<C, E> + Clone + Send + 'static,
@@ -65,11 +62,11 @@ pub async fn watch<C, E>(
     C: PartialEq + Send + 'static,
     E: Error + Send + 'static,
 {
-    // Where it may block, as a file on a network does.
+    // Reading may block, for example on a network file system.
     let read_aside = async || tokio::task::spawn_blocking(read.clone()).await.ok();
     let mut last = read_aside().await.and_then(Result::ok);
     loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(INTERVAL).await;
         let Some(contents) = read_aside().await else {
             continue;
         };
@@ -80,11 +77,15 @@ pub async fn watch<C, E>(
         };
         match changed {
             Ok(contents) => {
-                tracing::info!("{what} changed, and were read again");
+                tracing::info!(files = what, "files reloaded");
                 last = Some(contents);
             }
-            // Of two files one may have been replaced, and the other will be in a moment.
-            Err(error) => tracing::error!("{what} stay as they were: {}", error_chain(&error)),
+            // One of two files may be replaced before the other. The next read then succeeds.
+            Err(error) => tracing::error!(
+                files = what,
+                cause = error_chain(&error),
+                "cannot reload files, the earlier contents stay in force"
+            ),
         }
     }
 }
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_never_end_is_not_read() {
+    fn pipes_and_devices_are_not_read() {
         let name = format!("bridgebook-pipe-{}", uuid::Uuid::now_v7());
         let pipe = std::env::temp_dir().join(name);
         assert!(

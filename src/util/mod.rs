@@ -1,4 +1,4 @@
-//! Small pieces without knowledge of the service.
+//! Small utilities that know nothing of the service.
 
 pub mod backoff;
 pub mod error_chain;

@@ -1,7 +1,7 @@
 //! bridgebook: the book of record for bridge nodes, a gRPC service on PostgreSQL.
 //!
-//! The groups follow below, from the top of the call graph to the bottom; a group imports only from
-//! groups below it. A call enters through [`rpc`], one of [`services`] handles it, and [`db`] runs
+//! The groups follow from the top of the call graph to the bottom; the test `house` checks what each
+//! may import. A call enters through [`rpc`], one of [`services`] handles it, and [`db`] runs
 //! its statements. To learn one service, read for instance `services::workflow` in the order `model`,
 //! `convert`, `store`, `service`. docs/ARCHITECTURE.md follows one request through all groups.
 

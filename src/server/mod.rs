@@ -148,7 +148,7 @@ pub async fn run(
     log_listening(&listener, config);
     register_certificate_expiry(metrics, tls)?;
     let http = match config.metrics_listen {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind_metrics(address).await?),
         None => None,
     };
     let http = async {
@@ -161,6 +161,16 @@ pub async fn run(
         result = serve_calls(config, tls, metrics, url, migrate, listener, stop) => result,
         () = http => Ok(()),
     }
+}
+
+/// Binds the port for metrics and health checks over HTTP, and logs its address: port 0
+/// stands for any free port.
+async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = bind(address).await?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("metrics on {address}");
+    }
+    Ok(listener)
 }
 
 async fn serve_calls(

@@ -1,9 +1,4 @@
-//! What the log keeps: the service is a process here, whose log is read.
-
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-};
+//! The audit log: denied calls and admin calls.
 
 use bridgebook::{
     client::Client,
@@ -16,12 +11,12 @@ use bridgebook::{
 
 use diesel_async::SimpleAsyncConnection;
 
-use crate::support::{App, Server, eventually, new_id, temp_dir};
+use crate::support::{App, Server, eventually, new_id};
 
-/// The lines of the log that are about a call.
-async fn lines(log: &PathBuf, rpc: &str) -> Vec<String> {
-    eventually("it is logged", async || {
-        let text = fs::read_to_string(log).unwrap();
+/// Returns the lines of the log about an RPC, once there are any.
+async fn lines(server: &Server, rpc: &str) -> Vec<String> {
+    eventually("the call is logged", async || {
+        let text = server.log();
         let lines = text.lines().filter(|line| line.contains(rpc));
         let lines: Vec<_> = lines.map(str::to_owned).collect();
         (!lines.is_empty()).then_some(lines)
@@ -39,19 +34,16 @@ fn assert_one(lines: &[String], parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn refusals_and_what_admins_do_are_a_line_each() {
+async fn denied_calls_and_admin_calls_are_logged_with_one_line_each() {
     let app = App::start().await;
-    let dir = temp_dir();
-    fs::create_dir_all(&dir.0).unwrap();
-    let log = dir.0.join("log");
     let url = app.schema.url();
     let arguments = ["--auth", "tokens", "--database-url", &url];
-    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    let server = Server::spawn(&arguments);
     let channel = server.serving().await;
     let reader = app.issue(Role::Reader, &["team-a"]).await;
     let admin = app.issue(Role::Admin, &["*"]).await;
 
-    // What is let in is no line.
+    // Allowed calls are not logged.
     let listing = |namespace: &str| ListWorkflowsRequest {
         namespace: namespace.to_owned(),
         ..ListWorkflowsRequest::default()
@@ -70,7 +62,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         &reader.id,
         "peer=127.0.0.1",
     ];
-    assert_one(&lines(&log, "ListWorkflows").await, &parts);
+    assert_one(&lines(&server, "ListWorkflows").await, &parts);
 
     let start = StartWorkflowRequest {
         namespace: "team-a".into(),
@@ -80,7 +72,7 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
     };
     workflows.start_workflow(start.clone()).await.unwrap_err();
     let parts = ["call rejected", "ROLE_TOO_LOW", "team-a", &reader.id];
-    assert_one(&lines(&log, "StartWorkflow").await, &parts);
+    assert_one(&lines(&server, "StartWorkflow").await, &parts);
 
     let stranger = Client::new(channel.clone());
     stranger
@@ -89,13 +81,13 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
         .await
         .unwrap_err();
     let parts = ["call rejected", "CREDENTIAL_MISSING"];
-    assert_one(&lines(&log, "ListMachines").await, &parts);
+    assert_one(&lines(&server, "ListMachines").await, &parts);
 
     let mut operator = reader.client(&channel).admin();
     let query = GetSystemHealthRequest::default();
     operator.get_system_health(query).await.unwrap_err();
     let parts = ["call rejected", "ROLE_TOO_LOW", &reader.id];
-    assert_one(&lines(&log, "GetSystemHealth").await, &parts);
+    assert_one(&lines(&server, "GetSystemHealth").await, &parts);
 
     let mut operator = admin.client(&channel).admin();
     let wanted = CreateTokenRequest {
@@ -106,23 +98,23 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
     };
     let created = operator.create_token(wanted.clone()).await.unwrap();
     let parts = ["INFO", "admin call", &admin.id, &wanted.id];
-    assert_one(&lines(&log, "CreateToken").await, &parts);
+    assert_one(&lines(&server, "CreateToken").await, &parts);
     let revocation = RevokeTokenRequest {
         id: reader.id.clone(),
     };
     operator.revoke_token(revocation).await.unwrap();
     let parts = ["admin call", &admin.id, &reader.id];
-    assert_one(&lines(&log, "RevokeToken").await, &parts);
+    assert_one(&lines(&server, "RevokeToken").await, &parts);
     let failing = RevokeTokenRequest { id: new_id() };
     operator.revoke_token(failing).await.unwrap_err();
-    let both = eventually("it is logged, too", async || {
-        let lines = lines(&log, "RevokeToken").await;
+    let both = eventually("the second call is logged", async || {
+        let lines = lines(&server, "RevokeToken").await;
         (lines.len() == 2).then_some(lines)
     });
     assert_one(&both.await[1..], &["admin call", "TOKEN_NOT_FOUND"]);
 
-    // Secrets are nowhere.
-    let text = fs::read_to_string(&log).unwrap();
+    // The log has no secrets.
+    let text = server.log();
     for credential in [
         &reader.credential,
         &admin.credential,
@@ -134,17 +126,14 @@ async fn refusals_and_what_admins_do_are_a_line_each() {
 }
 
 #[tokio::test]
-async fn what_an_admin_does_is_a_line_though_the_admin_goes_away_in_the_middle() {
+async fn an_admin_call_that_is_cancelled_is_logged() {
     let app = App::start().await;
-    let dir = temp_dir();
-    fs::create_dir_all(&dir.0).unwrap();
-    let log = dir.0.join("log");
     let url = app.schema.url();
     let arguments = ["--auth", "tokens", "--database-url", &url];
-    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    let server = Server::spawn(&arguments);
     let channel = server.serving().await;
     let admin = app.issue(Role::Admin, &["*"]).await;
-    // Known from now on.
+    // Fills the token cache.
     let health = GetSystemHealthRequest::default();
     admin
         .client(&channel)
@@ -173,13 +162,13 @@ async fn what_an_admin_does_is_a_line_though_the_admin_goes_away_in_the_middle()
     );
     let mut client = admin.client(&channel).admin();
     tokio::select! {
-        answer = client.create_token(create) => panic!("it did not wait: {answer:?}"),
-        () = eventually("it waits", || async {
+        answer = client.create_token(create) => panic!("the call did not wait: {answer:?}"),
+        () = eventually("the call waits for the lock", || async {
             (app.schema.count(&waiting).await == 1).then_some(())
         }) => {}
     }
     assert_one(
-        &lines(&log, "CreateToken").await,
+        &lines(&server, "CreateToken").await,
         &[
             "admin call",
             "Cancelled",

@@ -19,9 +19,7 @@ use tokio_rustls::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{
-    App, Failure, Figures, Pki, bridgebook, connect, eventually, failure, free_address, stderr,
-};
+use crate::support::{App, Failure, Pki, bridgebook, connect, eventually, failure, stderr};
 
 async fn call(client: &Client) -> Result<(), Status> {
     let request = ListWorkflowsRequest {
@@ -61,8 +59,7 @@ async fn handshake(
 #[tokio::test]
 async fn calls_over_tls_need_a_token_all_the_same() {
     let pki = Pki::new();
-    let figures = free_address();
-    let app = App::start_private(&pki, |config| config.metrics_listen = Some(figures)).await;
+    let app = App::start_private(&pki, |_| {}).await;
     let token = app.issue(Role::Reader, &["team-a"]).await;
     call(&token.client(&app.channel)).await.unwrap();
     let missing = Failure::new(Code::Unauthenticated, "CREDENTIAL_MISSING");
@@ -72,7 +69,7 @@ async fn calls_over_tls_need_a_token_all_the_same() {
         .await
         .unwrap_err();
     assert!(std::error::Error::source(&plain).is_some(), "{plain:?}");
-    let figures = Figures::of(figures).await;
+    let figures = app.figures();
     let refused = "bridgebook_connections_refused_total";
     assert!(figures.sum(refused, &[("cause", "handshake")]) >= 1.0);
     let ends = figures.sum("bridgebook_tls_certificate_expiry_timestamp_seconds", &[]);

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     os::unix::{fs::MetadataExt, process::CommandExt},
     process::{Child, Command, Stdio},
 };
@@ -10,35 +9,36 @@ use std::{
 use bridgebook::embedded::Embedded;
 
 use crate::support::{
-    Server, TempDir, bridgebook, eventually, free_address, own_cluster, stderr, temp_dir, tenant_on,
+    Server, TempDir, bridgebook, eventually, own_cluster, stderr, temp_dir, tenant_on,
 };
 
-/// A PgBouncer, which is killed when the value is dropped.
+/// The name of the socket: its directory belongs to one test, so no other program uses it.
+const PORT: u16 = 6432;
+
+/// A running PgBouncer. It is killed when the value is dropped.
 struct Bouncer {
-    address: SocketAddr,
+    url: String,
+    socket: PathBuf,
     child: Child,
 }
 
 impl Bouncer {
-    /// Starts one before a cluster in this directory.
+    /// Starts a PgBouncer in front of a cluster in a directory.
     fn start(cluster: &Embedded, dir: &TempDir, mode: &str) -> Self {
-        let address = free_address();
         let config = dir.0.join("pgbouncer.ini");
         let settings = format!(
             "[databases]\n\
              {database} = host={host} port={port} user={user}\n\
              [pgbouncer]\n\
-             listen_addr = {ip}\nlisten_port = {listen}\nunix_socket_dir =\n\
+             listen_addr =\nlisten_port = {PORT}\nunix_socket_dir = {host}\n\
              auth_type = any\npool_mode = {mode}\ndefault_pool_size = 50\n",
             database = cluster.database(),
             host = cluster.socket_dir().display(),
             port = cluster.port(),
             user = cluster.user(),
-            ip = address.ip(),
-            listen = address.port(),
         );
         fs::write(&config, settings).unwrap();
-        // As the user of the cluster, whose socket is nobody else's; it refuses to be root.
+        // As the user of the cluster, which owns the socket. PgBouncer refuses to be root.
         let owner = fs::metadata(dir.0.join("cluster")).unwrap();
         let child = Command::new("pgbouncer")
             .arg("--quiet")
@@ -49,16 +49,20 @@ impl Bouncer {
             .stderr(Stdio::null())
             .spawn()
             .expect("pgbouncer runs");
-        Bouncer { address, child }
+        Bouncer {
+            url: format!("{}?port={PORT}", cluster.database_url()),
+            socket: cluster.socket_dir().join(format!(".s.PGSQL.{PORT}")),
+            child,
+        }
     }
 
-    async fn url(&self, cluster: &Embedded) -> String {
+    /// Waits until the PgBouncer listens. Returns its URL.
+    async fn url(&self) -> String {
         eventually("pgbouncer listens", || async {
-            tokio::net::TcpStream::connect(self.address).await.ok()
+            tokio::net::UnixStream::connect(&self.socket).await.ok()
         })
         .await;
-        let (user, database) = (cluster.user(), cluster.database());
-        format!("postgres://{user}@{}/{database}", self.address)
+        self.url.clone()
     }
 }
 
@@ -74,7 +78,7 @@ async fn a_pool_of_sessions_is_good() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let bouncer = Bouncer::start(&cluster, &dir, "session");
-    let url = bouncer.url(&cluster).await;
+    let url = bouncer.url().await;
     let server = Server::spawn(&["--database-url", &url, "--migrate"]);
     let tenant = tenant_on(server.serving().await);
     let workflow = tenant.start().await;
@@ -87,7 +91,7 @@ async fn a_pool_of_transactions_or_statements_is_refused_at_the_start() {
     let cluster = own_cluster(&dir).await;
     for mode in ["transaction", "statement"] {
         let bouncer = Bouncer::start(&cluster, &dir, mode);
-        let url = bouncer.url(&cluster).await;
+        let url = bouncer.url().await;
         let output = bridgebook()
             .args(["serve", "--listen", "127.0.0.1:0", "--database-url", &url])
             .output()

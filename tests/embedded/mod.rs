@@ -63,7 +63,7 @@ async fn a_service_that_is_killed_leaves_no_server_and_the_next_one_starts() {
 #[tokio::test]
 async fn a_server_that_is_killed_is_started_again() {
     let dir = temp_dir();
-    let server = Server::spawn(&["--data-dir", dir.0.to_str().unwrap()]);
+    let server = Server::spawn(&["--data-dir", dir.0.to_str().unwrap()]).expect_errors();
     server.serving().await;
     let killed = postmaster(&dir.0).unwrap();
     send_signal("KILL", killed);

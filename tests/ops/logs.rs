@@ -1,36 +1,26 @@
-//! The log: one line for each call that failed or was slow.
-
-use std::{
-    fs::{self, File},
-    path::Path,
-};
+//! The call log: one line for each call that failed or was slow.
 
 use bridgebook::proto::v1::GetWorkflowRequest;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tonic::Request;
 
-use crate::support::{
-    App, Server, TempDir, Tenant, bridgebook, eventually, new_id, stderr, temp_dir, tenant_on,
-};
+use crate::support::{App, Server, Tenant, bridgebook, eventually, new_id, stderr, tenant_on};
 
-/// A service that logs in JSON, and where.
-async fn start(app: &App, arguments: &[&str]) -> (Server, TempDir, Tenant) {
-    let dir = temp_dir();
-    fs::create_dir_all(&dir.0).unwrap();
+/// Starts a service that logs in JSON.
+async fn start(app: &App, arguments: &[&str]) -> (Server, Tenant) {
     let url = app.schema.url();
     let arguments = [&["--database-url", &url, "--log-format", "json"], arguments].concat();
-    let log = File::create(dir.0.join("log")).unwrap();
-    let server = Server::spawn_logging(&arguments, log);
+    let server = Server::spawn(&arguments);
     let tenant = tenant_on(server.serving().await);
-    (server, dir, tenant)
+    (server, tenant)
 }
 
-/// The lines about calls, once there are so many.
-async fn lines(dir: &Path, count: usize) -> Vec<Value> {
-    eventually("they are logged", || async {
-        let text = fs::read_to_string(dir.join("log")).unwrap();
-        // The last line may still be being written.
+/// Returns the lines of the call log, once there are `count` of them.
+async fn lines(server: &Server, count: usize) -> Vec<Value> {
+    eventually("the calls are logged", || async {
+        let text = server.log();
+        // The last line may be incomplete.
         let whole = text.rsplit_once('\n')?.0;
         let lines = whole
             .lines()
@@ -43,9 +33,9 @@ async fn lines(dir: &Path, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_is_one_line_with_all_that_is_known_of_it() {
+async fn a_failed_call_is_one_line_with_its_ids_and_cause() {
     let app = App::start().await;
-    let (_server, dir, tenant) = start(&app, &[]).await;
+    let (server, tenant) = start(&app, &[]).await;
     tenant.start().await;
     let mut request = Request::new(GetWorkflowRequest {
         namespace: tenant.namespace.clone(),
@@ -61,7 +51,7 @@ async fn a_call_that_fails_is_one_line_with_all_that_is_known_of_it() {
     let status = refused.unwrap_err();
     let request_id = status.metadata().get("x-request-id").unwrap();
 
-    let lines = lines(&dir.0, 1).await;
+    let lines = lines(&server, 1).await;
     let [line] = lines.as_slice() else {
         panic!("not one line: {lines:#?}")
     };
@@ -77,14 +67,14 @@ async fn a_call_that_fails_is_one_line_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
-async fn a_slow_call_is_a_line_with_the_correlation_id_of_its_workflow() {
+async fn a_slow_call_is_logged_with_the_correlation_id_of_its_workflow() {
     let app = App::start().await;
-    let (_server, dir, tenant) = start(&app, &["--slow-call", "1"]).await;
-    // Even a release build takes longer than that now and then; so may other calls.
+    let (server, tenant) = start(&app, &["--slow-call", "1"]).await;
+    // Even a release build exceeds 1 ms at times. Other calls may be slow too.
     let rpc = "/bridgebook.v1.WorkflowService/StartWorkflow";
     let workflow = eventually("a call is slow", || async {
         tenant.start().await;
-        let lines = lines(&dir.0, 0).await;
+        let lines = lines(&server, 0).await;
         lines.into_iter().find(|line| line["rpc"] == rpc)
     })
     .await;
@@ -94,13 +84,12 @@ async fn a_slow_call_is_a_line_with_the_correlation_id_of_its_workflow() {
     assert!(workflow["correlation_id"].is_string());
 }
 
-/// That a connection breaks off in the middle of a request is no fault of ours.
 #[tokio::test]
-async fn a_caller_that_is_cut_off_went_away() {
+async fn a_connection_that_breaks_during_a_request_is_logged_as_cancelled() {
     let app = App::start().await;
-    let (server, dir, _tenant) = start(&app, &[]).await;
+    let (server, _tenant) = start(&app, &[]).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
-    // To close it is to reset it.
+    // So that closing resets the connection.
     stream.set_zero_linger().unwrap();
     let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
     let mut ping = connection.ping_pong().unwrap();
@@ -109,21 +98,21 @@ async fn a_caller_that_is_cut_off_went_away() {
         .header("content-type", "application/grpc")
         .body(());
     let (_answer, mut body) = sender.send_request(request.unwrap(), false).unwrap();
-    // The beginning of a message of 255 bytes.
+    // The first byte of a message of 255 bytes.
     let beginning = vec![0, 0, 0, 0, 255, 1];
     body.send_data(beginning.into(), false).unwrap();
-    // What came before it has come, too.
+    // The ping's answer shows that the message has arrived.
     ping.ping(h2::Ping::opaque()).await.unwrap();
     connection.abort();
-    let lines = lines(&dir.0, 1).await;
+    let lines = lines(&server, 1).await;
     assert_eq!(lines[0]["code"], "Cancelled");
     assert_eq!(lines[0]["level"], "INFO");
 }
 
 #[tokio::test]
-async fn targets_have_levels_of_their_own() {
+async fn log_levels_can_differ_by_target() {
     let app = App::start().await;
-    let (_server, dir, tenant) = start(&app, &["--log", "info,bridgebook::call=error"]).await;
+    let (server, tenant) = start(&app, &["--log", "info,bridgebook::call=error"]).await;
     let unknown = GetWorkflowRequest::default();
     tenant
         .client
@@ -131,7 +120,7 @@ async fn targets_have_levels_of_their_own() {
         .get_workflow(unknown)
         .await
         .unwrap_err();
-    let text = fs::read_to_string(dir.0.join("log")).unwrap();
+    let text = server.log();
     assert!(
         text.contains("SERVING") && !text.contains("GetWorkflow"),
         "{text}"
@@ -139,7 +128,7 @@ async fn targets_have_levels_of_their_own() {
 }
 
 #[test]
-fn a_filter_that_is_none_is_said_at_the_start() {
+fn an_invalid_log_filter_is_an_error_at_startup() {
     let mut command = bridgebook();
     command.args(["serve", "--log", "info,bridgebook=loud"]);
     let output = command.output().unwrap();

@@ -1,6 +1,9 @@
-//! The second port: figures, and health for those who read only HTTP.
+//! The port for metrics and health checks over HTTP.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bridgebook::proto::v1::{
     GetWorkflowRequest, RegisterNodeRequest, get_workflow_request::Key,
@@ -12,9 +15,17 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tonic::Code;
 
 use crate::support::{
-    App, Failure, Figures, Frozen, Server, eventually, failure, free_address, get, new_id,
-    own_cluster, temp_dir, tenant_on,
+    App, Failure, Frozen, Server, eventually, failure, get, new_id, own_cluster, temp_dir,
+    tenant_on,
 };
+
+const FREE_PORT: &str = "127.0.0.1:0";
+
+/// Starts a server with a port for metrics on the schema of an app.
+fn with_metrics_port(app: &App) -> Server {
+    let url = app.schema.url();
+    Server::spawn(&["--database-url", &url, "--metrics-listen", FREE_PORT])
+}
 
 async fn readiness(address: SocketAddr, status: u16) {
     eventually(&format!("/readyz is {status}"), || async {
@@ -25,8 +36,7 @@ async fn readiness(address: SocketAddr, status: u16) {
 
 #[tokio::test]
 async fn calls_batches_and_the_database_are_counted() {
-    let address = free_address();
-    let app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+    let app = App::start().await;
     let tenant = app.tenant();
     join_all((0..20).map(|_| tenant.start())).await;
     let unknown = GetWorkflowRequest {
@@ -40,7 +50,7 @@ async fn calls_batches_and_the_database_are_counted() {
         Failure::new(Code::NotFound, "WORKFLOW_NOT_FOUND")
     );
 
-    let figures = Figures::of(address).await;
+    let figures = app.figures();
     let start = [
         ("grpc_type", "unary"),
         ("grpc_service", "bridgebook.v1.WorkflowService"),
@@ -72,8 +82,7 @@ async fn calls_batches_and_the_database_are_counted() {
 }
 
 #[tokio::test]
-async fn what_only_the_database_knows_is_looked_at_now_and_then() {
-    let address = free_address();
+async fn the_sampler_reads_nodes_and_the_journal_from_the_database() {
     let app = App::start().await;
     let tenant = app.tenant();
     tenant.start().await;
@@ -98,13 +107,13 @@ async fn what_only_the_database_knows_is_looked_at_now_and_then() {
     registry.register_node(silent).await.unwrap();
     let mut database = app.schema.connect().await;
     database.batch_execute(&silence).await.unwrap();
-    // It looks as soon as it serves.
-    let _replica = App::start_on(app.schema.clone(), |config| {
-        config.metrics_listen = Some(address);
+    // A replica with a port for metrics samples as soon as it serves.
+    let replica = App::start_on(app.schema.clone(), |config| {
+        config.metrics_listen = Some((Ipv4Addr::LOCALHOST, 0).into());
     })
     .await;
-    eventually("it has looked", || async {
-        let figures = Figures::of(address).await;
+    eventually("the sampler has run", || async {
+        let figures = replica.figures();
         let journal = figures.sum("bridgebook_journal_position", &[]);
         (journal == 3.0).then(|| {
             let healthy = [("health_status", "HEALTHY")];
@@ -119,15 +128,15 @@ async fn what_only_the_database_knows_is_looked_at_now_and_then() {
 async fn readiness_follows_the_database_and_liveness_does_not() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
-    let address = free_address();
-    let (url, listen) = (cluster.database_url(), address.to_string());
-    let server = Server::spawn(&[
+    let url = cluster.database_url();
+    let mut server = Server::spawn(&[
         "--database-url",
         &url,
         "--migrate",
         "--metrics-listen",
-        &listen,
+        FREE_PORT,
     ]);
+    let address = server.metrics_address();
     server.serving().await;
     readiness(address, 200).await;
     let frozen = Frozen::freeze(&cluster);
@@ -138,32 +147,33 @@ async fn readiness_follows_the_database_and_liveness_does_not() {
 }
 
 #[tokio::test]
-async fn what_stops_is_not_ready_while_it_still_serves() {
+async fn a_draining_server_is_not_ready_while_it_still_serves() {
     let app = App::start().await;
-    let address = free_address();
-    let (url, listen) = (app.schema.url(), address.to_string());
+    let url = app.schema.url();
     let mut server = Server::spawn(&[
         "--database-url",
         &url,
         "--metrics-listen",
-        &listen,
+        FREE_PORT,
         "--drain-pause",
         "60",
     ]);
+    let address = server.metrics_address();
     let tenant = tenant_on(server.serving().await);
     server.signal("TERM");
     readiness(address, 503).await;
     assert_eq!(get(address, "/livez").await.unwrap().0, 200);
-    // On a new connection, as those of a load balancer that has not noticed.
+    // On a new connection, like a load balancer that has not noticed the drain yet.
     tenant_on(server.channel()).start().await;
     tenant.start().await;
     server.kill();
 }
 
 #[tokio::test]
-async fn who_asks_and_does_not_read_keeps_nobody_else_from_an_answer() {
-    let address = free_address();
-    let _app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+async fn clients_that_do_not_read_do_not_block_others() {
+    let app = App::start().await;
+    let mut server = with_metrics_port(&app);
+    let address = server.metrics_address();
     let mut mute = Vec::new();
     for _ in 0..200 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -176,9 +186,10 @@ async fn who_asks_and_does_not_read_keeps_nobody_else_from_an_answer() {
 }
 
 #[tokio::test]
-async fn there_is_nothing_else() {
-    let address = free_address();
-    let _app = App::start_with(|config| config.metrics_listen = Some(address)).await;
+async fn other_paths_are_not_found() {
+    let app = App::start().await;
+    let mut server = with_metrics_port(&app);
+    let address = server.metrics_address();
     let (status, body) = get(address, "/").await.unwrap();
     assert_eq!(status, 404);
     assert!(body.contains("/metrics"), "{body}");

@@ -13,7 +13,7 @@ use bridgebook::{
 };
 use diesel_async::SimpleAsyncConnection;
 
-use crate::support::{App, Figures, Schema, Tenant, bridgebook, eventually, free_address, new_id};
+use crate::support::{App, Schema, Tenant, bridgebook, eventually, new_id};
 
 /// Ten days, in seconds.
 const AGE: i64 = 864_000;
@@ -108,19 +108,14 @@ async fn what_is_too_old_goes_and_what_is_young_or_has_not_ended_stays() {
     age(&app.schema, &old.namespace).await;
     assert_eq!(rows(&app.schema, &old.namespace).await, ALL);
     // Two replicas that do it at once do not get into each other's way.
-    let address = free_address();
-    let _first = App::start_on(app.schema.clone(), |config| {
-        prunes(config);
-        config.metrics_listen = Some(address);
-    })
-    .await;
+    let first = App::start_on(app.schema.clone(), prunes).await;
     let _second = App::start_on(app.schema.clone(), prunes).await;
     eventually("what is too old is gone", async || {
         (rows(&app.schema, &old.namespace).await == AGELESS).then_some(())
     })
     .await;
     assert_eq!(rows(&app.schema, &young.namespace).await, ALL);
-    let figures = Figures::of(address).await;
+    let figures = first.figures();
     let table = [("table", "fsm_transitions")];
     assert!(figures.sum("bridgebook_retention_rows_total", &table) <= 4.0);
     assert!(figures.sum("bridgebook_retention_lag_seconds", &table) >= 0.0);

@@ -17,7 +17,7 @@ use tonic::{
     transport::server::{Server as Transport, TcpIncoming},
 };
 
-use crate::support::{App, Server, eventually, tenant_on};
+use crate::support::{App, ReservedPort, Server, eventually, tenant_on};
 
 /// Takes traces, and keeps them.
 #[derive(Clone, Default)]
@@ -143,11 +143,12 @@ async fn a_call_is_traced_from_its_caller_to_its_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_keeps_nobody_waiting() {
+async fn an_unavailable_collector_delays_no_call() {
     let app = App::start().await;
     let url = app.schema.url();
-    let nobody = format!("http://{}", crate::support::free_address());
-    let mut server = Server::spawn(&["--database-url", &url, "--otlp-endpoint", &nobody]);
+    let closed = ReservedPort::new();
+    let closed = format!("http://{}", closed.address);
+    let mut server = Server::spawn(&["--database-url", &url, "--otlp-endpoint", &closed]);
     let tenant = tenant_on(server.serving().await);
     tenant.start().await;
     assert!(server.terminate().success());

@@ -177,7 +177,8 @@ async fn a_node_that_is_heard_of_at_the_last_moment_is_not_marked() {
 
 #[tokio::test]
 async fn a_sweep_that_fails_is_not_the_last_one() {
-    let (app, tenant) = sweeping().await;
+    let (mut app, tenant) = sweeping().await;
+    app.expect_errors();
     register(&tenant, "a").await;
     execute(&app, "ALTER TABLE node_registrations RENAME TO away").await;
     until_swept(&app).await;

@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, fs::File};
+use std::collections::BTreeSet;
 
 use bridgebook::{
     embedded::{Embedded, Settings},
@@ -11,7 +11,8 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    App, Frozen, Server, bridgebook, connect_database, contract, eventually, own_cluster, temp_dir,
+    App, Frozen, ReservedPort, Server, bridgebook, connect_database, contract, eventually,
+    own_cluster, temp_dir,
 };
 
 /// The whole server, and every service of the contract.
@@ -63,14 +64,11 @@ async fn the_log_says_why_it_is_not_serving() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    let log = dir.0.join("log");
-    let arguments = ["--database-url", &url, "--migrate"];
-    let server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    let server = Server::spawn(&["--database-url", &url, "--migrate"]);
     server.serving().await;
     let is_told = async |cause: &str| {
         eventually(cause, || async {
-            let text = std::fs::read_to_string(&log).unwrap();
-            text.contains(cause).then_some(())
+            server.log().contains(cause).then_some(())
         })
         .await;
     };
@@ -96,7 +94,7 @@ async fn is_not_serving_while_the_database_is_frozen() {
 }
 
 #[tokio::test]
-async fn watch_tells_of_every_change() {
+async fn watch_reports_every_change() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
@@ -128,11 +126,8 @@ async fn the_probe_exits_with_0_only_if_the_service_is_serving() {
     let app = App::start().await;
     let probe = |address: String| bridgebook().args(["health", &address]).output().unwrap();
     assert!(probe(app.address.to_string()).status.success());
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    assert_eq!(probe(nobody.to_string()).status.code(), Some(1));
+    let closed = ReservedPort::new();
+    assert_eq!(probe(closed.address.to_string()).status.code(), Some(1));
     let server = Server::spawn(&["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
     wait_for(&server, ServingStatus::NotServing).await;
     assert_eq!(probe(server.address.to_string()).status.code(), Some(1));

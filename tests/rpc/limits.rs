@@ -21,8 +21,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    ANY_WINDOW, App, Failure, Figures, Tenant, Wire, connect, document, eventually, failure,
-    free_address,
+    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure,
 };
 
 fn exhausted(reason: &str) -> Failure {
@@ -123,12 +122,7 @@ async fn a_token_may_make_so_many_calls_in_a_second() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too() {
-    let figures = free_address();
-    let (app, tenant) = with(|config| {
-        config.limits.connection.connections = 1;
-        config.metrics_listen = Some(figures);
-    })
-    .await;
+    let (app, tenant) = with(|config| config.limits.connection.connections = 1).await;
     tenant.start().await;
     let surplus = connect(app.address);
     let mut client = WorkflowServiceClient::new(surplus.clone());
@@ -140,7 +134,7 @@ async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too()
     );
     assert!(is_healthy(&surplus).await);
     tenant.start().await;
-    let figures = Figures::of(figures).await;
+    let figures = app.figures();
     assert_eq!(figures.sum("bridgebook_connections", &[]), 2.0);
     assert_eq!(
         figures.sum("bridgebook_connections_accepted_total", &[]),

@@ -1,4 +1,4 @@
-//! Replicas behind a load balancer that are restarted in turn.
+//! A rolling restart of replicas behind a load balancer.
 
 use std::{
     fs,
@@ -16,28 +16,28 @@ use futures_util::future::join_all;
 use tonic::{Code, Status};
 
 use crate::support::{
-    Figures, Schema, Server, TempDir, Tenant, connect, eventually, example, free_address, get,
+    Figures, ReservedPort, Schema, Server, TempDir, Tenant, connect, eventually, example, get,
     new_id, temp_dir, tenant_on,
 };
 
-/// HAProxy, which is killed when the value is dropped.
+/// A running HAProxy. It is killed when the value is dropped.
 struct Balancer {
-    address: SocketAddr,
+    port: ReservedPort,
     child: Child,
     _dir: TempDir,
 }
 
 impl Balancer {
-    /// Starts one with the file of deploy/, but for the ports.
+    /// Starts HAProxy with the configuration of deploy/, but with other ports.
     fn start(replicas: &[Replica; 2]) -> Self {
         let [one, two] = replicas;
-        let address = free_address();
+        let port = ReservedPort::new();
         let path = example("../deploy/haproxy.cfg");
         let mut config = fs::read_to_string(path).unwrap();
         for (documented, real) in [
-            ("127.0.0.1:50050".to_owned(), address.to_string()),
-            ("127.0.0.1:50051".to_owned(), one.address.to_string()),
-            ("127.0.0.1:50052".to_owned(), two.address.to_string()),
+            ("127.0.0.1:50050".to_owned(), port.address.to_string()),
+            ("127.0.0.1:50051".to_owned(), one.server.address.to_string()),
+            ("127.0.0.1:50052".to_owned(), two.server.address.to_string()),
             ("port 9464".to_owned(), format!("port {}", one.http.port())),
             ("port 9465".to_owned(), format!("port {}", two.http.port())),
         ] {
@@ -56,7 +56,7 @@ impl Balancer {
             .spawn()
             .expect("haproxy runs");
         Balancer {
-            address,
+            port,
             child,
             _dir: dir,
         }
@@ -70,28 +70,42 @@ impl Drop for Balancer {
     }
 }
 
-/// Where a replica is.
+/// A replica that keeps its ports when it is restarted.
 struct Replica {
-    address: SocketAddr,
+    server: Server,
     http: SocketAddr,
 }
 
 impl Replica {
-    fn new() -> Self {
-        Replica {
-            address: free_address(),
-            http: free_address(),
-        }
+    fn start(url: &str) -> Self {
+        let mut server = Server::spawn(&Replica::arguments(url, "127.0.0.1:0"));
+        let http = server.metrics_address();
+        Replica { server, http }
     }
 
-    fn start(&self, url: &str) -> Server {
+    fn stop(&mut self) {
+        let status = tokio::task::block_in_place(|| self.server.terminate());
+        assert!(status.success(), "{status}");
+    }
+
+    fn restart(&mut self, url: &str) {
         let http = self.http.to_string();
-        let arguments = ["--database-url", url, "--migrate", "--drain-pause", "2"];
-        let arguments = [&arguments[..], &["--metrics-listen", &http]].concat();
-        Server::spawn_on(self.address, &arguments)
+        self.server = Server::spawn_on(self.server.address, &Replica::arguments(url, &http));
     }
 
-    /// Waits until the balancer has noticed that it is ready.
+    fn arguments<'a>(url: &'a str, http: &'a str) -> [&'a str; 7] {
+        [
+            "--database-url",
+            url,
+            "--migrate",
+            "--drain-pause",
+            "2",
+            "--metrics-listen",
+            http,
+        ]
+    }
+
+    /// Waits until the load balancer sends calls to the replica.
     async fn is_called(&self) {
         self.is_ready().await;
         eventually("the replica is called", || async {
@@ -110,7 +124,7 @@ impl Replica {
     }
 }
 
-/// Starts workflows until it is time to stop. Of failures only UNAVAILABLE may be.
+/// Starts workflows until `stop` is set. The only failure allowed is UNAVAILABLE.
 async fn write(tenant: Tenant, stop: &AtomicBool, done: &AtomicUsize) -> Result<(), Status> {
     while !stop.load(Ordering::Relaxed) {
         let request = StartWorkflowRequest {
@@ -130,18 +144,16 @@ async fn write(tenant: Tenant, stop: &AtomicBool, done: &AtomicUsize) -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_are_restarted_in_turn_fail_no_call() {
+async fn a_rolling_restart_fails_no_call() {
     let schema = Schema::create().await;
     let url = schema.url();
-    let replicas = [Replica::new(), Replica::new()];
-    let mut servers = Vec::new();
+    let mut replicas = [Replica::start(&url), Replica::start(&url)];
     for replica in &replicas {
-        servers.push(replica.start(&url));
         replica.is_ready().await;
     }
     let balancer = Balancer::start(&replicas);
     let (stop, done) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
-    let callers = (0..8).map(|_| write(tenant_on(connect(balancer.address)), &stop, &done));
+    let callers = (0..8).map(|_| write(tenant_on(connect(balancer.port.address)), &stop, &done));
     let progress = async || {
         let before = done.load(Ordering::Relaxed);
         eventually("calls go on", async || {
@@ -151,12 +163,11 @@ async fn replicas_that_are_restarted_in_turn_fail_no_call() {
     };
     let restarts = async {
         for _ in 0..2 {
-            for (replica, server) in replicas.iter().zip(&mut servers) {
+            for replica in &mut replicas {
                 progress().await;
-                let status = tokio::task::block_in_place(|| server.terminate());
-                assert!(status.success(), "{status}");
+                replica.stop();
                 progress().await;
-                *server = replica.start(&url);
+                replica.restart(&url);
                 replica.is_called().await;
             }
         }

@@ -1,4 +1,4 @@
-use crate::support::{Schema, Server, bridgebook, eventually, stderr, temp_dir};
+use crate::support::{Schema, Server, bridgebook, eventually, stderr};
 
 #[test]
 fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
@@ -289,14 +289,9 @@ fn others_may_only_connect_with_tokens_and_tls_or_if_that_is_called_insecure() {
 
 #[tokio::test]
 async fn every_start_says_who_may_call() {
-    let dir = temp_dir();
-    std::fs::create_dir_all(&dir.0).unwrap();
-    let log = dir.0.join("log");
-    let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
-    let _server = Server::spawn_logging(&database, std::fs::File::create(&log).unwrap());
-    eventually("it says so", async || {
-        let text = std::fs::read_to_string(&log).unwrap();
-        text.contains("without tokens").then_some(())
+    let server = Server::spawn(&["--database-url", "postgres://a@127.0.0.1:1/b"]);
+    eventually("the log warns", async || {
+        server.log().contains("without tokens").then_some(())
     })
     .await;
 }

@@ -1,6 +1,6 @@
-//! The service, in this process, on a schema of its own.
+//! The service in this process, on a schema of its own.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use bridgebook::{
     config::{Auth, Config, Settings},
@@ -11,27 +11,44 @@ use bridgebook::{
     },
     server::{self, TlsState},
 };
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{Pki, Schema, Tap, eventually, new_id};
+use super::{Figures, Pki, Schema, Tap, errors, eventually, new_id};
 
-/// The service and its schema. It is taken down when the value is dropped.
+/// The service and its schema. When the value is dropped, the service stops, and the test
+/// fails if the service has panicked, logged an error, or ended before.
 pub struct App {
     pub schema: Schema,
     pub address: SocketAddr,
     pub channel: Channel,
+    metrics: Metrics,
+    runtime: runtime::Id,
+    expects_errors: bool,
+    service: JoinHandle<()>,
     _stop: oneshot::Sender<()>,
 }
 
+impl Drop for App {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        assert_eq!(self.metrics.panics().get(), 0, "a call has panicked");
+        assert!(!self.service.is_finished(), "the service has ended");
+        let errors = errors::take(self.runtime);
+        assert!(self.expects_errors || errors.is_empty(), "{errors:#?}");
+    }
+}
+
 impl App {
-    /// Starts the service, and waits until it is SERVING.
+    /// Starts the service. Returns when it is SERVING.
     pub async fn start() -> App {
         App::start_with(|_| {}).await
     }
 
-    /// Starts the service with other settings than usual.
+    /// Starts the service with settings that differ from the defaults of tests.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> App {
         App::start_on(Schema::create().await, change).await
     }
@@ -41,13 +58,13 @@ impl App {
         App::start_on(self.schema.clone(), |_| {}).await
     }
 
-    /// Starts a replica of the service on a schema that others may use too.
+    /// Starts a replica of the service on a schema that other replicas may use.
     pub async fn start_on(schema: Schema, change: impl FnOnce(&mut Config)) -> App {
         let url = schema.url();
         App::start_at(schema, url, change, connect).await
     }
 
-    /// Starts the service with a tap in its way to the database.
+    /// Starts the service with a tap on its connections to the database.
     pub async fn tapped() -> (App, Tap) {
         let schema = Schema::create().await;
         let tap = Tap::default();
@@ -55,7 +72,7 @@ impl App {
         (App::start_at(schema, url, |_| {}, connect).await, tap)
     }
 
-    /// Starts the service with TLS, and its tenants trust it.
+    /// Starts the service with TLS and tokens. Its tenants trust its certificate.
     pub async fn start_private(pki: &Pki, change: impl FnOnce(&mut Config)) -> App {
         let schema = Schema::create().await;
         let url = schema.url();
@@ -78,38 +95,55 @@ impl App {
         let (stop, stopped) = oneshot::channel::<()>();
         let mut config = usual(&url);
         config.listen = address;
-        // Not in the way of tests that are not about it.
+        // Tests of the sweeper and of retention shorten the intervals.
         config.sweep_interval = Duration::from_secs(3600);
         config.prune_interval = Duration::from_secs(3600);
         config.sweep_grace = Duration::ZERO;
         config.drain_timeout = Duration::from_secs(1);
         config.database_connections = 8;
         change(&mut config);
-        let service = tokio::spawn(async move {
+        let runtime = errors::collect();
+        let metrics = Metrics::new().unwrap();
+        let counted = metrics.clone();
+        let mut service = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
-            let tls = TlsState::load(&config)?;
-            let metrics = Metrics::new()?;
-            server::run(&config, &tls, &metrics, &url, true, listener, stop).await
+            let tls = TlsState::load(&config).unwrap();
+            let served = server::run(&config, &tls, &metrics, &url, true, listener, stop);
+            served.await.expect("the service runs");
         });
         let channel = connect(address);
         tokio::select! {
             () = wait_until_serving(&channel) => {}
-            ended = service => panic!("the service ended: {ended:?}"),
+            ended = &mut service => panic!("the service ended: {ended:?}"),
         }
         App {
             schema,
             address,
             channel,
+            metrics: counted,
+            runtime,
+            expects_errors: false,
+            service,
             _stop: stop,
         }
     }
 
-    /// A tenant of the service, with a namespace of its own.
+    /// Lets the test pass although the service logs errors, because the test causes them.
+    pub fn expect_errors(&mut self) {
+        self.expects_errors = true;
+    }
+
+    /// Returns the metrics of the service as Prometheus would scrape them.
+    pub fn figures(&self) -> Figures {
+        Figures::parse(self.metrics.text().unwrap())
+    }
+
+    /// Returns a tenant with a namespace of its own.
     pub fn tenant(&self) -> Tenant {
         tenant_on(self.channel.clone())
     }
 
-    /// The service with a tenant, which is what most tests need.
+    /// Starts the service. Returns it with a tenant.
     pub async fn with_tenant() -> (App, Tenant) {
         let app = App::start().await;
         let tenant = app.tenant();
@@ -117,7 +151,7 @@ impl App {
     }
 }
 
-/// The settings that hold if nothing is set.
+/// Returns the default settings.
 fn usual(database_url: &str) -> Config {
     #[derive(clap::Parser)]
     struct Serve {
@@ -126,7 +160,7 @@ fn usual(database_url: &str) -> Config {
     }
     let arguments = ["serve", "--database-url", database_url];
     let serve = <Serve as clap::Parser>::parse_from(arguments);
-    serve.settings.check().expect("they are good")
+    serve.settings.check().expect("the defaults are valid")
 }
 
 pub fn connect(address: SocketAddr) -> Channel {
@@ -144,7 +178,7 @@ pub async fn wait_until_serving(channel: &Channel) {
     .await;
 }
 
-/// A tenant of the service at the other end of a channel.
+/// Returns a new tenant that calls over a channel.
 pub fn tenant_on(channel: Channel) -> Tenant {
     Tenant {
         namespace: format!("tenant-{}", new_id()),
@@ -162,7 +196,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// A request to start a workflow.
+    /// Returns a request to start a workflow.
     pub fn new_workflow(&self) -> StartWorkflowRequest {
         StartWorkflowRequest {
             namespace: self.namespace.clone(),
@@ -197,7 +231,7 @@ impl Tenant {
         answer.into_inner().workflow.expect("a workflow")
     }
 
-    /// A request to move a workflow.
+    /// Returns a request to move a workflow.
     pub fn to(&self, workflow: &Workflow, state: WorkflowState) -> TransitionWorkflowRequest {
         TransitionWorkflowRequest {
             namespace: self.namespace.clone(),
@@ -216,7 +250,7 @@ impl Tenant {
         answer.expect("it moves").into_inner()
     }
 
-    /// Reads a workflow with all that belongs to it.
+    /// Reads a workflow with its steps and stamps.
     pub async fn get(&self, workflow: &Workflow) -> v1::GetWorkflowResponse {
         let request = v1::GetWorkflowRequest {
             namespace: self.namespace.clone(),
@@ -227,7 +261,7 @@ impl Tenant {
         answer.expect("it is there").into_inner()
     }
 
-    /// A step of a workflow.
+    /// Returns a step of a workflow.
     pub fn new_step(&self, workflow: &Workflow, order: i32) -> NewStep {
         NewStep {
             workflow_id: workflow.id.clone(),
@@ -238,7 +272,7 @@ impl Tenant {
         }
     }
 
-    /// Records steps, all of which are good.
+    /// Records steps. Fails unless all of them are recorded.
     pub async fn record_steps(&self, steps: Vec<NewStep>) {
         let request = v1::BatchRecordStepsRequest {
             namespace: self.namespace.clone(),

@@ -1,4 +1,4 @@
-//! The service's second port.
+//! The port for metrics and health checks over HTTP.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Asks for a path; answers the status and the body, or nothing if nobody listens.
+/// Requests a path. Returns the status and the body, or None if the port is closed.
 pub async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
@@ -19,17 +19,21 @@ pub async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     Some((status, body.to_owned()))
 }
 
-/// What Prometheus would read.
+/// Metrics in the text format of Prometheus.
 pub struct Figures(String);
 
 impl Figures {
+    pub fn parse(text: String) -> Self {
+        Figures(text)
+    }
+
     pub async fn of(address: SocketAddr) -> Self {
-        let (status, figures) = get(address, "/metrics").await.expect("somebody listens");
+        let (status, figures) = get(address, "/metrics").await.expect("the port is open");
         assert_eq!(status, 200);
         Figures(figures)
     }
 
-    /// The sum of all figures of a name whose labels have all of these.
+    /// Returns the sum of the series of a name that have all these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
         let lines = self.0.lines().filter(|line| {
@@ -42,7 +46,7 @@ impl Figures {
             .collect();
         assert!(
             !values.is_empty(),
-            "there is no {name} {labels:?}:\n{}",
+            "no series {name} {labels:?}:\n{}",
             self.0
         );
         values.iter().sum()

@@ -1,8 +1,9 @@
-//! What tests are made of.
+//! The support code of all tests.
 
 mod app;
 mod cluster;
 pub mod contract;
+mod errors;
 mod http;
 mod node;
 mod pki;
@@ -19,7 +20,7 @@ pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;
-pub use process::{Frozen, Server, bridgebook, free_address, send_signal, stderr};
+pub use process::{Frozen, ReservedPort, Server, bridgebook, send_signal, stderr};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};
 pub use status::{Failure, failure};
 pub use tap::{Ran, Tap};
@@ -32,11 +33,11 @@ use bridgebook::domain::json::Struct;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The longest that a test waits for a condition; far longer than it takes on
-/// the slowest machine, because only a failing test waits that long.
+/// The timeout of a condition. It is far longer than any machine needs, because only a
+/// failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` answers something.
+/// Waits until `condition` returns a value.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,
@@ -50,23 +51,23 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         }
     };
     let answer = tokio::time::timeout(PATIENCE, attempts).await;
-    answer.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    answer.unwrap_or_else(|_| panic!("timed out waiting for: {what}"))
 }
 
-/// A new id, as a caller would choose it.
+/// Returns a new id.
 pub fn new_id() -> String {
     Uuid::now_v7().to_string()
 }
 
-/// A JSON document for a request.
+/// Converts a JSON object for a request.
 pub fn document(value: Value) -> Option<Struct> {
     match value {
         Value::Object(fields) => Some(fields.into()),
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 
-/// A JSON document of an answer.
+/// Converts a JSON document of a response.
 pub fn value(document: Option<Struct>) -> Value {
     Value::Object(document.expect("a document").into())
 }

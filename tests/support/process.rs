@@ -1,17 +1,26 @@
-//! The service as a process of its own, for tests that kill it.
+//! The service as a process, for tests that kill it or read its log.
 
 use std::{
-    fs::File,
-    net::SocketAddr,
-    process::{Child, Command, Output, Stdio},
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use bridgebook::embedded::Embedded;
+use tokio::net::TcpSocket;
 use tonic::transport::Channel;
 
-use super::app::{connect, wait_until_serving};
+use super::{
+    PATIENCE,
+    app::{connect, wait_until_serving},
+    cluster::TempDir,
+    temp_dir,
+};
 
-/// A command of the binary, without the settings of whoever runs the tests.
+/// Returns a command of the binary, without the settings of the environment.
 pub fn bridgebook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
     for (name, _) in std::env::vars_os() {
@@ -22,52 +31,88 @@ pub fn bridgebook() -> Command {
     command
 }
 
-/// A running `bridgebook serve`. It is killed when the value is dropped.
+/// A running `bridgebook serve`. When the value is dropped, the process is killed, and the
+/// test fails if it has panicked or logged an error.
 pub struct Server {
+    /// The address that it listens on.
     pub address: SocketAddr,
     child: Child,
+    dir: TempDir,
+    expects_errors: bool,
 }
 
 impl Server {
-    /// Starts a service with these arguments, on a port that was free just now.
+    /// Starts a service on a free port. Returns when it listens.
     pub fn spawn(arguments: &[&str]) -> Server {
-        Server::spawn_on(free_address(), arguments)
+        Server::spawn_program(bridgebook(), arguments)
     }
 
+    /// Starts a service on the address of an earlier one.
     pub fn spawn_on(address: SocketAddr, arguments: &[&str]) -> Server {
-        Server::spawn_telling(address, arguments, Stdio::null())
-    }
-
-    /// Starts a service that writes its log to a file.
-    pub fn spawn_logging(arguments: &[&str], log: File) -> Server {
-        Server::spawn_telling(free_address(), arguments, log.into())
+        Server::spawn_command(bridgebook(), address, arguments)
     }
 
     /// Starts another version of the service.
     pub fn spawn_program(program: Command, arguments: &[&str]) -> Server {
-        Server::spawn_command(program, free_address(), arguments, Stdio::null())
+        Server::spawn_command(program, (Ipv4Addr::LOCALHOST, 0).into(), arguments)
     }
 
-    fn spawn_telling(address: SocketAddr, arguments: &[&str], stderr: Stdio) -> Server {
-        Server::spawn_command(bridgebook(), address, arguments, stderr)
-    }
-
-    fn spawn_command(
-        mut program: Command,
-        address: SocketAddr,
-        arguments: &[&str],
-        stderr: Stdio,
-    ) -> Server {
+    fn spawn_command(mut program: Command, address: SocketAddr, arguments: &[&str]) -> Server {
+        let dir = temp_dir();
+        fs::create_dir_all(&dir.0).unwrap();
         let child = program
             .args(["serve", "--listen", &address.to_string()])
             .args(arguments)
-            .stderr(stderr)
+            .stderr(File::create(dir.0.join("log")).unwrap())
             .spawn()
             .expect("the service starts");
-        Server { address, child }
+        let mut server = Server {
+            address,
+            child,
+            dir,
+            expects_errors: false,
+        };
+        server.address = server.wait_for_address("listening on ");
+        server
     }
 
-    /// How much memory it has, in KiB.
+    /// Returns the address of the port for metrics and health checks.
+    pub fn metrics_address(&mut self) -> SocketAddr {
+        self.wait_for_address("metrics on ")
+    }
+
+    /// Waits for an address in the log. This blocks the test's thread, but the service
+    /// listens before it needs anything from the test.
+    fn wait_for_address(&mut self, label: &str) -> SocketAddr {
+        let start = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(address) = log.lines().find_map(|line| address_after(line, label)) {
+                return address;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the service ended: {log}");
+            assert!(start.elapsed() < PATIENCE, "no {label:?} in the log: {log}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Returns what the service has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.0.join("log")
+    }
+
+    /// Lets the test pass although the service logs errors, because the test causes them.
+    pub fn expect_errors(mut self) -> Server {
+        self.expects_errors = true;
+        self
+    }
+
+    /// Returns the resident memory of the process in KiB.
     pub fn resident_kib(&self) -> usize {
         let pid = self.child.id().to_string();
         let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output();
@@ -78,7 +123,7 @@ impl Server {
             .expect("the service runs")
     }
 
-    /// A channel to it, once it is SERVING.
+    /// Waits until the service is SERVING. Returns a channel to it.
     pub async fn serving(&self) -> Channel {
         let channel = self.channel();
         wait_until_serving(&channel).await;
@@ -89,19 +134,19 @@ impl Server {
         connect(self.address)
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the service with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the service.
     pub fn signal(&self, name: &str) {
         send_signal(name, self.child.id());
     }
 
-    /// Asks it to stop, and waits until it has.
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    /// Stops the service with SIGTERM. Returns when it has ended.
+    pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.child.wait().unwrap()
     }
@@ -111,45 +156,81 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        assert!(!log.contains("panicked"), "{log}");
+        let mut lines = log.lines();
+        let is_error = |line: &str| line.contains(" ERROR ") || line.contains("\"ERROR\"");
+        let error = lines.find(|line| is_error(line));
+        assert!(self.expects_errors || error.is_none(), "{log}");
     }
 }
 
-/// An address that was free just now.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+/// Returns the address behind a label in a line of a log.
+fn address_after(line: &str, label: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(label)?;
+    let end = rest.find(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
+    rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
-/// Sends a signal to a process.
+/// A port that is bound, but on which no process listens. A program that sets SO_REUSEPORT
+/// can listen on it; without one, connections to it are refused.
+pub struct ReservedPort {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl ReservedPort {
+    pub fn new() -> ReservedPort {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        ReservedPort {
+            address: socket.local_addr().unwrap(),
+            _socket: socket,
+        }
+    }
+}
+
+/// Sends a signal to a process. Fails if the process has ended.
 pub fn send_signal(name: &str, pid: u32) {
+    assert!(try_signal(name, pid), "process {pid} has ended");
+}
+
+/// Sends a signal to a process. Returns false if the process has ended.
+fn try_signal(name: &str, pid: u32) -> bool {
     let status = Command::new("kill")
         .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
         .status();
-    assert!(status.expect("kill runs").success());
+    status.expect("kill runs").success()
 }
 
-/// What a process printed to its standard error.
+/// Returns the standard error of a process.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A cluster that does nothing, until this is dropped.
+/// A cluster whose processes are stopped until the value is dropped.
 pub struct Frozen(Vec<u32>);
 
 impl Frozen {
-    /// Stops all processes of a cluster in their tracks.
+    /// Stops all processes of a cluster.
     pub fn freeze(cluster: &Embedded) -> Self {
-        // First the one that could start others.
+        // First the postmaster, so that it starts no other process.
         send_signal("STOP", cluster.pid());
         let children = Command::new("pgrep")
             .args(["-P", &cluster.pid().to_string()])
             .output();
         let children = String::from_utf8(children.expect("pgrep runs").stdout).unwrap();
+        let children = children.lines().map(|pid| pid.parse().unwrap());
+        // A child may end between the listing and the signal. The postmaster is stopped and
+        // does not reap it, so its id is not reused.
+        let children = children.filter(|pid| try_signal("STOP", *pid));
         let mut pids = vec![cluster.pid()];
-        for pid in children.lines().map(|pid| pid.parse().unwrap()) {
-            send_signal("STOP", pid);
-            pids.push(pid);
-        }
+        pids.extend(children);
         Frozen(pids)
     }
 }
@@ -157,7 +238,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         for pid in &self.0 {
-            send_signal("CONT", *pid);
+            try_signal("CONT", *pid);
         }
     }
 }

@@ -88,6 +88,8 @@ struct Case {
     channel: Channel,
     tenants: [Tenant; 2],
     pools: Pools,
+    /// The requests by which each tenant reads everything.
+    reads: [Vec<view::Read>; 2],
     /// The last view of each tenant; None if it has made a call since.
     views: [Option<view::View>; 2],
     /// The RPCs that have returned OK.
@@ -96,10 +98,13 @@ struct Case {
 
 impl Case {
     fn new(channel: &Channel) -> Case {
+        let tenants = [Tenant::new("alpha"), Tenant::new("omega")];
+        let pools = Pools::new();
         Case {
             channel: channel.clone(),
-            tenants: [Tenant::new("alpha"), Tenant::new("omega")],
-            pools: Pools::new(),
+            reads: [0, 1].map(|tenant| view::reads(&tenants[tenant], &pools)),
+            tenants,
+            pools,
             views: [None, None],
             answered: BTreeSet::new(),
         }
@@ -141,7 +146,7 @@ impl Case {
 
     /// Reads everything that a tenant can read.
     async fn view(&mut self, of: usize) -> Result<view::View, TestCaseError> {
-        let view = view::read_all(&self.channel, &self.tenants[of], &self.pools).await;
+        let view = view::read_all(&self.channel, &self.reads[of]).await;
         for (rpc, _, heard) in &view {
             self.assert_unmarked(of, *rpc, heard)?;
             if heard.is_ok() {

@@ -14,16 +14,25 @@ use crate::{
     support::contract,
 };
 
+/// A request that reads: its RPC, the choice of ids and the variant, and its bytes.
+pub type Read = (Rpc, String, Vec<u8>);
+
 /// The answers to every request that reads, with the requests.
 pub type View = Vec<(Rpc, String, Heard)>;
 
-/// Sends every request that reads.
-pub async fn read_all(channel: &Channel, tenant: &Tenant, pools: &Pools) -> View {
-    let reads = contract::tenant_rpcs().filter(|rpc| rpc.role() == Role::Reader);
-    let requests = reads.flat_map(|rpc| requests(rpc, tenant, pools));
-    let answers = requests.map(|(rpc, what, request)| async move {
-        let heard = send(channel, rpc, request).await;
-        (rpc, what, heard)
+/// Returns every request that reads.
+pub fn reads(tenant: &Tenant, pools: &Pools) -> Vec<Read> {
+    contract::tenant_rpcs()
+        .filter(|rpc| rpc.role() == Role::Reader)
+        .flat_map(|rpc| requests(rpc, tenant, pools))
+        .collect()
+}
+
+/// Sends the requests.
+pub async fn read_all(channel: &Channel, reads: &[Read]) -> View {
+    let answers = reads.iter().map(|(rpc, what, request)| async move {
+        let heard = send(channel, *rpc, request.clone()).await;
+        (*rpc, what.clone(), heard)
     });
     join_all(answers).await
 }
@@ -41,9 +50,9 @@ pub fn difference(before: &View, after: &View) -> Option<String> {
 }
 
 /// Returns the requests of an RPC in each variant with every choice of ids.
-fn requests(rpc: Rpc, tenant: &Tenant, pools: &Pools) -> Vec<(Rpc, String, Vec<u8>)> {
+fn requests(rpc: Rpc, tenant: &Tenant, pools: &Pools) -> Vec<Read> {
     let sample = sample(rpc);
-    let mut requests: Vec<(Rpc, String, Vec<u8>)> = Vec::new();
+    let mut requests: Vec<Read> = Vec::new();
     for variant in sample.each_variant() {
         if sample.is_public && !is_own(&sample.request(variant)) {
             continue;

@@ -8,7 +8,6 @@ mod wire;
 use std::{
     collections::{HashMap, HashSet},
     env,
-    fs::{self, File},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -63,10 +62,9 @@ async fn no_request_makes_the_service_fail_panic_or_grow() {
         env::var(SEED_VARIABLE).map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap());
     let dir = temp_dir();
     let cluster = quick_cluster(&dir).await;
-    let log = dir.0.join("service.log");
     let url = cluster.database_url();
     let arguments = ["--database-url", &url, "--migrate"];
-    let mut server = Server::spawn_logging(&arguments, File::create(&log).unwrap());
+    let mut server = Server::spawn(&arguments);
     drop(server.serving().await);
 
     let mut wires = Vec::new();
@@ -96,7 +94,7 @@ async fn no_request_makes_the_service_fail_panic_or_grow() {
     assert!(accepted.contains(&Rpc::WorkflowServiceStartWorkflow));
     assert!(growth < allowed, "from {warm} KiB by {growth} KiB");
     assert!(server.terminate().success());
-    let log = fs::read_to_string(log).unwrap();
+    let log = server.log();
     for bad in ["panicked", "ERROR"] {
         assert!(!log.contains(bad), "{SEED_VARIABLE}={seed}: {log}");
     }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::MetadataExt, process::CommandExt},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -50,7 +51,9 @@ impl Bouncer {
             .spawn()
             .expect("pgbouncer runs");
         Bouncer {
-            url: format!("{}?port={PORT}", cluster.database_url()),
+            url: cluster
+                .database_url()
+                .replace(&format!(":{}/", cluster.port()), &format!(":{PORT}/")),
             socket: cluster.socket_dir().join(format!(".s.PGSQL.{PORT}")),
             child,
         }

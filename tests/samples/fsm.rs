@@ -83,7 +83,5 @@ fn journal() -> Sample {
         .or(json!({"entity_type": "workflow"}))
         .or(json!({"entity_type": "bridge"}))
         .or(json!({"entity_type": "node"}))
-        .or(json!({"entity_type": "workflow", "entity_id": "$workflow"}))
-        .or(json!({"entity_type": "bridge", "entity_id": "$bridge"}))
         .reads_reserved()
 }

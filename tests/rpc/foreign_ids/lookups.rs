@@ -69,8 +69,8 @@ async fn an_id_of_another_tenant_is_looked_up_like_an_unused_one() {
     }
 }
 
-/// Returns requests that name two rows at once: the sample of an RPC names them one by one.
-fn pairs(caller: &Tenant, bridge_id: &str, theirs: &Theirs) -> Vec<Case> {
+/// Returns requests that no sample covers: built-in entity types, and two ids at once.
+fn more_lookups(caller: &Tenant, bridge_id: &str, theirs: &Theirs) -> Vec<Case> {
     let step = v1::NewStep {
         id: theirs.step_id.clone(),
         ..caller.new_step(&theirs.workflow, 1)
@@ -79,9 +79,27 @@ fn pairs(caller: &Tenant, bridge_id: &str, theirs: &Theirs) -> Vec<Case> {
         batch_id: theirs.batch_id.clone(),
         ..bridge_state::batch(caller, bridge_id, 1)
     };
+    let history = |entity_type: &str, entity_id: &str| v1::ListTransitionsRequest {
+        namespace: caller.namespace.clone(),
+        entity_type: entity_type.into(),
+        entity_id: entity_id.into(),
+        ..v1::ListTransitionsRequest::default()
+    };
     let ids = &[&theirs.workflow.id];
     let accumulate = "BridgeStateService/AccumulateBridgeState";
     vec![
+        case(
+            "the history of a workflow",
+            "FsmService/ListTransitions",
+            history("workflow", &theirs.workflow.id),
+            ids,
+        ),
+        case(
+            "the history of a bridge",
+            "FsmService/ListTransitions",
+            history("bridge", &theirs.bridge_id),
+            ids,
+        ),
         case(
             "an existing step of an existing workflow",
             "WorkflowService/RecordStep",
@@ -139,7 +157,7 @@ impl Theirs {
 }
 
 #[tokio::test]
-async fn two_ids_of_another_tenant_are_looked_up_like_unused_ones_and_stay_as_they_are() {
+async fn histories_and_pairs_of_ids_of_another_tenant_are_looked_up_like_unused_ones() {
     let (app, tap) = App::tapped().await;
     let holder = app.tenant();
     let theirs = Theirs::make(&holder).await;
@@ -147,7 +165,7 @@ async fn two_ids_of_another_tenant_are_looked_up_like_unused_ones_and_stay_as_th
     for theirs in [&theirs, &Theirs::unused()] {
         let caller = app.tenant();
         let own = bridge_state::new_bridge(&caller).await;
-        let cases = pairs(&caller, &own, theirs);
+        let cases = more_lookups(&caller, &own, theirs);
         scenes.push(outcomes(&caller, &tap, cases).await);
     }
     assert_eq!(scenes[0], scenes[1]);

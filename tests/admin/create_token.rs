@@ -26,7 +26,7 @@ async fn refused(app: &App, request: CreateTokenRequest) -> Failure {
 }
 
 #[tokio::test]
-async fn the_answer_has_the_token_and_its_credential() {
+async fn the_response_has_the_token_and_its_credential() {
     let app = App::start().await;
     let expires_at = Some(Timestamp {
         seconds: 4_102_444_800,
@@ -55,7 +55,7 @@ async fn the_answer_has_the_token_and_its_credential() {
 }
 
 #[tokio::test]
-async fn the_secret_is_nowhere_in_the_database() {
+async fn the_database_does_not_contain_the_secret() {
     let app = App::start().await;
     let answer = create(&app, wanted()).await;
     let (_, secret) = answer.credential.rsplit_once('_').unwrap();
@@ -80,7 +80,7 @@ async fn a_retry_under_a_chosen_id_does_not_make_a_second_token() {
 }
 
 #[tokio::test]
-async fn a_token_of_an_admin_holds_everywhere() {
+async fn an_admin_token_covers_every_namespace() {
     let app = App::start().await;
     for namespaces in [vec![], vec!["*".to_owned()]] {
         let request = CreateTokenRequest {
@@ -102,7 +102,7 @@ async fn a_token_of_an_admin_holds_everywhere() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let app = App::start().await;
     let with = |change: fn(&mut CreateTokenRequest)| {
         let mut request = wanted();

@@ -16,7 +16,7 @@ async fn delete(app: &App, namespace: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_set_is_gone_and_nothing_else() {
+async fn only_the_named_policy_is_deleted() {
     let app = App::start().await;
     set(&app, wanted("a", Some(7200))).await.unwrap();
     set(&app, wanted("b", Some(7200))).await.unwrap();

@@ -12,7 +12,7 @@ async fn usage(app: &App, limit: i32) -> Result<Vec<IndexUsage>, Status> {
 }
 
 #[tokio::test]
-async fn every_index_of_the_schema_is_there_and_those_in_use_come_first() {
+async fn every_index_is_listed_and_used_ones_come_first() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     tenant.get(&workflow).await;

@@ -58,7 +58,7 @@ async fn workflows_of_all_tenants_are_counted_within_the_window() {
 }
 
 #[tokio::test]
-async fn nodes_are_counted_by_their_health_and_by_their_own_ttl() {
+async fn nodes_are_counted_by_health_and_by_their_own_ttl() {
     let app = App::start().await;
     let sql = "INSERT INTO node_registrations
                    (node_id, owner, node_type, node_version, health_status, heartbeat_ttl_ms, last_heartbeat)
@@ -89,7 +89,7 @@ async fn nodes_are_counted_by_their_health_and_by_their_own_ttl() {
 }
 
 #[tokio::test]
-async fn a_window_that_is_none_is_named() {
+async fn an_invalid_window_is_named() {
     let app = App::start().await;
     for seconds in [0, -1, i64::MAX] {
         let failed = failure(health(&app, Some(seconds)).await);

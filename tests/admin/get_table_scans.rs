@@ -12,7 +12,7 @@ async fn scans(app: &App, limit: i32) -> Result<Vec<TableScans>, Status> {
 }
 
 #[tokio::test]
-async fn tables_that_are_read_from_end_to_end_are_told_of() {
+async fn sequential_scans_are_reported() {
     let (app, tenant) = App::with_tenant().await;
     for _ in 0..3 {
         tenant.start().await;

@@ -11,7 +11,7 @@ async fn migrations(app: &App) -> Vec<SchemaMigration> {
 }
 
 #[tokio::test]
-async fn every_migration_is_listed_with_what_it_does_and_when_it_was_applied() {
+async fn every_migration_is_listed_with_description_and_time() {
     let before = Utc::now();
     let app = App::start().await;
     let all = migrations(&app).await;
@@ -29,7 +29,7 @@ async fn every_migration_is_listed_with_what_it_does_and_when_it_was_applied() {
 }
 
 #[tokio::test]
-async fn one_that_is_pending_has_no_time() {
+async fn a_pending_migration_has_no_time() {
     let app = App::start().await;
     let forget = "DELETE FROM __diesel_schema_migrations WHERE version = '006'";
     app.schema

@@ -20,7 +20,7 @@ async fn summaries(
 
 /// Three workflows and two bridges: joined to each other they would be six of each.
 #[tokio::test]
-async fn workflows_and_bridges_are_counted_apart() {
+async fn workflows_and_bridges_are_counted_separately() {
     let (app, both) = App::with_tenant().await;
     let bridges_only = app.tenant();
     let workflows_only = app.tenant();
@@ -87,7 +87,7 @@ async fn workflows_and_bridges_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let app = App::start().await;
     let zero = Some(prost_types::Duration::default());
     let bad = ListNamespaceSummariesRequest {
@@ -101,7 +101,7 @@ async fn bad_fields_are_named() {
 }
 
 #[tokio::test]
-async fn an_answer_has_100_rows_if_nothing_is_said_and_never_more_than_1000() {
+async fn the_default_limit_is_100_and_the_maximum_1000() {
     let app = App::start().await;
     let sql = "INSERT INTO bridge_states (bridge_id, namespace, current_fsm_state, revision)
                SELECT gen_random_uuid(), 'tenant-' || n, 'IDLE', 1 FROM generate_series(1, 1001) n";

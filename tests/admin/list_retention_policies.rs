@@ -19,7 +19,7 @@ async fn list(app: &App, page_token: &str) -> ListRetentionPoliciesResponse {
 }
 
 #[tokio::test]
-async fn pages_go_by_namespace_and_table() {
+async fn pages_are_ordered_by_namespace_and_table() {
     let app = App::start().await;
     for namespace in ["b", "a-2", "a"] {
         set(&app, wanted(namespace, Some(7200))).await.unwrap();
@@ -46,7 +46,7 @@ async fn pages_go_by_namespace_and_table() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_list_is_refused() {
+async fn a_page_token_of_another_list_is_refused() {
     let app = App::start().await;
     let request = ListRetentionPoliciesRequest {
         page_token: "made up".into(),

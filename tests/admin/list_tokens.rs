@@ -20,7 +20,7 @@ fn ids(answer: &ListTokensResponse) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_newest_come_first_page_by_page() {
+async fn tokens_are_listed_newest_first_in_pages() {
     let app = App::start().await;
     let mut expected = Vec::new();
     for _ in 0..5 {
@@ -44,7 +44,7 @@ async fn the_newest_come_first_page_by_page() {
 }
 
 #[tokio::test]
-async fn those_that_are_revoked_or_expired_can_be_left_out() {
+async fn active_only_omits_revoked_and_expired_tokens() {
     let app = App::start().await;
     let good = create(&app, wanted()).await.token.unwrap();
     let revoked = create(&app, wanted()).await.token.unwrap();
@@ -69,7 +69,7 @@ async fn those_that_are_revoked_or_expired_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn a_page_token_is_good_for_its_own_query_only() {
+async fn a_page_token_is_valid_only_for_its_own_query() {
     let app = App::start().await;
     for _ in 0..2 {
         create(&app, wanted()).await;

@@ -14,7 +14,7 @@ async fn revoke(app: &App, id: &str) -> Result<ApiToken, Status> {
 }
 
 #[tokio::test]
-async fn a_token_stays_revoked_since_when_it_first_was() {
+async fn a_second_revocation_keeps_the_time_of_the_first() {
     let app = App::start().await;
     let token = create(&app, wanted()).await.token.unwrap();
     let revoked = revoke(&app, &token.id).await.unwrap();
@@ -28,7 +28,7 @@ async fn a_token_stays_revoked_since_when_it_first_was() {
 }
 
 #[tokio::test]
-async fn one_that_there_is_not_is_not_found() {
+async fn an_unknown_token_is_not_found() {
     let app = App::start().await;
     let failed = failure(revoke(&app, &new_id()).await);
     assert_eq!(failed, Failure::new(Code::NotFound, "TOKEN_NOT_FOUND"));

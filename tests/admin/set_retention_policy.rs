@@ -20,7 +20,7 @@ pub async fn set(app: &App, request: SetRetentionPolicyRequest) -> Result<Retent
 }
 
 #[tokio::test]
-async fn what_was_set_last_holds() {
+async fn the_last_policy_applies() {
     let app = App::start().await;
     let first = set(&app, wanted("team-a", Some(7200))).await.unwrap();
     assert_eq!(first.max_age.unwrap().seconds, 7200);
@@ -35,7 +35,7 @@ async fn what_was_set_last_holds() {
 }
 
 #[tokio::test]
-async fn every_bad_field_is_named() {
+async fn every_invalid_field_is_named() {
     let app = App::start().await;
     for (request, field) in [
         (wanted("", Some(7200)), "namespace"),

@@ -39,7 +39,7 @@ async fn call(app: &App, token: &Issued) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn a_good_credential_is_let_in_however_the_scheme_is_written() {
+async fn the_authorization_scheme_is_case_insensitive() {
     let app = App::guarded().await;
     let token = app.issue(Role::Reader, &["team-*"]).await.credential;
     for header in [
@@ -52,7 +52,7 @@ async fn a_good_credential_is_let_in_however_the_scheme_is_written() {
 }
 
 #[tokio::test]
-async fn whoever_shows_none_or_a_bad_one_is_told_what_is_wrong_with_it() {
+async fn a_missing_or_bad_credential_is_refused_with_its_reason() {
     let app = App::guarded().await;
     let token = app.issue(Role::Reader, &["*"]).await.credential;
     let other = app.issue(Role::Reader, &["*"]).await.credential;
@@ -79,7 +79,7 @@ async fn whoever_shows_none_or_a_bad_one_is_told_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn whoever_shows_two_is_not_let_in_with_one_of_them() {
+async fn two_credentials_are_refused_even_if_one_is_valid() {
     let app = App::guarded().await;
     let token = app.issue(Role::Reader, &["*"]).await.credential;
     let mut request = Request::new(listing());
@@ -93,7 +93,7 @@ async fn whoever_shows_two_is_not_let_in_with_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_expires() {
+async fn an_expired_token_is_refused() {
     let app = App::guarded().await;
     let soon = Utc::now() + TimeDelta::seconds(2);
     let token = app.issue_until(Role::Reader, &["*"], Some(soon)).await;
@@ -108,7 +108,7 @@ async fn a_token_ends_when_it_expires() {
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn a_revocation_is_known_within_seconds_on_every_replica() {
+async fn a_revocation_reaches_every_replica_within_seconds() {
     let app = App::guarded().await;
     let replica = App::start_on(app.schema.clone(), |config| config.auth = Auth::Tokens).await;
     let admin = app.issue(Role::Admin, &["*"]).await;
@@ -139,7 +139,7 @@ async fn a_revocation_is_known_within_seconds_on_every_replica() {
 const VERSIONS: &str = "SELECT xmin::text::bigint FROM api_tokens WHERE role = 'READER'";
 
 #[tokio::test]
-async fn a_token_tells_when_it_was_last_used() {
+async fn a_token_shows_when_it_was_last_used() {
     let app = App::guarded().await;
     let admin = app.issue(Role::Admin, &["*"]).await;
     let token = app.issue(Role::Reader, &["*"]).await;
@@ -160,14 +160,14 @@ async fn a_token_tells_when_it_was_last_used() {
 }
 
 #[tokio::test]
-async fn health_asks_nobody_for_a_credential() {
+async fn health_needs_no_credential() {
     let app = App::guarded().await;
     let mut health = HealthClient::new(app.channel.clone());
     health.check(HealthCheckRequest::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_there_is_not_is_not_told_to_strangers() {
+async fn an_unauthenticated_caller_does_not_learn_which_methods_exist() {
     let app = App::guarded().await;
     let method = "bridgebook.v1.WorkflowService/NoSuchMethod";
     let failed = crate::support::raw_call(&app.channel, method, Vec::new()).await;
@@ -175,7 +175,7 @@ async fn what_there_is_not_is_not_told_to_strangers() {
 }
 
 #[tokio::test]
-async fn where_nobody_is_asked_a_credential_does_no_harm() {
+async fn without_authentication_a_credential_is_ignored() {
     let app = App::start().await;
     let token = app.issue(Role::Reader, &["elsewhere"]).await;
     call(&app, &token).await.unwrap();

@@ -23,7 +23,7 @@ async fn writers(app: &App, token: &Issued, of: (&str, &str)) -> Vec<Option<Stri
 }
 
 #[tokio::test]
-async fn every_row_knows_which_token_wrote_it() {
+async fn every_journal_row_has_the_token_that_wrote_it() {
     let app = App::guarded().await;
     let one = app.issue(Role::Writer, &["team-a"]).await;
     let other = app.issue(Role::Writer, &["team-*"]).await;
@@ -88,7 +88,7 @@ async fn every_row_knows_which_token_wrote_it() {
 }
 
 #[tokio::test]
-async fn nodes_are_journaled_with_the_token_of_whoever_changed_them() {
+async fn node_transitions_have_the_token_of_the_change() {
     let app = App::guarded().await;
     let token = app.issue(Role::Writer, &["team-a"]).await;
     let request = RegisterNodeRequest {
@@ -111,7 +111,7 @@ async fn nodes_are_journaled_with_the_token_of_whoever_changed_them() {
 }
 
 #[tokio::test]
-async fn without_tokens_the_journal_has_none() {
+async fn without_authentication_the_journal_has_no_token() {
     let (app, tenant) = App::with_tenant().await;
     tenant.start().await;
     let with_token = "SELECT count(*) FROM fsm_transitions WHERE token_id IS NOT NULL";

@@ -57,7 +57,7 @@ async fn handshake(
 }
 
 #[tokio::test]
-async fn calls_over_tls_need_a_token_all_the_same() {
+async fn calls_over_tls_still_need_a_token() {
     let pki = Pki::new();
     let app = App::start_private(&pki, |_| {}).await;
     let token = app.issue(Role::Reader, &["team-a"]).await;
@@ -92,7 +92,7 @@ async fn both_versions_of_tls_carry_http_2() {
 }
 
 #[tokio::test]
-async fn a_certificate_stands_for_a_token() {
+async fn a_client_certificate_maps_to_a_token() {
     let pki = Pki::new();
     let app = App::start_private(&pki, |_| {}).await;
     let token = app.issue(Role::Reader, &["team-a"]).await;
@@ -125,7 +125,7 @@ async fn a_certificate_stands_for_a_token() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_others_have_signed_is_refused() {
+async fn a_certificate_of_another_ca_is_refused() {
     let (pki, others) = (Pki::new(), Pki::new());
     let app = App::start_private(&pki, |_| {}).await;
     let certified = pki.trust().identity(others.identity("node 7", "Team A"));
@@ -135,7 +135,7 @@ async fn a_certificate_that_others_have_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_taken_up_and_nobody_is_cut_off() {
+async fn a_renewed_certificate_is_loaded_without_closing_connections() {
     let pki = Pki::new();
     let app = App::start_private(&pki, |_| {}).await;
     let before = handshake(&app, &pki, &TLS13).await;
@@ -162,7 +162,7 @@ async fn a_new_certificate_is_taken_up_and_nobody_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_speak_tls_and_show_tokens() {
+async fn commands_use_tls_and_tokens() {
     let pki = Pki::new();
     let app = App::start_private(&pki, |_| {}).await;
     let token = app.issue(Role::Reader, &["team-a"]).await;

@@ -8,7 +8,7 @@ use super::{accumulate, batch, bridge, get, history, new_bridge, totals, upsert}
 use crate::support::{App, Failure, Tenant, document, failure, new_id, value};
 
 #[tokio::test]
-async fn adds_to_the_totals_and_says_when() {
+async fn adds_to_the_totals_and_sets_the_time() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     assert!(
@@ -70,7 +70,7 @@ async fn adds_to_the_totals_and_says_when() {
 }
 
 #[tokio::test]
-async fn a_bridge_that_is_not_there_begins_in_the_state_that_is_given() {
+async fn a_new_bridge_starts_in_the_given_state() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_id();
     let refused = failure(accumulate(&tenant, batch(&tenant, &id, 1)).await);
@@ -85,7 +85,7 @@ async fn a_bridge_that_is_not_there_begins_in_the_state_that_is_given() {
 
 /// The same batch through two replicas at once, again and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_counts_once_however_often_and_by_however_many_it_is_sent() {
+async fn a_batch_counts_once_however_often_it_is_sent() {
     let (app, tenant) = App::with_tenant().await;
     let other = app.replica().await;
     let elsewhere = Tenant {
@@ -119,7 +119,7 @@ async fn a_batch_counts_once_however_often_and_by_however_many_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_batch_is_remembered_by_a_server_that_starts_anew() {
+async fn a_batch_counts_once_across_a_restart() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let request = batch(&tenant, &id, 3);
@@ -136,7 +136,7 @@ async fn a_batch_is_remembered_by_a_server_that_starts_anew() {
 }
 
 #[tokio::test]
-async fn a_batch_id_with_other_content_is_refused_and_another_bridge_has_its_own() {
+async fn a_batch_id_is_unique_within_its_bridge() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let request = batch(&tenant, &id, 3);
@@ -174,7 +174,7 @@ async fn a_batch_id_with_other_content_is_refused_and_another_bridge_has_its_own
 }
 
 #[tokio::test]
-async fn a_total_that_would_overflow_leaves_everything_as_it_was() {
+async fn a_total_that_would_overflow_changes_nothing() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
     let full = UpsertBridgeStateRequest {
@@ -203,7 +203,7 @@ async fn a_total_that_would_overflow_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let good = batch(&tenant, &id, 1);

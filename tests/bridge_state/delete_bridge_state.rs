@@ -19,7 +19,7 @@ fn no_bridge() -> Failure {
 }
 
 #[tokio::test]
-async fn a_bridge_goes_with_its_batches_and_its_history_stays() {
+async fn a_bridge_is_deleted_with_its_batches_and_its_history_stays() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let request = AccumulateBridgeStateRequest {
@@ -51,7 +51,7 @@ async fn a_bridge_goes_with_its_batches_and_its_history_stays() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_ones_own_is_not_found_unless_that_is_fine() {
+async fn a_missing_or_foreign_row_is_not_found_unless_allow_missing() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let stranger = app.tenant();
@@ -113,7 +113,7 @@ async fn no_batch_outlives_its_bridge() {
 /// Changes and deletions of many bridges, in many orders, wait for each other but
 /// never in a circle, which PostgreSQL would break up after a second.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_and_deletions_do_not_dead_lock() {
+async fn concurrent_changes_and_deletions_do_not_deadlock() {
     let (app, tenant) = App::with_tenant().await;
     let before = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let before = app.schema.count(before).await;

@@ -17,7 +17,7 @@ async fn stats(tenant: &Tenant) -> GetBridgeStatsResponse {
 }
 
 #[tokio::test]
-async fn the_totals_of_all_bridges_are_added_up() {
+async fn the_totals_of_all_bridges_are_summed() {
     let (app, tenant) = App::with_tenant().await;
     assert_eq!(stats(&tenant).await, GetBridgeStatsResponse::default());
     let stranger = app.tenant();
@@ -42,7 +42,7 @@ async fn the_totals_of_all_bridges_are_added_up() {
 }
 
 #[tokio::test]
-async fn sums_that_no_number_holds_are_as_large_as_it_can_say() {
+async fn sums_that_overflow_are_capped() {
     let (_app, tenant) = App::with_tenant().await;
     for _ in 0..3 {
         let request = UpsertBridgeStateRequest {

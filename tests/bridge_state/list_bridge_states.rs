@@ -31,7 +31,7 @@ async fn ids(tenant: &Tenant, request: ListBridgeStatesRequest) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn those_that_aggregated_last_come_first_and_all_filters_have_to_match() {
+async fn the_latest_aggregation_comes_first_and_every_filter_must_match() {
     let (app, tenant) = App::with_tenant().await;
     new_bridge(&app.tenant()).await;
     let a = new_bridge(&tenant).await;
@@ -70,7 +70,7 @@ async fn those_that_aggregated_last_come_first_and_all_filters_have_to_match() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other() {
+async fn pages_cover_everything_once() {
     let (_app, tenant) = App::with_tenant().await;
     let mut expected = Vec::new();
     for _ in 0..7 {
@@ -95,7 +95,7 @@ async fn pages_follow_each_other() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
         (

@@ -30,7 +30,7 @@ fn machine_of_bridges(tenant: &Tenant) -> PutMachineRequest {
 }
 
 #[tokio::test]
-async fn a_bridge_begins_and_moves_as_its_machine_says() {
+async fn a_bridge_starts_and_moves_by_its_machine() {
     let (app, tenant) = App::with_tenant().await;
     fsm::put(&tenant, machine_of_bridges(&tenant))
         .await

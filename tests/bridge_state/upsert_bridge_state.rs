@@ -7,7 +7,7 @@ use super::{bridge, get, history, new_bridge, totals, upsert};
 use crate::support::{App, Failure, document, failure, new_id, value};
 
 #[tokio::test]
-async fn stores_what_was_asked_for_and_answers_the_row() {
+async fn stores_and_returns_the_row() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_id();
     let time = prost_types::Timestamp {
@@ -50,7 +50,7 @@ async fn stores_what_was_asked_for_and_answers_the_row() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_stays_as_it_is() {
+async fn omitted_fields_stay_unchanged() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_id();
     let first = UpsertBridgeStateRequest {
@@ -130,7 +130,7 @@ async fn a_retry_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_expected_revision_that_is_not_the_current_one_aborts() {
+async fn a_stale_expected_revision_aborts() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let expecting = |id: &str, revision, items| UpsertBridgeStateRequest {
@@ -157,7 +157,7 @@ async fn an_expected_revision_that_is_not_the_current_one_aborts() {
 }
 
 #[tokio::test]
-async fn a_bridge_of_another_tenant_is_taken() {
+async fn a_bridge_id_of_another_tenant_is_a_conflict() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_bridge(&tenant).await;
     let stranger = app.tenant();
@@ -173,7 +173,7 @@ async fn a_bridge_of_another_tenant_is_taken() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
     let good = bridge(&tenant, &id);

@@ -37,7 +37,7 @@ async fn a_machine_is_printed_as_a_diagram() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_is_said_and_is_the_exit_status() {
+async fn errors_are_printed_and_set_the_exit_status() {
     let (app, tenant) = App::with_tenant().await;
     let output = show(&app, &tenant, &["parcel"]).await;
     assert_eq!(output.status.code(), Some(1));

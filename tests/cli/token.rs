@@ -57,7 +57,7 @@ async fn a_token_is_created_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn bad_arguments_are_all_named() {
+async fn all_invalid_arguments_are_named() {
     let app = App::start().await;
     let arguments = ["create", "--name", "", "--role", "writer"];
     let output = token(&app, &arguments);

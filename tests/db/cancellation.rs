@@ -35,7 +35,7 @@ async fn list_stamps(tenant: &Tenant, patience: Duration) -> Result<(), Status> 
 }
 
 #[tokio::test]
-async fn a_query_whose_caller_has_gone_is_cancelled_in_postgresql() {
+async fn a_cancelled_call_cancels_its_query_in_postgresql() {
     let (app, tenant) = App::with_tenant().await;
     let mut blocker = app.schema.connect().await;
     blocker
@@ -107,7 +107,7 @@ async fn get(tenant: &Tenant, id: String) -> Result<String, Status> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_calls_that_are_dropped_leave_nothing_behind() {
+async fn ten_thousand_dropped_calls_leave_nothing_behind() {
     let (app, tenant) = App::with_tenant().await;
     let (app, tenant, bridge_id) = (&app, &tenant, new_id());
     let ids: Vec<_> = (0..CALLS).map(|_| new_id()).collect();

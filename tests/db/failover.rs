@@ -109,7 +109,7 @@ async fn list(tenant: &Tenant) -> Result<usize, tonic::Status> {
 }
 
 #[tokio::test]
-async fn a_standby_in_place_of_the_primary_is_used_when_it_is_promoted_and_not_before() {
+async fn a_standby_is_used_only_after_its_promotion() {
     let (dir, standby_dir) = (temp_dir(), temp_dir());
     let primary = own_cluster(&dir).await;
     let switch = Switch::to(&primary).await;

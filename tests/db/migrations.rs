@@ -67,7 +67,7 @@ async fn every_down_undoes_its_up() {
 }
 
 #[tokio::test]
-async fn the_commands_apply_take_back_and_tell() {
+async fn the_migrate_commands_apply_revert_and_list() {
     let schema = Schema::empty().await;
     let url = schema.url();
     let all = stdout(migrate(&url, "status"));
@@ -88,7 +88,7 @@ async fn the_commands_apply_take_back_and_tell() {
 
 /// Whoever comes after somebody who waits for a table waits, too.
 #[tokio::test]
-async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it_for_long() {
+async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
@@ -114,7 +114,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it_for_long()
 }
 
 #[tokio::test]
-async fn the_time_is_right_whatever_the_zone_of_who_asks() {
+async fn times_are_independent_of_the_session_time_zone() {
     let schema = Schema::empty().await;
     let before = Utc::now();
     migrations::up(&schema.url()).await.unwrap();
@@ -129,7 +129,7 @@ async fn the_time_is_right_whatever_the_zone_of_who_asks() {
 }
 
 #[tokio::test]
-async fn a_service_that_loses_its_connection_while_it_migrates_tries_again() {
+async fn a_migration_that_loses_its_connection_is_retried() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
@@ -153,7 +153,7 @@ async fn a_service_that_loses_its_connection_while_it_migrates_tries_again() {
 }
 
 #[tokio::test]
-async fn replicas_that_migrate_at_once_do_not_collide() {
+async fn concurrent_migrations_do_not_collide() {
     let schema = Schema::empty().await;
     let url = schema.url();
     let results = join_all((0..8).map(|_| migrations::up(&url))).await;
@@ -166,7 +166,7 @@ async fn replicas_that_migrate_at_once_do_not_collide() {
 
 /// The user's own document, counted: tables, keys, indexes, comments.
 #[tokio::test]
-async fn the_schema_is_that_of_the_diagram() {
+async fn the_schema_matches_the_diagram() {
     let schema = Schema::empty().await;
     let url = schema.url();
     migrations::up(&url).await.unwrap();

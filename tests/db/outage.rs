@@ -39,7 +39,7 @@ async fn starts_again(tenant: &Tenant) {
 
 /// The trigger says what PostgreSQL says, with its SQLSTATE.
 #[tokio::test]
-async fn a_full_disk_is_an_outage_and_no_fault_of_ours() {
+async fn a_full_disk_is_an_outage_and_not_an_internal_error() {
     let app = App::start().await;
     let tenant = app.tenant();
     let mut admin = app.schema.connect().await;
@@ -61,7 +61,7 @@ async fn a_full_disk_is_an_outage_and_no_fault_of_ours() {
 }
 
 #[tokio::test]
-async fn a_read_only_database_is_away_until_it_can_be_written_again() {
+async fn a_read_only_database_is_an_outage_until_it_is_writable() {
     let dir = temp_dir();
     let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
     let url = cluster.database_url();
@@ -130,7 +130,7 @@ async fn link(
 }
 
 #[tokio::test]
-async fn links_that_die_without_a_word_are_given_up_and_made_anew() {
+async fn connections_that_die_silently_are_replaced() {
     let dir = temp_dir();
     let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
     let (silence, listen) = watch::channel(0);
@@ -152,7 +152,7 @@ async fn links_that_die_without_a_word_are_given_up_and_made_anew() {
 const PATIENCE: Duration = Duration::from_secs(25);
 
 #[tokio::test]
-async fn callers_hear_that_a_frozen_database_is_away_and_are_answered_once_it_goes_on() {
+async fn calls_fail_during_an_outage_and_succeed_after_it() {
     let dir = temp_dir();
     let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
     let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
@@ -181,7 +181,7 @@ async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Statu
 
 /// Of the two connections for queries one tenant gets one.
 #[tokio::test]
-async fn slow_lists_of_one_tenant_do_not_keep_those_of_others_waiting() {
+async fn slow_lists_of_one_tenant_do_not_delay_other_tenants() {
     let app = App::start_with(|config| config.database_connections = 8).await;
     let [slow, other] = [app.tenant(), app.tenant()];
     let mut blocker = app.schema.connect().await;
@@ -212,7 +212,7 @@ async fn slow_lists_of_one_tenant_do_not_keep_those_of_others_waiting() {
 }
 
 #[tokio::test]
-async fn reads_that_are_given_up_do_not_hold_up_those_that_follow() {
+async fn cancelled_reads_do_not_delay_later_ones() {
     let (app, tenant) = App::with_tenant().await;
     let mut blocker = app.schema.connect().await;
     blocker

@@ -77,7 +77,7 @@ impl Drop for Bouncer {
 }
 
 #[tokio::test]
-async fn a_pool_of_sessions_is_good() {
+async fn session_pooling_is_accepted() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let bouncer = Bouncer::start(&cluster, &dir, "session");
@@ -89,7 +89,7 @@ async fn a_pool_of_sessions_is_good() {
 }
 
 #[tokio::test]
-async fn a_pool_of_transactions_or_statements_is_refused_at_the_start() {
+async fn transaction_and_statement_pooling_are_refused_at_startup() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     for mode in ["transaction", "statement"] {

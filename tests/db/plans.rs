@@ -197,7 +197,7 @@ async fn migrated() -> (App, Tenant) {
 }
 
 #[tokio::test]
-async fn plans_that_were_made_while_tables_were_small_still_use_the_indexes() {
+async fn plans_made_for_small_tables_still_use_the_indexes() {
     let (app, tenant) = migrated().await;
     let starts = (0..60).map(|_| StartWorkflowRequest {
         current_state: 2,

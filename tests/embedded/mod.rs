@@ -29,7 +29,7 @@ fn postmaster(dir: &std::path::Path) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn one_command_starts_everything_and_sigterm_stops_everything() {
+async fn serve_starts_postgresql_and_sigterm_stops_both() {
     let dir = temp_dir();
     let data_dir = dir.0.to_str().unwrap();
     for _ in 0..2 {
@@ -43,7 +43,7 @@ async fn one_command_starts_everything_and_sigterm_stops_everything() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_killed_leaves_no_server_and_the_next_one_starts() {
+async fn a_killed_service_leaves_no_postgresql_and_can_be_restarted() {
     let dir = temp_dir();
     let data_dir = dir.0.to_str().unwrap();
     let mut server = Server::spawn(&["--data-dir", data_dir]);
@@ -61,7 +61,7 @@ async fn a_service_that_is_killed_leaves_no_server_and_the_next_one_starts() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_is_started_again() {
+async fn a_killed_postgresql_is_restarted() {
     let dir = temp_dir();
     let server = Server::spawn(&["--data-dir", dir.0.to_str().unwrap()]).expect_errors();
     server.serving().await;

@@ -63,7 +63,7 @@ async fn bridge(tenant: &Tenant) -> BridgeState {
 }
 
 #[tokio::test]
-async fn a_reducer_that_is_killed_in_the_middle_counts_nothing_twice_and_misses_nothing() {
+async fn a_killed_reducer_counts_each_workflow_once() {
     let (app, tenant) = App::with_tenant().await;
     let late = tenant.start_processing().await;
     complete(&tenant, 300).await;
@@ -105,7 +105,7 @@ async fn a_reducer_that_is_killed_in_the_middle_counts_nothing_twice_and_misses_
 }
 
 #[tokio::test]
-async fn a_reducer_goes_on_when_the_service_was_killed_while_it_counted() {
+async fn a_reducer_survives_a_crash_of_the_service() {
     let schema = Schema::create().await;
     let url = schema.url();
     let arguments = ["--database-url", url.as_str(), "--migrate"];

@@ -24,7 +24,7 @@ async fn get(client: &Client, node_id: &str) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn it_registers_again_after_a_restart_and_when_it_was_removed_and_deregisters_at_sigterm() {
+async fn a_node_reregisters_when_needed_and_deregisters_on_sigterm() {
     let schema = Schema::create().await;
     let url = schema.url();
     let arguments = ["--database-url", url.as_str(), "--migrate"];
@@ -60,7 +60,7 @@ async fn it_registers_again_after_a_restart_and_when_it_was_removed_and_deregist
 }
 
 #[tokio::test]
-async fn a_node_that_is_refused_says_why_and_ends() {
+async fn a_refused_node_prints_the_reason_and_exits() {
     let app = App::start().await;
     let mut node = spawn(&app.address.to_string(), "bad node id");
     let status = node.ends().await;

@@ -21,7 +21,7 @@ fn tour(directory: &Path) -> Command {
 }
 
 #[test]
-fn every_file_is_stamped_counted_and_told_by_three_nodes_in_three_languages() {
+fn the_tour_stamps_and_counts_every_file_once() {
     let directory = temp_dir();
     for file in 0..FILES {
         let parent = directory.0.join(format!("{}", file % 7));
@@ -47,7 +47,7 @@ fn every_file_is_stamped_counted_and_told_by_three_nodes_in_three_languages() {
 }
 
 #[tokio::test]
-async fn a_tour_that_is_stopped_stops_all_that_it_started() {
+async fn a_stopped_tour_stops_its_processes() {
     let directory = temp_dir();
     std::fs::create_dir_all(&directory.0).unwrap();
     let mut tour = Node::spawn(tour(&directory.0));
@@ -66,7 +66,7 @@ async fn a_tour_that_is_stopped_stops_all_that_it_started() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_a_failure() {
+fn a_missing_directory_is_an_error() {
     let script = example("tour.sh");
     let output = Command::new(script).arg("/nowhere").output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -29,7 +29,7 @@ async fn batch(
 }
 
 #[tokio::test]
-async fn moves_of_one_entity_are_made_in_their_order() {
+async fn moves_of_one_entity_are_applied_in_order() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let orders = [new_id(), new_id()];
@@ -53,7 +53,7 @@ async fn moves_of_one_entity_are_made_in_their_order() {
 }
 
 #[tokio::test]
-async fn each_item_stands_for_itself() {
+async fn each_item_succeeds_or_fails_by_itself() {
     let (app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let taken = NewTransition {
@@ -96,7 +96,7 @@ async fn each_item_stands_for_itself() {
 }
 
 #[tokio::test]
-async fn one_transition_id_in_one_batch_is_one_move() {
+async fn a_transition_id_twice_in_one_batch_is_one_move() {
     let (_app, tenant) = App::with_tenant().await;
     let wanted = NewTransition {
         transition_id: new_id(),
@@ -127,7 +127,7 @@ async fn one_transition_id_in_one_batch_is_one_move() {
 
 /// Their moves share batches of the server; their machines do not mix.
 #[tokio::test]
-async fn tenants_with_different_machines_for_one_type_each_move_by_their_own() {
+async fn each_tenant_moves_by_its_own_machine() {
     let (app, tenant) = App::with_tenant().await;
     let stranger = app.tenant();
     put(&tenant, machine(&tenant, "A", &[], &[("A", "go", "B")]))
@@ -154,7 +154,7 @@ async fn tenants_with_different_machines_for_one_type_each_move_by_their_own() {
 }
 
 #[tokio::test]
-async fn a_thousand_moves_are_made_and_one_more_is_too_many() {
+async fn a_batch_has_at_most_1000_moves() {
     let (app, tenant) = App::with_tenant().await;
     let moves = |count| {
         (0..count)

@@ -15,7 +15,7 @@ async fn delete(tenant: &Tenant, allow_missing: bool) -> Result<bool, Status> {
 }
 
 #[tokio::test]
-async fn without_its_machine_an_entity_may_make_any_move() {
+async fn without_its_machine_an_entity_can_make_any_move() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let order = new_order(&tenant).await;
@@ -43,7 +43,7 @@ async fn without_its_machine_an_entity_may_make_any_move() {
 }
 
 #[tokio::test]
-async fn a_machine_that_is_not_there_is_not_found_unless_that_is_fine() {
+async fn a_missing_machine_is_not_found_unless_allow_missing() {
     let (app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let stranger = app.tenant();
@@ -54,7 +54,7 @@ async fn a_machine_that_is_not_there_is_not_found_unless_that_is_fine() {
 }
 
 #[tokio::test]
-async fn built_in_machines_stay() {
+async fn built_in_machines_cannot_be_deleted() {
     let (_app, tenant) = App::with_tenant().await;
     for entity_type in ["workflow", "node", ""] {
         let request = DeleteMachineRequest {

@@ -5,7 +5,7 @@ use super::{client, get, new_order, order_machine, put, record, transition};
 use crate::support::{App, Failure, failure, new_id};
 
 #[tokio::test]
-async fn says_where_the_entity_is_and_which_moves_are_allowed_now() {
+async fn returns_the_state_and_the_allowed_moves() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let order = new_order(&tenant).await;
@@ -45,7 +45,7 @@ async fn says_where_the_entity_is_and_which_moves_are_allowed_now() {
 }
 
 #[tokio::test]
-async fn an_entity_that_never_moved_or_is_not_ones_own_is_not_found() {
+async fn a_missing_or_foreign_entity_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let order = new_order(&tenant).await;
     let no_entity = Failure::new(Code::NotFound, "ENTITY_NOT_FOUND");
@@ -54,7 +54,7 @@ async fn an_entity_that_never_moved_or_is_not_ones_own_is_not_found() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     for (entity_type, entity_id, field) in [
         ("", new_id(), "entity_type"),

@@ -23,7 +23,7 @@ fn no_machine() -> Failure {
 }
 
 #[tokio::test]
-async fn the_current_version_is_read_and_every_older_one() {
+async fn reads_the_current_version_and_older_ones() {
     let (_app, tenant) = App::with_tenant().await;
     let mut smaller = order_machine(&tenant);
     smaller.moves.pop();
@@ -42,7 +42,7 @@ async fn the_current_version_is_read_and_every_older_one() {
 }
 
 #[tokio::test]
-async fn a_machine_is_drawn_in_mermaids_language() {
+async fn a_machine_is_drawn_as_a_mermaid_diagram() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let drawn = get(&tenant, "order", 0).await.unwrap().mermaid;
@@ -70,7 +70,7 @@ async fn the_lifecycle_of_workflows_is_built_in() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     for (entity_type, version, field) in [
         ("", 0, "entity_type"),

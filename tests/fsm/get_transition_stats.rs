@@ -100,7 +100,7 @@ async fn moves_are_counted_with_the_mean_time_before_them() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
         (

@@ -26,7 +26,7 @@ async fn ids(tenant: &Tenant, request: ListEntitiesRequest) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn those_that_stayed_the_longest_come_first() {
+async fn entities_longest_in_their_state_come_first() {
     let (app, tenant) = App::with_tenant().await;
     let mut expected = Vec::new();
     for _ in 0..5 {
@@ -62,7 +62,7 @@ async fn those_that_stayed_the_longest_come_first() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_and_who_moves_moves_to_the_end() {
+async fn an_entity_that_moves_between_pages_moves_to_the_end() {
     let (_app, tenant) = App::with_tenant().await;
     let mut expected = Vec::new();
     for _ in 0..5 {
@@ -94,7 +94,7 @@ async fn pages_follow_each_other_and_who_moves_moves_to_the_end() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
         (

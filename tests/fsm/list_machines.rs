@@ -43,7 +43,7 @@ async fn current_machines_are_listed_by_type_and_in_pages() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_query_is_refused() {
+async fn a_page_token_of_another_query_is_refused() {
     let (app, tenant) = App::with_tenant().await;
     for entity_type in ["order", "parcel"] {
         let request = PutMachineRequest {

@@ -56,7 +56,7 @@ async fn a_history_is_read_from_either_end() {
 }
 
 #[tokio::test]
-async fn all_filters_have_to_match() {
+async fn every_filter_must_match() {
     let (app, tenant) = App::with_tenant().await;
     let order = new_order(&tenant).await;
     let paid = record(&tenant, transition(&order, "pay", "PAID"))
@@ -137,7 +137,7 @@ async fn all_filters_have_to_match() {
 }
 
 #[tokio::test]
-async fn the_moves_of_workflows_are_in_the_same_journal() {
+async fn the_journal_has_the_transitions_of_workflows() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start_processing().await;
     tenant
@@ -152,7 +152,7 @@ async fn the_moves_of_workflows_are_in_the_same_journal() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_in_both_orders_even_within_one_instant() {
+async fn pages_are_complete_in_both_orders_even_with_equal_times() {
     let (_app, tenant) = App::with_tenant().await;
     let order = new_id();
     let moves = (0..25).map(|number| transition(&order, "go", &format!("S{number}")));
@@ -196,7 +196,7 @@ async fn pages_follow_each_other_in_both_orders_even_within_one_instant() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_service_writes_to_reserved_namespaces_but_all_may_read_them() {
+async fn reserved_namespaces_are_read_only_for_callers() {
     let (_app, tenant) = App::with_tenant().await;
     let reserved = Tenant {
         namespace: "bridgebook.registry".into(),
@@ -218,7 +218,7 @@ async fn nobody_but_the_service_writes_to_reserved_namespaces_but_all_may_read_t
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let all = of_orders(&tenant);
     let bad = [

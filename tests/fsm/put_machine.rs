@@ -6,7 +6,7 @@ use super::{machine, new_order, order_machine, put, record, transition};
 use crate::support::{App, Failure, Tenant, failure, new_id};
 
 #[tokio::test]
-async fn a_definition_is_stored_once_and_a_change_of_it_is_a_new_version() {
+async fn a_changed_definition_is_a_new_version() {
     let (_app, tenant) = App::with_tenant().await;
     let first = put(&tenant, order_machine(&tenant)).await.unwrap();
     let stored = first.machine.unwrap();
@@ -28,7 +28,7 @@ async fn a_definition_is_stored_once_and_a_change_of_it_is_a_new_version() {
 }
 
 #[tokio::test]
-async fn an_expected_version_that_is_not_the_current_one_aborts() {
+async fn a_stale_expected_version_aborts() {
     let (_app, tenant) = App::with_tenant().await;
     let expecting = |version| PutMachineRequest {
         expected_version: Some(version),
@@ -47,7 +47,7 @@ async fn an_expected_version_that_is_not_the_current_one_aborts() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_definition_is_named() {
+async fn every_error_of_a_definition_is_named() {
     let (_app, tenant) = App::with_tenant().await;
     let cases = [
         (
@@ -105,7 +105,7 @@ async fn every_fault_of_a_definition_is_named() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let with_move = |it: FsmMove| {
         let mut request = order_machine(&tenant);
@@ -228,7 +228,7 @@ async fn stranded(tenant: &Tenant, request: PutMachineRequest) -> (String, Strin
 }
 
 #[tokio::test]
-async fn living_entities_are_not_stranded_unless_that_is_allowed() {
+async fn entities_are_not_stranded_unless_allowed() {
     let (app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     for _ in 0..2 {
@@ -339,7 +339,7 @@ async fn no_entity_is_stranded_by_a_race() {
 
 /// Nodes put their machine whenever they start, and many start at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_put_at_once_do_not_collide() {
+async fn concurrent_puts_on_two_replicas_succeed() {
     let (app, tenant) = App::with_tenant().await;
     let other = app.replica().await;
     let elsewhere = Tenant {

@@ -20,7 +20,7 @@ fn metadata(status: &Status, key: &str) -> String {
 }
 
 #[tokio::test]
-async fn moves_the_entity_and_journals_the_move() {
+async fn moves_the_entity_and_journals_the_transition() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_id();
     let first = NewTransition {
@@ -48,7 +48,7 @@ async fn moves_the_entity_and_journals_the_move() {
 }
 
 #[tokio::test]
-async fn with_a_machine_only_its_moves_are_made() {
+async fn a_machine_allows_only_its_moves() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let id = new_id();
@@ -92,7 +92,7 @@ async fn with_a_machine_only_its_moves_are_made() {
 }
 
 #[tokio::test]
-async fn without_a_machine_any_move_is_made_but_it_has_to_say_where_to() {
+async fn without_a_machine_any_move_with_a_to_state_is_allowed() {
     let (_app, tenant) = App::with_tenant().await;
     let id = new_id();
     for state in ["A", "B", "B", "A"] {
@@ -104,7 +104,7 @@ async fn without_a_machine_any_move_is_made_but_it_has_to_say_where_to() {
 }
 
 #[tokio::test]
-async fn a_given_from_state_has_to_be_the_current_one() {
+async fn a_given_from_state_must_be_the_current_one() {
     let (_app, tenant) = App::with_tenant().await;
     let order = new_order(&tenant).await;
     let from = |id: &str, from: &str, to: &str| NewTransition {
@@ -181,7 +181,7 @@ async fn a_retry_with_the_same_transition_id_is_applied_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_callers_racing_from_one_state_exactly_one_wins() {
+async fn one_of_many_callers_racing_from_one_state_wins() {
     // Two replicas on one database: batches of one do not know of the other's.
     let (app, tenant) = App::with_tenant().await;
     let other = app.replica().await;
@@ -278,7 +278,7 @@ async fn entities_of_other_services_are_refused_with_the_rpc_to_call() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (app, tenant) = App::with_tenant().await;
     let good = transition(&new_id(), "go", "A");
     let bad = [

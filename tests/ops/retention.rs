@@ -100,7 +100,7 @@ const ALL: [i64; 6] = [2, 1, 1, 4, 1, 1];
 const AGELESS: [i64; 6] = [1, 0, 0, 0, 0, 1];
 
 #[tokio::test]
-async fn what_is_too_old_goes_and_what_is_young_or_has_not_ended_stays() {
+async fn old_rows_are_pruned_and_young_or_unfinished_ones_stay() {
     let app = App::start().await;
     let (old, young) = (app.tenant(), app.tenant());
     leave_rows(&old).await;
@@ -122,7 +122,7 @@ async fn what_is_too_old_goes_and_what_is_young_or_has_not_ended_stays() {
 }
 
 #[tokio::test]
-async fn what_is_set_for_a_namespace_goes_before_the_settings() {
+async fn a_policy_of_a_namespace_overrides_the_settings() {
     let app = App::start().await;
     let (kept, gone) = (app.tenant(), app.tenant());
     for tenant in [&kept, &gone] {
@@ -152,7 +152,7 @@ async fn what_is_set_for_a_namespace_goes_before_the_settings() {
 }
 
 #[tokio::test]
-async fn the_command_counts_first_and_removes_when_it_is_told_to() {
+async fn the_prune_command_counts_and_deletes_only_with_its_flag() {
     let app = App::start().await;
     let tenant = app.tenant();
     leave_rows(&tenant).await;
@@ -189,7 +189,7 @@ async fn the_command_counts_first_and_removes_when_it_is_told_to() {
 }
 
 #[test]
-fn an_age_that_is_none_is_said_with_exit_status_64() {
+fn an_invalid_age_exits_with_64() {
     let output = bridgebook()
         .args(["prune", "--retain-stamps=-1"])
         .output()

@@ -32,7 +32,7 @@ async fn beat_all(tenant: &Tenant, heartbeats: Vec<NodeHeartbeat>) -> Result<Res
 }
 
 #[tokio::test]
-async fn touches_a_thousand_nodes_and_answers_each_in_its_place() {
+async fn updates_a_thousand_nodes_and_returns_results_in_order() {
     let (app, tenant) = App::with_tenant().await;
     let ids: Vec<_> = (0..1000).map(|number| format!("node-{number}")).collect();
     join_all(ids.iter().map(|id| register(&tenant, id))).await;
@@ -50,7 +50,7 @@ async fn touches_a_thousand_nodes_and_answers_each_in_its_place() {
 }
 
 #[tokio::test]
-async fn bad_and_unknown_ones_are_answered_and_the_good_ones_are_done() {
+async fn invalid_and_unknown_nodes_fail_and_the_rest_succeed() {
     let (app, tenant) = App::with_tenant().await;
     register(&app.tenant(), "theirs").await;
     register(&tenant, "a").await;
@@ -90,7 +90,7 @@ async fn bad_and_unknown_ones_are_answered_and_the_good_ones_are_done() {
 }
 
 #[tokio::test]
-async fn a_node_has_one_heartbeat_in_a_batch() {
+async fn two_heartbeats_of_a_node_in_one_batch_are_refused() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "a").await;
     let health = |health: NodeHealth| NodeHeartbeat {
@@ -113,7 +113,7 @@ async fn a_node_has_one_heartbeat_in_a_batch() {
 
 /// What comes of them is the latest word on each thing.
 #[tokio::test]
-async fn heartbeats_of_one_node_that_wait_together_are_one_write() {
+async fn queued_heartbeats_of_one_node_are_one_write() {
     let (app, tenant) = App::with_tenant().await;
     register(&tenant, "a").await;
     let calls = (0..500).map(|number| {

@@ -20,7 +20,7 @@ async fn deregister(
 }
 
 #[tokio::test]
-async fn the_node_goes_and_the_journal_tells_of_it() {
+async fn the_node_is_removed_and_the_journal_records_it() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let kept = register(&tenant, "reducer-2").await;
@@ -40,7 +40,7 @@ async fn the_node_goes_and_the_journal_tells_of_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found_unless_that_is_fine() {
+async fn a_missing_row_is_not_found_unless_allow_missing() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let stranger = app.tenant();
@@ -58,7 +58,7 @@ async fn what_is_not_there_is_not_found_unless_that_is_fine() {
 }
 
 #[tokio::test]
-async fn of_many_concurrent_ones_one_removes_it() {
+async fn one_of_many_concurrent_calls_removes_the_node() {
     let (app, tenant) = App::with_tenant().await;
     register(&tenant, "reducer-1").await;
     let calls = join_all((0..30).map(|_| deregister(&tenant, "reducer-1", true))).await;
@@ -71,7 +71,7 @@ async fn of_many_concurrent_ones_one_removes_it() {
 }
 
 #[tokio::test]
-async fn the_journal_says_what_another_replica_made_of_it_at_the_last_moment() {
+async fn the_journal_has_the_state_that_another_replica_set_last() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let change = "UPDATE node_registrations SET health_status = 'DEGRADED'";
@@ -87,7 +87,7 @@ async fn the_journal_says_what_another_replica_made_of_it_at_the_last_moment() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_free_again_may_be_anybodys() {
+async fn a_released_name_can_be_taken_by_any_tenant() {
     let (app, tenant) = App::with_tenant().await;
     register(&tenant, "reducer-1").await;
     deregister(&tenant, "reducer-1", false).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_name_that_is_free_again_may_be_anybodys() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     for node_id in ["", "a\0b", ".a"] {
         let failed = failure(deregister(&tenant, node_id, true).await);

@@ -20,7 +20,7 @@ async fn discover(tenant: &Tenant, node_type: &str, limit: i32) -> Result<Vec<St
 }
 
 #[tokio::test]
-async fn finds_the_nodes_of_a_type_that_were_heard_of_last_first() {
+async fn finds_nodes_of_a_type_by_latest_heartbeat() {
     let (app, tenant) = App::with_tenant().await;
     for (node_id, age) in [("a", 20), ("b", 10), ("c", 30)] {
         register(&app.tenant(), node_id).await;
@@ -43,7 +43,7 @@ async fn finds_the_nodes_of_a_type_that_were_heard_of_last_first() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_not_healthy_is_not_found() {
+async fn an_unhealthy_node_is_not_discovered() {
     let (_app, tenant) = App::with_tenant().await;
     register(&tenant, "a").await;
     for (health, expected) in [
@@ -62,7 +62,7 @@ async fn a_node_that_is_not_healthy_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_silent_beyond_its_ttl_is_not_found_even_if_no_sweeper_runs() {
+async fn a_stale_node_is_not_discovered_even_without_a_sweeper() {
     let (app, tenant) = App::with_tenant().await;
     for (node_id, ttl) in [("short", 100), ("day", 86_400)] {
         let request = RegisterNodeRequest {
@@ -96,7 +96,7 @@ async fn a_node_that_is_silent_beyond_its_ttl_is_not_found_even_if_no_sweeper_ru
 }
 
 #[tokio::test]
-async fn each_of_many_concurrent_callers_finds_what_they_asked_for() {
+async fn concurrent_callers_each_find_their_type() {
     let (_app, tenant) = App::with_tenant().await;
     for number in 0..9 {
         let request = RegisterNodeRequest {
@@ -126,7 +126,7 @@ async fn each_of_many_concurrent_callers_finds_what_they_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_says_when_there_are_more_and_ends_before_it_is_too_large() {
+async fn a_truncated_response_says_that_more_nodes_exist() {
     let (_app, tenant) = App::with_tenant().await;
     let large = json!({ "a": "x".repeat(16_000) });
     let nodes = (0..60).map(|number| RegisterNodeRequest {
@@ -149,7 +149,7 @@ async fn an_answer_says_when_there_are_more_and_ends_before_it_is_too_large() {
 }
 
 #[tokio::test]
-async fn an_answer_with_all_there_is_says_so() {
+async fn a_complete_response_says_so() {
     let (_app, tenant) = App::with_tenant().await;
     register(&tenant, "a").await;
     let request = DiscoverNodesRequest {
@@ -162,7 +162,7 @@ async fn an_answer_with_all_there_is_says_so() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     for (field, node_type, limit) in [
         ("node_type", "", 1),

@@ -4,7 +4,7 @@ use super::{get, register};
 use crate::support::{App, Failure, failure};
 
 #[tokio::test]
-async fn everybody_reads_every_node() {
+async fn every_tenant_reads_every_node() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     assert_eq!(get(&tenant, "reducer-1").await.unwrap(), node);
@@ -12,7 +12,7 @@ async fn everybody_reads_every_node() {
 }
 
 #[tokio::test]
-async fn each_of_many_concurrent_callers_gets_the_right_one() {
+async fn concurrent_callers_each_get_their_node() {
     let (_app, tenant) = App::with_tenant().await;
     let ids: Vec<_> = (0..50).map(|number| format!("node-{number}")).collect();
     join_all(ids.iter().map(|id| register(&tenant, id))).await;
@@ -30,7 +30,7 @@ async fn each_of_many_concurrent_callers_gets_the_right_one() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let longest = "a".repeat(256);
     for node_id in ["", "a\0b", "a*", &longest] {

@@ -16,7 +16,7 @@ fn with_health(node_id: &str, health: NodeHealth) -> NodeHeartbeat {
 }
 
 #[tokio::test]
-async fn touches_the_node_and_says_when_the_next_one_is_due() {
+async fn updates_the_node_and_returns_when_the_next_heartbeat_is_due() {
     let (app, tenant) = App::with_tenant().await;
     let request = RegisterNodeRequest {
         metadata: document(json!({"rack": 7})),
@@ -73,7 +73,7 @@ async fn a_change_of_health_is_journaled_once() {
 }
 
 #[tokio::test]
-async fn metadata_is_replaced_if_it_is_given() {
+async fn given_metadata_replaces_the_stored_one() {
     let (_app, tenant) = App::with_tenant().await;
     register(&tenant, "reducer-1").await;
     for (given, expected) in [
@@ -93,7 +93,7 @@ async fn metadata_is_replaced_if_it_is_given() {
 }
 
 #[tokio::test]
-async fn unknown_nodes_and_those_of_others_are_not_found() {
+async fn unknown_and_foreign_nodes_are_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let failed = failure(beat(&tenant, plain("reducer-2")).await);
@@ -106,7 +106,7 @@ async fn unknown_nodes_and_those_of_others_are_not_found() {
 }
 
 #[tokio::test]
-async fn many_concurrent_heartbeats_of_one_node_leave_health_and_journal_in_agreement() {
+async fn health_and_journal_agree_after_concurrent_heartbeats() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let calls = (0..200).map(|number| {
@@ -132,7 +132,7 @@ async fn many_concurrent_heartbeats_of_one_node_leave_health_and_journal_in_agre
 }
 
 #[tokio::test]
-async fn heartbeats_and_registrations_of_one_node_do_not_disturb_each_other() {
+async fn concurrent_heartbeats_and_registrations_of_one_node_succeed() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let beats = (0..100).map(|_| beat(&tenant, with_health("reducer-1", NodeHealth::Degraded)));
@@ -151,7 +151,7 @@ async fn heartbeats_and_registrations_of_one_node_do_not_disturb_each_other() {
 }
 
 #[tokio::test]
-async fn a_node_whose_health_another_replica_changes_meanwhile_is_tried_again() {
+async fn a_conflict_with_another_replica_is_retried() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let change = "UPDATE node_registrations SET health_status = 'DEGRADED'";
@@ -166,7 +166,7 @@ async fn a_node_whose_health_another_replica_changes_meanwhile_is_tried_again() 
 }
 
 #[tokio::test]
-async fn a_node_that_another_replica_removes_meanwhile_is_not_found() {
+async fn a_node_that_another_replica_removes_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     register(&tenant, "reducer-1").await;
     let pending = Pending::begin(&app, "DELETE FROM node_registrations").await;
@@ -176,7 +176,7 @@ async fn a_node_that_another_replica_removes_meanwhile_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_node_that_the_sweeper_marked_is_what_it_was_before() {
+async fn a_heartbeat_restores_the_health_from_before_the_sweep() {
     let (app, tenant) = App::with_tenant().await;
     for (node_id, before, given, expected) in [
         ("a", "HEALTHY", NodeHealth::Unspecified, NodeHealth::Healthy),
@@ -205,7 +205,7 @@ async fn a_node_that_the_sweeper_marked_is_what_it_was_before() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
         (vec!["heartbeat.node_id"], plain("")),

@@ -140,7 +140,7 @@ async fn pages_cover_everything_once() {
 }
 
 #[tokio::test]
-async fn a_page_ends_early_when_it_has_become_large() {
+async fn a_page_of_large_rows_ends_early() {
     let (_app, tenant) = App::with_tenant().await;
     let large = json!({ "a": "x".repeat(16_000) });
     let nodes = (0..60).map(|number| RegisterNodeRequest {
@@ -155,7 +155,7 @@ async fn a_page_ends_early_when_it_has_become_large() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_own_query_only() {
+async fn a_page_token_is_valid_only_for_its_own_query() {
     let (app, tenant) = App::with_tenant().await;
     for node_id in ["a", "b"] {
         register(&tenant, node_id).await;
@@ -180,7 +180,7 @@ async fn a_token_is_good_for_its_own_query_only() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let any = ListNodesRequest::default;
     let health = |numbers: &[i32]| ListNodesRequest {

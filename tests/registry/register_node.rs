@@ -14,7 +14,7 @@ fn seconds(seconds: i64, nanos: i32) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn stores_the_node_as_it_describes_itself() {
+async fn stores_the_node() {
     let (app, tenant) = App::with_tenant().await;
     let request = RegisterNodeRequest {
         capabilities: document(json!({"formats": ["pdf"]})),
@@ -46,7 +46,7 @@ async fn stores_the_node_as_it_describes_itself() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_has_its_default() {
+async fn omitted_fields_have_their_defaults() {
     let (_app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     assert_eq!(node.health_status(), NodeHealth::Healthy);
@@ -71,7 +71,7 @@ async fn a_retry_stores_the_same_and_journals_nothing() {
 }
 
 #[tokio::test]
-async fn registering_anew_replaces_what_was_known() {
+async fn a_new_registration_replaces_the_old_one() {
     let (app, tenant) = App::with_tenant().await;
     let request = RegisterNodeRequest {
         metadata: document(json!({"old": true})),
@@ -112,7 +112,7 @@ async fn a_node_stays_with_the_namespace_that_registered_it_first() {
 }
 
 #[tokio::test]
-async fn of_two_namespaces_that_race_for_a_name_one_gets_it() {
+async fn one_of_two_namespaces_racing_for_a_name_gets_it() {
     let (app, first) = App::with_tenant().await;
     let second = app.tenant();
     let calls = (0..40).map(|number| {
@@ -152,7 +152,7 @@ async fn many_nodes_register_at_once() {
 }
 
 #[tokio::test]
-async fn whoever_is_overtaken_by_another_replica_decides_again() {
+async fn a_write_conflict_with_another_replica_is_retried() {
     let (app, tenant) = App::with_tenant().await;
     let node = register(&tenant, "reducer-1").await;
     let change = "UPDATE node_registrations SET health_status = 'DEGRADED'";
@@ -171,7 +171,7 @@ async fn whoever_is_overtaken_by_another_replica_decides_again() {
 }
 
 #[tokio::test]
-async fn a_name_that_another_replica_takes_meanwhile_is_owned() {
+async fn a_name_that_another_replica_takes_first_is_owned() {
     let (app, tenant) = App::with_tenant().await;
     let change = "INSERT INTO node_registrations
         (node_id, owner, node_type, node_version, health_status)
@@ -197,7 +197,7 @@ async fn counts_as_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let good = new_node(&tenant, "reducer-1");
     let id = |text: &str| RegisterNodeRequest {
@@ -299,7 +299,7 @@ async fn bad_fields_are_named() {
 }
 
 #[tokio::test]
-async fn the_namespace_of_the_registry_itself_is_nobodys() {
+async fn the_reserved_namespace_cannot_register_nodes() {
     let (_app, tenant) = App::with_tenant().await;
     let request = RegisterNodeRequest {
         namespace: "bridgebook.registry".into(),

@@ -65,7 +65,7 @@ async fn until_swept(app: &App) {
 }
 
 #[tokio::test]
-async fn a_silent_node_is_marked_and_its_next_heartbeat_restores_it() {
+async fn a_stale_node_is_marked_and_its_next_heartbeat_restores_it() {
     let (app, tenant) = sweeping().await;
     let degraded = RegisterNodeRequest {
         health_status: NodeHealth::Degraded.into(),
@@ -91,7 +91,7 @@ async fn a_silent_node_is_marked_and_its_next_heartbeat_restores_it() {
 }
 
 #[tokio::test]
-async fn the_lone_nodes_of_a_small_fleet_are_marked() {
+async fn stale_nodes_of_a_small_fleet_are_marked() {
     let (app, tenant) = sweeping().await;
     for (node_id, fleet) in [("a", 1), ("b", 2)] {
         register(&tenant, node_id).await;
@@ -105,7 +105,7 @@ async fn the_lone_nodes_of_a_small_fleet_are_marked() {
 }
 
 #[tokio::test]
-async fn the_sweeper_waits_while_more_than_half_of_the_fleet_is_silent() {
+async fn the_sweeper_pauses_while_most_of_the_fleet_is_stale() {
     let (app, tenant) = sweeping().await;
     register_all(&tenant, &["a", "b", "c"]).await;
     silence(&app, &["a", "b"], TOO_LONG).await;
@@ -119,7 +119,7 @@ async fn the_sweeper_waits_while_more_than_half_of_the_fleet_is_silent() {
 }
 
 #[tokio::test]
-async fn nodes_that_go_silent_one_by_one_brake_it_too() {
+async fn nodes_that_become_stale_one_by_one_also_pause_the_sweeper() {
     let (app, tenant) = sweeping().await;
     register_all(&tenant, &["a", "b", "c", "d"]).await;
     for node_id in ["a", "b"] {
@@ -137,7 +137,7 @@ async fn nodes_that_go_silent_one_by_one_brake_it_too() {
 }
 
 #[tokio::test]
-async fn the_sweeper_waits_for_no_node_longer_than_one_more_ttl_of_its_own() {
+async fn a_paused_sweeper_marks_nodes_past_twice_their_ttl() {
     let (app, tenant) = sweeping().await;
     let stranger = app.tenant();
     // However many nodes of others go silent, and however long their TTL is.
@@ -159,7 +159,7 @@ async fn the_sweeper_waits_for_no_node_longer_than_one_more_ttl_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_heard_of_at_the_last_moment_is_not_marked() {
+async fn a_heartbeat_during_the_sweep_keeps_the_node_healthy() {
     let (app, tenant) = sweeping().await;
     let node = register(&tenant, "a").await;
     let lock = "LOCK TABLE fsm_transitions IN EXCLUSIVE MODE";
@@ -176,7 +176,7 @@ async fn a_node_that_is_heard_of_at_the_last_moment_is_not_marked() {
 }
 
 #[tokio::test]
-async fn a_sweep_that_fails_is_not_the_last_one() {
+async fn the_sweeper_continues_after_a_failed_sweep() {
     let (mut app, tenant) = sweeping().await;
     app.expect_errors();
     register(&tenant, "a").await;
@@ -188,7 +188,7 @@ async fn a_sweep_that_fails_is_not_the_last_one() {
 }
 
 #[tokio::test]
-async fn several_replicas_mark_and_journal_each_node_once() {
+async fn concurrent_sweepers_mark_and_journal_each_node_once() {
     let (app, tenant) = sweeping().await;
     let replicas = join_all((0..3).map(|_| App::start_on(app.schema.clone(), often))).await;
     let ids: Vec<_> = (0..1300).map(|number| format!("node-{number}")).collect();

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_deadline_that_passes_is_deadline_exceeded_and_the_write_still_completes() {
+async fn a_write_past_its_deadline_still_completes() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let mut blocker = app.schema.connect().await;
@@ -36,7 +36,7 @@ async fn a_deadline_that_passes_is_deadline_exceeded_and_the_write_still_complet
 }
 
 #[tokio::test]
-async fn a_caller_who_is_gone_before_the_batch_costs_nothing() {
+async fn a_call_that_is_cancelled_before_its_batch_is_dropped() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let mut blocker = app.schema.connect().await;
@@ -102,7 +102,7 @@ async fn an_unknown_method_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_failure_is_headers_and_no_more_as_some_clients_want_it() {
+async fn an_error_is_a_trailers_only_response() {
     let app = App::start().await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
     let list = "bridgebook.v1.WorkflowService/ListWorkflows";

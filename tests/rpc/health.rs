@@ -44,7 +44,7 @@ async fn wait_for(server: &Server, wanted: ServingStatus) {
 }
 
 #[tokio::test]
-async fn is_not_serving_until_the_database_answers_and_follows_it_from_then_on() {
+async fn health_follows_the_database() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
@@ -60,7 +60,7 @@ async fn is_not_serving_until_the_database_answers_and_follows_it_from_then_on()
 }
 
 #[tokio::test]
-async fn the_log_says_why_it_is_not_serving() {
+async fn the_log_has_the_cause_of_not_serving() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();

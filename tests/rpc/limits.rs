@@ -53,7 +53,7 @@ fn delay(status: &Status) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn calls_beyond_those_under_way_are_turned_away_at_once_but_not_health() {
+async fn calls_over_the_concurrency_limit_are_shed_but_not_health_checks() {
     let (app, tenant) = with(|config| config.limits.requests = Some(1)).await;
     let mut blocker = app.schema.connect().await;
     let lock = "BEGIN; LOCK TABLE workflow_executions";
@@ -77,7 +77,7 @@ async fn calls_beyond_those_under_way_are_turned_away_at_once_but_not_health() {
 }
 
 #[tokio::test]
-async fn the_requests_under_way_may_not_have_more_bytes_than_there_is_memory_for() {
+async fn requests_over_the_byte_budget_are_shed() {
     let (app, tenant) = with(|config| config.limits.request_bytes = Some(100_000)).await;
     let request = |length| StartWorkflowRequest {
         metadata: document(json!({"a": "x".repeat(length)})),
@@ -93,7 +93,7 @@ async fn the_requests_under_way_may_not_have_more_bytes_than_there_is_memory_for
 }
 
 #[tokio::test]
-async fn a_token_may_make_so_many_calls_in_a_second() {
+async fn each_token_has_a_rate_limit() {
     let app = App::start_with(|config| {
         config.auth = Auth::Tokens;
         config.limits.rate = NonZeroU32::new(5);
@@ -121,7 +121,7 @@ async fn a_token_may_make_so_many_calls_in_a_second() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too() {
+async fn connections_over_the_limit_get_an_error_but_health_answers() {
     let (app, tenant) = with(|config| config.limits.connection.connections = 1).await;
     tenant.start().await;
     let surplus = connect(app.address);
@@ -145,7 +145,7 @@ async fn connections_beyond_the_limit_are_told_so_and_health_answers_there_too()
 }
 
 #[tokio::test]
-async fn what_a_request_holds_can_be_limited_further() {
+async fn limits_on_content_can_be_lowered() {
     let (_app, tenant) = with(|config| {
         let content = &mut config.limits.content;
         content.message_bytes = 5000;
@@ -212,7 +212,7 @@ async fn a_connection_without_calls_is_closed() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_closed_when_its_calls_have_ended() {
+async fn an_old_connection_is_closed_after_its_calls() {
     let (app, tenant) = with(|config| {
         config.limits.connection.max_age = Some(Duration::from_millis(300));
         config.limits.connection.check_interval = Duration::from_millis(50);
@@ -241,7 +241,7 @@ async fn an_old_connection_is_closed_when_its_calls_have_ended() {
 }
 
 #[tokio::test]
-async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
+async fn a_client_that_does_not_read_is_disconnected_and_frees_its_permits() {
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
         config.limits.requests = Some(3);
@@ -274,7 +274,7 @@ async fn who_does_not_take_answers_loses_the_connection_and_holds_nothing() {
 }
 
 #[tokio::test]
-async fn who_takes_calls_back_again_and_again_loses_the_connection() {
+async fn a_client_that_keeps_resetting_streams_is_disconnected() {
     let (app, tenant) = with(|_| {}).await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
     for _ in 0..100_000 {
@@ -296,7 +296,7 @@ async fn who_takes_calls_back_again_and_again_loses_the_connection() {
 }
 
 #[tokio::test]
-async fn headers_beyond_the_limit_are_refused_and_the_service_goes_on() {
+async fn headers_over_the_limit_are_refused() {
     let (app, tenant) = with(|_| {}).await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
     let mut large = wire.head(LIST);

@@ -40,7 +40,7 @@ async fn list(tenant: &Tenant) -> Result<(), Status> {
 }
 
 #[tokio::test]
-async fn who_connects_and_says_nothing_keeps_nobody_out() {
+async fn silent_connections_do_not_lock_out_clients() {
     let app = App::start_with(|config| {
         config.auth = Auth::Tokens;
         config.limits.connection.connections = 3;
@@ -148,7 +148,7 @@ async fn a_connection_over_the_limit_is_closed_soon() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_count_until_their_connection_is_cut_off() {
+async fn unread_responses_count_until_their_connection_is_closed() {
     let app = App::start_with(|config| config.limits.request_bytes = Some(300_000)).await;
     let tenant = app.tenant();
     let large = StartWorkflowRequest {
@@ -169,7 +169,7 @@ async fn answers_that_nobody_takes_count_until_their_connection_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_request_takes_a_place_only_when_it_is_there() {
+async fn a_request_takes_a_permit_only_when_it_is_complete() {
     let app = App::start_with(|config| config.limits.requests = Some(1)).await;
     let tenant = app.tenant();
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
@@ -182,7 +182,7 @@ async fn a_request_takes_a_place_only_when_it_is_there() {
 }
 
 #[tokio::test]
-async fn watches_are_so_many_and_checks_are_always_answered() {
+async fn health_watches_are_limited_and_checks_are_not() {
     let app = App::start().await;
     let mut health = HealthClient::new(app.channel.clone());
     let mut watches = Vec::new();
@@ -204,7 +204,7 @@ async fn watches_are_so_many_and_checks_are_always_answered() {
 }
 
 #[tokio::test]
-async fn what_a_browser_could_be_made_to_send_is_no_call() {
+async fn a_request_that_a_browser_can_forge_is_refused() {
     let app = App::start().await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
     for (method, content_type, status) in [

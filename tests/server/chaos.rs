@@ -11,7 +11,7 @@ use crate::support::rust_example;
 const SECONDS: &str = "10";
 
 #[test]
-fn nothing_is_lost_and_nothing_is_there_twice_whatever_is_killed_and_cut() {
+fn no_acknowledged_write_is_lost_or_doubled_under_chaos() {
     let output = Command::new(rust_example("chaos"))
         .args(["--seconds", SECONDS])
         .output()

@@ -89,7 +89,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
 }
 
 #[test]
-fn two_databases_are_one_too_many() {
+fn a_second_database_is_refused() {
     let output = bridgebook()
         .args([
             "serve",
@@ -105,7 +105,7 @@ fn two_databases_are_one_too_many() {
 
 /// A secret that was not filled in must not make a new, empty book.
 #[test]
-fn a_database_that_can_not_be_meant_is_refused() {
+fn an_unusable_database_url_is_refused() {
     for (url, part) in [
         ("", "DATABASE_URL is empty"),
         (
@@ -129,7 +129,7 @@ fn a_database_that_can_not_be_meant_is_refused() {
 }
 
 #[test]
-fn what_is_ignored_and_what_ends_the_service_are_in_its_log() {
+fn ignored_settings_and_fatal_errors_are_logged() {
     let mut serve = bridgebook();
     let misspelt = "BRIDGEBOOK_RETAIN_WORKFLOW";
     serve
@@ -173,7 +173,7 @@ fn an_unknown_flag_has_exit_status_64_and_help_has_0() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_behind_is_refused_and_the_error_says_what_to_do() {
+async fn an_old_schema_is_refused_with_the_command_to_run() {
     let schema = Schema::empty().await;
     for command in [
         &["serve", "--listen", "127.0.0.1:0"][..],
@@ -224,7 +224,7 @@ fn serve(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn certificates_of_clients_stand_for_tokens_or_the_start_says_why_not() {
+fn a_bad_certificate_mapping_is_an_error_at_startup() {
     let ours = ["--tls-certificate=/nowhere/a", "--tls-key=/nowhere/b"];
     for (arguments, flag) in [
         (
@@ -256,7 +256,7 @@ fn certificates_of_clients_stand_for_tokens_or_the_start_says_why_not() {
 }
 
 #[test]
-fn others_may_only_connect_with_tokens_and_tls_or_if_that_is_called_insecure() {
+fn a_public_address_needs_tokens_and_tls_or_insecure() {
     let certificate = ["--tls-certificate=/nowhere/a", "--tls-key=/nowhere/b"];
     for arguments in [
         &["--listen=0.0.0.0:0"][..],
@@ -288,7 +288,7 @@ fn others_may_only_connect_with_tokens_and_tls_or_if_that_is_called_insecure() {
 }
 
 #[tokio::test]
-async fn every_start_says_who_may_call() {
+async fn every_startup_logs_who_may_call() {
     let server = Server::spawn(&["--database-url", "postgres://a@127.0.0.1:1/b"]);
     eventually("the log warns", async || {
         server.log().contains("without tokens").then_some(())

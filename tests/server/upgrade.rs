@@ -90,7 +90,7 @@ async fn progress(done: &AtomicUsize) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "builds the version before: .ci/run does"]
-async fn the_version_before_and_this_one_work_side_by_side_while_the_schema_changes() {
+async fn the_previous_version_and_this_one_run_side_by_side_during_a_migration() {
     let schema = Schema::empty().await;
     let url = schema.url();
     migrate(Command::new(previous()), &url);

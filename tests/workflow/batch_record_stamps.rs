@@ -25,7 +25,7 @@ fn stamp(hash: &str) -> NewStamp {
 }
 
 #[tokio::test]
-async fn bad_items_are_answered_and_the_good_ones_are_stored() {
+async fn invalid_items_fail_and_valid_ones_are_stored() {
     let (app, tenant) = App::with_tenant().await;
     let mut stamps: Vec<_> = (0..1000)
         .map(|number| stamp(&format!("h{number}")))

@@ -32,7 +32,7 @@ async fn record(tenant: &Tenant, steps: Vec<NewStep>) -> Result<Results, Status>
 }
 
 #[tokio::test]
-async fn answers_each_item_in_its_place() {
+async fn results_are_in_the_order_of_the_items() {
     let (_app, tenant) = App::with_tenant().await;
     let workflows = join_all((0..10).map(|_| tenant.start())).await;
     let steps = (0..1000).map(|order| tenant.new_step(&workflows[order as usize % 10], order));
@@ -47,7 +47,7 @@ async fn answers_each_item_in_its_place() {
 }
 
 #[tokio::test]
-async fn bad_items_are_answered_and_the_good_ones_are_stored() {
+async fn invalid_items_fail_and_valid_ones_are_stored() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let good = |order| tenant.new_step(&workflow, order);

@@ -44,7 +44,7 @@ async fn full_workflow(tenant: &Tenant) -> Workflow {
 }
 
 #[tokio::test]
-async fn steps_go_with_the_workflow_and_stamps_stay_without_it() {
+async fn steps_are_deleted_and_stamps_stay_without_a_workflow() {
     let (app, tenant) = App::with_tenant().await;
     let (gone, kept) = (full_workflow(&tenant).await, full_workflow(&tenant).await);
     assert!(delete(&tenant, &gone.id, false).await.unwrap().deleted);
@@ -71,7 +71,7 @@ async fn steps_go_with_the_workflow_and_stamps_stay_without_it() {
 }
 
 #[tokio::test]
-async fn the_journal_stays_and_tells_of_the_deletion() {
+async fn the_journal_stays_and_records_the_deletion() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     tenant
@@ -88,7 +88,7 @@ async fn the_journal_stays_and_tells_of_the_deletion() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found_unless_that_is_fine() {
+async fn a_missing_row_is_not_found_unless_allow_missing() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let stranger = app.tenant();
@@ -110,7 +110,7 @@ async fn what_is_not_there_is_not_found_unless_that_is_fine() {
 }
 
 #[tokio::test]
-async fn of_many_concurrent_deletions_one_deletes() {
+async fn one_of_many_concurrent_deletions_deletes() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = full_workflow(&tenant).await;
     let calls = join_all((0..30).map(|_| delete(&tenant, &workflow.id, true))).await;

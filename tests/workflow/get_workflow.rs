@@ -40,7 +40,7 @@ async fn reads_by_either_id_with_the_steps_in_order() {
 }
 
 #[tokio::test]
-async fn stamps_come_only_if_asked_for_newest_first() {
+async fn stamps_are_included_on_request_newest_first() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     for hash in ["a", "b", "c"] {
@@ -69,7 +69,7 @@ async fn stamps_come_only_if_asked_for_newest_first() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_ones_own_is_not_found() {
+async fn a_missing_or_foreign_workflow_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let stranger = app.tenant();
@@ -87,7 +87,7 @@ async fn what_is_not_there_or_not_ones_own_is_not_found() {
 }
 
 #[tokio::test]
-async fn concurrent_reads_each_get_their_own() {
+async fn concurrent_reads_each_get_their_workflow() {
     let (_app, tenant) = App::with_tenant().await;
     let workflows = join_all((0..100).map(|_| tenant.start())).await;
     let reads = workflows
@@ -99,7 +99,7 @@ async fn concurrent_reads_each_get_their_own() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_read_on_with_the_list_calls() {
+async fn the_list_rpcs_continue_where_the_response_ends() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let steps: Vec<_> = (0..1001)
@@ -143,7 +143,7 @@ async fn what_does_not_fit_is_read_on_with_the_list_calls() {
 }
 
 #[tokio::test]
-async fn large_steps_and_stamps_do_not_make_the_answer_too_large_for_a_client() {
+async fn large_steps_and_stamps_fit_into_a_message() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let large = document(json!({ "x": "y".repeat(700 * 1024) }));
@@ -187,7 +187,7 @@ async fn large_steps_and_stamps_do_not_make_the_answer_too_large_for_a_client() 
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     for (field, key) in [
         ("key", None),

@@ -113,7 +113,7 @@ async fn pages_cover_everything_once() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let bad = [
         (

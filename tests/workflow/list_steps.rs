@@ -24,7 +24,7 @@ fn of(workflow_id: &str) -> ListStepsRequest {
 }
 
 #[tokio::test]
-async fn pages_through_the_steps_in_their_order() {
+async fn pages_through_the_steps_in_order() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let steps = (0..10)
@@ -51,7 +51,7 @@ async fn pages_through_the_steps_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_workflow_without_steps_has_none_and_one_that_is_not_ones_own_is_not_found() {
+async fn a_foreign_workflow_is_not_found_and_an_empty_one_has_no_steps() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     assert!(
@@ -75,7 +75,7 @@ async fn a_workflow_without_steps_has_none_and_one_that_is_not_ones_own_is_not_f
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let bad = [

@@ -58,7 +58,7 @@ fn ids(workflows: &[&Workflow]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lists_the_newest_first_with_the_number_of_their_steps() {
+async fn lists_the_newest_first_with_their_step_counts() {
     let (app, tenant) = App::with_tenant().await;
     let old = start_at(&tenant, 1_000).await;
     let new = start_at(&tenant, 2_000).await;
@@ -221,7 +221,7 @@ async fn rows_that_arrive_between_pages_do_not_shift_them() {
 }
 
 #[tokio::test]
-async fn a_page_of_large_rows_ends_early_and_fits_into_a_message() {
+async fn a_page_of_large_rows_fits_into_a_message() {
     let (_app, tenant) = App::with_tenant().await;
     for _ in 0..8 {
         let request = StartWorkflowRequest {
@@ -238,7 +238,7 @@ async fn a_page_of_large_rows_ends_early_and_fits_into_a_message() {
 }
 
 #[tokio::test]
-async fn a_page_token_serves_only_the_query_that_it_came_from() {
+async fn a_page_token_is_valid_only_for_its_own_query() {
     let (app, tenant) = App::with_tenant().await;
     for _ in 0..3 {
         tenant.start().await;
@@ -310,7 +310,7 @@ fn with_number(page_token: &str, number: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_page_token_with_a_time_that_cannot_be_is_refused() {
+async fn a_page_token_with_an_impossible_time_is_refused() {
     let (_app, tenant) = App::with_tenant().await;
     for _ in 0..2 {
         tenant.start().await;
@@ -342,7 +342,7 @@ async fn a_page_token_with_a_time_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let within = |seconds, nanos| ListWorkflowsRequest {
         started_within: Some(Duration { seconds, nanos }),

@@ -26,7 +26,7 @@ fn new_stamp(workflow: &Workflow) -> NewStamp {
 }
 
 #[tokio::test]
-async fn stores_what_was_asked_for_and_answers_the_row() {
+async fn stores_and_returns_the_row() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let stamp = NewStamp {
@@ -98,7 +98,7 @@ async fn the_same_id_with_the_same_content_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_workflow_that_is_not_there_or_not_ones_own_is_not_found() {
+async fn a_missing_or_foreign_workflow_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let missing = NewStamp {
@@ -123,7 +123,7 @@ async fn a_workflow_that_is_not_there_or_not_ones_own_is_not_found() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let good = new_stamp(&workflow);

@@ -18,7 +18,7 @@ async fn record(tenant: &Tenant, step: Option<NewStep>) -> Result<RecordStepResp
 }
 
 #[tokio::test]
-async fn stores_what_was_asked_for_and_answers_the_row() {
+async fn stores_and_returns_the_row() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let step = NewStep {
@@ -100,7 +100,7 @@ async fn without_an_id_every_call_appends() {
 }
 
 #[tokio::test]
-async fn a_workflow_that_is_not_there_or_not_ones_own_is_not_found() {
+async fn a_missing_or_foreign_workflow_is_not_found() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let missing = NewStep {
@@ -125,7 +125,7 @@ async fn a_workflow_that_is_not_there_or_not_ones_own_is_not_found() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let good = tenant.new_step(&workflow, 1);

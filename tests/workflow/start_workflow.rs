@@ -15,7 +15,7 @@ async fn start(
 }
 
 #[tokio::test]
-async fn stores_what_was_asked_for_and_answers_the_row() {
+async fn stores_and_returns_the_row() {
     let (_app, tenant) = App::with_tenant().await;
     let metadata = json!({"team": "red", "size": 1.5, "tags": ["a", null, true], "n": 3});
     let request = StartWorkflowRequest {
@@ -48,7 +48,7 @@ async fn stores_what_was_asked_for_and_answers_the_row() {
 }
 
 #[tokio::test]
-async fn journals_the_first_move() {
+async fn journals_the_first_transition() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     let rows = format!(
@@ -61,7 +61,7 @@ async fn journals_the_first_move() {
 }
 
 #[tokio::test]
-async fn a_retry_answers_the_stored_workflow_even_after_it_moved() {
+async fn a_retry_returns_the_stored_workflow_even_after_a_move() {
     let (app, tenant) = App::with_tenant().await;
     let request = tenant.new_workflow();
     let first = start(&tenant, request.clone())
@@ -125,7 +125,7 @@ async fn the_same_correlation_id_with_other_content_is_refused() {
 }
 
 #[tokio::test]
-async fn another_tenants_ids_conflict_in_the_same_words_as_ones_own() {
+async fn a_conflict_reads_the_same_for_own_and_foreign_ids() {
     let (app, tenant) = App::with_tenant().await;
     let request = StartWorkflowRequest {
         id: new_id(),
@@ -172,7 +172,7 @@ async fn a_retry_may_spell_the_same_content_differently() {
 }
 
 #[tokio::test]
-async fn every_double_comes_back_as_it_was() {
+async fn every_double_is_returned_unchanged() {
     let (_app, tenant) = App::with_tenant().await;
     // A multiplicative generator: all over the bit patterns, the same every time.
     let bits = std::iter::successors(Some(0x9e37_79b9_7f4a_7c15_u64), |bits| {
@@ -206,7 +206,7 @@ async fn every_double_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn of_many_concurrent_starts_one_creates_and_all_get_the_same_row() {
+async fn concurrent_starts_create_one_row_and_all_get_it() {
     let (app, tenant) = App::with_tenant().await;
     let request = tenant.new_workflow();
     let answers = join_all((0..50).map(|_| start(&tenant, request.clone()))).await;
@@ -349,7 +349,7 @@ fn bad_requests(good: &StartWorkflowRequest) -> Vec<(&'static str, StartWorkflow
 }
 
 #[tokio::test]
-async fn bad_fields_are_named_and_nothing_is_stored() {
+async fn invalid_fields_are_named_and_nothing_is_stored() {
     let (app, tenant) = App::with_tenant().await;
     for (number, (field, request)) in bad_requests(&tenant.new_workflow()).into_iter().enumerate() {
         let failure = failure(start(&tenant, request).await);

@@ -37,7 +37,7 @@ async fn workflow_in(tenant: &Tenant, state: WorkflowState) -> Workflow {
 }
 
 #[tokio::test]
-async fn the_lifecycle_decides_over_every_pair_of_states() {
+async fn the_lifecycle_allows_or_refuses_every_pair_of_states() {
     let (_app, tenant) = App::with_tenant().await;
     let allowed = [
         (Pending, Processing, "process"),
@@ -71,7 +71,7 @@ async fn the_lifecycle_decides_over_every_pair_of_states() {
 }
 
 #[tokio::test]
-async fn a_refused_move_says_where_the_workflow_is_and_where_it_can_go() {
+async fn a_refused_move_names_the_current_state_and_the_allowed_moves() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = workflow_in(&tenant, Pending).await;
     let refused = transition(&tenant, tenant.to(&workflow, Completed))
@@ -110,7 +110,7 @@ async fn a_terminal_state_sets_the_outcome_and_a_retry_clears_it() {
 }
 
 #[tokio::test]
-async fn a_start_in_the_future_gives_no_negative_time() {
+async fn a_start_in_the_future_gives_no_negative_duration() {
     let (_app, tenant) = App::with_tenant().await;
     let request = bridgebook::proto::v1::StartWorkflowRequest {
         current_state: Processing.into(),
@@ -198,7 +198,7 @@ async fn a_transition_id_that_was_used_for_another_move_is_refused() {
 }
 
 #[tokio::test]
-async fn an_expected_state_that_is_not_the_current_one_aborts() {
+async fn a_stale_expected_state_aborts() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = workflow_in(&tenant, Processing).await;
     let request = TransitionWorkflowRequest {
@@ -210,7 +210,7 @@ async fn an_expected_state_that_is_not_the_current_one_aborts() {
 }
 
 #[tokio::test]
-async fn of_many_callers_racing_from_one_state_exactly_one_wins() {
+async fn one_of_many_callers_racing_from_one_state_wins() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = workflow_in(&tenant, Pending).await;
     let calls = (0..50).map(|_| {
@@ -299,7 +299,7 @@ async fn a_merge_that_grows_past_the_limit_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named() {
+async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let workflow = workflow_in(&tenant, Processing).await;
     let good = tenant.to(&workflow, Failed);

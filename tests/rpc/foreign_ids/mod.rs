@@ -278,7 +278,7 @@ async fn moves(holder: &Tenant, caller: &Tenant, held: Held) -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn an_id_that_is_taken_is_refused_in_the_same_words_after_the_same_work_whoever_has_it() {
+async fn a_conflict_gives_the_same_answer_and_statements_whoever_holds_the_id() {
     let (app, tap) = App::tapped().await;
     let mut scenes = Vec::new();
     for (is_own, held) in [
@@ -316,7 +316,7 @@ async fn an_id_that_is_taken_is_refused_in_the_same_words_after_the_same_work_wh
 /// Within a namespace a bridge_id is no conflict: it is the bridge. So there are no
 /// words and no work to compare, but what another tenant keeps under it is not read.
 #[tokio::test]
-async fn nothing_is_read_of_another_tenants_bridge_but_that_it_is_there() {
+async fn only_the_existence_of_another_tenants_bridge_is_read() {
     let (app, tap) = App::tapped().await;
     let mut scenes = Vec::new();
     for held in [Held::Little, Held::Much] {

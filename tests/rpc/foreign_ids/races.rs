@@ -101,7 +101,7 @@ fn racer(table: &str, tenant: &Tenant, mine: &v1::Workflow, id: &str) -> Case {
 }
 
 #[tokio::test]
-async fn an_id_that_somebody_takes_at_the_same_time_is_refused_in_the_same_words() {
+async fn a_concurrent_conflict_gives_the_same_answer() {
     let (app, tap) = App::tapped().await;
     for table in ["metadata_stamps", "fsm_transitions", "bridge_states"] {
         let mut seen = Vec::new();
@@ -169,7 +169,7 @@ where
 }
 
 #[tokio::test]
-async fn tenants_with_the_same_ids_in_one_batch_are_told_apart() {
+async fn tenants_with_the_same_ids_in_one_batch_stay_separate() {
     let (app, owner) = App::with_tenant().await;
     let stranger = app.tenant();
     let order = new_id();
@@ -200,7 +200,7 @@ async fn tenants_with_the_same_ids_in_one_batch_are_told_apart() {
 }
 
 #[tokio::test]
-async fn tenants_with_the_same_bridge_in_one_batch_are_told_apart() {
+async fn tenants_with_the_same_bridge_in_one_batch_stay_separate() {
     let (app, owner) = App::with_tenant().await;
     let stranger = app.tenant();
     // One that is there, and one that the batch itself makes.

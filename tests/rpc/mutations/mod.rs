@@ -57,7 +57,7 @@ struct Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and the whole machine; .ci/run runs it by itself"]
-async fn no_request_makes_the_service_fail_panic_or_grow() {
+async fn no_request_makes_the_service_fail_panic_or_leak() {
     let seed =
         env::var(SEED_VARIABLE).map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap());
     let dir = temp_dir();

@@ -1,6 +1,6 @@
-//! All tests of bridgebook in one binary. They go through the gRPC client
-//! against the production router on a real PostgreSQL, which the support code
-//! starts; each test has a schema of its own and they all run in parallel.
+//! All tests of bridgebook, in one binary. They call the production router through a gRPC
+//! client, on a real PostgreSQL that the support code starts. Each test has its own schema,
+//! and all tests run in parallel.
 
 #![expect(
     clippy::unwrap_used,

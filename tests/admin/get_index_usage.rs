@@ -16,7 +16,7 @@ async fn every_index_is_listed_and_used_ones_come_first() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;
     tenant.get(&workflow).await;
-    // PostgreSQL's statistics come after the fact.
+    // PostgreSQL updates its statistics with a delay.
     let rows = eventually("the primary key was used", || async {
         let rows = usage(&app, 0).await.unwrap();
         let key = rows

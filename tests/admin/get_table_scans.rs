@@ -45,7 +45,7 @@ async fn sequential_scans_are_reported() {
     );
 }
 
-/// There is nothing to divide by.
+/// Without scans, the average would be a division by 0.
 #[tokio::test]
 async fn a_table_that_was_never_scanned_has_an_average_of_0() {
     use diesel_async::SimpleAsyncConnection;

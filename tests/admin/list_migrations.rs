@@ -21,7 +21,7 @@ async fn every_migration_is_listed_with_description_and_time() {
     assert_eq!(first.description, "Create workflow executions");
     let applied = first.applied_at.unwrap();
     let applied = DateTime::from_timestamp(applied.seconds, 0).unwrap();
-    // The same clock, whatever its time zone.
+    // Both times come from the same clock.
     assert!(
         (applied - before).num_minutes().abs() < 10,
         "{applied} {before}"

@@ -18,7 +18,7 @@ async fn summaries(
     answer.map(|answer| answer.into_inner().summaries)
 }
 
-/// Three workflows and two bridges: joined to each other they would be six of each.
+/// Makes three workflows and two bridges. A join of both would count six of each.
 #[tokio::test]
 async fn workflows_and_bridges_are_counted_separately() {
     let (app, both) = App::with_tenant().await;
@@ -30,7 +30,7 @@ async fn workflows_and_bridges_are_counted_separately() {
             tenant.start().await;
         }
     }
-    // The mean of two; the third has not ended.
+    // The mean of two workflows: the third has not ended.
     let first = both.start_processing().await;
     both.transition(both.to(&first, WorkflowState::Completed))
         .await;

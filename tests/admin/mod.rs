@@ -1,5 +1,5 @@
-//! AdminService, a file per RPC. That callers from other machines are refused is
-//! tested beside `admit_operator`: tests stay on loopback.
+//! AdminService, one file per RPC. A unit test beside `admit_operator` covers callers from
+//! other machines, because these tests use loopback.
 
 mod create_token;
 mod delete_retention_policy;

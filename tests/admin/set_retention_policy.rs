@@ -5,7 +5,7 @@ use tonic::Status;
 use super::client;
 use crate::support::{App, Failure, failure};
 
-/// Rows of the journal of a namespace, and how many seconds they last.
+/// Returns a request that keeps a namespace's journal for some seconds.
 pub fn wanted(namespace: &str, seconds: Option<i64>) -> SetRetentionPolicyRequest {
     SetRetentionPolicyRequest {
         namespace: namespace.into(),

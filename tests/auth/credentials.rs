@@ -23,7 +23,7 @@ fn listing() -> ListWorkflowsRequest {
     }
 }
 
-/// Calls with a header of this text.
+/// Calls with this authorization header.
 async fn call_with(app: &App, header: Option<&str>) -> Result<(), Status> {
     let mut request = Request::new(listing());
     if let Some(header) = header {
@@ -56,7 +56,7 @@ async fn a_missing_or_bad_credential_is_refused_with_its_reason() {
     let app = App::guarded().await;
     let token = app.issue(Role::Reader, &["*"]).await.credential;
     let other = app.issue(Role::Reader, &["*"]).await.credential;
-    // One's id with the other's secret.
+    // The id of one token with the secret of another.
     let (id, _) = token.rsplit_once('_').unwrap();
     let (_, secret) = other.rsplit_once('_').unwrap();
     let crossed = format!("Bearer {id}_{secret}");
@@ -104,7 +104,7 @@ async fn an_expired_token_is_refused() {
     assert_eq!(failure::<()>(Err(failed)), expected);
 }
 
-/// Longer than this nobody may go on with a token that was revoked.
+/// The maximum time in which a revoked token may still be accepted.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_revocation_reaches_every_replica_within_seconds() {
     operator.revoke_token(revocation).await.unwrap();
     let revoked = Instant::now();
     for service in [&app, &replica] {
-        // Whoever calls all the time does not keep it alive.
+        // Constant calls must not keep the token in the cache.
         let failed = eventually("it ends", async || call(service, &token).await.err()).await;
         let expected = unauthenticated("CREDENTIAL_REVOKED");
         assert_eq!(failure::<()>(Err(failed)), expected);
@@ -135,7 +135,7 @@ async fn a_revocation_reaches_every_replica_within_seconds() {
     );
 }
 
-/// Changes with every write of the token that is not an admin's.
+/// Returns a value that changes with every write to the token's row.
 const VERSIONS: &str = "SELECT xmin::text::bigint FROM api_tokens WHERE role = 'READER'";
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_token_shows_when_it_was_last_used() {
         tokens.find(|it| it.id == token.id).unwrap().last_used_at
     })
     .await;
-    // Not once a call.
+    // The time is not written on every call.
     let before = app.schema.count(VERSIONS).await;
     for _ in 0..100 {
         call(&app, &token).await.unwrap();

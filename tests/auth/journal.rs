@@ -8,7 +8,7 @@ use bridgebook::{
 
 use crate::support::{App, Issued, new_id, tenant_on};
 
-/// Which tokens wrote the journal of a type of entities, oldest row first.
+/// Returns the tokens that wrote the journal of an entity type, oldest row first.
 async fn writers(app: &App, token: &Issued, of: (&str, &str)) -> Vec<Option<String>> {
     let (namespace, entity_type) = of;
     let request = ListTransitionsRequest {
@@ -105,7 +105,7 @@ async fn node_transitions_have_the_token_of_the_change() {
         token.id
     );
     assert_eq!(app.schema.count(&written).await, 1);
-    // Which is not for everybody, as the row itself is.
+    // The token is not public, unlike the row.
     let shown = writers(&app, &token, ("bridgebook.registry", "node")).await;
     assert_eq!(shown, [None]);
 }

@@ -29,12 +29,12 @@ async fn call(client: &Client) -> Result<(), Status> {
     client.workflows().list_workflows(request).await.map(drop)
 }
 
-/// A call on a channel that shows no token.
+/// Calls over a channel without a token.
 async fn certified_call(channel: &Channel) -> Result<(), Status> {
     call(&Client::new(channel.clone())).await
 }
 
-/// Agrees with the service on this version of TLS.
+/// Completes a handshake with this version of TLS.
 async fn handshake(
     app: &App,
     pki: &Pki,
@@ -64,7 +64,7 @@ async fn calls_over_tls_still_need_a_token() {
     call(&token.client(&app.channel)).await.unwrap();
     let missing = Failure::new(Code::Unauthenticated, "CREDENTIAL_MISSING");
     assert_eq!(failure(certified_call(&app.channel).await), missing);
-    // Whoever does not speak TLS gets nowhere.
+    // A client without TLS cannot connect.
     let plain = call(&token.client(&connect(app.address)))
         .await
         .unwrap_err();
@@ -102,7 +102,7 @@ async fn a_client_certificate_maps_to_a_token() {
     let unknown = Failure::new(Code::Unauthenticated, "CERTIFICATE_UNKNOWN");
     assert_eq!(failure(certified_call(&channel).await), unknown);
 
-    // The file is read again by itself, and holds for connections that are there.
+    // The mapping file is reloaded, and applies to existing connections.
     pki.map(&[("CN=node 7,O=Team A", &token.id)]);
     eventually("it is mapped", async || certified_call(&channel).await.ok()).await;
     let mut workflows = Client::new(channel.clone()).workflows();
@@ -112,7 +112,7 @@ async fn a_client_certificate_maps_to_a_token() {
     };
     let failed = failure(workflows.list_workflows(foreign).await);
     assert_eq!(failed.reason, "NAMESPACE_DENIED");
-    // A credential, if there is one, goes before.
+    // A credential takes precedence over the certificate.
     let other = app.issue(Role::Reader, &["team-b"]).await;
     let failed = failure(call(&other.client(&channel)).await);
     assert_eq!(failed.reason, "NAMESPACE_DENIED");

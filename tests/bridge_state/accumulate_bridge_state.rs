@@ -83,7 +83,7 @@ async fn a_new_bridge_starts_in_the_given_state() {
     assert_eq!(totals(&tenant, &id).await, (1, 4));
 }
 
-/// The same batch through two replicas at once, again and again.
+/// Sends the same batch through two replicas at once, many times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_counts_once_however_often_it_is_sent() {
     let (app, tenant) = App::with_tenant().await;
@@ -149,7 +149,7 @@ async fn a_batch_id_is_unique_within_its_bridge() {
         failure(accumulate(&tenant, other).await),
         Failure::id_conflict()
     );
-    // Spelled otherwise it is the same.
+    // The same content in another notation is the same batch.
     let same = AccumulateBridgeStateRequest {
         bridge_id: request.bridge_id.to_uppercase(),
         metadata_update: MetadataUpdate::Merge.into(),
@@ -195,7 +195,7 @@ async fn a_total_that_would_overflow_changes_nothing() {
             .await,
         0
     );
-    // Those that share a batch of the server do not suffer.
+    // Other calls in the same batch of the server succeed.
     let calls = (0..8).map(|_| accumulate(&tenant, batch(&tenant, &id, 1)));
     let answers = join_all(calls).await;
     assert_eq!(answers.iter().filter(|it| it.is_ok()).count(), 5);

@@ -44,7 +44,7 @@ async fn a_bridge_is_deleted_with_its_batches_and_its_history_stays() {
             .await,
         1
     );
-    // The batch counts again, for a new bridge.
+    // The batch counts again for a new bridge.
     assert!(accumulate(&tenant, request).await.unwrap().applied);
     assert_eq!(totals(&tenant, &id).await, (1, 3));
     assert_eq!(totals(&tenant, &other).await, (1, 1));
@@ -75,8 +75,8 @@ async fn a_missing_or_foreign_row_is_not_found_unless_allow_missing() {
     }
 }
 
-/// Batches are added and bridges are deleted at once; whatever bridge is left
-/// counts just the batches that are noted for it.
+/// Batches are added while bridges are deleted. A remaining bridge counts exactly its own
+/// batches.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_batch_outlives_its_bridge() {
     let (app, tenant) = App::with_tenant().await;
@@ -110,8 +110,8 @@ async fn no_batch_outlives_its_bridge() {
     }
 }
 
-/// Changes and deletions of many bridges, in many orders, wait for each other but
-/// never in a circle, which PostgreSQL would break up after a second.
+/// Changes and deletions of many bridges in many orders wait for each other without a
+/// deadlock, which PostgreSQL would resolve by failing one after a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_changes_and_deletions_do_not_deadlock() {
     let (app, tenant) = App::with_tenant().await;

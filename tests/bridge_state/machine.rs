@@ -1,4 +1,4 @@
-//! Bridges of a namespace that has a machine for them.
+//! Bridges in a namespace with a machine for them.
 
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, PutMachineRequest, UpsertBridgeStateRequest,
@@ -41,7 +41,7 @@ async fn a_bridge_starts_and_moves_by_its_machine() {
         failure(upsert(&tenant, bridge(&tenant, &id)).await),
         not_allowed
     );
-    // Where it begins is the machine's to know.
+    // The machine determines the initial state.
     accumulate(&tenant, batch(&tenant, &id, 1)).await.unwrap();
     let to = |state: &str, event: &str| UpsertBridgeStateRequest {
         current_fsm_state: state.into(),
@@ -50,7 +50,7 @@ async fn a_bridge_starts_and_moves_by_its_machine() {
     };
     upsert(&tenant, to("ACTIVE", "")).await.unwrap();
     upsert(&tenant, to("IDLE", "empty")).await.unwrap();
-    // An event says where to as well; a bridge that is there already stays.
+    // An event alone determines the state. An existing bridge stays where it is.
     upsert(&tenant, to("", "fill")).await.unwrap();
     assert!(
         upsert(&tenant, to("ACTIVE", "fill"))
@@ -88,7 +88,7 @@ async fn a_bridge_starts_and_moves_by_its_machine() {
     assert_eq!(get(&tenant, &id).await.unwrap(), before);
     assert_eq!(totals(&tenant, &id).await, (1, 1));
 
-    // Another namespace has no machine, which would know where an event leads.
+    // Another namespace has no machine that determines the state of an event.
     let other = app.tenant();
     let id = new_bridge(&other).await;
     let nowhere = UpsertBridgeStateRequest {

@@ -1,4 +1,4 @@
-//! BridgeStateService, a file per RPC.
+//! BridgeStateService, one file per RPC.
 
 mod accumulate_bridge_state;
 mod delete_bridge_state;
@@ -16,7 +16,7 @@ pub fn client(tenant: &Tenant) -> BridgeStateServiceClient<Channel> {
     BridgeStateServiceClient::new(tenant.channel.clone())
 }
 
-/// A request to store a bridge in the state ACTIVE.
+/// Returns a request to store a bridge in the state ACTIVE.
 pub fn bridge(tenant: &Tenant, bridge_id: &str) -> v1::UpsertBridgeStateRequest {
     v1::UpsertBridgeStateRequest {
         namespace: tenant.namespace.clone(),
@@ -34,14 +34,14 @@ pub async fn upsert(
     answer.map(tonic::Response::into_inner)
 }
 
-/// A new bridge, in the state ACTIVE.
+/// Creates a bridge in the state ACTIVE.
 pub async fn new_bridge(tenant: &Tenant) -> String {
     let id = new_id();
     upsert(tenant, bridge(tenant, &id)).await.expect("a bridge");
     id
 }
 
-/// A request to add a batch of one workflow with so many items.
+/// Returns a request to add a batch of one workflow with some items.
 pub fn batch(tenant: &Tenant, bridge_id: &str, items: i64) -> v1::AccumulateBridgeStateRequest {
     v1::AccumulateBridgeStateRequest {
         namespace: tenant.namespace.clone(),
@@ -70,7 +70,7 @@ pub async fn get(tenant: &Tenant, bridge_id: &str) -> Result<v1::BridgeState, St
     answer.map(|answer| answer.into_inner().bridge_state.expect("a bridge"))
 }
 
-/// The totals of a bridge: workflows, items.
+/// Returns the totals of a bridge: workflows and items.
 pub async fn totals(tenant: &Tenant, bridge_id: &str) -> (i64, i64) {
     let bridge = get(tenant, bridge_id).await.expect("a bridge");
     (
@@ -79,7 +79,7 @@ pub async fn totals(tenant: &Tenant, bridge_id: &str) -> (i64, i64) {
     )
 }
 
-/// The events and states that a bridge went through.
+/// Returns the events and states of a bridge's history.
 pub async fn history(tenant: &Tenant, bridge_id: &str) -> Vec<(String, String)> {
     let request = v1::ListTransitionsRequest {
         namespace: tenant.namespace.clone(),

@@ -86,7 +86,7 @@ async fn omitted_fields_stay_unchanged() {
         ("ACTIVE", 2)
     );
     assert_eq!(second.created_at, first.created_at);
-    // A document takes the place of the other, be it empty; a state has nothing to do with time.
+    // A document replaces the other one even if it is empty. A state leaves the time alone.
     let third = UpsertBridgeStateRequest {
         aggregation_metadata: document(json!({})),
         metadata_update: MetadataUpdate::Replace.into(),
@@ -120,7 +120,7 @@ async fn a_retry_changes_nothing() {
     let again = upsert(&tenant, request.clone()).await.unwrap();
     assert!(first.applied && !again.applied);
     assert_eq!(first.bridge_state, again.bridge_state);
-    // So does a request that asks for what is there.
+    // The same holds for a request that matches the stored row.
     let same = UpsertBridgeStateRequest {
         total_items_aggregated: Some(5),
         ..bridge(&tenant, &id)
@@ -145,7 +145,7 @@ async fn a_stale_expected_revision_aborts() {
             changed
         );
     }
-    // Of many who read the same revision one stores its own.
+    // One of many callers with the same revision succeeds.
     let calls = (0..20).map(|items| upsert(&tenant, expecting(&id, 1, items + 1)));
     let won = join_all(calls)
         .await

@@ -25,7 +25,7 @@ async fn a_token_is_created_listed_and_revoked() {
     let arguments = ["create", "--name", "ci", "--role", "reader", "--days", "1"];
     let namespaces = ["--namespace", "team-a", "--namespace", "team-b-*"];
     let created = token(&app, &[&arguments[..], &namespaces[..]].concat());
-    // Nothing but the credential, for scripts.
+    // Only the credential, for scripts.
     let credential = stdout(&created).trim().to_owned();
     let client = Client::with_token(app.channel.clone(), &credential).unwrap();
     let request = ListWorkflowsRequest {

@@ -1,4 +1,4 @@
-//! Callers that go away in the middle of a call.
+//! Calls that their caller cancels.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tonic::{Code, Request, Status};
 
 use crate::support::{App, Tenant, eventually, new_id};
 
-/// How many calls are made, and how many at a time.
+/// The number of calls, and how many run at a time.
 const CALLS: usize = 10_000;
 const AT_A_TIME: usize = 100;
 
-/// What PostgreSQL does for the service.
+/// Returns the state of the service's sessions in PostgreSQL.
 fn backends(app: &App, condition: &str) -> String {
     format!(
         "SELECT count(*) FROM pg_stat_activity
@@ -58,7 +58,7 @@ async fn a_cancelled_call_cancels_its_query_in_postgresql() {
     list_stamps(&tenant, Duration::from_secs(20)).await.unwrap();
 }
 
-/// One of all kinds of calls.
+/// Makes one of several calls.
 async fn call(app: &App, tenant: &Tenant, number: usize, workflow_id: String, bridge_id: String) {
     let namespace = tenant.namespace.clone();
     let mut workflows = tenant.client.clone();
@@ -114,7 +114,7 @@ async fn ten_thousand_dropped_calls_leave_nothing_behind() {
     stream::iter(ids.iter().enumerate())
         .for_each_concurrent(AT_A_TIME, |(number, id)| {
             let call = call(app, tenant, number, id.clone(), bridge_id.clone());
-            // From before it is sent until after it is answered.
+            // Between before the send and after the answer.
             let patience = Duration::from_micros(fastrand::u64(0..20_000));
             async move { drop(tokio::time::timeout(patience, call).await) }
         })
@@ -125,7 +125,7 @@ async fn ten_thousand_dropped_calls_leave_nothing_behind() {
         (app.schema.count(&busy).await == 0).then_some(())
     })
     .await;
-    // More than there are connections, so that every one of them is used.
+    // More calls than connections, so that every connection is used.
     let lists = join_all((0..64).map(|_| list_stamps(tenant, Duration::from_secs(20)))).await;
     assert!(lists.iter().all(Result::is_ok), "{lists:?}");
     let gets = join_all(ids.iter().map(|id| get(tenant, id.clone()))).await;

@@ -1,4 +1,4 @@
-//! A standby in place of the primary.
+//! Failover to a standby.
 
 use std::{
     fs::DirBuilder,
@@ -28,11 +28,11 @@ use crate::support::{
     tenant_on,
 };
 
-/// An address behind which now one server is, now another.
+/// A proxy that can switch to another server.
 struct Switch {
     address: SocketAddr,
     target: Arc<Mutex<PathBuf>>,
-    /// Changes when links to who was there before are cut.
+    /// Changes when the connections to the previous server are closed.
     cut: watch::Sender<()>,
 }
 
@@ -73,7 +73,7 @@ fn socket(cluster: &Embedded) -> PathBuf {
     cluster.socket_dir().join(name)
 }
 
-/// Copies a running cluster into a directory, where it will start as its standby.
+/// Copies a running cluster into a directory, to start there as its standby.
 fn back_up(cluster: &Embedded, from: &Path, to: &Path) {
     let owner = std::fs::metadata(from.join("cluster")).unwrap();
     let copy = to.join("cluster");
@@ -133,7 +133,7 @@ async fn a_standby_is_used_only_after_its_promotion() {
     let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
     let request = tenant.new_workflow();
     assert_eq!(failure(start(&tenant, &request).await), away);
-    // Nor is it read from: it may lag behind.
+    // The standby is not read from either, because it may lag behind.
     assert_eq!(failure(list(&tenant).await), away);
 
     let mut copied = connect_database(&copied).await;

@@ -22,8 +22,8 @@ fn stdout(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Undoes and redoes every migration, one by one, and compares dumps: whatever
-/// a down.sql forgot, or took too much of, shows.
+/// Reverts and applies every migration one by one, and compares dumps. A difference shows
+/// what a down.sql forgets, or removes too much of.
 #[tokio::test]
 async fn every_down_undoes_its_up() {
     let dir = temp_dir();
@@ -86,7 +86,7 @@ async fn the_migrate_commands_apply_revert_and_list() {
     assert!(last.lines().last().unwrap().starts_with("pending"));
 }
 
-/// Whoever comes after somebody who waits for a table waits, too.
+/// A statement that waits for a table blocks every later one.
 #[tokio::test]
 async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     let dir = temp_dir();
@@ -95,7 +95,7 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     migrations::up(&url).await.unwrap();
     migrations::down(&url).await.unwrap();
     let [mut slow, mut other] = [connect_database(&url).await, connect_database(&url).await];
-    // As somebody has who writes, and does not commit.
+    // The lock of a writer that has not committed.
     let lock = "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE";
     slow.batch_execute(lock).await.unwrap();
     let up = tokio::spawn(async move { migrations::up(&url).await });
@@ -123,7 +123,7 @@ async fn times_are_independent_of_the_session_time_zone() {
     connection.batch_execute(zone).await.unwrap();
     for migration in migrations::status_on(&mut connection).await.unwrap() {
         let away = migration.applied_at.unwrap() - before;
-        // Ours and the database's are one clock; the zone is 330 minutes away.
+        // Both use the same clock. The time zone differs by 330 minutes.
         assert!(away.num_minutes().abs() < 10, "{migration:?} {before}");
     }
 }
@@ -133,7 +133,7 @@ async fn a_migration_that_loses_its_connection_is_retried() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    // The advisory lock of a replica that migrates: the service waits for it.
+    // The service waits for this advisory lock of a migrating replica.
     let mut other = connect_database(&url).await;
     let lock = "SELECT pg_advisory_lock(7093848243014296171)";
     other.batch_execute(lock).await.unwrap();
@@ -164,7 +164,7 @@ async fn concurrent_migrations_do_not_collide() {
     assert_eq!(applied, migrations::status(&url).await.unwrap().len());
 }
 
-/// The user's own document, counted: tables, keys, indexes, comments.
+/// Compares the schema with the diagram: tables, keys, indexes, comments.
 #[tokio::test]
 async fn the_schema_matches_the_diagram() {
     let schema = Schema::empty().await;

@@ -1,4 +1,4 @@
-//! A database that is there but not as it should be.
+//! Outages: a full disk, a read-only or frozen database, dead connections, slow queries.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -37,7 +37,7 @@ async fn starts_again(tenant: &Tenant) {
     .await;
 }
 
-/// The trigger says what PostgreSQL says, with its SQLSTATE.
+/// The trigger raises PostgreSQL's error with its SQLSTATE.
 #[tokio::test]
 async fn a_full_disk_is_an_outage_and_not_an_internal_error() {
     let app = App::start().await;
@@ -94,8 +94,8 @@ async fn a_read_only_database_is_an_outage_until_it_is_writable() {
     starts_again(&tenant).await;
 }
 
-/// Passes bytes to the cluster's socket, until it is told that the links of this
-/// far are to fall silent without a word, as when a host dies.
+/// Proxies to the cluster's socket. On request its existing connections fall silent, as when
+/// a host dies.
 async fn proxy(cluster: &Embedded, silence: watch::Receiver<usize>) -> SocketAddr {
     let socket = cluster
         .socket_dir()
@@ -123,7 +123,7 @@ async fn link(
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
         _ = silence.changed() => {
-            // Both ends stay open, and nobody reads.
+            // Both ends stay open without reading.
             std::future::pending::<()>().await;
         }
     }
@@ -135,7 +135,7 @@ async fn connections_that_die_silently_are_replaced() {
     let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
     let (silence, listen) = watch::channel(0);
     let address = proxy(&cluster, listen).await;
-    // The cluster trusts whoever reaches its socket.
+    // The cluster trusts every client of its socket.
     let url = format!(
         "postgres://{}@{address}/{}",
         cluster.user(),
@@ -148,7 +148,7 @@ async fn connections_that_die_silently_are_replaced() {
     starts_again(&tenant).await;
 }
 
-/// Long enough for the service to say by itself that the database is away.
+/// Long enough for the service to detect the outage by itself.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn calls_fail_during_an_outage_and_succeed_after_it() {
     start(&tenant, PATIENCE).await.unwrap();
     let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
     let frozen = Frozen::freeze(&cluster);
-    // One that is under way when it freezes, and one that comes when that is known.
+    // One call in progress when the database freezes, and one after the outage is known.
     assert_eq!(failure(start(&tenant, PATIENCE).await), away);
     let refused = list_workflows(&tenant, PATIENCE).await;
     assert_eq!(failure(refused), away);
@@ -179,7 +179,7 @@ async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Statu
     answer.map(drop)
 }
 
-/// Of the two connections for queries one tenant gets one.
+/// One tenant gets one of the two connections for queries.
 #[tokio::test]
 async fn slow_lists_of_one_tenant_do_not_delay_other_tenants() {
     let app = App::start_with(|config| config.database_connections = 8).await;

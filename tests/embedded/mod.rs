@@ -19,7 +19,7 @@ async fn start_workflow(server: &Server) -> bool {
         .is_ok()
 }
 
-/// The process id of the cluster's postmaster, as long as it lives.
+/// Returns the process id of the cluster's postmaster while it runs.
 fn postmaster(dir: &std::path::Path) -> Option<u32> {
     let text = std::fs::read_to_string(dir.join("cluster/postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.parse().ok()?;
@@ -49,12 +49,12 @@ async fn a_killed_service_leaves_no_postgresql_and_can_be_restarted() {
     let mut server = Server::spawn(&["--data-dir", data_dir]);
     server.serving().await;
     server.kill();
-    // Whether or not the orphan is gone yet.
+    // The orphaned PostgreSQL may still be running.
     let mut next = Server::spawn(&["--data-dir", data_dir]);
     next.serving().await;
     assert!(start_workflow(&next).await);
     next.kill();
-    eventually("the server is gone with the service", || async {
+    eventually("PostgreSQL has ended", || async {
         postmaster(&dir.0).is_none().then_some(())
     })
     .await;
@@ -67,7 +67,7 @@ async fn a_killed_postgresql_is_restarted() {
     server.serving().await;
     let killed = postmaster(&dir.0).unwrap();
     send_signal("KILL", killed);
-    eventually("another server runs", || async {
+    eventually("PostgreSQL was restarted", || async {
         postmaster(&dir.0).filter(|pid| *pid != killed)
     })
     .await;

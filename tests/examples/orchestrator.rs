@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::support::{App, Tenant, example, root, set_up, temp_dir};
 
-/// Runs the orchestrator over a directory and answers its summary. Root may read
-/// everything, so it runs without the capabilities that let root do so.
+/// Runs the orchestrator over a directory. Returns its summary. It runs without the
+/// capabilities by which root reads every file.
 fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
     let example = example("python");
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
@@ -50,7 +50,7 @@ fn stamp(app: &App, tenant: &Tenant, directory: &Path) -> Value {
     serde_json::from_slice(&stdout).expect("a summary")
 }
 
-/// Copies the files that git knows to a directory, and answers how many they are.
+/// Copies the files that git tracks to a directory. Returns their number.
 fn copy_tree(to: &Path) -> usize {
     let root = root();
     let list = Command::new("git")
@@ -87,7 +87,7 @@ async fn list(tenant: &Tenant, state: WorkflowState) -> Vec<(Workflow, i64)> {
         .collect()
 }
 
-/// How many files are in a state.
+/// Counts the files in a state.
 async fn files_in(tenant: &Tenant, state: &str) -> usize {
     let request = ListEntitiesRequest {
         namespace: tenant.namespace.clone(),

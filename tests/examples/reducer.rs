@@ -1,5 +1,4 @@
-//! The Node.js bridge node: it counts every completed workflow once, whatever
-//! becomes of it.
+//! The Node.js bridge node: it counts every completed workflow once, even if it is killed.
 
 use std::{net::SocketAddr, process::Command};
 
@@ -26,7 +25,7 @@ fn spawn(address: SocketAddr, tenant: &Tenant, jobs: &str) -> Node {
     Node::spawn(command)
 }
 
-/// Completes so many workflows of two steps.
+/// Completes `count` workflows of two steps.
 async fn complete(tenant: &Tenant, count: usize) {
     let all = (0..count).map(|_| async {
         let workflow = tenant.start_processing().await;
@@ -79,14 +78,14 @@ async fn a_killed_reducer_counts_each_workflow_once() {
     complete(&tenant, 10).await;
     let mut reducer = spawn(app.address, &tenant, "8");
     reducer.prints("counted 310 with 620 items", 1).await;
-    // One that began before all others, and whose list it has read already.
+    // A workflow on a page that the reducer has already read.
     tenant
         .transition(tenant.to(&late, WorkflowState::Completed))
         .await;
     reducer.prints("counted 311 with 620 items", 1).await;
     assert!(reducer.terminate().await.success(), "{}", reducer.printed());
 
-    // A third one sends all of it again.
+    // A third reducer sends all of it again.
     let mut reducer = spawn(app.address, &tenant, "32");
     reducer
         .prints("311 workflows, 0 new; counted 311 with 620 items", 1)

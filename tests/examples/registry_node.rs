@@ -1,4 +1,4 @@
-//! The Rust bridge node: it stays registered, whatever becomes of the service.
+//! The Rust bridge node: it stays registered across restarts of the service.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::support::{App, Node, Schema, Server, failure, new_id, rust_example};
 
-/// Starts a node of the shortest TTL but two, so that a heartbeat is due each second.
+/// Starts a node with a TTL of 3 s, so that a heartbeat is due every second.
 fn spawn(address: &str, node_id: &str) -> Node {
     let mut command = Command::new(rust_example("registry_node"));
     command.args(["--address", address, "--node-id", node_id, "--ttl", "3"]);

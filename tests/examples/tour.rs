@@ -1,13 +1,13 @@
-//! The whole of it at work, as examples/tour.sh shows it.
+//! The tour of examples/tour.sh.
 
 use std::{path::Path, process::Command};
 
 use crate::support::{Node, example, rust_example, set_up, stderr, temp_dir};
 
-/// How many files the tour gets to stamp.
+/// The number of files that the tour stamps.
 const FILES: usize = 40;
 
-/// The tour of a directory, with the programs that are tested.
+/// Returns a tour of a directory with the binaries under test.
 fn tour(directory: &Path) -> Command {
     let mut command = Command::new(example("tour.sh"));
     command
@@ -57,7 +57,7 @@ async fn a_stopped_tour_stops_its_processes() {
         .lines()
         .find_map(|line| line.strip_prefix("SERVING on "));
     let address: std::net::SocketAddr = address.unwrap().parse().unwrap();
-    // No file, so nothing is ever counted, and it waits.
+    // Without a file nothing is counted, so the tour waits.
     assert_eq!(tour.terminate().await.code(), Some(143));
     assert!(
         std::net::TcpStream::connect(address).is_err(),

@@ -111,8 +111,8 @@ async fn a_transition_id_twice_in_one_batch_is_one_move() {
         .iter()
         .map(|it| it.as_ref().map(|it| it.applied))
         .collect();
-    // The other entity may be in another worker's share and come first; the id is
-    // never of both.
+    // The other entity may go to another worker and come first. Only one of them gets
+    // the id.
     let refused = Err(&Code::AlreadyExists.into());
     let of_the_first = states(&tenant, &wanted.entity_id).await;
     let of_the_other = states(&tenant, &other.entity_id).await;
@@ -125,7 +125,7 @@ async fn a_transition_id_twice_in_one_batch_is_one_move() {
     }
 }
 
-/// Their moves share batches of the server; their machines do not mix.
+/// The moves share batches of the server, but each uses its tenant's machine.
 #[tokio::test]
 async fn each_tenant_moves_by_its_own_machine() {
     let (app, tenant) = App::with_tenant().await;

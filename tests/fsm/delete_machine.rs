@@ -26,7 +26,7 @@ async fn without_its_machine_an_entity_can_make_any_move() {
     );
     assert!(delete(&tenant, false).await.unwrap());
     record(&tenant, odd).await.unwrap();
-    // All versions are gone: the next one is the first.
+    // All versions are deleted, so the next one is version 1.
     let request = PutMachineRequest {
         allow_stranded: true,
         ..order_machine(&tenant)

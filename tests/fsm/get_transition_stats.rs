@@ -79,7 +79,7 @@ async fn moves_are_counted_with_the_mean_time_before_them() {
         rows,
         [row(None, "NEW", 2, None), row(Some("NEW"), "PAID", 2, mean)]
     );
-    // By default the last day.
+    // The default window is one day.
     let rows = stats(&tenant, of_orders(&tenant)).await.unwrap();
     assert_eq!(
         rows,

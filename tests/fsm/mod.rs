@@ -1,4 +1,4 @@
-//! FsmService, a file per RPC.
+//! FsmService, one file per RPC.
 
 mod batch_record_transitions;
 mod delete_machine;
@@ -20,7 +20,7 @@ pub fn client(tenant: &Tenant) -> FsmServiceClient<Channel> {
     FsmServiceClient::new(tenant.channel.clone())
 }
 
-/// An order: it is paid and shipped, or cancelled before.
+/// Returns the machine of an order, which is paid and shipped, or cancelled before.
 pub fn order_machine(tenant: &Tenant) -> v1::PutMachineRequest {
     machine(
         tenant,
@@ -64,7 +64,7 @@ pub async fn put(
     answer.map(tonic::Response::into_inner)
 }
 
-/// A move of an order.
+/// Returns a move of an order.
 pub fn transition(entity_id: &str, event: &str, to: &str) -> v1::NewTransition {
     v1::NewTransition {
         entity_type: "order".into(),
@@ -87,7 +87,7 @@ pub async fn record(
     answer.map(tonic::Response::into_inner)
 }
 
-/// A new order, in the state NEW.
+/// Creates an order in the state NEW.
 pub async fn new_order(tenant: &Tenant) -> String {
     let id = new_id();
     record(tenant, transition(&id, "create", "NEW"))
@@ -106,7 +106,7 @@ pub async fn get(tenant: &Tenant, entity_id: &str) -> Result<v1::GetEntityRespon
     answer.map(tonic::Response::into_inner)
 }
 
-/// The history of an order, oldest first.
+/// Returns the history of an order, oldest first.
 pub async fn history(tenant: &Tenant, entity_id: &str) -> Vec<v1::FsmTransition> {
     let request = v1::ListTransitionsRequest {
         namespace: tenant.namespace.clone(),
@@ -119,7 +119,7 @@ pub async fn history(tenant: &Tenant, entity_id: &str) -> Vec<v1::FsmTransition>
     answer.expect("a history").into_inner().transitions
 }
 
-/// The states that an order went through.
+/// Returns the states of an order's history.
 pub async fn states(tenant: &Tenant, entity_id: &str) -> Vec<String> {
     let history = history(tenant, entity_id).await.into_iter();
     history.map(|row| row.to_state).collect()

@@ -37,7 +37,7 @@ async fn a_stale_expected_version_aborts() {
     let changed = Failure::new(Code::Aborted, "VERSION_CHANGED");
     assert_eq!(failure(put(&tenant, expecting(1)).await), changed);
     assert!(put(&tenant, expecting(0)).await.unwrap().created);
-    // The same definition again is a retry, whatever it expected.
+    // The same definition is a retry, regardless of expected_version.
     assert!(!put(&tenant, expecting(0)).await.unwrap().created);
     let mut other = expecting(0);
     other.moves.pop();
@@ -238,7 +238,7 @@ async fn entities_are_not_stranded_unless_allowed() {
             .unwrap();
     }
     let order = new_order(&tenant).await;
-    // Another tenant's orders, and other entities of one's own, do not matter.
+    // Entities of other tenants and of other types do not count.
     let stranger = app.tenant();
     new_order(&stranger).await;
     let other = v1_other(&new_id());
@@ -264,7 +264,7 @@ async fn entities_are_not_stranded_unless_allowed() {
             .version,
         2
     );
-    // Who is stranded stays where it is until a machine has its state again.
+    // A stranded entity stays until a machine has its state again.
     let refused = failure(record(&tenant, transition(&order, "pay", "")).await);
     assert_eq!(
         refused,
@@ -291,8 +291,8 @@ fn v1_other(id: &str) -> bridgebook::proto::v1::NewTransition {
     }
 }
 
-/// Machines with and without the state LEGACY are put in turns while entities
-/// move there; no machine may be put that leaves one of them behind.
+/// Machines with and without the state LEGACY are put in turns while entities move there.
+/// No machine may strand one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_entity_is_stranded_by_a_race() {
     let (app, tenant) = App::with_tenant().await;
@@ -325,7 +325,7 @@ async fn no_entity_is_stranded_by_a_race() {
             moved.iter().filter(|it| it.is_ok()).count() as i64,
             in_legacy
         );
-        // Again from an empty table.
+        // Again with an empty table.
         let mut connection = app.schema.connect().await;
         diesel_async::SimpleAsyncConnection::batch_execute(
             &mut connection,
@@ -337,7 +337,7 @@ async fn no_entity_is_stranded_by_a_race() {
     }
 }
 
-/// Nodes put their machine whenever they start, and many start at once.
+/// Nodes put their machine at startup, and many start at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_puts_on_two_replicas_succeed() {
     let (app, tenant) = App::with_tenant().await;

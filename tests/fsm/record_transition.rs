@@ -52,7 +52,7 @@ async fn a_machine_allows_only_its_moves() {
     let (_app, tenant) = App::with_tenant().await;
     put(&tenant, order_machine(&tenant)).await.unwrap();
     let id = new_id();
-    // It has to begin where the machine begins, and to say so.
+    // The first move must name the machine's initial state.
     for (event, to) in [("pay", "PAID"), ("pay", "")] {
         let refused = record(&tenant, transition(&id, event, to))
             .await
@@ -83,7 +83,7 @@ async fn a_machine_allows_only_its_moves() {
     record(&tenant, transition(&id, "pay", "PAID"))
         .await
         .unwrap();
-    // Where to is the machine's to know.
+    // The machine determines the state to move to.
     let shipped = record(&tenant, transition(&id, "ship", "")).await.unwrap();
     assert_eq!(shipped.entity.unwrap().current_state, "SHIPPED");
     let refused = failure(record(&tenant, transition(&id, "cancel", "")).await);
@@ -144,14 +144,14 @@ async fn a_retry_with_the_same_transition_id_is_applied_once() {
     assert!(first.applied && !again.applied);
     assert_eq!(first.transition, again.transition);
     assert_eq!(again.entity.unwrap().current_state, "SHIPPED");
-    // The same in other letters.
+    // The same id in upper case.
     let shouted = NewTransition {
         transition_id: wanted.transition_id.to_uppercase(),
         entity_id: wanted.entity_id.to_uppercase(),
         ..wanted.clone()
     };
     assert!(!record(&tenant, shouted).await.unwrap().applied);
-    // With the state that it finds when it looks again.
+    // The error has the state that the retry found.
     let looked = NewTransition {
         from_state: Some("SHIPPED".into()),
         ..wanted.clone()
@@ -182,7 +182,7 @@ async fn a_retry_with_the_same_transition_id_is_applied_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_callers_racing_from_one_state_wins() {
-    // Two replicas on one database: batches of one do not know of the other's.
+    // Two replicas on one database, whose batches are independent.
     let (app, tenant) = App::with_tenant().await;
     let other = app.replica().await;
     let elsewhere = crate::support::Tenant {

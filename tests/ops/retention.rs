@@ -1,4 +1,4 @@
-//! What is older than it gets is removed, and nothing else.
+//! Retention: rows past their maximum age are pruned, and no others.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{App, Schema, Tenant, bridgebook, eventually, new_id};
 /// Ten days, in seconds.
 const AGE: i64 = 864_000;
 
-/// Everything lasts for ten days, and is looked at all the time.
+/// Sets a retention of ten days for every table, and prunes continuously.
 fn prunes(config: &mut Config) {
     config.prune_interval = Duration::from_millis(20);
     config.retention = RetentionDefaults {
@@ -29,8 +29,8 @@ fn prunes(config: &mut Config) {
     };
 }
 
-/// What a tenant leaves behind: a workflow that has ended, with a step and a stamp,
-/// one that has not, and a batch.
+/// Makes a tenant's rows: a finished workflow with a step and a stamp, an unfinished one,
+/// and a batch.
 async fn leave_rows(tenant: &Tenant) {
     let ended = tenant.start_processing().await;
     tenant.record_steps(vec![tenant.new_step(&ended, 1)]).await;
@@ -77,7 +77,7 @@ async fn age(schema: &Schema, namespace: &str) {
     }
 }
 
-/// How many rows a tenant has: workflows, steps, stamps, moves, batches, bridges.
+/// Counts a tenant's workflows, steps, stamps, transitions, batches and bridges.
 async fn rows(schema: &Schema, namespace: &str) -> [i64; 6] {
     let mut counts = [0; 6];
     let tables = [
@@ -95,7 +95,7 @@ async fn rows(schema: &Schema, namespace: &str) -> [i64; 6] {
     counts
 }
 
-/// All that a tenant leaves behind, and what of it gets any age.
+/// The counts of all rows, and of those that are never pruned.
 const ALL: [i64; 6] = [2, 1, 1, 4, 1, 1];
 const AGELESS: [i64; 6] = [1, 0, 0, 0, 0, 1];
 
@@ -107,7 +107,7 @@ async fn old_rows_are_pruned_and_young_or_unfinished_ones_stay() {
     leave_rows(&young).await;
     age(&app.schema, &old.namespace).await;
     assert_eq!(rows(&app.schema, &old.namespace).await, ALL);
-    // Two replicas that do it at once do not get into each other's way.
+    // Two replicas that prune at once do not disturb each other.
     let first = App::start_on(app.schema.clone(), prunes).await;
     let _second = App::start_on(app.schema.clone(), prunes).await;
     eventually("what is too old is gone", async || {

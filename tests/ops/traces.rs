@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them.
+//! Traces, as a collector receives them.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,9 +17,9 @@ use tonic::{
     transport::server::{Server as Transport, TcpIncoming},
 };
 
-use crate::support::{App, ReservedPort, Server, eventually, tenant_on};
+use crate::support::{App, ReservedPort, Server, bridgebook, eventually, tenant_on};
 
-/// Takes traces, and keeps them.
+/// An OTLP collector that keeps its traces.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Span>>>);
 
@@ -38,7 +38,7 @@ impl TraceService for Collector {
 }
 
 impl Collector {
-    /// Starts one; answers its URL.
+    /// Starts a collector. Returns it with its URL.
     async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ impl Collector {
         format!("http://{address}")
     }
 
-    /// The span of a trace with this name.
+    /// Waits for the span of a trace with this name.
     async fn span(&self, trace_id: &str, name: &str) -> Span {
         eventually(&format!("{name} is traced"), || async {
             let spans = self.0.lock().unwrap();
@@ -74,7 +74,7 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
     }
 }
 
-/// A request that is part of a trace.
+/// Returns a request that belongs to a trace.
 fn traced<T>(message: T, trace_id: &str, parent: &str) -> Request<T> {
     let mut request = Request::new(message);
     let context = format!("00-{trace_id}-{parent}-01").parse().unwrap();
@@ -88,7 +88,11 @@ async fn a_call_is_traced_from_its_caller_to_its_statement() {
     let endpoint = collector.start().await;
     let app = App::start().await;
     let url = app.schema.url();
-    let server = Server::spawn(&["--database-url", &url, "--otlp-endpoint", &endpoint]);
+    let mut program = bridgebook();
+    // The default of OpenTelemetry is 5 s.
+    program.env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let arguments = ["--database-url", &url, "--otlp-endpoint", &endpoint];
+    let server = Server::spawn_program(program, &arguments);
     let tenant = tenant_on(server.serving().await);
 
     let (write, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use super::{client, get, journal, plain, register};
 use crate::support::{App, Failure, Tenant, document, failure};
 
-/// What became of each item: a failure in the form of a failed call.
+/// Returns the result of each item; a failed item looks like a failed call.
 type Results = Vec<Result<HeartbeatResponse, Status>>;
 
 async fn beat_all(tenant: &Tenant, heartbeats: Vec<NodeHeartbeat>) -> Result<Results, Status> {
@@ -111,7 +111,7 @@ async fn two_heartbeats_of_a_node_in_one_batch_are_refused() {
     assert_eq!(journal(&app, &node).await, moves);
 }
 
-/// What comes of them is the latest word on each thing.
+/// The row has the latest value of each field.
 #[tokio::test]
 async fn queued_heartbeats_of_one_node_are_one_write() {
     let (app, tenant) = App::with_tenant().await;

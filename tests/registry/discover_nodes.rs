@@ -7,7 +7,7 @@ use tonic::Status;
 use super::{beat, client, new_node, plain, register, register_as, silence};
 use crate::support::{App, Failure, Tenant, document, failure};
 
-/// The names of the nodes that are found.
+/// Returns the names of the nodes that are found.
 async fn discover(tenant: &Tenant, node_type: &str, limit: i32) -> Result<Vec<String>, Status> {
     let request = DiscoverNodesRequest {
         namespace: tenant.namespace.clone(),

@@ -198,7 +198,7 @@ async fn a_heartbeat_restores_the_health_from_before_the_sweep() {
         execute(&app, &mark).await;
         let answer = beat(&tenant, with_health(node_id, given)).await.unwrap();
         assert_eq!(answer.health_status(), expected);
-        // From now on it is UNHEALTHY only by its own word.
+        // From now on only its own heartbeats make it UNHEALTHY.
         let answer = beat(&tenant, plain(node_id)).await.unwrap();
         assert_eq!(answer.health_status(), expected);
     }

@@ -16,7 +16,7 @@ async fn list(tenant: &Tenant, request: ListNodesRequest) -> Result<ListNodesRes
     answer.map(tonic::Response::into_inner)
 }
 
-/// The names on all pages, and how many pages there are.
+/// Returns the names on all pages, and the number of pages.
 async fn all(tenant: &Tenant, mut request: ListNodesRequest) -> (Vec<String>, usize) {
     let mut names = Vec::new();
     for pages in 1.. {

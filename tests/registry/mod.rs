@@ -1,4 +1,4 @@
-//! RegistryService, a file per RPC, and its sweeper.
+//! RegistryService, one file per RPC, and its sweeper.
 
 mod batch_heartbeat;
 mod deregister_node;
@@ -22,7 +22,7 @@ fn client(tenant: &Tenant) -> RegistryServiceClient<Channel> {
     RegistryServiceClient::new(tenant.channel.clone())
 }
 
-/// A request to register a node.
+/// Returns a request to register a node.
 fn new_node(tenant: &Tenant, node_id: &str) -> RegisterNodeRequest {
     RegisterNodeRequest {
         namespace: tenant.namespace.clone(),
@@ -41,7 +41,7 @@ async fn try_register(
     answer.map(tonic::Response::into_inner)
 }
 
-/// Registers a node, which is new.
+/// Registers a new node.
 async fn register_as(tenant: &Tenant, request: RegisterNodeRequest) -> Node {
     let answer = try_register(tenant, request).await.expect("it registers");
     assert!(answer.created);
@@ -61,7 +61,7 @@ async fn get(tenant: &Tenant, node_id: &str) -> Result<Node, Status> {
     Ok(answer.into_inner().node.expect("a node"))
 }
 
-/// A heartbeat that says no more than that a node is alive.
+/// Returns a heartbeat without health and metadata.
 fn plain(node_id: &str) -> NodeHeartbeat {
     NodeHeartbeat {
         node_id: node_id.into(),
@@ -78,7 +78,7 @@ async fn beat(tenant: &Tenant, heartbeat: NodeHeartbeat) -> Result<HeartbeatResp
     answer.map(tonic::Response::into_inner)
 }
 
-/// Lets nodes have been silent for so many seconds more.
+/// Moves the last heartbeat of nodes into the past by some seconds.
 async fn silence(app: &App, node_ids: &[&str], seconds: u32) {
     let ids = node_ids.join("', '");
     let sql = format!(
@@ -93,7 +93,7 @@ async fn execute(app: &App, sql: &str) {
     connection.batch_execute(sql).await.unwrap();
 }
 
-/// What the journal has of a node, in its order: `from>to event`.
+/// Returns the journal of a node in order, as `from>to event`.
 async fn journal(app: &App, node: &Node) -> Vec<String> {
     #[derive(diesel::QueryableByName)]
     struct Row {
@@ -112,7 +112,7 @@ async fn journal(app: &App, node: &Node) -> Vec<String> {
     rows.into_iter().map(|row| row.text).collect()
 }
 
-/// A change that another replica has made and not yet committed.
+/// An uncommitted change of another replica.
 struct Pending(AsyncPgConnection);
 
 impl Pending {

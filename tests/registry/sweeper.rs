@@ -11,7 +11,7 @@ use super::{
 };
 use crate::support::{App, Tenant, eventually};
 
-/// Longer than the default TTL of 5 minutes, and than two of them.
+/// Longer than twice the default TTL of 5 minutes.
 const TOO_LONG: u32 = 301;
 const FAR_TOO_LONG: u32 = 700;
 
@@ -25,7 +25,7 @@ fn often(config: &mut Config) {
     config.sweep_interval = Duration::from_millis(20);
 }
 
-/// A service that sweeps often.
+/// Starts a service that sweeps often.
 async fn sweeping() -> (App, Tenant) {
     let app = App::start_with(often).await;
     let tenant = app.tenant();
@@ -44,7 +44,7 @@ async fn until_marked(tenant: &Tenant, node_id: &str) {
     .await;
 }
 
-/// Waits until the sweeper has looked at, and done, all that there is to do now.
+/// Waits until a whole sweep has run.
 async fn until_swept(app: &App) {
     // A sweep has up to three queries, so the fourth one belongs to another sweep.
     for _ in 0..4 {
@@ -112,7 +112,7 @@ async fn the_sweeper_pauses_while_most_of_the_fleet_is_stale() {
     until_swept(&app).await;
     let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
     assert_eq!(app.schema.count(moves).await, 0);
-    // One is heard of again, so the other one has only itself to blame.
+    // One node sends a heartbeat, so the other one alone is stale.
     beat(&tenant, plain("a")).await.unwrap();
     until_marked(&tenant, "b").await;
     assert_eq!(app.schema.count(moves).await, 1);
@@ -126,12 +126,12 @@ async fn nodes_that_become_stale_one_by_one_also_pause_the_sweeper() {
         silence(&app, &[node_id], TOO_LONG).await;
         until_marked(&tenant, node_id).await;
     }
-    // The third within one TTL: three of four, though two of them are marked.
+    // The third node within one TTL: three of four, two of which are already marked.
     silence(&app, &["c"], TOO_LONG).await;
     until_swept(&app).await;
     let node = get(&tenant, "c").await.unwrap();
     assert_eq!(node.health_status(), NodeHealth::Healthy);
-    // What is long since silent is not counted any more.
+    // Nodes that have been stale for long do not count.
     silence(&app, &["a", "b"], FAR_TOO_LONG).await;
     until_marked(&tenant, "c").await;
 }
@@ -140,7 +140,7 @@ async fn nodes_that_become_stale_one_by_one_also_pause_the_sweeper() {
 async fn a_paused_sweeper_marks_nodes_past_twice_their_ttl() {
     let (app, tenant) = sweeping().await;
     let stranger = app.tenant();
-    // However many nodes of others go silent, and however long their TTL is.
+    // Regardless of how many other nodes are stale, and of their TTL.
     let strangers = ["a", "b", "c", "d"];
     for node_id in strangers {
         let node = RegisterNodeRequest {
@@ -165,7 +165,7 @@ async fn a_heartbeat_during_the_sweep_keeps_the_node_healthy() {
     let lock = "LOCK TABLE fsm_transitions IN EXCLUSIVE MODE";
     let mut pending = Pending::begin(&app, lock).await;
     silence(&app, &["a"], TOO_LONG).await;
-    // It has found the node, and now waits for the journal.
+    // The sweep has found the node and waits for the journal's lock.
     pending.until_waited_for(&app).await;
     execute(&app, "UPDATE node_registrations SET last_heartbeat = now()").await;
     pending.commit().await;

@@ -53,7 +53,7 @@ async fn a_call_that_is_cancelled_before_its_batch_is_dropped() {
         let mut client = tenant.client.clone();
         tokio::spawn(async move { client.record_step(request).await })
     };
-    // The first holds the worker of its workflow up, the second waits behind it.
+    // The first call blocks its worker, and the second one waits behind it.
     let first = record(1);
     let waiting =
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'workflow_steps'::regclass";
@@ -62,7 +62,7 @@ async fn a_call_that_is_cancelled_before_its_batch_is_dropped() {
     })
     .await;
     let gone = record(2);
-    // It is in the queue when a later call over the same channel was answered.
+    // The call is in the queue once a later call over the same channel is answered.
     tenant.get(&workflow).await;
     gone.abort();
     let _ = gone.await;

@@ -49,7 +49,7 @@ async fn malformed_bytes_are_invalid_argument() {
     let truncated = [0x0a, 0x7f, 0x61];
     let tenant_rpcs: Vec<_> = contract::tenant_rpcs().collect();
     for rpc in Rpc::ALL {
-        // Elsewhere field 1 is no string.
+        // In other requests, field 1 is not a string.
         let broken_text = Some(broken_text.as_slice()).filter(|_| tenant_rpcs.contains(rpc));
         for bytes in broken_text.into_iter().chain([truncated.as_slice()]) {
             let method = contract::method(*rpc);

@@ -1,4 +1,4 @@
-//! What is too much is turned away at once, and told so.
+//! Limits: load over them is shed at once, with a reason.
 
 use std::{
     num::NonZeroU32,
@@ -46,7 +46,7 @@ fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
     }
 }
 
-/// How long the same call should wait, if it is worth anything.
+/// Returns the delay after which a client should retry, if it should.
 fn delay(status: &Status) -> Option<Duration> {
     let details = status.get_error_details();
     details.retry_info().and_then(|info| info.retry_delay)
@@ -196,13 +196,13 @@ async fn a_connection_without_calls_is_closed() {
     })
     .await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;
-    // Gently: it is told to go, and not cut off.
+    // Gracefully: GOAWAY comes first.
     tokio::time::timeout(Duration::from_secs(30), wire.ended)
         .await
         .unwrap()
         .unwrap()
         .unwrap();
-    // One that never says anything, neither.
+    // The same holds for a connection without a preface.
     let silent = TcpStream::connect(app.address).await.unwrap();
     eventually("it is closed", async || {
         silent.readable().await.unwrap();
@@ -242,31 +242,32 @@ async fn an_old_connection_is_closed_after_its_calls() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_disconnected_and_frees_its_permits() {
+    const STALL: Duration = Duration::from_millis(1500);
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
         config.limits.requests = Some(3);
-        config.limits.connection.stall_timeout = Duration::from_secs(3);
+        config.limits.connection.stall_timeout = STALL;
         config.limits.connection.check_interval = Duration::from_millis(100);
     })
     .await;
     tenant.start().await;
+    let begun = Instant::now();
     let wire = Wire::connect(app.address, 0).await;
     let mut answers = Vec::new();
     for _ in 0..3 {
         answers.push(wire.send(LIST, &listing(&tenant)).await);
     }
-    let status = eventually("they hold all there is", async || {
+    let status = eventually("the unread responses hold all permits", async || {
         let mut client = tenant.client.clone();
         client.list_workflows(listing(&tenant)).await.err()
     })
     .await;
     assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
-    let begun = Instant::now();
     let _ = tokio::time::timeout(Duration::from_secs(60), wire.ended)
         .await
-        .expect("it is cut off");
-    assert!(begun.elapsed() > Duration::from_secs(1));
-    eventually("there is room again", async || {
+        .expect("the connection is closed");
+    assert!(begun.elapsed() >= STALL);
+    eventually("the permits are free", async || {
         let mut client = tenant.client.clone();
         client.list_workflows(listing(&tenant)).await.ok()
     })
@@ -290,7 +291,7 @@ async fn a_client_that_keeps_resetting_streams_is_disconnected() {
         }
     }
     let ended = tokio::time::timeout(Duration::from_secs(30), wire.ended).await;
-    // It is told ENHANCE_YOUR_CALM, or finds the line cut before it has read that.
+    // The client reads ENHANCE_YOUR_CALM, or the connection is reset before that.
     ended.unwrap().unwrap().unwrap_err();
     tenant.start().await;
 }

@@ -3,7 +3,7 @@ use tonic_reflection::pb;
 
 use crate::support::App;
 
-/// The services that a version of reflection lists.
+/// Returns the services that a version of reflection lists.
 macro_rules! listed {
     ($app:expr, $version:ident) => {{
         use pb::$version::{

@@ -1,4 +1,4 @@
-//! Those who connect and mean no good: they take nothing from those who do.
+//! Clients that are not authenticated cannot lock out those that are.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
     }
 }
 
-/// Whether the service answers a health check on a connection.
+/// Returns whether the service answers a health check on a connection.
 async fn is_answered(wire: &Wire) -> bool {
     let request = HealthCheckRequest::default();
     let answer = wire.send(HEALTH_CHECK, &request).await.await;
@@ -57,16 +57,16 @@ async fn silent_connections_do_not_lock_out_clients() {
         .list_workflows(request.clone())
         .await
         .unwrap();
-    // More than there is room for, together with those that are one too many.
+    // More than the limit and the connections over the limit together.
     let silent = join_all((0..60).map(|_| TcpStream::connect(app.address))).await;
     assert!(silent.iter().all(Result::is_ok));
-    eventually("somebody new is let in", async || {
+    eventually("a new client can call", async || {
         let channel = connect(app.address);
         let new = token.client(&channel);
         new.workflows().list_workflows(request.clone()).await.ok()
     })
     .await;
-    // And whoever was let in before is still there.
+    // The authenticated connection is still open.
     known.workflows().list_workflows(request).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! What is acknowledged is stored, once, whatever dies when.
+//! Writes while processes are killed: every acknowledged write is stored exactly once.
 
 use std::{
     process::{Command, Stdio},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::rust_example;
 
-/// Long enough for the service and PostgreSQL to be killed.
+/// Long enough for kills of both the service and PostgreSQL.
 const SECONDS: &str = "10";
 
 #[test]

@@ -103,7 +103,7 @@ fn a_second_database_is_refused() {
     assert_eq!(output.status.code(), Some(64));
 }
 
-/// A secret that was not filled in must not make a new, empty book.
+/// An empty secret must not start a new, empty database.
 #[test]
 fn an_unusable_database_url_is_refused() {
     for (url, part) in [
@@ -211,7 +211,7 @@ async fn an_address_in_use_is_named() {
     assert!(stderr(&output).contains(&address));
 }
 
-/// What `serve` says to these arguments, with a database that is away.
+/// Returns the output of `serve` with these arguments and an unreachable database.
 fn serve(arguments: &[&str]) -> (Option<i32>, String) {
     let database = ["--database-url", "postgres://a@127.0.0.1:1/b"];
     let output = bridgebook()
@@ -274,7 +274,7 @@ fn a_public_address_needs_tokens_and_tls_or_insecure() {
         assert_eq!(code, Some(64), "{arguments:?} {text}");
         assert!(text.contains("--insecure"), "{text}");
     }
-    // These are let through, as far as the certificate, which is not there.
+    // These pass the check and fail later, because the certificate is missing.
     for arguments in [
         &["--listen=0.0.0.0:0"][..],
         &["--listen=0.0.0.0:0", "--auth=tokens"],

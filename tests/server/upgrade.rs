@@ -1,4 +1,4 @@
-//! The version before and this one on one database, while it is migrated.
+//! The previous version and this one on one database, during its migration.
 
 use std::{
     path::PathBuf,
@@ -19,7 +19,7 @@ use crate::{
     support::{Schema, Server, Tenant, bridgebook, eventually, new_id, tenant_on},
 };
 
-/// Where the version before is; .ci/previous builds it.
+/// Returns the binary of the previous version, which .ci/previous builds.
 fn previous() -> PathBuf {
     let path = std::env::var_os("BRIDGEBOOK_TEST_PREVIOUS");
     path.expect("BRIDGEBOOK_TEST_PREVIOUS: what .ci/previous prints")
@@ -34,7 +34,7 @@ fn migrate(mut command: Command, url: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Writes of all kinds until it is time to stop; no call may fail.
+/// Sends writes of all kinds until `stop` is set. No call may fail.
 async fn write(tenant: &Tenant, stop: &AtomicBool, done: &AtomicUsize) -> Result<(), Status> {
     let (bridge_id, entity_id, node_id) = (new_id(), new_id(), new_id());
     let namespace = &tenant.namespace;
@@ -89,7 +89,7 @@ async fn progress(done: &AtomicUsize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "builds the version before: .ci/run does"]
+#[ignore = "needs a build of the previous version, see .ci/run"]
 async fn the_previous_version_and_this_one_run_side_by_side_during_a_migration() {
     let schema = Schema::empty().await;
     let url = schema.url();
@@ -113,7 +113,7 @@ async fn the_previous_version_and_this_one_run_side_by_side_during_a_migration()
         let both = async {
             progress(&new_done).await;
             progress(&done).await;
-            // One that is started now finds a schema that is newer than it.
+            // An old version that starts now finds a newer schema.
             let again = Server::spawn_program(Command::new(previous()), &arguments);
             tenant_on(again.serving().await).start().await;
             new_stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! PostgreSQL for tests: one cluster for all of them, a schema for each.
+//! PostgreSQL for tests: one shared cluster, and one schema for each test.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -10,8 +10,8 @@ use bridgebook::embedded::{Embedded, Settings};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
-/// A directory for this test run, which is removed when the value is dropped.
-/// Not under target/: that may be where the user that PostgreSQL runs as must not go.
+/// A temporary directory. It is removed when the value is dropped. It is not under target/,
+/// because PostgreSQL's user may lack access to it.
 pub struct TempDir(pub PathBuf);
 
 impl Drop for TempDir {
@@ -25,23 +25,22 @@ pub fn temp_dir() -> TempDir {
     TempDir(dir)
 }
 
-/// A cluster of the test's own, for tests that stop it or kill it.
+/// Starts a cluster for one test that stops or kills it.
 pub async fn own_cluster(dir: &TempDir) -> Embedded {
     Embedded::start(Settings::new(&dir.0))
         .await
         .expect("PostgreSQL starts")
 }
 
-/// The cluster that tests share. It lives in a thread of its own until the
-/// process ends, when its watchdog stops it. Its directory is kept between
-/// runs, so that only the first run has to create it.
+/// The URL of the shared cluster. It runs in its own thread until the process ends, when its
+/// watchdog stops it. Its directory is kept, so that only the first run creates it.
 static SHARED: LazyLock<String> = LazyLock::new(|| {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let cluster = start_shared().await;
-            send.send(cluster.database_url()).expect("somebody waits");
+            send.send(cluster.database_url()).expect("the test waits");
             std::future::pending::<()>().await;
         });
     });
@@ -59,8 +58,8 @@ async fn start_shared() -> Embedded {
     };
     let cluster = Embedded::start(settings).await.expect("PostgreSQL starts");
     let mut connection = connect(&cluster.database_url()).await;
-    // What an earlier run left behind; not in one transaction, which would hold a
-    // lock for each of its tables.
+    // Drops the schemas of earlier runs, one transaction each. A single transaction would
+    // hold a lock for every table.
     connection
         .batch_execute(
             "DO $$ DECLARE name TEXT; BEGIN
@@ -113,7 +112,7 @@ impl Schema {
         Schema { name }
     }
 
-    /// The URL of the schema. Its connections go by its name in pg_stat_activity.
+    /// Returns the URL of the schema. Its connections have its name as application_name.
     pub fn url(&self) -> String {
         let name = &self.name;
         format!(
@@ -130,7 +129,7 @@ impl Schema {
         connect(&self.url()).await
     }
 
-    /// Asks the database for one number.
+    /// Returns the number that a query selects.
     pub async fn count(&self, sql: &str) -> i64 {
         count(&mut self.connect().await, sql).await
     }

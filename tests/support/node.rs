@@ -1,4 +1,4 @@
-//! The bridge nodes of examples/, as processes.
+//! The bridge nodes of examples/ as processes.
 
 use std::{
     fs::File,
@@ -8,19 +8,19 @@ use std::{
 
 use super::{cluster::TempDir, eventually, process::send_signal, temp_dir};
 
-/// The repository.
+/// Returns the root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file of examples/.
+/// Returns the path of a file in examples/.
 pub fn example(path: &str) -> PathBuf {
     root().join("examples").join(path)
 }
 
-/// Makes an example's environment, once for all tests that want it.
+/// Creates the environment of an example, once for all tests.
 pub fn set_up(language: &str) {
-    // Two at a time would get into each other's way.
+    // Two setups at a time would disturb each other.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
     let script = example(language).join("setup.sh");
@@ -32,25 +32,25 @@ pub fn set_up(language: &str) {
     );
 }
 
-/// An example in Rust, which cargo builds with the tests.
+/// Returns the binary of a Rust example, which cargo builds with the tests.
 pub fn rust_example(name: &str) -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_bridgebook"));
     let program = binary.with_file_name("examples").join(name);
     assert!(
         program.is_file(),
-        "there is no {name}: cargo build --examples"
+        "{name} is missing: run cargo build --examples"
     );
     program
 }
 
-/// A node that runs. It is killed when the value is dropped.
+/// A running node. It is killed when the value is dropped.
 pub struct Node {
     child: Child,
     output: TempDir,
 }
 
 impl Node {
-    /// Starts a node, and keeps what it prints.
+    /// Starts a node, and keeps its output.
     pub fn spawn(mut command: Command) -> Node {
         let output = temp_dir();
         std::fs::create_dir_all(&output.0).unwrap();
@@ -64,12 +64,12 @@ impl Node {
         Node { child, output }
     }
 
-    /// What it has printed so far.
+    /// Returns the output so far.
     pub fn printed(&self) -> String {
         std::fs::read_to_string(self.output.0.join("log")).unwrap()
     }
 
-    /// Waits until it has printed this, so many times.
+    /// Waits until the output has a text this many times.
     pub async fn prints(&mut self, text: &str, times: usize) {
         eventually(text, || {
             let printed = self.printed();
@@ -81,19 +81,19 @@ impl Node {
         .await;
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the node with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops the node with SIGTERM. Returns when it has ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         send_signal("TERM", self.child.id());
         self.ends().await
     }
 
-    /// Waits until it has ended.
+    /// Waits until the node has ended.
     pub async fn ends(&mut self) -> ExitStatus {
         eventually("the node ends", || {
             let ended = self.child.try_wait().unwrap();

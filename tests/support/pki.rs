@@ -1,4 +1,4 @@
-//! Certificates, made for one test.
+//! Certificates for one test.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -8,14 +8,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use super::{cluster::TempDir, temp_dir};
 
-/// A root, and what it has signed.
+/// A root certificate, and the certificates that it has signed.
 pub struct Pki {
     dir: TempDir,
     root: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    /// A root, and a certificate of the service's that it has signed.
+    /// Creates a root certificate and a certificate of the service.
     pub fn new() -> Pki {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,7 +33,7 @@ impl Pki {
         self.dir.0.join(name)
     }
 
-    /// Gives the service a new certificate, and answers it, as DER.
+    /// Replaces the certificate of the service. Returns the new one as DER.
     pub fn renew(&self) -> Vec<u8> {
         let names = vec!["localhost".to_owned()];
         let params = CertificateParams::new(names).unwrap();
@@ -51,7 +51,7 @@ impl Pki {
         fs::write(self.path("tokens"), lines.collect::<String>()).unwrap();
     }
 
-    /// The settings of the service.
+    /// Returns the settings of the service.
     pub fn config(&self) -> TlsConfig {
         TlsConfig {
             files: TlsFiles {
@@ -63,14 +63,14 @@ impl Pki {
         }
     }
 
-    /// What a client trusts.
+    /// Returns the client settings that trust the root.
     pub fn trust(&self) -> ClientTlsConfig {
         ClientTlsConfig::new()
             .domain_name("localhost")
             .ca_certificate(Certificate::from_pem(self.root.pem()))
     }
 
-    /// What the client of this common name and organization shows.
+    /// Returns a client certificate with this common name and organization.
     pub fn identity(&self, common_name: &str, organization: &str) -> Identity {
         let mut params = CertificateParams::default();
         let subject = &mut params.distinguished_name;

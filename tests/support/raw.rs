@@ -1,4 +1,4 @@
-//! Calls with bytes of the test's own making.
+//! Calls with raw bytes.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Calls a method, `package.Service/Method`, with a message of these bytes.
+/// Calls `package.Service/Method` with the bytes of a message.
 pub async fn raw_call(
     channel: &Channel,
     method: &str,
@@ -22,7 +22,7 @@ pub async fn raw_call(
     raw_call_as(channel, None, method, message).await
 }
 
-/// The same, showing a credential.
+/// Calls a method with a credential.
 pub async fn raw_call_as(
     channel: &Channel,
     credential: Option<&str>,
@@ -41,8 +41,8 @@ pub async fn raw_call_as(
     Ok(answer.into_inner())
 }
 
-/// Calls a method with a `grpc-timeout` that only the server goes by; tonic's
-/// client would hold itself to it and not wait for the server's answer.
+/// Calls a method with a `grpc-timeout` that only the server enforces. tonic's client would
+/// enforce it too and not wait for the server's answer.
 pub async fn call_with_timeout(
     address: SocketAddr,
     method: &str,
@@ -62,7 +62,7 @@ pub async fn call_with_timeout(
         .expect("a request");
     let (answer, mut body) = client.send_request(request, false).expect("it is sent");
     let message = message.encode_to_vec();
-    // Not compressed, and so long.
+    // The flag "not compressed", and the length.
     let mut frame = vec![0];
     frame.extend(
         u32::try_from(message.len())

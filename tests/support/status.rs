@@ -1,18 +1,18 @@
-//! What a failed call says.
+//! The content of a failed call's status.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// The parts of a failure that callers go by.
+/// The parts of a failure that callers depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub code: Code,
     pub reason: String,
-    /// The fields of the BadRequest.
+    /// The fields of the BadRequest detail.
     pub fields: Vec<String>,
 }
 
-/// Takes a failure apart. Every one has an ErrorInfo of our domain.
+/// Returns the parts of a failure. Fails without an ErrorInfo of our domain.
 pub fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Failure {
     let status = result.expect_err("the call fails");
     let details = status.get_error_details();

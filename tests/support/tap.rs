@@ -1,4 +1,4 @@
-//! A way to PostgreSQL on which one can see which statements go over it.
+//! A proxy to PostgreSQL that records the statements.
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,22 @@ use tokio::{
 };
 use tokio_postgres::config::{Config, Host};
 
-/// A prepared statement that was run, and what came back.
+/// A prepared statement that was run, and its rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ran {
     pub sql: String,
     pub rows: usize,
-    /// How long the rows are together.
+    /// The total length of the rows.
     pub bytes: usize,
 }
 
-/// What was run, in its order. A statement is noted before PostgreSQL has it, and
-/// its rows before the service has them: whoever has an answer finds all of it here.
+/// The statements that were run, in order. A statement is recorded before PostgreSQL gets it,
+/// and its rows before the service gets them. So the record is complete when a call returns.
 #[derive(Clone, Default)]
 pub struct Tap(Arc<Mutex<Vec<Ran>>>);
 
 impl Tap {
-    /// Answers a URL that leads to where another one does, by way of this.
+    /// Starts the proxy in front of a URL. Returns the URL of the proxy.
     pub async fn before(&self, url: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ impl Tap {
         let tap = self.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                // Small messages are not to wait for each other.
+                // Small messages must not wait for each other.
                 client.set_nodelay(true).unwrap();
                 let server = UnixStream::connect(&socket).await.unwrap();
                 tokio::spawn(tap.clone().relay(client, server));
@@ -50,13 +50,13 @@ impl Tap {
         format!("{before}@{address}/{after}")
     }
 
-    /// How many statements were run so far.
+    /// Returns the number of statements so far.
     pub fn mark(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    /// What was run since then on tables of tenants: not what the service asks for
-    /// now and then, such as for its health.
+    /// Returns the later statements on tables of tenants. Statements of background tasks,
+    /// such as health checks, are left out.
     pub fn since(&self, mark: usize) -> Vec<Ran> {
         let tables = ["workflow_", "metadata_stamps", "fsm_", "bridge_"];
         let ran = self.0.lock().unwrap();
@@ -70,7 +70,7 @@ impl Tap {
         let (from_server, to_server) = server.into_split();
         let current = Arc::new(Mutex::new(None));
         let asked = self.clone().requests(from_client, to_server, &current);
-        // Either side ends it.
+        // Either side may close the connection.
         tokio::select! {
             _ = asked => {}
             _ = self.clone().answers(from_server, to_client, &current) => {}
@@ -89,7 +89,7 @@ impl Tap {
         to.write_all(&first).await?;
         loop {
             let message = message(&mut from, 1).await?;
-            // Names and SQL end with a zero.
+            // Names and SQL end with a zero byte.
             let mut texts = message[5..].split(|byte| *byte == 0);
             let mut text =
                 || String::from_utf8_lossy(texts.next().unwrap_or_default()).into_owned();
@@ -129,7 +129,7 @@ impl Tap {
     }
 }
 
-/// Reads one message: its type, if it has one, and its length, which counts itself.
+/// Reads one message: its type, if it has one, and its length, which includes itself.
 async fn message(from: &mut (impl AsyncRead + Unpin), type_bytes: usize) -> io::Result<Vec<u8>> {
     let mut message = vec![0; type_bytes + 4];
     from.read_exact(&mut message).await?;

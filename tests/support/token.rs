@@ -1,4 +1,4 @@
-//! Tokens, made straight on the database as `bridgebook token create` does.
+//! Tokens, created directly in the database as `bridgebook token create` does.
 
 use bridgebook::{
     client::Client,
@@ -15,31 +15,31 @@ use tonic::transport::Channel;
 
 use super::App;
 
-/// A token and what its holder shows.
+/// A token's id and credential.
 pub struct Issued {
     pub id: String,
     pub credential: String,
 }
 
 impl Issued {
-    /// A client that shows it.
+    /// Returns a client with the token.
     pub fn client(&self, channel: &Channel) -> Client {
         Client::with_token(channel.clone(), &self.credential).unwrap()
     }
 }
 
 impl App {
-    /// A service that asks for tokens.
+    /// Starts a service that requires tokens.
     pub async fn guarded() -> App {
         App::start_with(|config| config.auth = Auth::Tokens).await
     }
 
-    /// Makes a token.
+    /// Creates a token.
     pub async fn issue(&self, role: Role, namespaces: &[&str]) -> Issued {
         self.issue_until(role, namespaces, None).await
     }
 
-    /// Ends a token.
+    /// Revokes a token.
     pub async fn revoke(&self, token: &Issued) {
         let id = TokenId(token.id.parse().unwrap());
         let mut connection = self.schema.connect().await;
@@ -47,7 +47,7 @@ impl App {
         revoked.unwrap().unwrap();
     }
 
-    /// Makes a token that ends at a time.
+    /// Creates a token with an expiry time.
     pub async fn issue_until(
         &self,
         role: Role,

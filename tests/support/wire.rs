@@ -1,4 +1,4 @@
-//! Connections that speak HTTP/2 as no client of gRPC would.
+//! HTTP/2 connections that behave unlike a gRPC client.
 
 use std::net::SocketAddr;
 
@@ -6,19 +6,19 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use prost::{Message, bytes::Bytes};
 use tokio::{net::TcpStream, task::JoinHandle};
 
-/// As HTTP/2 has it if nobody says otherwise.
+/// The default window of HTTP/2.
 pub const ANY_WINDOW: u32 = 65_535;
 
-/// A connection that speaks HTTP/2 as it likes.
+/// An HTTP/2 connection under the control of the test.
 pub struct Wire {
     pub address: SocketAddr,
     pub sender: SendRequest<Bytes>,
-    /// How it ends.
+    /// The task of the connection, with its result.
     pub ended: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Wire {
-    /// Connects. Of each answer it takes so many bytes before somebody has read them.
+    /// Connects with this flow-control window for each response.
     pub async fn connect(address: SocketAddr, window: u32) -> Wire {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut builder = Builder::new();
@@ -31,7 +31,7 @@ impl Wire {
         }
     }
 
-    /// The head of a call: `package.Service/Method`.
+    /// Returns the headers of a call to `package.Service/Method`.
     pub fn head(&self, method: &str) -> http::Request<()> {
         http::Request::post(format!("http://{}/{method}", self.address))
             .header("content-type", "application/grpc")
@@ -40,13 +40,13 @@ impl Wire {
             .unwrap()
     }
 
-    /// Sends the head of a call, and nothing more until what is answered is used.
+    /// Sends the headers of a call. The caller sends the body by the returned stream.
     pub async fn begin(&self, head: http::Request<()>) -> (ResponseFuture, h2::SendStream<Bytes>) {
         let mut ready = self.sender.clone().ready().await.unwrap();
         ready.send_request(head, false).unwrap()
     }
 
-    /// Sends a call, whose answer nobody has to read.
+    /// Sends a call. Its response may stay unread.
     pub async fn send(&self, method: &str, message: &impl Message) -> ResponseFuture {
         let (answer, mut body) = self.begin(self.head(method)).await;
         let message = message.encode_to_vec();

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use crate::support::{App, Failure, Tenant, failure, new_id};
 
-/// What became of each item: a failure in the form of a failed call.
+/// Returns the result of each item; a failed item looks like a failed call.
 type Results = Vec<Result<RecordStepResponse, Status>>;
 
 async fn record(tenant: &Tenant, steps: Vec<NewStep>) -> Result<Results, Status> {

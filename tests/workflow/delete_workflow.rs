@@ -25,7 +25,7 @@ async fn delete(
         .map(tonic::Response::into_inner)
 }
 
-/// A workflow with two steps and a stamp.
+/// Makes a workflow with two steps and a stamp.
 async fn full_workflow(tenant: &Tenant) -> Workflow {
     let workflow = tenant.start().await;
     let steps = [0, 1].map(|order| tenant.new_step(&workflow, order));

@@ -25,7 +25,7 @@ async fn list(
         .map(tonic::Response::into_inner)
 }
 
-/// The ids of all pages.
+/// Returns the ids of all pages.
 async fn all(tenant: &Tenant, mut request: ListWorkflowsRequest) -> Vec<String> {
     let mut ids = Vec::new();
     loop {
@@ -293,7 +293,7 @@ async fn a_page_token_is_valid_only_for_its_own_query() {
     }
 }
 
-/// The field `number` of a page token, by its place in the protobuf message.
+/// Returns a field of a page token by its number in the protobuf message.
 fn with_number(page_token: &str, number: i64) -> String {
     #[derive(Clone, PartialEq, prost::Message)]
     struct Token {

@@ -1,4 +1,4 @@
-//! WorkflowService, a file per RPC.
+//! WorkflowService, one file per RPC.
 
 mod batch_record_stamps;
 mod batch_record_steps;

@@ -174,7 +174,7 @@ async fn a_retry_may_spell_the_same_content_differently() {
 #[tokio::test]
 async fn every_double_is_returned_unchanged() {
     let (_app, tenant) = App::with_tenant().await;
-    // A multiplicative generator: all over the bit patterns, the same every time.
+    // A multiplicative generator covers the bit patterns and repeats in every run.
     let bits = std::iter::successors(Some(0x9e37_79b9_7f4a_7c15_u64), |bits| {
         Some(bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
     });
@@ -275,7 +275,7 @@ async fn every_violation_is_named_at_once() {
     );
 }
 
-/// Requests of which one field is bad, with the name of the field.
+/// Returns requests with one invalid field, and its name.
 fn bad_requests(good: &StartWorkflowRequest) -> Vec<(&'static str, StartWorkflowRequest)> {
     let with_metadata = |metadata: Value| StartWorkflowRequest {
         metadata: document(metadata),

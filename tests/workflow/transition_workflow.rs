@@ -20,7 +20,7 @@ async fn transition(
     answer.map(tonic::Response::into_inner)
 }
 
-/// A workflow in a state.
+/// Makes a workflow in a state.
 async fn workflow_in(tenant: &Tenant, state: WorkflowState) -> Workflow {
     if state == Pending {
         return tenant.start().await;

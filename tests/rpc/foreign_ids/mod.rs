@@ -1,6 +1,6 @@
-//! Ids of other tenants. An id that is taken is answered by the same words and
-//! after the same work, whoever took it; everything else about another tenant's
-//! id is as it would be had it never been.
+//! Ids of other tenants. A conflict gives the same answer after the same statements, whether
+//! the id belongs to the caller or to another tenant. In every other request, an id of
+//! another tenant looks like an unused one.
 
 mod lookups;
 mod races;
@@ -14,13 +14,13 @@ use crate::{
     support::{App, Ran, Tap, Tenant, document, new_id, raw_call},
 };
 
-/// A call, and the ids and names that it is about.
+/// A call, with the ids and names in it.
 struct Case {
     name: &'static str,
     method: &'static str,
     request: Vec<u8>,
     ids: Vec<String>,
-    /// Whether it stores something; then the answer is not compared.
+    /// Whether the call stores a row. If so, its answer is not compared.
     stores: bool,
 }
 
@@ -34,8 +34,8 @@ fn case(name: &'static str, method: &'static str, request: impl Message, ids: &[
     }
 }
 
-/// What came of a call: what the caller got to know, without the ids that it named
-/// itself, and which statements were run for it.
+/// The outcome of a call: its answer, without the ids of the request, and the statements
+/// that were run for it.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     name: &'static str,
@@ -64,7 +64,7 @@ async fn outcomes(tenant: &Tenant, tap: &Tap, cases: Vec<Case>) -> Vec<Outcome> 
     outcomes
 }
 
-/// All that a status says, but for what is another in every answer.
+/// Returns the content of a status, without its date and request id.
 fn refusal(status: &tonic::Status) -> String {
     let mut headers = status.metadata().clone().into_headers();
     headers.remove("date");
@@ -77,12 +77,12 @@ fn refusal(status: &tonic::Status) -> String {
     said.replace(request_id.to_str().unwrap(), "<request>")
 }
 
-/// What is stored under the ids that are taken.
+/// The content that is stored under a taken id.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Held {
     Little,
     Much,
-    /// Just what the caller wants to store, as far as another tenant can.
+    /// The same content as in the request, as far as another tenant can store it.
     TheSame,
 }
 
@@ -93,7 +93,7 @@ impl Held {
     }
 }
 
-/// Calls of a caller with ids that `holder` has taken for something else.
+/// Returns calls with ids that `holder` has used for other rows.
 async fn conflicts(holder: &Tenant, caller: &Tenant, held: Held) -> Vec<Case> {
     let mut cases = starts(holder, caller, held).await;
     cases.extend(appends(holder, caller, held).await);
@@ -313,8 +313,8 @@ async fn a_conflict_gives_the_same_answer_and_statements_whoever_holds_the_id() 
     }
 }
 
-/// Within a namespace a bridge_id is no conflict: it is the bridge. So there are no
-/// words and no work to compare, but what another tenant keeps under it is not read.
+/// Within a namespace a bridge_id names the bridge and is never a conflict, so there is no
+/// answer to compare with. The test shows that another tenant's row is not read.
 #[tokio::test]
 async fn only_the_existence_of_another_tenants_bridge_is_read() {
     let (app, tap) = App::tapped().await;

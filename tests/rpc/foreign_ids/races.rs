@@ -1,4 +1,4 @@
-//! Ids that somebody takes while a call is under way.
+//! Ids that another caller takes during a call.
 
 use std::future::Future;
 
@@ -11,7 +11,7 @@ use crate::{
     support::{App, Failure, Tenant, eventually, failure, new_id},
 };
 
-/// Runs a call while somebody's row with its id is about to be committed.
+/// Runs a call during another transaction that inserts a row with the call's id.
 async fn raced<T>(
     app: &App,
     insert: &str,
@@ -21,9 +21,9 @@ async fn raced<T>(
 where
     T: Send + 'static,
 {
-    let mut somebody: AsyncPgConnection = app.schema.connect().await;
+    let mut other: AsyncPgConnection = app.schema.connect().await;
     let begin = format!("BEGIN; {insert}");
-    somebody.batch_execute(&begin).await.unwrap();
+    other.batch_execute(&begin).await.unwrap();
     let call = tokio::spawn(call);
     let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
         WHERE NOT l.granted AND a.query LIKE 'WITH item AS%'
@@ -35,11 +35,11 @@ where
         (app.schema.count(waiting).await > 0).then_some(())
     })
     .await;
-    somebody.batch_execute(end).await.unwrap();
+    other.batch_execute(end).await.unwrap();
     call.await.unwrap()
 }
 
-/// A row of a tenant with this id, as SQL that the race is told by.
+/// Returns an INSERT of a tenant's row with this id. Its comment identifies the race.
 fn row(table: &str, tenant: &Tenant, id: &str) -> String {
     let namespace = &tenant.namespace;
     match table {
@@ -59,7 +59,7 @@ fn row(table: &str, tenant: &Tenant, id: &str) -> String {
     }
 }
 
-/// A call of a tenant with an id that a row in a table may have.
+/// Returns a call that stores a row of this table under the id.
 fn racer(table: &str, tenant: &Tenant, mine: &v1::Workflow, id: &str) -> Case {
     match table {
         "metadata_stamps" => {
@@ -136,8 +136,8 @@ async fn a_concurrent_conflict_gives_the_same_answer() {
     }
 }
 
-/// Sends calls so that they are done in one batch: a table is locked until all of
-/// them wait behind the first one.
+/// Sends calls so that they form one batch: a table stays locked until all of them wait
+/// behind the first one.
 async fn together<F>(app: &App, table: &str, calls: Vec<F>) -> Vec<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -157,7 +157,7 @@ where
             (app.schema.count(&waiting).await > 0).then_some(())
         })
         .await;
-        // It is in the queue when a later call over the same channel was answered.
+        // The call is in the queue once a later call over the same channel is answered.
         witness.get(&workflow).await;
     }
     blocker.batch_execute("COMMIT").await.unwrap();
@@ -181,7 +181,7 @@ async fn tenants_with_the_same_ids_in_one_batch_stay_separate() {
     let first = (&owner, fsm::transition(&order, "pay", "PAID"));
     let retry = (&owner, create.clone());
     let foreign = (&stranger, create);
-    // Whichever comes first, and whichever comes last.
+    // In different positions of the batch.
     let calls = [first, foreign.clone(), retry, foreign];
     let calls = calls.map(|(tenant, transition)| {
         let tenant = tenant.clone();
@@ -203,13 +203,13 @@ async fn tenants_with_the_same_ids_in_one_batch_stay_separate() {
 async fn tenants_with_the_same_bridge_in_one_batch_stay_separate() {
     let (app, owner) = App::with_tenant().await;
     let stranger = app.tenant();
-    // One that is there, and one that the batch itself makes.
+    // A bridge that exists, and one that the batch itself creates.
     for bridge_id in [bridge_state::new_bridge(&owner).await, new_id()] {
         let batch = |tenant: &Tenant, bridge_id: &str| v1::AccumulateBridgeStateRequest {
             current_fsm_state: "ACTIVE".into(),
             ..bridge_state::batch(tenant, bridge_id, 1)
         };
-        // So many others that every worker has one to wait with.
+        // Enough other calls to block every worker.
         let others = (0..6).map(|_| batch(&owner, &new_id()));
         let tenants = [&owner, &stranger, &owner, &stranger];
         let same = tenants.map(|tenant| batch(tenant, &bridge_id));

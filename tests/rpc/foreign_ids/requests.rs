@@ -1,4 +1,4 @@
-//! Requests of one item.
+//! Requests with one item.
 
 use bridgebook::proto::v1;
 

@@ -1,10 +1,9 @@
-//! Mutations of how a request is written: of its bytes, and of the gRPC frame
-//! that they are sent in.
+//! Mutations of a request's encoding: of its bytes, and of its gRPC frame.
 
 use fastrand::Rng;
 use prost::bytes::Bytes;
 
-/// Changes an encoded request; `other` is another one of the same RPC.
+/// Changes an encoded request. `other` is another request of the same RPC.
 pub fn mutate(request: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = request.to_vec();
     for _ in 0..rng.usize(1..=2) {
@@ -32,11 +31,11 @@ fn mutate_one(bytes: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
             let from = rng.usize(0..=other.len());
             bytes.splice(at..end, other[from..].to_vec());
         }
-        // Every field once more.
+        // Repeats every field.
         8 => bytes.extend_from_within(..),
         9 => bytes.extend(other),
         10 => bytes.extend(field(rng)),
-        // No UTF-8, if it hits text.
+        // Invalid UTF-8, if the position is in text.
         11 => drop(bytes.splice(at..end.min(at + 2), [0xc3, 0x28])),
         _ => bytes.extend(nested(rng)),
     }
@@ -48,14 +47,14 @@ fn change(bytes: &mut [u8], rng: &mut Rng, to: impl Fn(u8, &mut Rng) -> u8) {
     }
 }
 
-/// A field that is unknown, of another type than it is, or cut off.
+/// Returns a field that is unknown, has the wrong wire type, or is truncated.
 fn field(rng: &mut Rng) -> Vec<u8> {
     let wire_type = rng.u8(0..8);
     let mut bytes = vec![rng.u8(0..16) << 3 | wire_type];
     match rng.u32(0..4) {
-        // A number with more bytes than a number has.
+        // A varint that is too long.
         0 => bytes.extend([0xff; 11]),
-        // A length that is not there, even one that overflows when it is added.
+        // A length beyond the end, one of which overflows an addition.
         1 => bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         2 => bytes.extend([0xff, 0xff, 0xff, 0xff, 0x07]),
         _ => bytes.extend((0..rng.usize(0..12)).map(|_| rng.u8(..))),
@@ -63,7 +62,7 @@ fn field(rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Something unknown that nests deeply: as groups, or as messages in messages.
+/// Returns deeply nested unknown fields: groups, or messages in messages.
 fn nested(rng: &mut Rng) -> Vec<u8> {
     let number = rng.u8(1..16);
     let levels = rng.usize(1..2000);
@@ -80,7 +79,7 @@ fn nested(rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// The message as the body of a call, as it must be.
+/// Returns a message in a valid frame.
 pub fn whole(message: &[u8]) -> Bytes {
     framed(0, u32::try_from(message.len()).unwrap(), message).into()
 }
@@ -92,7 +91,7 @@ fn framed(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The message as the pieces of a body: mostly as it must be.
+/// Returns a message in a frame that is mostly valid, as the pieces of a body.
 pub fn frame(message: &[u8], rng: &mut Rng) -> Vec<Bytes> {
     let length = u32::try_from(message.len()).unwrap();
     let framed = |flag, length| framed(flag, length, message);

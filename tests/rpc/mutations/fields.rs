@@ -1,9 +1,9 @@
-//! Mutations of what a request says: each field to what it must not be.
+//! Mutations of a request's fields to unexpected values.
 
 use fastrand::Rng;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
-/// Changes some fields, at whatever depth.
+/// Changes some fields, at any depth.
 pub fn mutate(request: &mut DynamicMessage, rng: &mut Rng) {
     for _ in 0..rng.usize(1..=2) {
         mutate_one(request, rng);
@@ -15,14 +15,14 @@ fn mutate_one(message: &mut DynamicMessage, rng: &mut Rng) {
     let Some(field) = rng.choice(&fields) else {
         return;
     };
-    // What other tenants have taken is lost to the seeds.
+    // Rows of other namespaces would use up the ids of the seeds.
     if field.name() == "namespace" && rng.u32(0..4) > 0 {
         return;
     }
     if message.has_field(field) {
         match rng.u32(0..8) {
             0 => return message.clear_field(field),
-            // Sometimes the field itself, mostly something within.
+            // Mostly a part of the field, sometimes the field itself.
             1 => {}
             _ if descend(message.get_field_mut(field), rng) => return,
             _ => {}
@@ -31,7 +31,7 @@ fn mutate_one(message: &mut DynamicMessage, rng: &mut Rng) {
     message.set_field(field, odd(field, rng));
 }
 
-/// Changes something within a value; says whether there was something.
+/// Changes a part of a value. Returns false if the value has no parts.
 fn descend(value: &mut Value, rng: &mut Rng) -> bool {
     let inner = match value {
         Value::Message(_) => Some(value),
@@ -58,7 +58,7 @@ fn descend(value: &mut Value, rng: &mut Rng) -> bool {
     }
 }
 
-/// Most batches may have 1000 items.
+/// Changes the length of a list. A batch has at most 1000 items.
 fn vary_length(items: &mut Vec<Value>, rng: &mut Rng) {
     let Some(first) = items.first().cloned() else {
         return;
@@ -71,7 +71,7 @@ fn vary_length(items: &mut Vec<Value>, rng: &mut Rng) {
     }
 }
 
-/// A value of a field's type that is seldom what is expected.
+/// Returns an unusual value of a field's type.
 fn odd(field: &FieldDescriptor, rng: &mut Rng) -> Value {
     if field.is_map() {
         return Value::default_value_for_field(field);
@@ -108,13 +108,13 @@ fn odd_single(field: &FieldDescriptor, rng: &mut Rng) -> Value {
     }
 }
 
-/// Around the limits: 32 for nodes, 64 for documents, 100 for protobuf libraries.
+/// Returns a depth near a limit: 32 for nodes, 64 for documents, 100 for protobuf libraries.
 fn depth(rng: &mut Rng) -> u32 {
     *rng.choice(&[0, 0, 1, 31, 32, 63, 64, 65, 100, 200])
         .unwrap()
 }
 
-/// Fills a document, a value or a list that many levels deep.
+/// Fills a document, a value or a list with `levels` levels.
 fn nest(message: &mut DynamicMessage, levels: u32, rng: &mut Rng) {
     let kind = message.descriptor();
     let fields: Vec<_> = kind.fields().collect();
@@ -142,7 +142,7 @@ fn nest(message: &mut DynamicMessage, levels: u32, rng: &mut Rng) {
     message.set_field(field, value);
 }
 
-/// Sets what is no message, if there is such a field.
+/// Sets a field that is not a message, if the message has one.
 fn mutate_one_flat(message: &mut DynamicMessage, rng: &mut Rng) {
     let fields: Vec<_> = message.descriptor().fields().collect();
     let flat = fields
@@ -163,12 +163,12 @@ fn int64(rng: &mut Rng) -> i64 {
         1,
         i32::MAX.into(),
         u32::MAX.into(),
-        // The first and last second of years 1 and 9999, and beside them.
+        // The first second of year 1, the last one of year 9999, and their neighbours.
         -62_135_596_801,
         -62_135_596_800,
         253_402_300_799,
         253_402_300_800,
-        // 10000 years, and beside.
+        // 10000 years, and one second more.
         315_576_000_000,
         315_576_000_001,
         i64::MAX - 1,
@@ -195,7 +195,7 @@ fn float(rng: &mut Rng) -> f64 {
     *rng.choice(&numbers).unwrap()
 }
 
-/// Text that is hard to store, to compare or to show.
+/// Returns text that is hard to store, to compare or to display.
 fn text(rng: &mut Rng) -> String {
     let texts = [
         "",
@@ -221,9 +221,9 @@ fn text(rng: &mut Rng) -> String {
         "node",
     ];
     match rng.u32(0..256) {
-        // Over what PostgreSQL puts into an index.
+        // Over PostgreSQL's limit for an index entry.
         0 => "a".repeat(rng.usize(2000..10_000)),
-        // Over the limit of messages for people.
+        // Over the limit of error messages.
         1 => "ü".repeat(65_537),
         2 => noise(20_000, rng),
         3..32 => "a".repeat(*rng.choice(&[50, 51, 100, 101, 128, 129, 255, 256]).unwrap()),
@@ -232,7 +232,7 @@ fn text(rng: &mut Rng) -> String {
     }
 }
 
-/// Any characters.
+/// Returns random characters.
 fn noise(most: usize, rng: &mut Rng) -> String {
     (0..rng.usize(0..most)).map(|_| rng.char(..)).collect()
 }

@@ -1,4 +1,4 @@
-//! The service, as a process of its own, against requests that nobody means.
+//! Random invalid requests against the service, which runs as a process.
 
 mod bytes;
 mod fields;
@@ -26,37 +26,37 @@ use tonic::Code;
 use self::wire::{Answer, Wire};
 use crate::support::{Server, TempDir, contract, temp_dir};
 
-/// So many mutated requests are sent to each RPC.
+/// The number of mutated requests to each RPC.
 const REQUESTS: usize = 10_000;
-/// Of these, so many come before memory is measured for the first time: pools,
-/// caches and the allocator's arenas have grown by then.
+/// The number of requests before the first measurement of memory. By then pools, caches and
+/// the allocator's arenas have grown.
 const WARM_UP: usize = 2_500;
-/// So many are under way at a time, over so many connections.
+/// The number of concurrent requests, and of connections.
 const IN_FLIGHT: usize = 32;
 const CONNECTIONS: usize = 4;
-/// So many valid requests of each RPC are there to be mutated.
+/// The number of valid requests of each RPC that are mutated.
 const SEEDS: usize = 48;
-/// The service may grow by so many bytes for each request that is measured: a
-/// quarter of what a leak of 1 KiB per request would take.
+/// The memory in bytes by which the service may grow per measured request: a quarter of a
+/// leak of 1 KiB per request.
 const GROWTH_PER_REQUEST: usize = 256;
 
-/// The variable with the seed of an earlier run, to repeat it.
+/// The environment variable with a seed, to repeat an earlier run.
 const SEED_VARIABLE: &str = "BRIDGEBOOK_TEST_SEED";
 
-/// How often an RPC answered with a code.
+/// The number of answers by RPC and code.
 type Tally = Mutex<HashMap<(Rpc, Code), usize>>;
 
-/// Where all requests of a run come from, and where they go.
+/// A run: its requests, its connections and its results.
 struct Run {
     seed: u64,
     wires: Vec<Wire>,
-    /// By the position of the RPC in [`Rpc::ALL`].
+    /// Valid requests, by the position of the RPC in [`Rpc::ALL`].
     seeds: Vec<Vec<DynamicMessage>>,
     tally: Tally,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and the whole machine; .ci/run runs it by itself"]
+#[ignore = "takes minutes and the whole machine; .ci/run runs it alone"]
 async fn no_request_makes_the_service_fail_panic_or_leak() {
     let seed =
         env::var(SEED_VARIABLE).map_or_else(|_| fastrand::u64(..), |text| text.parse().unwrap());
@@ -100,7 +100,7 @@ async fn no_request_makes_the_service_fail_panic_or_leak() {
     }
 }
 
-/// A cluster whose catalogs are not those of all other tests.
+/// Starts a cluster of its own, because the catalogs of the shared one are large.
 async fn quick_cluster(dir: &TempDir) -> Embedded {
     let settings = Settings {
         durable: false,
@@ -109,13 +109,13 @@ async fn quick_cluster(dir: &TempDir) -> Embedded {
     Embedded::start(settings).await.expect("PostgreSQL starts")
 }
 
-/// Seeds of every RPC, after each was sent as it is: none of them is refused for
-/// what it says. Also the RPCs that answered one with OK.
+/// Sends valid requests of every RPC, and fails if one is INVALID_ARGUMENT. Returns the
+/// requests, and the RPCs that returned OK.
 async fn send_seeds(wire: &Wire, mut rng: Rng) -> (Vec<Vec<DynamicMessage>>, HashSet<Rpc>) {
     let mut seeds = vec![Vec::new(); Rpc::ALL.len()];
     let mut accepted = HashSet::new();
     for _ in 0..SEEDS {
-        // RPCs take turns, so that each finds what others have left behind.
+        // RPCs take turns, so that each finds the rows of the others.
         for (rpc, seeds) in Rpc::ALL.iter().zip(&mut seeds) {
             let request = seeds::seed(*rpc, &mut rng);
             let answer = send_whole(wire, *rpc, &request).await;
@@ -137,7 +137,7 @@ async fn send_whole(wire: &Wire, rpc: Rpc, request: &DynamicMessage) -> Answer {
     wire.call(rpc, vec![frame]).await.unwrap()
 }
 
-/// The request for the page that comes after this answer.
+/// Returns the request for the next page.
 fn next_page(rpc: Rpc, request: &DynamicMessage, answer: &Answer) -> Option<DynamicMessage> {
     let [_, output] = contract::messages(rpc);
     let answer = DynamicMessage::decode(output, answer.message.as_slice()).unwrap();
@@ -148,7 +148,7 @@ fn next_page(rpc: Rpc, request: &DynamicMessage, answer: &Answer) -> Option<Dyna
 }
 
 impl Run {
-    /// Sends the requests with these numbers, and looks at their answers.
+    /// Sends the requests with these numbers, and checks their answers.
     async fn send(self: &Arc<Run>, numbers: std::ops::Range<usize>) {
         let next = Arc::new(AtomicUsize::new(numbers.start));
         let callers = (0..IN_FLIGHT).map(|caller| {
@@ -165,7 +165,7 @@ impl Run {
             })
         });
         for caller in futures_util::future::join_all(callers).await {
-            caller.expect("every answer is one of those that are documented");
+            caller.expect("every answer is documented");
         }
     }
 
@@ -194,7 +194,7 @@ impl Run {
             .or_default() += 1;
     }
 
-    /// Makes the request with this number, which is the same in every run of a seed.
+    /// Returns the request with this number, which depends only on the seed.
     fn request(&self, number: usize) -> (Rpc, Vec<Bytes>) {
         let position = number % Rpc::ALL.len();
         let seeds = &self.seeds[position];
@@ -212,7 +212,7 @@ impl Run {
         (Rpc::ALL[position], bytes::frame(&message, &mut rng))
     }
 
-    /// Fails if mutations were too weak to be refused, or too strong to be accepted.
+    /// Fails if too few mutated requests were refused, or too few accepted.
     fn assert_varied(&self) {
         let tally = self.tally.lock().unwrap();
         println!("{tally:#?}");
@@ -228,7 +228,7 @@ impl Run {
     }
 }
 
-/// Whether an answer is one that a caller may get for its own fault.
+/// Returns whether an answer is OK or blames the caller.
 fn is_documented(rpc: Rpc, answer: &Answer) -> bool {
     is_callers(answer.code)
         && (answer.code == Code::Ok) == answer.details.is_empty()
@@ -256,7 +256,7 @@ fn assert_documented(rpc: Rpc, answer: &Answer, request: &str) {
     );
 }
 
-/// The codes of the items that a batch could not do.
+/// Returns the codes of the failed items of a batch.
 fn item_codes(rpc: Rpc, answer: &Answer) -> Vec<Code> {
     let [_, output] = contract::messages(rpc);
     if output.get_field_by_name("results").is_none() {
@@ -267,8 +267,8 @@ fn item_codes(rpc: Rpc, answer: &Answer) -> Vec<Code> {
     errors.map(|error| Code::from_i32(error.code)).collect()
 }
 
-/// What the answers of all batches have in common. Documents in them may nest
-/// deeper than prost decodes.
+/// The fields that the responses of all batches have. Documents are left out, because they
+/// may nest deeper than prost decodes.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Results {
     #[prost(message, repeated, tag = "1")]

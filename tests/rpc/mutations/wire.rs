@@ -1,4 +1,4 @@
-//! A gRPC client that sends whatever bytes it is given; tonic's would not.
+//! A gRPC client that sends any bytes. tonic's client refuses invalid ones.
 
 use std::net::SocketAddr;
 
@@ -8,17 +8,17 @@ use http::HeaderMap;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
 
-/// How much of answers may be under way.
+/// The flow-control window for responses.
 const WINDOW: u32 = 16 * 1024 * 1024;
 
-/// One connection.
+/// A connection.
 #[derive(Clone)]
 pub struct Wire {
     address: SocketAddr,
     requests: SendRequest<Bytes>,
 }
 
-/// What the service answers.
+/// A response, or an error.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Code,
@@ -41,8 +41,8 @@ impl Wire {
         Wire { address, requests }
     }
 
-    /// Calls an RPC with a body in these pieces. An error is one of the
-    /// connection: every call is to be answered.
+    /// Calls an RPC with a body in these pieces. Returns an error only if the connection
+    /// fails, because the service must answer every call.
     pub async fn call(&self, rpc: Rpc, pieces: Vec<Bytes>) -> Result<Answer, h2::Error> {
         let request = http::Request::post(format!("http://{}{}", self.address, rpc.path()))
             .header("content-type", "application/grpc")
@@ -51,9 +51,9 @@ impl Wire {
             .unwrap();
         let mut requests = self.requests.clone().ready().await?;
         let (answer, mut body) = requests.send_request(request, false)?;
-        // After a hundred that are empty h2 hangs up, as it must.
+        // h2 closes a connection after a hundred empty frames.
         for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-            // Who has an answer already need not read on.
+            // The service may have answered already and stopped reading.
             let _ = body.send_data(piece, false);
         }
         let _ = body.send_data(Bytes::new(), true);
@@ -75,14 +75,14 @@ async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::
 
 impl Answer {
     fn new(headers: &HeaderMap, message: Vec<u8>) -> Answer {
-        // Without a status, gRPC says, the code is UNKNOWN.
+        // gRPC defines the code as UNKNOWN if a response lacks a status.
         let status = Status::from_header_map(headers);
         let status = status.unwrap_or_else(|| Status::unknown("no grpc-status"));
         Answer {
             code: status.code(),
             text: status.message().to_owned(),
             details: status.details().to_vec(),
-            // Behind the flag and the length.
+            // After the flag and the length.
             message: message.get(5..).unwrap_or_default().to_vec(),
         }
     }

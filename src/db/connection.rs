@@ -55,7 +55,12 @@ pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnect
         AsyncPgConnection::try_from_client_and_connection(client, connection).await
     });
     let connected = connected.await;
-    connected.unwrap_or_else(|_| Err(bad("no answer within 3 s".to_owned())))
+    connected.unwrap_or_else(|_| {
+        Err(bad(format!(
+            "no answer within {} s",
+            CONNECT_TIMEOUT.as_secs()
+        )))
+    })
 }
 
 /// Returns the addresses of a database: `db1:5432, db2:5432`.
@@ -107,9 +112,10 @@ impl bb8::ManageConnection for Manager {
 
     async fn connect(&self) -> ConnectionResult<Connection> {
         let mut connection = connect(&self.url).await?;
-        let done = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
-        let done = done.unwrap_or(Err(diesel::result::Error::BrokenTransactionManager));
-        done.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
+        setup
+            .map_err(|_| ConnectionError::BadConnection("session setup timed out".to_owned()))?
+            .map_err(ConnectionError::CouldntSetupConfiguration)?;
         let observer = StatementObserver::new(self.metrics.clone());
         connection.set_instrumentation(observer);
         Ok(Connection {
@@ -119,8 +125,8 @@ impl bb8::ManageConnection for Manager {
         })
     }
 
-    /// Checks without a round trip, which would prove nothing about the moment after. Work on
-    /// a connection that dies later is retried.
+    /// Checks without a round trip, because the connection may fail right after the check.
+    /// Work on a connection that dies later is retried.
     async fn is_valid(&self, connection: &mut Connection) -> ConnectionResult<()> {
         match self.has_broken(connection) {
             true => Err(ConnectionError::BadConnection(

@@ -13,7 +13,7 @@ use crate::{domain::error::Error, ops::metrics::RETRY_CAUSES};
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
     /// No connection became available in time.
-    #[error("cannot connect to the database")]
+    #[error("database connection failed")]
     NoConnection(#[source] Option<Arc<ConnectionError>>),
     /// The service has not yet seen a current schema.
     #[error("the database schema is not ready")]
@@ -36,8 +36,8 @@ pub enum DbError {
     Statement(#[source] DieselError),
 }
 
-/// The message of PostgreSQL for a full disk (53100), if it speaks English. diesel-async
-/// does not pass on the SQLSTATE.
+/// The message of PostgreSQL for a full disk (53100), if `lc_messages` is
+/// English. diesel-async does not pass on the SQLSTATE.
 const NO_SPACE: &str = "No space left on device";
 
 impl From<DieselError> for DbError {
@@ -72,7 +72,7 @@ impl From<DbError> for Error {
 }
 
 impl DbError {
-    /// Whether the database could not be reached or written to, or the connection was lost.
+    /// Returns whether the database could not be reached or written to, or the connection was lost.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl DbError {
         }
     }
 
-    /// Whether the same statements may succeed if they run again.
+    /// Returns whether the same statements may succeed if they run again.
     ///
     /// diesel-async does not pass on the SQLSTATE. A deadlock, a statement timeout, a server
     /// shutdown and a bug of the service all are `Unknown`. Retries are bounded, so retrying
@@ -126,9 +126,10 @@ impl DbError {
         }
     }
 
-    /// Whether the connection may be dead: errors of an unavailable database, and those that
-    /// PostgreSQL sends before it closes a connection (57P01 to 57P03), which diesel-async
-    /// reports as `Unknown`. Such errors are rare, and a new connection costs milliseconds.
+    /// Returns whether the connection may be dead, as after errors of an unavailable database.
+    ///
+    /// PostgreSQL also sends errors before it closes a connection (57P01 to 57P03), which
+    /// diesel-async reports as `Unknown`. A new connection costs only milliseconds.
     #[must_use]
     pub fn may_end_connection(&self) -> bool {
         let is_unknown = matches!(

@@ -7,11 +7,13 @@ use chrono::{DateTime, Utc};
 use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
 
 use crate::{
-    db::schema::fsm_transitions,
+    db::{DbError, schema::fsm_transitions},
     domain::{
         digest::RequestDigest,
+        error::{Error, Resource, Result},
         id::{TokenId, TransitionId},
         json::JsonObject,
+        namespace::Scoped,
     },
 };
 
@@ -65,10 +67,43 @@ impl KnownTransitions {
         self.0.insert(row.id, Some(row));
     }
 
-    /// Returns what is known about an id; `None` if it is free.
-    #[must_use]
-    pub fn get(&self, id: TransitionId) -> Option<Option<&Transition>> {
-        self.0.get(&id).map(Option::as_ref)
+    /// Returns the transition with the id of a request if the same request wrote it; `None` if
+    /// the id is free.
+    ///
+    /// # Errors
+    /// [`Error::IdConflict`] if another request wrote it.
+    pub fn duplicate<T>(
+        &self,
+        id: TransitionId,
+        digest: RequestDigest,
+        request: &Scoped<T>,
+    ) -> Result<Option<&Transition>> {
+        let Some(known) = self.0.get(&id) else {
+            return Ok(None);
+        };
+        let is_same = |row: &&Transition| {
+            row.request_digest == Some(digest) && row.namespace == request.namespace.as_str()
+        };
+        let same = known.as_ref().filter(is_same);
+        same.map(Some).ok_or_else(|| id_conflict(id))
+    }
+}
+
+/// Returns the error for a transition whose statement failed. A violated key means that another
+/// request used the transition_id since it was read.
+pub fn write_error(id: TransitionId, error: DbError) -> Error {
+    match error.constraint() {
+        Some("fsm_transitions_pkey") => id_conflict(id),
+        _ => error.into(),
+    }
+}
+
+/// Returns the error for a transition_id that another request used.
+pub fn id_conflict(id: TransitionId) -> Error {
+    Error::IdConflict {
+        resource: Resource::Transition,
+        field: "transition_id",
+        name: id.to_string(),
     }
 }
 

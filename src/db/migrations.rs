@@ -47,7 +47,7 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
-    /// Whether the database was unreachable or the connection was lost, so that a retry may succeed.
+    /// Returns whether the database was unreachable or the connection was lost, so that a retry may succeed.
     /// A retry continues with the first migration that is not applied.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -233,7 +233,8 @@ fn retry_locked<T>(
         match step() {
             // diesel-async does not pass on the SQLSTATE (55P03).
             Err(error) if error_chain(&*error).contains("due to lock timeout") => {
-                tracing::warn!("a migration waits for another session that locks its tables");
+                let retry_in_s = LOCK_PAUSE.as_secs();
+                tracing::warn!(retry_in_s, "migration waits for a table lock");
                 std::thread::sleep(LOCK_PAUSE);
             }
             outcome => return outcome,
@@ -300,7 +301,7 @@ extern "SQL" {
 
 /// Whether the service can use a database.
 #[derive(Debug, Clone, Copy, diesel::Queryable)]
-pub struct Standing {
+pub struct SchemaStatus {
     /// Whether it accepts writes, so it is not a standby.
     pub is_writable: bool,
     /// Whether the newest migration is applied.
@@ -312,10 +313,10 @@ pub struct Standing {
 ///
 /// # Errors
 /// Errors of the query, for example if no migration is applied at all.
-pub async fn standing(
+pub async fn schema_status(
     connection: &mut AsyncPgConnection,
     newest: &str,
-) -> diesel::QueryResult<Standing> {
+) -> diesel::QueryResult<SchemaStatus> {
     let is_writable = current_setting("transaction_read_only").eq("off");
     let has_newest = exists(__diesel_schema_migrations::table.find(newest));
     diesel::select((is_writable, has_newest))

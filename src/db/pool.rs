@@ -225,7 +225,7 @@ impl Pool {
         }
     }
 
-    /// Whether connections exist, and all are in use.
+    /// Returns whether connections exist, and all are in use.
     fn is_exhausted(&self) -> bool {
         let state = self.connections.state();
         state.idle_connections == 0 && state.connections > 0

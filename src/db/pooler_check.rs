@@ -11,7 +11,7 @@ const ATTEMPTS: usize = 3;
 /// The timeout of the check, which is a courtesy and need not be certain.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether a pooler shares a backend of PostgreSQL between open connections, as PgBouncer does
+/// Returns whether a pooler shares a backend of PostgreSQL between open connections, as PgBouncer does
 /// in the modes `transaction` and `statement`. Sessions would lose their prepared statements
 /// and settings there, and fail with obscure errors.
 ///

@@ -29,7 +29,7 @@ pub trait Query: Sync {
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
 
-    /// Whether an answer left rows unread on the connection.
+    /// Returns whether an answer left rows unread on the connection.
     fn leaves_rows(_answer: &Self::Answer) -> bool {
         false
     }
@@ -46,7 +46,7 @@ pub trait TenantQuery: Send + Sync + Sized {
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = Result<Result<Self::Answer>, DbError>> + Send;
 
-    /// Whether an answer left rows unread on the connection.
+    /// Returns whether an answer left rows unread on the connection.
     fn leaves_rows(_answer: &Self::Answer) -> bool {
         false
     }

@@ -109,7 +109,7 @@ where
     let slots: Vec<Result<()>> = slots.collect();
     let mut answers = batcher.submit_all(valid).await.into_iter();
     let results = slots.into_iter().map(|slot| match slot {
-        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::gone())),
+        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::worker_gone())),
         Err(error) => Err(error),
     });
     let results: Vec<Result<O::Answer>> = results.collect();

@@ -13,7 +13,7 @@ use tonic_health::{
 use crate::{
     db::{
         self, Database, DbError,
-        migrations::{self, Standing},
+        migrations::{self, SchemaStatus},
     },
     ops::metrics::Metrics,
     proto::v1::{
@@ -93,9 +93,9 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
         )
         .await;
         let problem = match outcome.unwrap_or(Err(DbError::TimedOut)) {
-            Ok(standing) => {
+            Ok(status) => {
                 database.outage().mark_over();
-                problem_of(standing).map(ToOwned::to_owned)
+                problem_of(status).map(ToOwned::to_owned)
             }
             Err(error) => {
                 database.outage().mark_started();
@@ -119,10 +119,10 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
 }
 
 /// Returns the problem of a database that answers, if any.
-fn problem_of(standing: Standing) -> Option<&'static str> {
-    if !standing.has_newest {
+fn problem_of(status: SchemaStatus) -> Option<&'static str> {
+    if !status.has_newest {
         Some("the schema is behind; run `bridgebook migrate up`")
-    } else if !standing.is_writable {
+    } else if !status.is_writable {
         Some("the database is read-only")
     } else {
         None
@@ -133,10 +133,10 @@ async fn check_database(
     connection: &mut Option<AsyncPgConnection>,
     url: &str,
     newest: &str,
-) -> Result<Standing, DbError> {
+) -> Result<SchemaStatus, DbError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(db::connect(url).await?),
     };
-    Ok(migrations::standing(connection, newest).await?)
+    Ok(migrations::schema_status(connection, newest).await?)
 }

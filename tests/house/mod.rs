@@ -174,7 +174,7 @@ fn flatten(prefix: &str, tree: &str, paths: &mut BTreeSet<String>) {
     }
 }
 
-fn without_unit_tests(text: &str) -> &str {
+pub fn without_unit_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text)
 }
 
@@ -189,7 +189,7 @@ fn module_of(file: &Path) -> String {
     parts.collect::<Vec<_>>().join("::")
 }
 
-fn rust_files(folder: &str) -> Vec<PathBuf> {
+pub fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut folders = vec![root().join(folder)];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {

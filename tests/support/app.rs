@@ -66,7 +66,11 @@ impl App {
 
     /// Starts the service with a tap on its connections to the database.
     pub async fn tapped() -> (App, Tap) {
-        let schema = Schema::create().await;
+        App::tapped_on(Schema::create().await).await
+    }
+
+    /// The same, on a given schema.
+    pub async fn tapped_on(schema: Schema) -> (App, Tap) {
         let tap = Tap::default();
         let url = tap.before(&schema.url()).await;
         (App::start_at(schema, url, |_| {}, connect).await, tap)

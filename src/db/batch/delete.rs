@@ -2,17 +2,20 @@
 
 use std::{collections::HashSet, hash::Hash, marker::PhantomData};
 
-use diesel::prelude::*;
+use diesel::{
+    QueryResult,
+    sql_types::{Array, Uuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
 use super::{
     Operation,
     rounds::{Indexed, in_order, rounds},
-    statement::column,
+    statement::{column, statement},
 };
 use crate::{
-    db::{DbError, schema::fsm_transitions},
+    db::DbError,
     domain::{
         error::{Error, Result},
         id::TransitionId,
@@ -68,7 +71,9 @@ impl<D: Delete> Operation for DeleteOperation<D> {
                 let deleted = D::delete(connection, &round).await?;
                 let mut deleted: HashSet<_> = deleted.into_iter().collect();
                 if deleted.len() < round.len() {
-                    deleted.extend(deleted_before::<D>(connection, &round).await?);
+                    let ids = column(&round, |item| D::transition_id(item));
+                    let earlier: Vec<TransitionId> = FindDeletions { ids }.load(connection).await?;
+                    deleted.extend(earlier);
                 }
                 let round = round.into_iter();
                 answers.extend(round.map(|(index, item)| (index, answer::<D>(item, &deleted))));
@@ -78,18 +83,12 @@ impl<D: Delete> Operation for DeleteOperation<D> {
     }
 }
 
-/// Returns the deletions that an earlier try of the same calls made before it lost its
-/// connection. The service makes the ids, so they belong to no other tenant.
-async fn deleted_before<D: Delete>(
-    connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Scoped<D::Request>>],
-) -> QueryResult<Vec<TransitionId>> {
-    let ids = column(round, |item| D::transition_id(item));
-    fsm_transitions::table
-        .filter(fsm_transitions::id.eq_any(ids))
-        .select(fsm_transitions::id)
-        .load(connection)
-        .await
+statement! {
+    /// Finds the deletions that an earlier try of the same calls made before it lost its
+    /// connection. The service makes the ids, so they belong to no other tenant.
+    struct FindDeletions { ids: Vec<TransitionId>, }
+    returns Uuid, is_batch: true;
+    "SELECT id FROM fsm_transitions WHERE id = ANY (" {ids: Array<Uuid>} ")"
 }
 
 fn answer<D: Delete>(request: &D::Request, deleted: &HashSet<TransitionId>) -> Result<bool> {

@@ -113,7 +113,7 @@ impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
     }
 
     /// A violated foreign key means that the parent was deleted after the statement saw it.
-    fn refusal(item: &Self::Item, error: DbError) -> Error {
+    fn item_error(item: &Self::Item, error: DbError) -> Error {
         match error.constraint() {
             Some(constraint) if constraint == I::PARENT_KEY => I::parent_not_found(item),
             _ => error.into(),
@@ -164,8 +164,8 @@ async fn insert<'a, I: InsertOnce>(
     Ok(others)
 }
 
-/// Finds out why rows were not inserted, answers these items, and returns those for which
-/// there is no longer a reason.
+/// Finds out why rows were not inserted, answers these items, and returns the rows
+/// that can be inserted now.
 async fn find<'a, I: InsertOnce>(
     connection: &mut AsyncPgConnection,
     others: &[Indexed<'a, Scoped<I::New>>],

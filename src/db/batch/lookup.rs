@@ -6,7 +6,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use futures_util::future::BoxFuture;
 
-use super::{Operation, statement::place};
+use super::{Operation, statement::index_of};
 use crate::{db::DbError, domain::error::Result};
 
 /// A kind of row that callers read by key.
@@ -52,18 +52,18 @@ impl<L: Lookup> Operation for LookupOperation<L> {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
         Box::pin(async move {
-            let (distinct, places) = distinct::<L>(items);
+            let (distinct, positions) = distinct::<L>(items);
             let missing = distinct.iter().map(|request| L::if_missing(request));
             let mut answers: Vec<Result<L::Row>> = missing.collect();
             for (ordinality, row) in L::read(connection, &distinct).await? {
-                if let Some(answer) = answers.get_mut(place(ordinality)) {
+                if let Some(answer) = answers.get_mut(index_of(ordinality)) {
                     *answer = Ok(row);
                 }
             }
             if distinct.len() < items.len() {
-                let places = places.into_iter();
-                answers = places
-                    .filter_map(|place| answers.get(place).cloned())
+                let positions = positions.into_iter();
+                answers = positions
+                    .filter_map(|index| answers.get(index).cloned())
                     .collect();
             }
             Ok(answers)
@@ -71,16 +71,16 @@ impl<L: Lookup> Operation for LookupOperation<L> {
     }
 }
 
-/// Returns one request of each key, and for each item the place of the request with its key.
+/// Returns one request of each key, and for each item the index of the request with its key.
 fn distinct<'a, L: Lookup>(items: &[&'a L::Request]) -> (Vec<&'a L::Request>, Vec<usize>) {
     let mut distinct = Vec::with_capacity(items.len());
-    let mut places = HashMap::with_capacity(items.len());
-    let all = items.iter().map(|item| {
-        *places.entry(L::key(item)).or_insert_with(|| {
+    let mut indexes = HashMap::with_capacity(items.len());
+    let positions = items.iter().map(|item| {
+        *indexes.entry(L::key(item)).or_insert_with(|| {
             distinct.push(*item);
             distinct.len() - 1
         })
     });
-    let all = all.collect();
-    (distinct, all)
+    let positions = positions.collect();
+    (distinct, positions)
 }

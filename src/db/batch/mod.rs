@@ -74,7 +74,7 @@ pub trait Operation: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>>;
 
     /// Returns the answer to an item whose statement fails even when it runs alone.
-    fn refusal(_item: &Self::Item, error: DbError) -> Error {
+    fn item_error(_item: &Self::Item, error: DbError) -> Error {
         error.into()
     }
 }
@@ -144,31 +144,34 @@ impl<O: Operation> Batcher<O> {
     /// # Errors
     /// Errors of the operation; [`Error::QueueFull`] if the queue is full.
     pub async fn submit(&self, item: O::Item) -> Result<O::Answer> {
-        let worker = self.worker(&item);
+        let worker = self.worker_of(&item);
         let answers = self.enqueue(worker, vec![item]).await;
-        answers.into_iter().next().unwrap_or_else(|| Err(gone()))
+        answers
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(worker_gone()))
     }
 
     /// Runs many items, and returns their answers in order.
     pub async fn submit_all(&self, items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
-        let places: Vec<usize> = items.iter().map(|item| self.worker(item)).collect();
-        let mut shares: Vec<Vec<O::Item>> = self.queues.iter().map(|_| Vec::new()).collect();
-        for (item, worker) in items.into_iter().zip(&places) {
-            if let Some(share) = shares.get_mut(*worker) {
-                share.push(item);
+        let workers: Vec<usize> = items.iter().map(|item| self.worker_of(item)).collect();
+        let mut per_worker: Vec<Vec<O::Item>> = self.queues.iter().map(|_| Vec::new()).collect();
+        for (item, worker) in items.into_iter().zip(&workers) {
+            if let Some(items) = per_worker.get_mut(*worker) {
+                items.push(item);
             }
         }
-        let shares = shares.into_iter().enumerate();
-        let answers = join_all(shares.map(|(worker, share)| self.enqueue(worker, share))).await;
+        let jobs = per_worker.into_iter().enumerate();
+        let answers = join_all(jobs.map(|(worker, items)| self.enqueue(worker, items))).await;
         let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
         let mut next = |worker| answers.get_mut(worker).and_then(Iterator::next);
-        let places = places.into_iter();
-        places
-            .map(|worker| next(worker).unwrap_or_else(|| Err(gone())))
+        let workers = workers.into_iter();
+        workers
+            .map(|worker| next(worker).unwrap_or_else(|| Err(worker_gone())))
             .collect()
     }
 
-    fn worker(&self, item: &O::Item) -> usize {
+    fn worker_of(&self, item: &O::Item) -> usize {
         usize::try_from(hash(&O::key(item)) % self.queues.len() as u64).unwrap_or_default()
     }
 
@@ -204,8 +207,8 @@ fn hash(key: &impl Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
 }
 
-/// Returns the error for an item without an answer: its worker panicked, or is shut down.
-pub(crate) fn gone() -> Error {
+/// Returns the error for an item without an answer: its worker panicked, or was shut down.
+pub(crate) fn worker_gone() -> Error {
     internal("a batch worker is gone")
 }
 
@@ -240,9 +243,9 @@ async fn work<O: Operation>(
         let Ok(answers) = answers else { continue };
         let mut answers = answers.into_iter();
         for job in jobs {
-            let share = answers.by_ref().take(job.items.len()).collect();
+            let of_job = answers.by_ref().take(job.items.len()).collect();
             // The call may be cancelled by now.
-            let _ = job.reply.send(share);
+            let _ = job.reply.send(of_job);
         }
     }
 }
@@ -270,7 +273,7 @@ fn run<'a, O: Operation>(
             Err(error) => error,
         };
         match items {
-            [item] => vec![Err(O::refusal(item, error))],
+            [item] => vec![Err(O::item_error(item, error))],
             _ if error.is_unavailable() => {
                 let error = Error::from(error);
                 items.iter().map(|_| Err(error.clone())).collect()

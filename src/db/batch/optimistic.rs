@@ -1,9 +1,9 @@
 //! Optimistic concurrency for batches whose outcome is decided in Rust.
 //!
-//! A batch reads its rows, applies the rules of a slice's `model`, and writes with one
-//! statement that skips every row that has changed since it was read. This keeps the rules
-//! in one place, applies several changes of one row in their order, and holds no lock
-//! while the rules run. Within a process an operation never changes the same row in two
+//! A batch reads its rows and applies the rules of a slice's `model`. One statement then
+//! writes, and skips every row that changed since the read. This keeps the rules in one
+//! place, applies several changes of one row in their order, and holds no lock while the
+//! rules run. Within a process an operation never changes the same row in two
 //! batches at once. Where another operation or another replica does, the items of that
 //! row are read and decided again.
 

@@ -34,7 +34,7 @@ pub fn in_order<A>(mut answers: Vec<(usize, A)>) -> Vec<A> {
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// Sorts changes by the key of the row that they change, and tells for each whether it is the
+/// Sorts changes by the key of the row that they change, and marks each change that is the
 /// last one of its row. Changes of one row stay in their order.
 ///
 /// All statements lock rows of a kind in the order of their keys. Otherwise statements of two
@@ -55,7 +55,7 @@ pub fn in_lock_order<T, K: Ord>(mut changes: Vec<T>, key: impl Fn(&T) -> K) -> V
 mod tests {
     use super::*;
 
-    fn places(items: &[[char; 2]]) -> Vec<Vec<usize>> {
+    fn indexes(items: &[[char; 2]]) -> Vec<Vec<usize>> {
         let items: Vec<_> = items.iter().collect();
         let rounds = rounds(&items, |keys| *keys);
         let rounds = rounds.iter();
@@ -66,9 +66,9 @@ mod tests {
 
     #[test]
     fn no_key_occurs_twice_in_a_round() {
-        assert_eq!(places(&[['a', 'b'], ['c', 'd']]), [vec![0, 1]]);
+        assert_eq!(indexes(&[['a', 'b'], ['c', 'd']]), [vec![0, 1]]);
         assert_eq!(
-            places(&[['a', 'b'], ['a', 'c'], ['c', 'd'], ['e', 'f']]),
+            indexes(&[['a', 'b'], ['a', 'c'], ['c', 'd'], ['e', 'f']]),
             [vec![0, 3], vec![1], vec![2]]
         );
     }

@@ -55,11 +55,12 @@ macro_rules! batch_statement {
 }
 
 /// Declares a statement whose text alternates between SQL and fields with their SQL types.
+/// `is_batch` tells whether it runs on a connection for batches.
 macro_rules! statement {
     (
         $(#[$doc:meta])*
         struct $name:ident { $($field:ident: $rust:ty,)* }
-        returns $row:ty;
+        returns $row:ty, is_batch: $is_batch:literal;
         $($sql:literal $({$bind:ident: $type:ty})?)+
     ) => {
         $(#[$doc])*
@@ -82,7 +83,7 @@ macro_rules! statement {
         }
 
         $crate::db::batch::statement::declare_statement!(
-            $name, $name, $name, $row, false, [$($($type,)?)+]
+            $name, $name, $name, $row, $is_batch, [$($($type,)?)+]
         );
     };
 }
@@ -117,8 +118,8 @@ pub fn text(statement: &impl QueryFragment<Pg>) -> String {
     }
 }
 
-/// Returns the place in the batch of the item that a row with this `ordinality` belongs to.
-pub fn place(ordinality: i64) -> usize {
+/// Returns the index in the batch of the item that a row with this `ordinality` belongs to.
+pub fn index_of(ordinality: i64) -> usize {
     usize::try_from(ordinality - 1).unwrap_or(usize::MAX)
 }
 

@@ -8,7 +8,7 @@
 //! # Session settings
 //!
 //! Connections for batches ([`BATCH_SETTINGS`]) run statements over arrays of items that
-//! look rows up by key. The planner does not know how many items an array will have, so by
+//! look rows up by key. The planner does not know how many items an array will have. By
 //! default it makes a new plan for every execution, which costs more than the work itself.
 //! With `force_generic_plan` it keeps one plan per connection. A plan that was made while a
 //! table was small may read the whole table, so sequential scans, hash joins and merge

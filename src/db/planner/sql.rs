@@ -35,7 +35,7 @@ macro_rules! left_lookup {
 
 /// Compares two columns without NULLs in a way that no index serves.
 macro_rules! unindexed_eq {
-    ($left:literal, $right:literal) => {
+    ($left:expr, $right:expr) => {
         concat!($left, " IS NOT DISTINCT FROM ", $right)
     };
 }
@@ -46,11 +46,9 @@ macro_rules! same_namespace {
         $crate::db::planner::same_namespace!($alias, "item")
     };
     ($alias:literal, $other:literal) => {
-        concat!(
-            $alias,
-            ".namespace IS NOT DISTINCT FROM ",
-            $other,
-            ".namespace"
+        $crate::db::planner::unindexed_eq!(
+            concat!($alias, ".namespace"),
+            concat!($other, ".namespace")
         )
     };
 }

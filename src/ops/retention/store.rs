@@ -257,7 +257,7 @@ impl Query for PruneRows<'_> {
 }
 
 impl PruneRows<'_> {
-    /// Whether expired rows may remain after a statement deleted this many.
+    /// Returns whether expired rows may remain after a statement deleted this many.
     #[must_use]
     pub fn may_leave_some(deleted: i64) -> bool {
         deleted >= ROWS

@@ -38,7 +38,7 @@ impl Query for Samples {
 statement! {
     /// Selects the samples.
     struct SelectSamples {}
-    returns (Text, BigInt);
+    returns (Text, BigInt), is_batch: false;
     "SELECT health_status, count(*)
        FROM node_registrations GROUP BY health_status
       UNION ALL

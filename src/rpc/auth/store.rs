@@ -4,22 +4,40 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    dsl::{now, sql},
+    dsl::{SqlTypeOf, now, sql},
+    pg::Pg,
     prelude::*,
-    sql_types::{Nullable, Record, Timestamptz, Uuid},
+    sql_types::{Array, Nullable, Record, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
 use super::token::{NewToken, Revocation, Token, TokenFilter};
 use crate::{
-    db::{DbError, Query, batch::Operation, collect_page::collect_page, schema::api_tokens},
+    db::{
+        DbError, Query,
+        batch::{Operation, statement::statement},
+        collect_page::collect_page,
+        planner::raw_statement,
+        schema::api_tokens,
+    },
     domain::{
         error::{CredentialError, Error, Resource, Result},
         id::TokenId,
         page::Page,
     },
 };
+
+statement! {
+    /// Reads the columns of [`Token`], in order.
+    struct SelectTokens { ids: Vec<TokenId>, }
+    returns SqlTypeOf<<Token as Selectable<Pg>>::SelectExpression>, is_batch: true;
+    "SELECT t.* FROM unnest(" {ids: Array<Uuid>} ") AS item (id)
+      CROSS JOIN LATERAL (
+            SELECT id, name, role, namespaces, secret_sha256, created_at, expires_at,
+                   last_used_at, revoked_at
+              FROM api_tokens WHERE api_tokens.id = item.id LIMIT 1) t"
+}
 
 /// Reads the tokens of many calls in one round trip.
 pub struct FindTokens;
@@ -40,12 +58,8 @@ impl Operation for FindTokens {
         items: &'a [&'a TokenId],
     ) -> BoxFuture<'a, Result<Vec<Result<Token>>, DbError>> {
         Box::pin(async move {
-            let ids = items.iter().copied();
-            let tokens: Vec<Token> = api_tokens::table
-                .filter(api_tokens::id.eq_any(ids))
-                .select(Token::as_select())
-                .load(connection)
-                .await?;
+            let ids = items.iter().map(|id| **id).collect();
+            let tokens: Vec<Token> = SelectTokens { ids }.load(connection).await?;
             let tokens = tokens.into_iter().map(|token| (token.id, token));
             let tokens: HashMap<_, _> = tokens.collect();
             let unknown = || Error::Unauthenticated(CredentialError::Unknown);
@@ -158,18 +172,19 @@ impl Query for Revocation {
 /// Writes when tokens were last used.
 pub struct LastUses(pub Vec<(TokenId, DateTime<Utc>)>);
 
+raw_statement! {
 /// Keeps a later time that another replica has written.
-const WRITE_LAST_USES: &str = "
+const WRITE_LAST_USES(Array<Uuid>, Array<Timestamptz>) = "
     UPDATE api_tokens SET last_used_at = used.at
       FROM unnest($1, $2) AS used (id, at)
      WHERE api_tokens.id = used.id
        AND (api_tokens.last_used_at IS NULL OR api_tokens.last_used_at < used.at)";
+}
 
 impl Query for LastUses {
     type Answer = ();
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<()>, DbError> {
-        use diesel::sql_types::Array;
         // All replicas lock rows in the same order, so they do not deadlock.
         let mut uses = self.0.clone();
         uses.sort_unstable_by_key(|(id, _)| *id);

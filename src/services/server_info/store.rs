@@ -5,12 +5,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::model::{DatabaseInfo, ServerInfoQuery};
 use crate::{
-    db::{DbError, Query},
+    db::{DbError, Query, planner::raw_statement},
     domain::error::Result,
 };
 
+raw_statement! {
 /// Reads the version of the database server, without what a distribution adds to it.
-const VERSION: &str = "SELECT split_part(current_setting('server_version'), ' ', 1)";
+const VERSION() = "SELECT split_part(current_setting('server_version'), ' ', 1)";
+}
 
 impl Query for ServerInfoQuery {
     type Answer = DatabaseInfo;

@@ -75,12 +75,12 @@ batch_statement! {
 }
 
 /// Deletes bridges.
-pub type DeleteBridges = DeleteOperation<Bridges>;
+pub type DeleteBridges = DeleteOperation<BridgeRemoval>;
 
-/// See [`DeleteBridges`].
-pub struct Bridges;
+/// The implementation of [`DeleteBridges`].
+pub struct BridgeRemoval;
 
-impl Delete for Bridges {
+impl Delete for BridgeRemoval {
     const NAME: &'static str = "DeleteBridges";
     type Request = BridgeDeletion;
     type Key<'a> = BridgeId;

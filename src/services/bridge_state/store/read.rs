@@ -38,12 +38,12 @@ batch_statement! {
 }
 
 /// Reads bridges.
-pub type GetBridges = LookupOperation<Bridges>;
+pub type GetBridges = LookupOperation<BridgeLookup>;
 
-/// See [`GetBridges`].
-pub struct Bridges;
+/// The implementation of [`GetBridges`].
+pub struct BridgeLookup;
 
-impl Lookup for Bridges {
+impl Lookup for BridgeLookup {
     const NAME: &'static str = "GetBridges";
     type Request = Scoped<BridgeQuery>;
     type Key<'a> = (&'a str, BridgeId);

@@ -44,12 +44,12 @@ batch_statement! {
 }
 
 /// Reads entities, each with its machine.
-pub type GetEntities = LookupOperation<Entities>;
+pub type GetEntities = LookupOperation<EntityLookup>;
 
-/// See [`GetEntities`].
-pub struct Entities;
+/// The implementation of [`GetEntities`].
+pub struct EntityLookup;
 
-impl Lookup for Entities {
+impl Lookup for EntityLookup {
     const NAME: &'static str = "GetEntities";
     type Request = Scoped<EntityKey>;
     type Key<'a> = (&'a str, &'a EntityKey);

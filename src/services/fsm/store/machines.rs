@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
+use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     db::{
-        DbError, PageQuery, TenantQuery, batch::Operation, collect_page::collect_page,
+        DbError, PageQuery, TenantQuery,
+        batch::{Operation, statement::statement},
+        collect_page::collect_page,
         schema::fsm_machines,
     },
     domain::{
@@ -133,7 +135,7 @@ impl TenantQuery for MachineQuery {
             Some(version) => Error::NotFound {
                 resource: Resource::Machine,
                 field: "version",
-                name: version.to_string(),
+                name: format!("{version} of {}", scoped.entity_type),
             },
         });
         Ok(machine.map(MachineVersion::from))
@@ -163,6 +165,14 @@ impl PageQuery for MachineFilter {
     }
 }
 
+statement! {
+    /// Deletes all versions of a machine.
+    struct DeleteMachine { namespace: String, entity_type: String, }
+    returns (), is_batch: true;
+    "DELETE FROM fsm_machines WHERE namespace = " {namespace: Text}
+    " AND entity_type = " {entity_type: Text}
+}
+
 /// Deletes machines. The answer is whether the machine existed.
 pub struct DeleteMachines;
 
@@ -185,10 +195,11 @@ impl Operation for DeleteMachines {
             let mut answers = Vec::with_capacity(items.len());
             // Deletes of machines are rare, so they run one by one.
             for item in items {
-                let machine = fsm_machines::table
-                    .filter(fsm_machines::namespace.eq(&item.namespace))
-                    .filter(fsm_machines::entity_type.eq(&item.entity_type));
-                answers.push(match diesel::delete(machine).execute(connection).await? {
+                let delete = DeleteMachine {
+                    namespace: item.namespace.to_string(),
+                    entity_type: item.entity_type.clone(),
+                };
+                answers.push(match delete.execute(connection).await? {
                     0 if !item.allow_missing => Err(no_machine(&item.entity_type)),
                     count => Ok(count > 0),
                 });

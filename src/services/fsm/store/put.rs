@@ -9,19 +9,22 @@
 use std::sync::Arc;
 
 use diesel::{
-    dsl::count_star,
     prelude::*,
-    sql_types::{Array, Bool, Text},
+    sql_types::{Array, BigInt, Bool, Text},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::{FutureExt, future::BoxFuture};
 
+use super::{MachineSql, machine_columns};
 use crate::{
     db::{
         DbError,
-        batch::Operation,
-        planner::raw_statement,
-        schema::{bridge_states, fsm_entities, fsm_machines},
+        batch::{
+            Operation,
+            statement::{batch_statement, statement},
+        },
+        planner::lookup,
+        schema::fsm_machines,
     },
     domain::{
         error::{Error, Resource, Result},
@@ -31,34 +34,73 @@ use crate::{
     services::fsm::model::{BuiltIn, Machine, NewMachine},
 };
 
-/// Lock out writers. The timeout is short, because all writers queue behind the lock while it
+/// Locks out writers. The timeout is short, because all writers queue behind the lock while it
 /// waits, for example for a VACUUM.
 const LOCK_ENTITIES: &str = "SET LOCAL lock_timeout = '2s';
      LOCK TABLE fsm_entities IN SHARE ROW EXCLUSIVE MODE";
 const LOCK_BRIDGES: &str = "SET LOCAL lock_timeout = '2s';
      LOCK TABLE bridge_states IN SHARE ROW EXCLUSIVE MODE";
 
-raw_statement! {
-/// Whether an entity is in a state that the machine lacks. Goes from state to state, by one
-/// index lookup each, and stops at the first such state.
-const IS_STRANDED(Text, Text, Array<Text>) = "
-    WITH RECURSIVE states AS (
+statement! {
+    /// Finds out whether an entity is in a state that the machine lacks. Goes from state to
+    /// state, by one index lookup each, and stops at the first such state.
+    struct IsEntityStranded { namespace: String, entity_type: String, states: Vec<String>, }
+    returns Bool, is_batch: true;
+    "WITH RECURSIVE states AS (
         SELECT min(current_state) AS state FROM fsm_entities
-         WHERE namespace = $1 AND entity_type = $2
+         WHERE namespace = " {namespace: Text} " AND entity_type = " {entity_type: Text} "
         UNION ALL
         SELECT (SELECT min(current_state) FROM fsm_entities
-                 WHERE namespace = $1 AND entity_type = $2 AND current_state > states.state)
-          FROM states WHERE states.state = ANY ($3)
+                 WHERE namespace = " {namespace: Text} " AND entity_type = " {entity_type: Text} "
+                   AND current_state > states.state)
+          FROM states WHERE states.state = ANY (" {states: Array<Text>} ")
     )
-    SELECT EXISTS (SELECT FROM states WHERE state <> ALL ($3)) AS is_stranded";
+    SELECT EXISTS (SELECT FROM states WHERE state <> ALL (" {states: Array<Text>} "))"
 }
 
-raw_statement! {
-/// The same for bridges, of which a namespace has few.
-const IS_BRIDGE_STRANDED(Text, Text, Array<Text>) = "
-    SELECT EXISTS (
-        SELECT FROM bridge_states
-         WHERE namespace = $1 AND $2 <> '' AND current_fsm_state <> ALL ($3)) AS is_stranded";
+statement! {
+    /// The same check for bridges. A namespace has few of them.
+    struct IsBridgeStranded { namespace: String, states: Vec<String>, }
+    returns Bool, is_batch: true;
+    "SELECT EXISTS (SELECT FROM bridge_states WHERE namespace = " {namespace: Text}
+    " AND current_fsm_state <> ALL (" {states: Array<Text>} "))"
+}
+
+statement! {
+    /// Counts the entities in each state that the machine lacks, in the order of an index, see
+    /// `ordered_eq!`.
+    struct CountStrandedEntities { namespace: String, entity_type: String, states: Vec<String>, }
+    returns (Text, BigInt), is_batch: true;
+    "SELECT current_state, count(*) FROM fsm_entities
+      WHERE namespace = ANY (ARRAY[" {namespace: Text} "])
+        AND entity_type = " {entity_type: Text} "
+        AND current_state <> ALL (" {states: Array<Text>} ")
+      GROUP BY namespace, current_state ORDER BY namespace, current_state"
+}
+
+statement! {
+    /// Counts the bridges in each state that the machine lacks.
+    struct CountStrandedBridges { namespace: String, states: Vec<String>, }
+    returns (Text, BigInt), is_batch: true;
+    "SELECT current_fsm_state, count(*) FROM bridge_states
+      WHERE namespace = " {namespace: Text}
+    " AND current_fsm_state <> ALL (" {states: Array<Text>} ")
+      GROUP BY current_fsm_state ORDER BY current_fsm_state"
+}
+
+batch_statement! {
+    /// Reads the current machine.
+    struct ReadCurrent<'a> {
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+    }
+    returns MachineSql;
+    concat!(
+        " SELECT ", machine_columns!(), "
+            FROM item",
+        lookup!("fsm_machines", "m", "m.namespace = item.namespace
+             AND m.entity_type = item.entity_type ORDER BY m.version DESC")
+    )
 }
 
 /// Puts machines. Idempotent by definition.
@@ -90,7 +132,7 @@ impl Operation for PutMachines {
     }
 
     /// A transient error here means that the lock was not available, even after retries.
-    fn refusal(_item: &Self::Item, error: DbError) -> Error {
+    fn item_error(_item: &Self::Item, error: DbError) -> Error {
         match error.is_transient() {
             true => Error::DatabaseUnavailable(Arc::new(error)),
             false => error.into(),
@@ -121,7 +163,7 @@ async fn put(
     }
     let put = connection.transaction(async |connection| put_locked(connection, new).await);
     match put.await? {
-        Put::Done(recorded) => Ok(Ok(recorded)),
+        Put::Done(outcome) => Ok(Ok(outcome)),
         Put::Refused(error) => Ok(Err(error)),
         Put::Stranding => stranding(connection, new).await.map(Err),
     }
@@ -135,9 +177,9 @@ async fn put_locked(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Put> {
-    let (lock, is_stranded) = match is_of_bridges(new) {
-        true => (LOCK_BRIDGES, IS_BRIDGE_STRANDED),
-        false => (LOCK_ENTITIES, IS_STRANDED),
+    let lock = match is_of_bridges(new) {
+        true => LOCK_BRIDGES,
+        false => LOCK_ENTITIES,
     };
     connection.batch_execute(lock).await?;
     let current = current(connection, new).await?;
@@ -157,17 +199,8 @@ async fn put_locked(
             current: version.into(),
         }));
     }
-    if !new.allow_stranded {
-        let kept: Vec<_> = new.definition.states().into_iter().collect();
-        let stranded: Stranded = diesel::sql_query(is_stranded)
-            .bind::<Text, _>(&new.namespace)
-            .bind::<Text, _>(&new.entity_type)
-            .bind::<Array<Text>, _>(kept)
-            .get_result(connection)
-            .await?;
-        if stranded.is_stranded {
-            return Ok(Put::Stranding);
-        }
+    if !new.allow_stranded && is_stranded(connection, new).await? {
+        return Ok(Put::Stranding);
     }
     insert(connection, new, version + 1).await.map(Put::Done)
 }
@@ -176,24 +209,38 @@ fn is_of_bridges(new: &NewMachine) -> bool {
     BuiltIn::from_name(&new.entity_type) == Some(BuiltIn::Bridge)
 }
 
-#[derive(QueryableByName)]
-struct Stranded {
-    #[diesel(sql_type = Bool)]
-    is_stranded: bool,
+async fn is_stranded(
+    connection: &mut AsyncPgConnection,
+    new: &Scoped<NewMachine>,
+) -> QueryResult<bool> {
+    let namespace = new.namespace.to_string();
+    let states = states(new);
+    if is_of_bridges(new) {
+        let check = IsBridgeStranded { namespace, states };
+        return check.get_result(connection).await;
+    }
+    let check = IsEntityStranded {
+        namespace,
+        entity_type: new.entity_type.clone(),
+        states,
+    };
+    check.get_result(connection).await
+}
+
+fn states(new: &NewMachine) -> Vec<String> {
+    let states = new.definition.states().into_iter();
+    states.map(|state| state.to_string()).collect()
 }
 
 async fn current(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Option<Machine>> {
-    fsm_machines::table
-        .filter(fsm_machines::namespace.eq(&new.namespace))
-        .filter(fsm_machines::entity_type.eq(&new.entity_type))
-        .select(Machine::as_select())
-        .order(fsm_machines::version.desc())
-        .first(connection)
-        .await
-        .optional()
+    let read = ReadCurrent {
+        namespace: vec![new.namespace.as_str()],
+        entity_type: vec![&new.entity_type],
+    };
+    read.get_result(connection).await.optional()
 }
 
 async fn insert(
@@ -220,44 +267,22 @@ async fn stranding(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Error> {
-    let states = match is_of_bridges(new) {
-        true => stranded_bridges(connection, new).await?,
-        false => stranded_entities(connection, new).await?,
+    let (namespace, states) = (new.namespace.to_string(), states(new));
+    let entity_type = new.entity_type.clone();
+    let states: Vec<(String, i64)> = if is_of_bridges(new) {
+        let count = CountStrandedBridges { namespace, states };
+        count.load(connection).await?
+    } else {
+        let count = CountStrandedEntities {
+            namespace,
+            entity_type,
+            states,
+        };
+        count.load(connection).await?
     };
     Ok(Error::EntitiesStranded {
         entity_type: new.entity_type.clone(),
         count: states.iter().map(|(_, count)| count).sum(),
         states,
     })
-}
-
-/// Returns the states that the machine lacks, each with its number of entities.
-async fn stranded_entities(
-    connection: &mut AsyncPgConnection,
-    new: &Scoped<NewMachine>,
-) -> QueryResult<Vec<(String, i64)>> {
-    fsm_entities::table
-        .filter(fsm_entities::namespace.eq(&new.namespace))
-        .filter(fsm_entities::entity_type.eq(&new.entity_type))
-        .filter(fsm_entities::current_state.ne_all(new.definition.states()))
-        .group_by(fsm_entities::current_state)
-        .select((fsm_entities::current_state, count_star()))
-        .order(fsm_entities::current_state)
-        .load(connection)
-        .await
-}
-
-/// Returns the same for bridges.
-async fn stranded_bridges(
-    connection: &mut AsyncPgConnection,
-    new: &Scoped<NewMachine>,
-) -> QueryResult<Vec<(String, i64)>> {
-    bridge_states::table
-        .filter(bridge_states::namespace.eq(&new.namespace))
-        .filter(bridge_states::current_fsm_state.ne_all(new.definition.states()))
-        .group_by(bridge_states::current_fsm_state)
-        .select((bridge_states::current_fsm_state, count_star()))
-        .order(bridge_states::current_fsm_state)
-        .load(connection)
-        .await
 }

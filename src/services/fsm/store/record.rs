@@ -22,14 +22,17 @@ use crate::{
             insert_once::taken,
             optimistic::{OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
-            statement::{batch_statement, place},
+            statement::{batch_statement, index_of},
         },
-        journal::{KnownTransitions, Transition, TransitionSql, transition_columns},
+        journal::{
+            KnownTransitions, Transition, TransitionSql, id_conflict, transition_columns,
+            write_error,
+        },
         planner::{in_set, same_namespace, unindexed_eq},
     },
     domain::{
         digest::RequestDigest,
-        error::{Error, Resource, Result},
+        error::{Error, Result},
         id::{EntityId, TokenId, TransitionId},
         json::JsonObject,
         namespace::{Namespace, Scoped},
@@ -146,20 +149,8 @@ impl Operation for RecordTransitions {
         run_optimistic::<Moves>(connection, items)
     }
 
-    /// A violated key means that another request used the transition_id since it was read.
-    fn refusal(item: &Self::Item, error: DbError) -> Error {
-        match error.constraint() {
-            Some("fsm_transitions_pkey") => id_conflict(item),
-            _ => error.into(),
-        }
-    }
-}
-
-fn id_conflict(item: &NewTransition) -> Error {
-    Error::IdConflict {
-        resource: Resource::Transition,
-        field: "transition_id",
-        name: item.id.to_string(),
+    fn item_error(item: &Self::Item, error: DbError) -> Error {
+        write_error(item.id, error)
     }
 }
 
@@ -225,7 +216,7 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
             batch.now = now;
             batch.known.found(taken, same);
             batch.machines.extend(machine);
-            if let (Some(item), Some(entity)) = (items.get(place(ordinality)), entity) {
+            if let (Some(item), Some(entity)) = (items.get(index_of(ordinality)), entity) {
                 let revision = entity.revision;
                 batch.entities.insert(key(item), (entity, revision));
             }
@@ -235,8 +226,15 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
 
     fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {
         let current = self.entities.get(&key(item));
-        if let Some(known) = self.known.get(item.id) {
-            return resolve_duplicate(item, known, current.map(|(entity, _)| entity));
+        let same = self.known.duplicate(item.id, item.request_digest, item)?;
+        if let Some(transition) = same.cloned() {
+            let (entity, _) = current.ok_or_else(|| id_conflict(item.id))?;
+            return Ok(Moved {
+                entity: entity.clone(),
+                transition,
+                // If the service made the id, an earlier try of this very call wrote it.
+                applied: !item.is_id_chosen,
+            });
         }
         let namespace: &Namespace = &item.namespace;
         let machine = self
@@ -272,7 +270,7 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
         let written: Vec<i64> = statement.load(connection).await?;
         let mut conflicts: HashSet<Key<'a>> = keys.iter().copied().collect();
         for ordinality in written {
-            if let Some(key) = keys.get(place(ordinality)) {
+            if let Some(key) = keys.get(index_of(ordinality)) {
                 conflicts.remove(key);
             }
         }
@@ -317,26 +315,5 @@ impl<'a> Moves<'a> {
             .map(|(namespace, it)| (*namespace, it.entity_type.as_str()));
         write.checks_machine = Machines::firsts(kinds);
         (write, keys)
-    }
-}
-
-/// Returns the transition with the id if this request of this tenant wrote it.
-fn resolve_duplicate(
-    item: &Scoped<NewTransition>,
-    known: Option<&Transition>,
-    entity: Option<&Entity>,
-) -> Result<Moved> {
-    let is_same = |stored: &&Transition| {
-        stored.request_digest == Some(item.request_digest)
-            && stored.namespace == item.namespace.as_str()
-    };
-    match known.filter(is_same).zip(entity) {
-        Some((same, entity)) => Ok(Moved {
-            entity: entity.clone(),
-            transition: same.clone(),
-            // If the service made the id, an earlier try of this very call wrote the transition.
-            applied: !item.is_id_chosen,
-        }),
-        None => Err(id_conflict(item)),
     }
 }

@@ -61,12 +61,12 @@ batch_statement! {
 }
 
 /// Removes nodes.
-pub type DeregisterNodes = DeleteOperation<Nodes>;
+pub type DeregisterNodes = DeleteOperation<NodeDeletion>;
 
-/// See [`DeregisterNodes`].
-pub struct Nodes;
+/// The implementation of [`DeregisterNodes`].
+pub struct NodeDeletion;
 
-impl Delete for Nodes {
+impl Delete for NodeDeletion {
     const NAME: &'static str = "DeregisterNodes";
     type Request = Deregistration;
     type Key<'a> = &'a str;

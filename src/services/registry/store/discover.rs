@@ -14,7 +14,7 @@ use crate::{
     db::{
         batch::{
             lookup::{Lookup, LookupOperation},
-            statement::{batch_statement, place},
+            statement::{batch_statement, index_of},
         },
         planner::{lateral, ordered_eq},
     },
@@ -84,7 +84,7 @@ impl Lookup for LiveNodes {
         let answers = rows.try_fold(
             answers,
             async |mut answers: Vec<Answer>, (ordinality, node)| {
-                if let Some(answer) = answers.get_mut(place(ordinality)) {
+                if let Some(answer) = answers.get_mut(index_of(ordinality)) {
                     answer.push(node);
                 }
                 Ok(answers)

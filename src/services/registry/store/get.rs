@@ -32,12 +32,12 @@ batch_statement! {
 }
 
 /// Reads nodes.
-pub type GetNodes = LookupOperation<Nodes>;
+pub type GetNodes = LookupOperation<NodeLookup>;
 
-/// See [`GetNodes`].
-pub struct Nodes;
+/// The implementation of [`GetNodes`].
+pub struct NodeLookup;
 
-impl Lookup for Nodes {
+impl Lookup for NodeLookup {
     const NAME: &'static str = "GetNodes";
     type Request = Scoped<NodeQuery>;
     type Key<'a> = &'a str;

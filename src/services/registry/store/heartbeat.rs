@@ -18,7 +18,7 @@ use crate::{
             Operation,
             optimistic::{Outcomes, WriteConflict, retry_conflicts},
             rounds::Indexed,
-            statement::{batch_statement, column, place},
+            statement::{batch_statement, column, index_of},
         },
         planner::lookup,
     },
@@ -106,14 +106,14 @@ impl Operation for TouchNodes {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<HeartbeatAck>>, DbError>> {
         Box::pin(async move {
-            let (latest, shares) = latest(items);
+            let (latest, positions) = latest(items);
             let latest: Vec<_> = latest.iter().collect();
             let answers = retry_conflicts(connection, &latest, |connection, items| {
                 Box::pin(attempt(connection, items))
             });
             let answers = answers.await?;
-            let shares = shares.into_iter().filter_map(|share| answers.get(share));
-            Ok(shares.cloned().collect())
+            let answers = positions.into_iter().filter_map(|index| answers.get(index));
+            Ok(answers.cloned().collect())
         })
     }
 }
@@ -132,9 +132,9 @@ struct Latest<'a> {
 /// Merges heartbeats by node. Also returns for each item the index of its node.
 fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) {
     let mut all: Vec<Latest<'a>> = Vec::with_capacity(items.len());
-    let mut places: HashMap<(&Namespace, &NodeId), usize> = HashMap::with_capacity(items.len());
-    let shares = items.iter().map(|item| {
-        let place = *places
+    let mut indexes: HashMap<(&Namespace, &NodeId), usize> = HashMap::with_capacity(items.len());
+    let positions = items.iter().map(|item| {
+        let index = *indexes
             .entry((&item.namespace, &item.node_id))
             .or_insert_with(|| {
                 all.push(Latest {
@@ -146,17 +146,17 @@ fn latest<'a>(items: &[&'a Scoped<Heartbeat>]) -> (Vec<Latest<'a>>, Vec<usize>) 
                 });
                 all.len() - 1
             });
-        if let Some(latest) = all.get_mut(place) {
+        if let Some(latest) = all.get_mut(index) {
             if item.health_status.is_some() {
                 latest.health_status = item.health_status;
                 latest.token_id = item.token_id;
             }
             latest.metadata = item.metadata.as_ref().or(latest.metadata);
         }
-        place
+        index
     });
-    let shares = shares.collect();
-    (all, shares)
+    let positions = positions.collect();
+    (all, positions)
 }
 
 /// Stores the heartbeats of distinct nodes. A concurrent change of a node's health is a write
@@ -171,8 +171,8 @@ async fn attempt(
     let missing = items.iter().map(|item| Ok(Err(no_node(item.node_id))));
     let mut answers: Outcomes<HeartbeatAck> = missing.collect();
     let mut set = |batch: &[Indexed<_>], ordinality: i64, answer| {
-        let placed = batch.get(place(ordinality));
-        if let Some(slot) = placed.and_then(|(place, _)| answers.get_mut(*place)) {
+        let item = batch.get(index_of(ordinality));
+        if let Some(slot) = item.and_then(|(index, _)| answers.get_mut(*index)) {
             *slot = answer;
         }
     };
@@ -202,8 +202,8 @@ async fn touch(
         owner: column(batch, |item| item.owner.as_str()),
         health_status: column(batch, |item| item.health_status),
         metadata: column(batch, |item| item.metadata),
-        // Every try makes new ids. A change of health that an earlier try journaled is not a
-        // change any more, so it is not journaled twice.
+        // Every try makes new ids. A retry finds the health already changed, so it journals
+        // nothing.
         transition_id: column(batch, |_| TransitionId::generate()),
         namespace: column(batch, |_| journal.as_str()),
         entity_id: column(batch, |item| item.node_id.entity_id()),

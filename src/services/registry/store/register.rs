@@ -132,11 +132,11 @@ impl Operation for RegisterNodes {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [item.node_id.entity_id()]) {
-                let (places, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+                let (positions, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
                 let round = retry_conflicts(connection, &round, |connection, items| {
                     Box::pin(attempt(connection, items))
                 });
-                answers.extend(places.into_iter().zip(round.await?));
+                answers.extend(positions.into_iter().zip(round.await?));
             }
             Ok(in_order(answers))
         })
@@ -296,7 +296,7 @@ mod tests {
         for created in [true, false] {
             let found = (Some(stored(own.as_str())), Some(created));
             match decide(&wanted(), found) {
-                ControlFlow::Break(Ok(recorded)) => assert_eq!(recorded.created, created),
+                ControlFlow::Break(Ok(outcome)) => assert_eq!(outcome.created, created),
                 other => panic!("{other:?}"),
             }
         }

@@ -29,14 +29,14 @@ use crate::{
 raw_statement! {
 /// Counts the nodes of the fleet, and the stale ones among them.
 const COUNT_FLEET(Text, Double) = "
-    SELECT count(*) AS nodes, count(*) FILTER (WHERE silence >= ttl) AS stale
-      FROM (SELECT now() - last_heartbeat AS silence,
+    SELECT count(*) AS nodes, count(*) FILTER (WHERE age >= ttl) AS stale
+      FROM (SELECT now() - last_heartbeat AS age,
                    heartbeat_ttl_ms * interval '1 millisecond' AS ttl
               FROM node_registrations
                 -- The longest TTL is a day.
              WHERE last_heartbeat > now() - interval '2 days'
                AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
-     WHERE silence < $2 * ttl";
+     WHERE age < $2 * ttl";
 }
 
 /// Counts the fleet.
@@ -84,7 +84,7 @@ statement! {
         ttls: f64,
         at_most: i64,
     }
-    returns (Text, Text, Timestamptz);
+    returns (Text, Text, Timestamptz), is_batch: false;
     "SELECT node_id, health_status, last_heartbeat
        FROM node_registrations
       WHERE health_status = ANY (" {alive: Array<Text>} ")

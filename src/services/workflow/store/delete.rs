@@ -60,12 +60,12 @@ batch_statement! {
 }
 
 /// Deletes workflows.
-pub type DeleteWorkflows = DeleteOperation<Workflows>;
+pub type DeleteWorkflows = DeleteOperation<WorkflowDeletion>;
 
-/// See [`DeleteWorkflows`].
-pub struct Workflows;
+/// The implementation of [`DeleteWorkflows`].
+pub struct WorkflowDeletion;
 
-impl Delete for Workflows {
+impl Delete for WorkflowDeletion {
     const NAME: &'static str = "DeleteWorkflows";
     type Request = Deletion;
     type Key<'a> = WorkflowId;

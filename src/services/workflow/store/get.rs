@@ -96,12 +96,12 @@ type Row = (
 );
 
 /// Reads workflows, with their steps and stamps.
-pub type GetWorkflows = LookupOperation<Workflows>;
+pub type GetWorkflows = LookupOperation<WorkflowLookup>;
 
-/// See [`GetWorkflows`].
-pub struct Workflows;
+/// The implementation of [`GetWorkflows`].
+pub struct WorkflowLookup;
 
-impl Lookup for Workflows {
+impl Lookup for WorkflowLookup {
     const NAME: &'static str = "GetWorkflows";
     type Request = Scoped<WorkflowQuery>;
     type Key<'a> = (&'a str, WorkflowKey, bool);

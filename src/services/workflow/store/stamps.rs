@@ -63,20 +63,20 @@ batch_statement! {
     returns (Uuid, Bool, Bool, Nullable<StampSql>);
     concat!(
         " SELECT item.id,
-                 item.workflow_id IS NULL OR EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND ", same_namespace!("w"), "),
+                 item.workflow_id IS NULL OR coalesce(", row_exists!("workflow_executions", "w",
+                     "w.id = item.workflow_id AND ", same_namespace!("w")), ", false),
                  taken.id IS NOT NULL, ", stamp_columns!(), "
             FROM item", taken!("metadata_stamps", "m")
     )
 }
 
 /// Records stamps. Idempotent by id.
-pub type RecordStamps = InsertOnceOperation<Stamps>;
+pub type RecordStamps = InsertOnceOperation<StampInsert>;
 
-/// See [`RecordStamps`].
-pub struct Stamps;
+/// The implementation of [`RecordStamps`].
+pub struct StampInsert;
 
-impl InsertOnce for Stamps {
+impl InsertOnce for StampInsert {
     const NAME: &'static str = "RecordStamps";
     type New = NewStamp;
     type Row = Stamp;

@@ -68,20 +68,20 @@ batch_statement! {
     returns (Uuid, Bool, Bool, Nullable<StepSql>);
     concat!(
         " SELECT item.id,
-                 EXISTS (SELECT FROM workflow_executions w
-                          WHERE w.id = item.workflow_id AND ", same_namespace!("w"), "),
+                 coalesce(", row_exists!("workflow_executions", "w",
+                     "w.id = item.workflow_id AND ", same_namespace!("w")), ", false),
                  taken.id IS NOT NULL, ", step_columns!(), "
             FROM item", taken!("workflow_steps", "s")
     )
 }
 
 /// Records steps. Idempotent by id.
-pub type RecordSteps = InsertOnceOperation<Steps>;
+pub type RecordSteps = InsertOnceOperation<StepInsert>;
 
-/// See [`RecordSteps`].
-pub struct Steps;
+/// The implementation of [`RecordSteps`].
+pub struct StepInsert;
 
-impl InsertOnce for Steps {
+impl InsertOnce for StepInsert {
     const NAME: &'static str = "RecordSteps";
     type New = NewStep;
     type Row = Step;

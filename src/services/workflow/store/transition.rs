@@ -21,12 +21,12 @@ use crate::{
             rounds::in_lock_order,
             statement::batch_statement,
         },
-        journal::{KnownTransitions, Transition, TransitionSql, transition_columns},
+        journal::{KnownTransitions, Transition, TransitionSql, transition_columns, write_error},
         planner::{in_set, lateral, same_namespace},
     },
     domain::{
         digest::RequestDigest,
-        error::{Error, Resource, Result},
+        error::{Error, Result},
         id::{TokenId, TransitionId, WorkflowId},
         json::JsonObject,
         namespace::Scoped,
@@ -124,20 +124,8 @@ impl Operation for MoveWorkflows {
         run_optimistic::<Moves>(connection, items)
     }
 
-    /// A violated key means that another request used the transition_id since it was read.
-    fn refusal(item: &Self::Item, error: DbError) -> Error {
-        match error.constraint() {
-            Some("fsm_transitions_pkey") => id_conflict(item),
-            _ => error.into(),
-        }
-    }
-}
-
-fn id_conflict(item: &Move) -> Error {
-    Error::IdConflict {
-        resource: Resource::Transition,
-        field: "transition_id",
-        name: item.id.to_string(),
+    fn item_error(item: &Self::Item, error: DbError) -> Error {
+        write_error(item.id, error)
     }
 }
 
@@ -196,8 +184,14 @@ impl<'a> OptimisticWrite<'a> for Moves {
             .get_mut(&item.workflow_id)
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(item.workflow_id))?;
-        if let Some(known) = self.known.get(item.id) {
-            return resolve_duplicate(item, known, workflow);
+        let same = self.known.duplicate(item.id, item.request_digest, item)?;
+        if let Some(transition) = same.cloned() {
+            return Ok(Moved {
+                workflow: workflow.clone(),
+                transition,
+                // If the service made the id, an earlier try of this very call wrote it.
+                applied: !item.is_id_chosen,
+            });
         }
         let transition = Transition {
             token_id: item.token_id,
@@ -261,23 +255,4 @@ impl Moves {
         }
         write
     }
-}
-
-/// Returns the transition with the id if this request of this tenant wrote it.
-fn resolve_duplicate(
-    item: &Scoped<Move>,
-    known: Option<&Transition>,
-    workflow: &Workflow,
-) -> Result<Moved> {
-    let is_same = |stored: &&Transition| {
-        stored.request_digest == Some(item.request_digest)
-            && stored.namespace == item.namespace.as_str()
-    };
-    let same = known.filter(is_same).ok_or_else(|| id_conflict(item))?;
-    Ok(Moved {
-        workflow: workflow.clone(),
-        transition: same.clone(),
-        // If the service made the id, an earlier try of this very call wrote the transition.
-        applied: !item.is_id_chosen,
-    })
 }

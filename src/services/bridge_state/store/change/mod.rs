@@ -17,7 +17,7 @@ use crate::{
             Operation,
             optimistic::{OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
-            statement::place,
+            statement::index_of,
         },
         journal::Transition,
     },
@@ -116,7 +116,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         let mut batch = Changes::default();
         for (ordinality, now, is_taken, version, bridge, known, machine) in rows {
             batch.now = now;
-            let item = items.get(place(ordinality));
+            let item = items.get(index_of(ordinality));
             let foreign = item.filter(|_| is_taken && bridge.is_none());
             let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
             batch.foreign.extend(foreign);

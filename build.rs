@@ -1,5 +1,5 @@
 //! Compiles `proto/` into Rust, without a protoc on the machine. Beside the messages it
-//! generates what the contract says of every RPC and request, so that no Rust code lists
+//! generates what the contract declares for every RPC and request, so that no Rust code lists
 //! them by hand:
 //! - `proto::Rpc`, an enum over all RPCs, with the path and the role of each;
 //! - `proto::TenantRequest` for every request with a field `namespace`;
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("requests.rs"), request_traits(&descriptors)?)?;
 
     tonic_prost_build::configure()
-        // A Struct that remembers what is wrong with it, see src/domain/json.
+        // A Struct that keeps its first decoding error, see src/domain/json.
         .extern_path(".google.protobuf.Struct", "crate::domain::json::Struct")
         .extern_path(".google.rpc", "::tonic_types::pb")
         // Malformed bytes are the caller's fault, see src/rpc/codec.rs.
@@ -160,7 +160,7 @@ fn has_field(message: &DescriptorProto, name: &str) -> bool {
     message.field.iter().any(|field| field.name() == name)
 }
 
-/// A `oneof` field is not read: its value is a name of the row, not of the call.
+/// A field of a `oneof` does not count: it names a row, not the call.
 fn has_plain_field(message: &DescriptorProto, name: &str) -> bool {
     let mut fields = message.field.iter();
     fields.any(|field| field.name() == name && field.oneof_index.is_none())

@@ -83,7 +83,7 @@ impl Method {
         })
     }
 
-    /// Whether the method is answered by a stream, which may have no end.
+    /// Returns whether the method is answered by a stream, which may have no end.
     #[must_use]
     pub fn is_stream(self) -> bool {
         self.kind != "unary"
@@ -94,11 +94,11 @@ impl Method {
     }
 }
 
-/// Whether a path is one of health or reflection. They expose no tenant data, need no
+/// Returns whether a path is one of health or reflection. They expose no tenant data, need no
 /// credential, and are answered under any load.
 #[must_use]
 pub fn is_infrastructure_rpc(path: &str) -> bool {
-    path.starts_with("/grpc.")
+    INFRASTRUCTURE.iter().any(|(_, it)| *it == path)
 }
 
 #[cfg(test)]

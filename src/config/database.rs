@@ -11,6 +11,7 @@ use crate::util::error_chain::error_chain;
 
 /// The database to use.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
     /// Use this PostgreSQL, version 14 or newer: postgres://user:password@host:5432/name.
     /// Default: create and run a private PostgreSQL in the data directory.
@@ -79,6 +80,12 @@ fn url_error(url: &str) -> Option<String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Some("expected a URL such as postgres://user:password@host:5432/name".to_owned());
     }
+    if has_unescaped_password(url) {
+        return Some(
+            "the password must be percent-encoded: @ as %40, / as %2F, ? as %3F, # as %23"
+                .to_owned(),
+        );
+    }
     match url.parse::<tokio_postgres::Config>() {
         Err(error) => Some(error_chain(&error)),
         Ok(config) if config.get_ssl_mode() == SslMode::Require => Some(
@@ -86,5 +93,49 @@ fn url_error(url: &str) -> Option<String> {
                 .to_owned(),
         ),
         Ok(_) => None,
+    }
+}
+
+/// Returns whether a URL has more than one `@` before its parameters. Everything after the
+/// first one, a part of the password, would be taken for the host, and be logged as such.
+fn has_unescaped_password(url: &str) -> bool {
+    let is_parameter = |text: &str| text.contains('=');
+    let Some((before, after)) = url.split_once('@') else {
+        return false;
+    };
+    let in_host = after
+        .split_once('@')
+        .is_some_and(|(host, _)| !is_parameter(host));
+    let in_user = before
+        .split_once(['?', '#'])
+        .is_some_and(|(_, rest)| !is_parameter(rest));
+    in_host || in_user
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_is_not_percent_encoded_is_rejected_and_not_shown() {
+        for url in [
+            "postgres://user:pa@sswd@db1/book",
+            "postgres://user:pa?sswd@db1/book",
+            "postgres://user:pa#sswd@db1/book",
+            "postgres://user:pa@x/sswd@db1/book",
+        ] {
+            let error = url_error(url).unwrap();
+            assert!(
+                error.contains("percent-encoded") && !error.contains("ss"),
+                "{error}"
+            );
+        }
+        for url in [
+            "postgres://user:pa%40sswd@db1/book",
+            "postgres://user@db1/book?application_name=a@b",
+            "postgres:///book?host=/run/postgresql",
+        ] {
+            assert_eq!(url_error(url), None, "{url}");
+        }
     }
 }

@@ -83,8 +83,7 @@ pub struct Settings {
         value_parser = BoolishValueParser::new(),
         num_args = 0..=1,
         default_missing_value = "true",
-        default_value = "false"
-    )]
+        default_value = "false", help_heading = "Database")]
     migrate: bool,
 
     /// Keep at most this many connections to the database open.
@@ -92,12 +91,19 @@ pub struct Settings {
         long,
         env = "BRIDGEBOOK_DATABASE_CONNECTIONS",
         value_name = "N",
-        default_value = "16"
+        default_value = "16",
+        help_heading = "Database"
     )]
     database_connections: Number<MIN_CONNECTIONS, MAX_CONNECTIONS>,
 
     /// End every call after this many seconds, even if its own deadline is later.
-    #[arg(long, env = "BRIDGEBOOK_CALL_TIMEOUT", value_name = "SECONDS", default_value = "30")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_CALL_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "30",
+        help_heading = "Calls"
+    )]
     call_timeout: Seconds,
 
     /// Log calls that take at least this many milliseconds.
@@ -105,26 +111,51 @@ pub struct Settings {
         long,
         env = "BRIDGEBOOK_SLOW_CALL",
         value_name = "MILLISECONDS",
-        default_value = "1000"
+        default_value = "1000",
+        help_heading = "Calls"
     )]
     slow_call: Number<1, MAX_MILLISECONDS>,
 
     /// Keep serving for this many seconds of a shutdown while health reports NOT_SERVING, so that
     /// load balancers stop sending calls.
-    #[arg(long, env = "BRIDGEBOOK_DRAIN_PAUSE", value_name = "SECONDS", default_value = "0")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DRAIN_PAUSE",
+        value_name = "SECONDS",
+        default_value = "0",
+        help_heading = "Shutdown"
+    )]
     drain_pause: Seconds<0>,
 
     /// Wait at most this many seconds of a shutdown for calls in progress to finish.
-    #[arg(long, env = "BRIDGEBOOK_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "10")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DRAIN_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "10",
+        help_heading = "Shutdown"
+    )]
     drain_timeout: Seconds,
 
     /// Look for stale nodes, silent for longer than their TTL, at this interval, in seconds.
-    #[arg(long, env = "BRIDGEBOOK_SWEEP_INTERVAL", value_name = "SECONDS", default_value = "5")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SWEEP_INTERVAL",
+        value_name = "SECONDS",
+        default_value = "5",
+        help_heading = "Nodes"
+    )]
     sweep_interval: Seconds,
 
     /// Mark no node as stale for this many seconds after the start and after an outage of the
     /// database, because heartbeats could not arrive before.
-    #[arg(long, env = "BRIDGEBOOK_SWEEP_GRACE", value_name = "SECONDS", default_value = "300")]
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_SWEEP_GRACE",
+        value_name = "SECONDS",
+        default_value = "300",
+        help_heading = "Nodes"
+    )]
     sweep_grace: Seconds,
 }
 

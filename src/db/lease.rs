@@ -12,6 +12,9 @@ use tokio_postgres::NoTls;
 
 use super::connection::{Connection, Manager};
 
+/// How long a call waits for a connection.
+pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long an abandoned statement may go on before it is cancelled. Most end before a cancel
 /// request would reach PostgreSQL, and leave a reusable connection.
 const CANCEL_AFTER: Duration = Duration::from_millis(50);

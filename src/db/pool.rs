@@ -14,7 +14,7 @@ use tokio::{sync::RwLock, time::timeout};
 use super::{
     DbError,
     connection::{LastFailure, Manager},
-    lease::Lease,
+    lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
     planner::{BATCH_SETTINGS, QUERY_SETTINGS},
     query::Query,
@@ -25,9 +25,6 @@ use crate::{
     domain::error::Result,
     ops::metrics::{Metrics, PoolMetrics},
 };
-
-/// How long a call waits for a connection.
-pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of one try of a batch. The largest batch takes a second or two, so one that
 /// takes longer waits for a dead connection.

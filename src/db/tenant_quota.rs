@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DbError, pool::LEASE_TIMEOUT};
+use super::{DbError, lease::LEASE_TIMEOUT};
 
 /// The semaphores of the tenants that use connections. Cheap to clone.
 #[derive(Clone)]

@@ -22,9 +22,9 @@ pub struct ContentLimits {
 /// of a gRPC message, and is written by one statement.
 pub const MAX_BATCH: usize = 1000;
 
-/// Maximum size of the items of a batch together, in bytes. The response has them too,
-/// with some hundred bytes of ids and times for each, and gRPC clients accept responses of
-/// 4 MiB by default.
+/// Maximum size of the items of a batch together, in bytes. The response repeats them
+/// and adds a few hundred bytes for each, and gRPC clients accept responses of 4 MiB by
+/// default.
 pub const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// Maximum number of rows of a response. Most rows are small.

@@ -26,7 +26,7 @@ const REGISTRY: &str = "bridgebook.registry";
 
 impl Namespace {
     /// Makes the namespace of an admitted request. Only `rpc::admit` calls this;
-    /// `tests/house.rs` enforces it.
+    /// `tests/house` enforces it.
     pub(crate) fn admitted(name: String) -> Self {
         Namespace(name)
     }

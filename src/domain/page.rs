@@ -10,7 +10,6 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::{digest::RequestDigest, time};
-use crate::proto::PagedRequest;
 
 /// Default number of rows of a page.
 pub const DEFAULT_SIZE: i32 = 100;
@@ -128,7 +127,7 @@ impl<P: Position> PageRequest<P> {
             return Ok(Self::first(size, filters));
         }
         let after = read_token(token, filters);
-        let after = after.ok_or("must be a next_page_token of the same query")?;
+        let after = after.ok_or("must be a next_page_token of the same RPC, namespace and filters; leave it unset to start again")?;
         Ok(PageRequest {
             size,
             after: Some(after),
@@ -150,12 +149,6 @@ impl<P: Position> PageRequest<P> {
     pub fn token_after(&self, last: P) -> String {
         token(&self.filters, last)
     }
-}
-
-/// Returns the token of the page that starts after `last` in the list that `query`, a
-/// request without its paging fields, asks for.
-pub fn token_for<R: PagedRequest>(query: &R, last: impl Position) -> String {
-    token(&RequestDigest::of_query(R::RPC, query), last)
 }
 
 fn token(filters: &RequestDigest, last: impl Position) -> String {

@@ -60,8 +60,10 @@ pub fn to_proto(time: DateTime<Utc>) -> Timestamp {
 /// of a request.
 #[must_use]
 pub fn truncate_to_micros(mut time: Timestamp) -> Timestamp {
-    // Saturates at the smallest number, which from_proto rejects later.
-    time.nanos = time.nanos.saturating_sub(time.nanos.rem_euclid(1_000));
+    // Invalid nanos stay, because from_proto rejects them with their value.
+    if u32::try_from(time.nanos).is_ok_and(|nanos| nanos < NANOS_PER_SECOND) {
+        time.nanos -= time.nanos % 1_000;
+    }
     time
 }
 

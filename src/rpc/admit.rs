@@ -1,4 +1,5 @@
-//! The gate: turns a request into a validated domain value, for a role and a namespace.
+//! Admits requests: checks the role and the namespace, and converts the message to a
+//! validated domain value.
 //!
 //! This is the only place that makes a [`Namespace`] from a request.
 
@@ -27,8 +28,8 @@ pub trait FromRequest<R>: Sized {
     /// what all tenants share.
     const READS_REGISTRY: bool = false;
 
-    /// Converts a request. Notes every violation in `check`; the value that is returned
-    /// beside a violation is a placeholder, which [`admit`] drops.
+    /// Converts a request. Adds every violation to `check`. If there is one, [`admit`]
+    /// drops the returned value, so a placeholder will do.
     fn from_request(request: R, check: &mut Validator) -> Self;
 
     /// Returns the token that the request creates or revokes, for the audit log.
@@ -101,7 +102,7 @@ pub fn admit_operator<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Resul
     Ok(content)
 }
 
-/// Admits a request that any role may make without a namespace; returns the caller, too.
+/// Admits a request without a namespace, for any role. Also returns the caller.
 ///
 /// # Errors
 /// [`Error::RoleTooLow`], and [`Error::InvalidRequest`] with every violation.
@@ -113,7 +114,7 @@ pub fn admit_any<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Result<(Ca
     Ok((call.caller, check.finish(content)?))
 }
 
-/// Whether a call comes from this machine, as far as can be told.
+/// Returns whether a call comes over loopback and no proxy header is present.
 fn is_local<R>(request: &tonic::Request<R>) -> bool {
     let mut headers = request.metadata().as_ref().keys();
     let is_forwarded = headers.any(|name| FORWARDED.iter().any(|it| name.as_str().starts_with(it)));

@@ -1,5 +1,5 @@
-//! Requests with one item, and requests with a batch of them. Each item of a batch
-//! succeeds or fails by itself.
+//! Parses requests with one item or with a batch, and submits the valid items. Each item
+//! of a batch succeeds or fails by itself.
 
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ pub fn parse_items<R: Message, T>(
 #[derive(Debug)]
 pub struct BatchResults<T>(Vec<Result<T>>);
 
-/// The first cause of an item's failure that the caller is not told. The call log finds it
-/// among the extensions of the response.
+/// The first internal cause of a failed item. The call log finds it among the extensions
+/// of the response.
 #[derive(Debug, Clone)]
 pub struct ItemCause(pub Arc<Cause>);
 
@@ -97,7 +97,7 @@ where
         content,
     } = items;
     let mut valid = Vec::with_capacity(content.len());
-    let slots = content.into_iter().map(|item| {
+    let validity = content.into_iter().map(|item| {
         let namespace = namespace.clone();
         valid.push(Scoped {
             namespace,
@@ -106,9 +106,9 @@ where
         });
         Ok(())
     });
-    let slots: Vec<Result<()>> = slots.collect();
+    let validity: Vec<Result<()>> = validity.collect();
     let mut answers = batcher.submit_all(valid).await.into_iter();
-    let results = slots.into_iter().map(|slot| match slot {
+    let results = validity.into_iter().map(|is_valid| match is_valid {
         Ok(()) => answers.next().unwrap_or_else(|| Err(batch::worker_gone())),
         Err(error) => Err(error),
     });

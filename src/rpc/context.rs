@@ -1,4 +1,4 @@
-//! What a call knows of itself: its request id, and what the log keeps of it.
+//! The context of a call: its request id, and what the logs need to know of it.
 //!
 //! The context is a task-local value that [`super::call`] sets. Only `rpc` reads it; the
 //! services and the database get what they need as arguments.
@@ -115,6 +115,6 @@ pub fn set_correlation_id(correlation_id: &str) {
 }
 
 fn note(set: impl FnOnce(&Inner)) {
-    // Outside of a call there is nothing to note.
+    // Does nothing outside of a call.
     let _ = CURRENT.try_with(|call| set(&call.0));
 }

@@ -1,4 +1,4 @@
-//! Reads the paging fields of a list request.
+//! Reads the paging fields of a list request, and makes page tokens for other requests.
 
 use super::validate::Validator;
 use crate::{
@@ -23,4 +23,11 @@ pub fn read_page<R: PagedRequest, P: Position>(
         check.violation("page_token", fault);
         PageRequest::first(size, query)
     })
+}
+
+/// Returns the token of the page that starts after `last` in the list that `query`, a
+/// request without its paging fields, asks for.
+pub fn token_for<R: PagedRequest>(query: &R, last: impl Position) -> String {
+    let query = RequestDigest::of_query(R::RPC, query);
+    PageRequest::first(0, query).token_after(last)
 }

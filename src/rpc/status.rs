@@ -1,4 +1,4 @@
-//! From an [`Error`] to a gRPC status with its details.
+//! Converts an [`Error`] into a gRPC status with details.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let description = error.describe();
         let details = details(&error, &description);
-        let message: String = error.to_string().chars().take(MAX_MESSAGE_CHARS).collect();
+        let message = shortened(error.to_string());
         let code = tonic::Code::from_i32(description.code as i32);
         let mut status = Status::with_error_details(code, message, details);
         if let Some(delay) = description.retry_after {
@@ -79,4 +79,12 @@ fn details(error: &Error, description: &Description) -> ErrorDetails {
         None => {}
     }
     details
+}
+
+/// Cuts a message that is too long, visibly.
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
 }

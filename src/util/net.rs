@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// Whether only this machine can connect to an address.
+/// Returns whether only this machine can connect to an address.
 #[must_use]
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()

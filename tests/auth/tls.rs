@@ -99,7 +99,7 @@ async fn a_client_certificate_maps_to_a_token() {
     let admin = app.issue(Role::Admin, &["*"]).await;
     let certified = pki.trust().identity(pki.identity("node 7", "Team A"));
     let channel = pki.connect_with(app.address, certified);
-    let unknown = Failure::new(Code::Unauthenticated, "CERTIFICATE_UNKNOWN");
+    let unknown = Failure::new(Code::Unauthenticated, "CERTIFICATE_UNMAPPED");
     assert_eq!(failure(certified_call(&channel).await), unknown);
 
     // The mapping file is reloaded, and applies to existing connections.

@@ -2,10 +2,12 @@
 //! docs/ARCHITECTURE.md explains it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use bridgebook::proto::Rpc;
 
 /// Maximum length of a file, in lines. A longer one does two things.
 const MAX_LINES: usize = 400;
@@ -15,8 +17,7 @@ const MAX_LINES: usize = 400;
 const RULES: &[(&str, &[&str])] = &[
     ("util", &[]),
     ("proto", &["domain", "rpc::codec"]),
-    // A page token is bound to the name of its RPC.
-    ("domain", &["proto", "util"]),
+    ("domain", &["util"]),
     ("client", &["domain", "proto", "util"]),
     ("ops::metrics", &["proto", "util"]),
     ("ops::spans", &["proto"]),
@@ -93,7 +94,7 @@ fn every_import_follows_the_floor_plan() {
             continue;
         }
         let (own, allowed) = rule(&module);
-        for import in imports(&fs::read_to_string(&file).unwrap()) {
+        for import in imports(&module, &fs::read_to_string(&file).unwrap()) {
             let is_within = |prefix: &&str| starts_with(&import, prefix);
             if !starts_with(&import, own) && !allowed.iter().any(is_within) {
                 wrong.push(format!("{module} imports {import}"));
@@ -104,7 +105,70 @@ fn every_import_follows_the_floor_plan() {
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_take() {
+fn no_module_imports_itself_through_others() {
+    let files = rust_files("src");
+    let modules: BTreeSet<_> = files.iter().map(|file| module_of(file)).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in &files {
+        let module = module_of(file);
+        let imports = imports(&module, &fs::read_to_string(file).unwrap());
+        let targets = imports.iter().filter_map(|path| enclosing(path, &modules));
+        // A module and what it contains are one.
+        let is_other = |it: &String| !starts_with(it, &module) && !starts_with(&module, it);
+        arrows.insert(module.clone(), targets.filter(is_other).collect());
+    }
+    for module in &modules {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<_> = arrows[module].iter().collect();
+        while let Some(target) = next.pop() {
+            if reached.insert(target) {
+                next.extend(&arrows[target]);
+            }
+        }
+        assert!(
+            !reached.contains(module),
+            "{module} is in a cycle of imports"
+        );
+    }
+}
+
+/// Returns the module that defines a path.
+fn enclosing(path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut path = path;
+    while !modules.contains(path) {
+        (path, _) = path.rsplit_once("::")?;
+    }
+    Some(path.to_owned())
+}
+
+#[test]
+fn every_rpc_has_a_test_of_its_own() {
+    for rpc in Rpc::ALL {
+        let (service, method) = rpc.path().rsplit_once('/').unwrap();
+        let service = service.rsplit_once('.').unwrap().1;
+        let folder = match service {
+            // Beside tests/server, of the process.
+            "ServerService" => "server_info".to_owned(),
+            service => snake_case(service.trim_end_matches("Service")),
+        };
+        let file = format!("tests/{folder}/{}.rs", snake_case(method));
+        assert!(root().join(&file).exists(), "{file} is missing");
+    }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut text = String::new();
+    for (at, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
+}
+
+#[test]
+fn no_file_is_longer_than_400_lines() {
     let is_generated = |file: &Path| file.ends_with("src/db/schema.rs");
     let files = rust_files("src")
         .into_iter()
@@ -136,11 +200,12 @@ fn starts_with(path: &str, prefix: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Returns the paths that a file imports by `use crate::` or names in full, outside of
-/// its unit tests.
-fn imports(text: &str) -> BTreeSet<String> {
+/// Returns the paths that a module imports by `use`, or names in full, outside of its
+/// unit tests. `super::` is resolved.
+fn imports(module: &str, text: &str) -> BTreeSet<String> {
+    let text = without_unit_tests(text);
     let mut paths = BTreeSet::new();
-    for part in without_unit_tests(text).split("crate::").skip(1) {
+    for part in text.split("crate::").skip(1) {
         let end = part.find([';', '(', ' ', '!']).unwrap_or(part.len());
         let is_tree = part[..end].contains('{');
         let end = if is_tree {
@@ -149,6 +214,16 @@ fn imports(text: &str) -> BTreeSet<String> {
             end
         };
         flatten("", &part[..end], &mut paths);
+    }
+    let parents = text.split("use super::").skip(1);
+    for tree in parents.filter_map(|part| part.split(';').next()) {
+        let (parent, _) = module.rsplit_once("::").unwrap_or(("", module));
+        let prefix = if parent.is_empty() {
+            String::new()
+        } else {
+            format!("{parent}::")
+        };
+        flatten(&prefix, tree, &mut paths);
     }
     paths
 }

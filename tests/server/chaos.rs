@@ -24,8 +24,8 @@ fn no_acknowledged_write_is_lost_or_doubled_under_chaos() {
     }
 }
 
-#[test]
-fn a_run_fails_at_once_when_the_service_exits_unexpectedly() {
+#[tokio::test]
+async fn a_run_fails_at_once_when_the_service_exits_unexpectedly() {
     let run = Command::new(rust_example("chaos"))
         .args(["--seconds", "600", "--callers", "2"])
         .stdout(Stdio::null())
@@ -43,7 +43,7 @@ fn a_run_fails_at_once_when_the_service_exits_unexpectedly() {
         if killed.success() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let output = run.wait_with_output().unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);

@@ -83,6 +83,10 @@ impl Server {
 
     /// Waits for an address in the log. This blocks the test's thread, but the service
     /// listens before it needs anything from the test.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "polls the log of another process, which this thread does not hold up"
+    )]
     fn wait_for_address(&mut self, label: &str) -> SocketAddr {
         let start = Instant::now();
         loop {

@@ -9,9 +9,9 @@ pub enum CredentialError {
     )]
     Missing,
     /// The header does not parse, or is repeated.
-    #[error("the header authorization must occur once and be Bearer bb_<id>_<secret>")]
+    #[error("expected exactly one header authorization: Bearer bb_<id>_<secret>")]
     Malformed,
-    /// There is no such token, or its secret is another one.
+    /// The token does not exist, or its secret is another one.
     #[error("the credential is unknown; check that it is complete and for this service")]
     Unknown,
     /// The token has expired.
@@ -36,7 +36,7 @@ impl CredentialError {
             CredentialError::Unknown => "CREDENTIAL_UNKNOWN",
             CredentialError::Expired => "CREDENTIAL_EXPIRED",
             CredentialError::Revoked => "CREDENTIAL_REVOKED",
-            CredentialError::CertificateUnmapped => "CERTIFICATE_UNKNOWN",
+            CredentialError::CertificateUnmapped => "CERTIFICATE_UNMAPPED",
         }
     }
 }

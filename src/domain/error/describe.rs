@@ -1,4 +1,4 @@
-//! The table from an [`Error`] to what its caller is told.
+//! Maps each [`Error`] to its code, reason, retry delay and details.
 
 use std::{fmt, time::Duration};
 
@@ -133,7 +133,7 @@ impl Error {
             } => new(Code::AlreadyExists, "ID_CONFLICT")
                 .with(field, name)
                 .resource(*resource, name),
-            Error::MoveNotAllowed {
+            Error::WorkflowMoveNotAllowed {
                 workflow_id,
                 current,
                 to,
@@ -144,17 +144,19 @@ impl Error {
                 .with("to_state", *to)
                 .with("allowed_states", allowed.join(","))
                 .precondition("STATE", format!("workflow/{workflow_id}")),
-            Error::NoSuchMove(refused) => new(Code::FailedPrecondition, "MOVE_NOT_ALLOWED")
-                .with("entity_type", &refused.entity_type)
-                .with("entity_id", &refused.entity_id)
-                .with("current_state", &refused.current)
-                .with("transition_event", &refused.event)
-                .with("to_state", &refused.to)
-                .with("allowed_moves", list(&refused.allowed, ","))
-                .precondition(
-                    "STATE",
-                    format!("{}/{}", refused.entity_type, refused.entity_id),
-                ),
+            Error::EntityMoveNotAllowed(refused) => {
+                new(Code::FailedPrecondition, "MOVE_NOT_ALLOWED")
+                    .with("entity_type", &refused.entity_type)
+                    .with("entity_id", &refused.entity_id)
+                    .with("current_state", &refused.current)
+                    .with("transition_event", &refused.event)
+                    .with("to_state", &refused.to)
+                    .with("allowed_moves", list(&refused.allowed, ","))
+                    .precondition(
+                        "STATE",
+                        format!("{}/{}", refused.entity_type, refused.entity_id),
+                    )
+            }
             Error::StateChanged {
                 resource,
                 id,

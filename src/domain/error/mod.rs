@@ -1,5 +1,5 @@
-//! Everything that a call can fail with. [`Error::describe`] is the one table from an
-//! error to what its caller is told.
+//! The errors of a call. [`Error::describe`] is the one table from an error to what its
+//! caller is told.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -21,7 +21,7 @@ use super::violation::Violations;
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A cause that only the log gets.
+/// An internal cause, which only the log shows.
 pub type Cause = dyn std::error::Error + Send + Sync;
 
 /// Why a call failed. The text is the caller's: it says what is wrong, with which value,
@@ -32,10 +32,15 @@ pub enum Error {
     #[error("{0}")]
     InvalidRequest(Violations),
     /// The message is larger than the server accepts, in bytes.
-    #[error("the message is too large; the server accepts at most {0} bytes")]
+    #[error(
+        "the message is too large; the server accepts at most {0} bytes, so send smaller batches or documents"
+    )]
     MessageTooLarge(usize),
     /// The bytes do not decode as the request's message.
-    #[error("the bytes of the request are not a valid protobuf message")]
+    #[error(
+        "the bytes of the request are not a valid protobuf message of this RPC; compare the client's \
+         contract with the server's"
+    )]
     Malformed(#[source] Option<prost::DecodeError>),
     /// There is no such row in the caller's namespace.
     #[error("{resource} with {field} {name} not found{}", resource.scope())]
@@ -49,8 +54,9 @@ pub enum Error {
     },
     /// The id belongs to a row with other content, in any namespace.
     #[error(
-        "{field} {name} is already used by a {resource} with other content; choose another one, \
-         or retry with the original content"
+        "{field} {name} is already used by a {resource} with different content, or in another \
+         namespace; {}",
+        resource.conflict_remedy()
     )]
     IdConflict {
         /// The kind of row.
@@ -65,7 +71,7 @@ pub enum Error {
         "workflow {workflow_id} cannot move from {current} to {to}; {}",
         next_states(current, allowed)
     )]
-    MoveNotAllowed {
+    WorkflowMoveNotAllowed {
         /// The workflow.
         workflow_id: String,
         /// Its current state.
@@ -77,10 +83,10 @@ pub enum Error {
     },
     /// The machine does not have the move.
     #[error("{0}")]
-    NoSuchMove(Box<RefusedMove>),
+    EntityMoveNotAllowed(Box<RefusedMove>),
     /// The caller expected another state.
     #[error(
-        "{resource} {id} is in {}, expected {}; read it again and decide again",
+        "{resource} {id} is in {}, expected {}; read it again and retry with the current value",
         state_or_none(current),
         state_or_none(expected)
     )]
@@ -96,7 +102,7 @@ pub enum Error {
     },
     /// The caller expected another revision of a row, or version of a machine.
     #[error(
-        "{resource} {id} is at {} {current}, expected {expected}; read it again and decide again",
+        "{resource} {id} is at {} {current}, expected {expected}; read it again and retry with the current value",
         resource.counter()
     )]
     RevisionChanged {
@@ -111,7 +117,7 @@ pub enum Error {
     },
     /// Entities are in states that the new machine lacks.
     #[error(
-        "{count} entities of type {entity_type} are in states that the machine does not have: {}; \
+        "the machine of {entity_type} lacks states in which there are {count} rows: {}; \
          move them first, keep the states, or set allow_stranded",
         describe::counts(states)
     )]
@@ -143,12 +149,12 @@ pub enum Error {
         namespace: Option<String>,
     },
     /// The caller's token does not cover the namespace.
-    #[error("the token does not cover namespace {0}")]
+    #[error("the token does not cover namespace {0}; use a token that covers it")]
     NamespaceDenied(String),
     /// The call does not come over the loopback interface, or comes through a proxy.
     #[error(
         "without tokens, AdminService accepts only calls over the loopback interface that no \
-         proxy forwarded"
+         proxy forwarded; enable tokens to call it from elsewhere"
     )]
     LoopbackOnly,
     /// The server has reached its limit of calls in progress, or of their bytes.
@@ -161,13 +167,16 @@ pub enum Error {
     #[error("the token exceeds its rate limit; nothing was done, retry in {}", wait(self))]
     RateLimited(Duration),
     /// The queue of the operation is full.
-    #[error("too many calls are queued; nothing was done, retry in {}", wait(self))]
+    #[error(
+        "the server is busy: its queues or database connections are in use; nothing was done, retry in {}",
+        wait(self)
+    )]
     QueueFull,
     /// The database cannot be reached or written to.
     #[error("the database is unavailable; retry in {}", wait(self))]
     DatabaseUnavailable(#[source] Arc<Cause>),
     /// The caller's deadline, or the server's maximum call duration, has passed.
-    #[error("the deadline passed; a write may have been done, a retry is safe")]
+    #[error("the deadline passed; a write may have been stored, retry it with the same ids")]
     DeadlineExceeded,
     /// A fault of the service.
     #[error("internal error; report the request id to the operator")]
@@ -221,6 +230,14 @@ fn state_or_none(state: &str) -> &str {
 }
 
 fn wait(error: &Error) -> String {
-    let wait = error.retry_after().unwrap_or_default();
-    format!("{wait:?}")
+    // Rounded up: a caller that comes back too early is rejected again.
+    let millis = error
+        .retry_after()
+        .unwrap_or_default()
+        .as_micros()
+        .div_ceil(1000);
+    match millis % 1000 {
+        0 => format!("{} s", millis / 1000),
+        _ => format!("{millis} ms"),
+    }
 }

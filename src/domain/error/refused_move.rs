@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{describe::list, state_or_none};
+use super::describe::list;
 
 /// A move that a machine does not have.
 #[derive(Debug, Clone, Default)]
@@ -23,14 +23,14 @@ pub struct RefusedMove {
 
 impl fmt::Display for RefusedMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let current = state_or_none(&self.current);
-        write!(
-            f,
-            "{} {} cannot move from {current}",
-            self.entity_type, self.entity_id
-        )?;
+        write!(f, "{} {} ", self.entity_type, self.entity_id)?;
+        match self.current.as_str() {
+            "" => f.write_str("does not exist yet and cannot start")?,
+            current => write!(f, "cannot move from {current}")?,
+        }
         if !self.to.is_empty() {
-            write!(f, " to {}", self.to)?;
+            let word = if self.current.is_empty() { "in" } else { "to" };
+            write!(f, " {word} {}", self.to)?;
         }
         if !self.event.is_empty() {
             write!(f, " by {}", self.event)?;
@@ -39,7 +39,7 @@ impl fmt::Display for RefusedMove {
             [first] if self.current.is_empty() => {
                 write!(f, "; it must start in {}", first.trim_start_matches("*="))
             }
-            [] => f.write_str("; no move is allowed from there"),
+            [] => write!(f, "; {} is terminal", self.current),
             allowed => write!(f, "; allowed from there: {}", list(allowed, ", ")),
         }
     }

@@ -61,7 +61,7 @@ impl Resource {
         }
     }
 
-    /// Returns the reason of an error that does not find one.
+    /// Returns the reason of NOT_FOUND.
     pub(super) fn not_found(self) -> &'static str {
         match self {
             Resource::Workflow => "WORKFLOW_NOT_FOUND",
@@ -77,6 +77,24 @@ impl Resource {
         }
     }
 
+    /// Returns what a caller does whose id is taken.
+    pub(super) fn conflict_remedy(self) -> &'static str {
+        match self {
+            Resource::Token => {
+                "its credential cannot be shown again, so create a token with another id"
+            }
+            Resource::Workflow
+            | Resource::Step
+            | Resource::Stamp
+            | Resource::Transition
+            | Resource::Machine
+            | Resource::Entity
+            | Resource::Bridge
+            | Resource::Batch
+            | Resource::Node => "choose another one, or retry with the original content",
+        }
+    }
+
     /// Returns what counts its changes: machines have versions, rows have revisions.
     pub(super) fn counter(self) -> &'static str {
         if self == Resource::Machine {
@@ -86,9 +104,10 @@ impl Resource {
         }
     }
 
-    /// Returns where it was looked for. Tokens belong to the operator, not to a tenant.
+    /// Returns the suffix that names the search scope. Tokens belong
+    /// to no tenant, and all tenants share the nodes.
     pub(super) fn scope(self) -> &'static str {
-        if self == Resource::Token {
+        if matches!(self, Resource::Node | Resource::Token) {
             ""
         } else {
             " in this namespace"

@@ -1,5 +1,4 @@
-//! What a caller may do: its role against the role that the RPC requires, and its
-//! namespaces against the one that the request names.
+//! Authorization: compares the caller's role and namespaces with the request.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::{
     proto::Rpc,
 };
 
-/// Who makes a call.
+/// The caller of a call.
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// Anyone: the service runs without tokens.
@@ -38,7 +37,7 @@ impl Caller {
 /// that it lets pass.
 #[derive(Debug, Clone)]
 pub struct AuthenticatedCall {
-    /// Who makes the call.
+    /// The caller.
     pub caller: Caller,
     /// The RPC; `None` for an unknown method.
     pub rpc: Option<Rpc>,

@@ -16,7 +16,7 @@ use crate::{
 /// Maximum length of the path of an unknown method, in characters: callers choose it.
 const MAX_PATH: usize = 100;
 
-/// What is known of a call before it is served.
+/// The method and the peer of a call.
 pub(super) struct AuditLog {
     rpc: Option<Rpc>,
     path: http::Uri,

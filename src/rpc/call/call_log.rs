@@ -14,7 +14,8 @@ use tracing::Span;
 use super::audit_log::AuditLog;
 use crate::{ops::metrics::RunningCall, rpc::context::CallContext};
 
-/// A call in progress. It ends once; if it is dropped before, its caller has gone away.
+/// A call in progress. It ends once; dropped early, it ends as CANCELLED, because its caller
+/// has gone away.
 pub(super) struct CallLog {
     pub(super) span: Span,
     pub(super) context: CallContext,
@@ -32,8 +33,7 @@ impl CallLog {
         running.is_some_and(|running| running.method().is_stream())
     }
 
-    /// Notes the end of the call. `cause` is why it, or an item of it, failed, beyond what
-    /// the caller is told.
+    /// Notes the end of the call. `cause` is the internal reason of a failed call or item.
     pub(super) fn end(mut self, failure: Option<&Status>, cause: Option<&str>) {
         self.note_end(failure.map_or(Code::Ok, Status::code), failure, cause);
     }

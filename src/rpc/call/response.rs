@@ -34,7 +34,7 @@ pub(super) fn finish(
     response
 }
 
-/// Returns why a call, or an item of a batch, failed, beyond what the caller is told.
+/// Returns the internal reason of a failed call or item.
 fn cause(response: &http::Response<Body>) -> Option<String> {
     let extensions = response.extensions();
     let status = extensions.get::<Status>();
@@ -45,7 +45,7 @@ fn cause(response: &http::Response<Body>) -> Option<String> {
     Some(error_chain(&*item.0))
 }
 
-/// Replaces what tonic itself answers by a status of ours:
+/// Replaces the statuses of tonic itself:
 /// - OUT_OF_RANGE, which tonic uses only for a message over its limit;
 /// - INTERNAL without details, which ours always have, for a message that is framed badly;
 /// - UNKNOWN, which tonic uses only for a message cut off with its connection.

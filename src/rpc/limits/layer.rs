@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Maximum number of health watches and reflection streams, in total and on one connection.
-/// They need no credential, and each takes some kilobytes. A load balancer has one.
+/// They need no credential, and each takes some kilobytes. A load balancer needs one.
 const MAX_STREAMS: usize = 512;
 const MAX_CONNECTION_STREAMS: usize = 4;
 
@@ -52,10 +52,10 @@ impl LimitLayer {
 }
 
 impl<S> Layer<S> for LimitLayer {
-    type Service = Limited<S>;
+    type Service = LimitService<S>;
 
-    fn layer(&self, inner: S) -> Limited<S> {
-        Limited {
+    fn layer(&self, inner: S) -> LimitService<S> {
+        LimitService {
             inner,
             limits: self.clone(),
         }
@@ -64,12 +64,12 @@ impl<S> Layer<S> for LimitLayer {
 
 /// The service that [`LimitLayer`] makes.
 #[derive(Clone)]
-pub struct Limited<S> {
+pub struct LimitService<S> {
     inner: S,
     limits: LimitLayer,
 }
 
-impl<S> Service<http::Request<Body>> for Limited<S>
+impl<S> Service<http::Request<Body>> for LimitService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
     S::Future: Send,

@@ -24,7 +24,8 @@ use crate::{
 /// the limit, and they answer health checks.
 const RESERVE: usize = 32;
 
-/// Connections that health checks protect from eviction: a load balancer has one or two.
+/// Connections that health checks protect from eviction, for as long as they are open: a
+/// load balancer has one or two.
 /// Half of the reserve, so that a flood of health checks leaves room for newcomers.
 const MAX_HEALTH_ONLY: usize = 16;
 
@@ -62,7 +63,7 @@ impl Connections {
     /// Adds a connection. If the limit and the reserve are used up, evicts the oldest
     /// connection without an authenticated call. There always is one, because the
     /// protected connections are fewer than the limit and the reserve.
-    pub fn add(self: &Arc<Self>) -> Arc<Slot> {
+    pub fn add(self: &Arc<Self>) -> Arc<ConnectionSlot> {
         let mut open = self.open();
         let count = open.evictable.len() + open.authenticated + open.health_only;
         if count >= self.limit.saturating_add(RESERVE)
@@ -70,7 +71,7 @@ impl Connections {
         {
             evicted.notify_one();
         }
-        let slot = Slot {
+        let slot = ConnectionSlot {
             connections: Arc::clone(self),
             id: open.next_id,
             evicted: Arc::default(),
@@ -93,7 +94,12 @@ impl Connections {
         let is_due = |at: Instant| at.elapsed() >= WARNING_INTERVAL;
         if open.warned_at.is_none_or(is_due) {
             open.warned_at = Some(Instant::now());
-            tracing::warn!(limit = self.limit, "connection limit reached");
+            tracing::warn!(
+                limit = self.limit,
+                authenticated = open.authenticated,
+                unauthenticated = open.evictable.len() + open.health_only,
+                "connections over the limit are closed"
+            );
         }
     }
 
@@ -103,7 +109,7 @@ impl Connections {
 }
 
 /// The slot of one connection among all open ones, until it is dropped.
-pub struct Slot {
+pub struct ConnectionSlot {
     connections: Arc<Connections>,
     id: u64,
     evicted: Arc<Notify>,
@@ -113,7 +119,7 @@ pub struct Slot {
     is_refused: AtomicBool,
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Notes an authenticated call. From the first one on, the connection counts against
     /// the limit and is never evicted.
     ///
@@ -183,7 +189,7 @@ impl Slot {
 
 impl Open {
     /// Removes a connection from the group that it is in.
-    fn remove(&mut self, slot: &Slot) {
+    fn remove(&mut self, slot: &ConnectionSlot) {
         if slot.is_authenticated() {
             self.authenticated -= 1;
         } else if slot.is_health_only() {
@@ -194,7 +200,7 @@ impl Open {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.open().remove(self);
         self.connections.metrics.open.dec();
@@ -213,11 +219,11 @@ mod tests {
         Connections::new(limit, metrics.connections().clone())
     }
 
-    fn add(connections: &Arc<Connections>, count: usize) -> Vec<Arc<Slot>> {
+    fn add(connections: &Arc<Connections>, count: usize) -> Vec<Arc<ConnectionSlot>> {
         (0..count).map(|_| connections.add()).collect()
     }
 
-    fn is_evicted(slot: &Arc<Slot>) -> bool {
+    fn is_evicted(slot: &Arc<ConnectionSlot>) -> bool {
         slot.evicted().now_or_never().is_some()
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Serve, serve},
-    eviction::{Connections, Slot},
+    eviction::{ConnectionSlot, Connections},
     peer::Peer,
     tls::Tls,
 };
@@ -107,7 +107,7 @@ impl Acceptor {
         self,
         stream: TcpStream,
         address: SocketAddr,
-        slot: Arc<Slot>,
+        slot: Arc<ConnectionSlot>,
         service: impl Serve,
     ) {
         let peer = |subject| Peer::new(address, subject, slot, self.limits.stall_timeout);

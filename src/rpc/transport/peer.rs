@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::eviction::Slot;
+use super::eviction::ConnectionSlot;
 
 /// The client's end of a connection. Every request carries it as an extension.
 pub struct Peer {
@@ -16,7 +16,7 @@ pub struct Peer {
     /// The subject of the client certificate, which a trusted root has signed.
     pub subject: Option<String>,
     /// The slot of the connection.
-    pub slot: Arc<Slot>,
+    pub slot: Arc<ConnectionSlot>,
     stall_timeout: Duration,
     calls: Mutex<Calls>,
 }
@@ -42,7 +42,7 @@ impl Peer {
     pub fn new(
         address: SocketAddr,
         subject: Option<String>,
-        slot: Arc<Slot>,
+        slot: Arc<ConnectionSlot>,
         stall_timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Peer {

@@ -1,7 +1,7 @@
 //! Validates the fields of a request and collects every violation.
 //!
 //! A check returns the good value, or notes a violation and returns a placeholder;
-//! [`Validator::finish`] returns nothing but the violations once there is one.
+//! [`Validator::finish`] fails with all violations if there is at least one.
 
 mod enums;
 mod numbers;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 pub use self::enums::ProtoEnum;
 pub(crate) use self::enums::proto_enum;
+use self::texts::quoted;
 use crate::domain::{
     json::{self, JsonObject, Struct},
     limits::ContentLimits,
@@ -75,7 +76,7 @@ impl Validator {
         }
     }
 
-    /// Whether there is no violation so far.
+    /// Returns whether there is no violation so far.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
@@ -117,10 +118,10 @@ impl Validator {
         match parse_id(text) {
             Some(id) if id.is_nil() => self.violation(field, "must not be the nil UUID"),
             Some(id) => return Some(id.into()),
-            None => self.violation(
-                field,
-                "must be a UUID like 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11",
-            ),
+            None => {
+                let rule = "must be a hyphenated UUID like 0192f0c1-7a5b-7cc3-98a1-52f3c0de4a11";
+                self.violation(field, format!("{rule}, got {}", quoted(text)));
+            }
         }
         None
     }

@@ -155,7 +155,7 @@ fn too_long(max_chars: usize, length: usize) -> String {
 }
 
 /// Quotes a value of the caller's for an error, escaped and cut to [`QUOTED_CHARS`].
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let start: String = text.chars().take(QUOTED_CHARS).collect();
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")

@@ -346,7 +346,8 @@ async fn only_the_existence_of_another_tenants_bridge_is_read() {
     }
     assert_eq!(scenes[0], scenes[1]);
     for outcome in &scenes[0] {
-        let words = "AlreadyExists bridge_id <0> is already used by a bridge with other content";
+        let words =
+            "AlreadyExists bridge_id <0> is already used by a bridge with different content";
         assert!(outcome.answer.starts_with(words), "{outcome:?}");
         assert_eq!(outcome.ran.len(), 1, "{outcome:?}");
     }

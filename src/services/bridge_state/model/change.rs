@@ -89,7 +89,7 @@ impl Bridge {
     /// machine, if it has one. Returns `None` if the bridge already has the requested content.
     ///
     /// # Errors
-    /// [`Error::RevisionChanged`], [`Error::NoSuchMove`], and [`Error::InvalidRequest`] if a
+    /// [`Error::RevisionChanged`], [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if a
     /// total or the document would become too large, or if neither the request nor a machine
     /// names the state of a new bridge.
     pub fn after(
@@ -272,7 +272,7 @@ fn find_move(
     };
     match machine.definition.find(here, event, to) {
         Some((event, to)) => Ok(Some((event.to_owned(), to.to_owned()))),
-        None => Err(Error::NoSuchMove(Box::new(
+        None => Err(Error::EntityMoveNotAllowed(Box::new(
             machine.definition.with_allowed_moves(RefusedMove {
                 entity_type: ENTITY_TYPE.to_owned(),
                 entity_id: change.bridge_id.to_string(),

@@ -45,7 +45,7 @@ impl Entity {
     /// one. Returns the entity after the move, and the row for the journal.
     ///
     /// # Errors
-    /// [`Error::StateChanged`], [`Error::NoSuchMove`], and [`Error::InvalidRequest`] if
+    /// [`Error::StateChanged`], [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if
     /// neither the request nor a machine names the target state.
     pub fn after(
         entity: Option<&Entity>,
@@ -115,7 +115,7 @@ fn target(
         .find(current, Some(&wanted.transition_event), to_state)
         .filter(|_| is_explicit);
     found.map(|(_, to)| to.to_owned()).ok_or_else(|| {
-        Error::NoSuchMove(Box::new(definition.with_allowed_moves(RefusedMove {
+        Error::EntityMoveNotAllowed(Box::new(definition.with_allowed_moves(RefusedMove {
             entity_type: wanted.entity.entity_type.clone(),
             entity_id: wanted.entity.entity_id.to_string(),
             current: here.to_owned(),

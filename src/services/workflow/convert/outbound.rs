@@ -2,12 +2,9 @@
 
 use super::inbound::{stamps_of, steps_of};
 use crate::{
-    domain::{
-        page::{PageRow, token_for},
-        time,
-        write_outcome::WriteOutcome,
-    },
+    domain::{page::PageRow, time, write_outcome::WriteOutcome},
     proto::v1,
+    rpc::page_token::token_for,
     services::{
         convert::responses,
         workflow::model::{Moved, Stamp, Step, Workflow, WorkflowDetails, WorkflowSummary},

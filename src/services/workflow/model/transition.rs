@@ -43,7 +43,7 @@ impl Workflow {
     /// rejected, the workflow stays as it was.
     ///
     /// # Errors
-    /// [`Error::StateChanged`], [`Error::MoveNotAllowed`], and [`Error::InvalidRequest`] if
+    /// [`Error::StateChanged`], [`Error::WorkflowMoveNotAllowed`], and [`Error::InvalidRequest`] if
     /// the metadata would become too large.
     pub fn apply(&mut self, wanted: &Move, now: DateTime<Utc>) -> Result<Transition> {
         let event = self.check_move(wanted)?;
@@ -97,7 +97,7 @@ impl Workflow {
         }
         current
             .event_to(wanted.to_state)
-            .ok_or_else(|| Error::MoveNotAllowed {
+            .ok_or_else(|| Error::WorkflowMoveNotAllowed {
                 workflow_id: self.id.to_string(),
                 current: current.as_str(),
                 to: wanted.to_state.as_str(),

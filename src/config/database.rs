@@ -126,7 +126,7 @@ mod tests {
         ] {
             let error = url_error(url).unwrap();
             assert!(
-                error.contains("percent-encoded") && !error.contains("ss"),
+                error.contains("percent-encoded") && !error.contains("sswd"),
                 "{error}"
             );
         }

@@ -22,7 +22,7 @@ mod field;
 mod fsm;
 mod registry;
 mod rows;
-mod server;
+mod server_info;
 mod workflow;
 
 pub use field::{Field, Foreign, fields, fields_of_variants};
@@ -138,7 +138,7 @@ pub fn sample(rpc: Rpc) -> Sample {
         .or_else(|| bridge_state::sample(rpc))
         .or_else(|| registry::sample(rpc))
         .or_else(|| admin::sample(rpc))
-        .or_else(|| server::sample(rpc));
+        .or_else(|| server_info::sample(rpc));
     let mut sample = sample.unwrap_or_else(|| panic!("{rpc:?} has no sample in tests/samples"));
     for (field, mark) in [("namespace", "$namespace"), ("page_token", "$page")] {
         if contract::has_field(rpc, field) {

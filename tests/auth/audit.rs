@@ -4,12 +4,13 @@ use bridgebook::{
     client::Client,
     domain::role::Role,
     proto::v1::{
-        CreateTokenRequest, GetSystemHealthRequest, ListWorkflowsRequest, RevokeTokenRequest,
-        StartWorkflowRequest,
+        CreateTokenRequest, GetSystemHealthRequest, ListRetentionPoliciesRequest,
+        ListWorkflowsRequest, RevokeTokenRequest, StartWorkflowRequest,
     },
 };
 
 use diesel_async::SimpleAsyncConnection;
+use tonic::Code;
 
 use crate::support::{App, Server, eventually, new_id};
 
@@ -123,6 +124,24 @@ async fn denied_calls_and_admin_calls_are_logged_with_one_line_each() {
         let (_, secret) = credential.rsplit_once('_').unwrap();
         assert!(!text.contains(secret));
     }
+}
+
+#[tokio::test]
+async fn an_admin_call_that_fails_internally_is_logged_with_its_cause() {
+    let app = App::start().await;
+    let url = app.schema.url();
+    let server = Server::spawn(&["--database-url", &url]).expect_errors();
+    let channel = server.serving().await;
+    let rename = "ALTER TABLE retention_policies RENAME TO renamed";
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(rename).await.unwrap();
+    let mut operator = Client::new(channel).admin();
+    let request = ListRetentionPoliciesRequest::default();
+    let failed = operator.list_retention_policies(request).await;
+    assert_eq!(failed.unwrap_err().code(), Code::Internal);
+    let cause = "relation \\\"retention_policies\\\" does not exist";
+    let parts = ["ERROR", "admin call", "INTERNAL", cause];
+    assert_one(&lines(&server, "ListRetentionPolicies").await, &parts);
 }
 
 #[tokio::test]

@@ -35,8 +35,14 @@ impl AuditLog {
     }
 
     /// Logs the end of the call if it belongs in the audit log. Returns whether it does.
-    /// `info` is what the caller is told of a failure.
-    pub(super) fn record(&self, call: &CallContext, code: Code, info: Option<&ErrorInfo>) -> bool {
+    /// `info` is what the caller is told of a failure, `cause` its internal reason.
+    pub(super) fn record(
+        &self,
+        call: &CallContext,
+        code: Code,
+        info: Option<&ErrorInfo>,
+        cause: Option<&str>,
+    ) -> bool {
         let is_rejected = matches!(
             code,
             Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
@@ -60,6 +66,7 @@ impl AuditLog {
                     namespace,
                     code = ?code,
                     reason,
+                    cause,
                     target_token_id,
                     peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address)),
                     subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref()),
@@ -67,9 +74,11 @@ impl AuditLog {
                 )
             };
         }
-        match is_rejected {
-            true => event!(warn, "call rejected"),
-            false => event!(info, "admin call"),
+        match code {
+            _ if is_rejected => event!(warn, "call rejected"),
+            Code::Internal | Code::Unknown | Code::DataLoss => event!(error, "admin call"),
+            Code::Unavailable | Code::DeadlineExceeded => event!(warn, "admin call"),
+            _ => event!(info, "admin call"),
         }
         true
     }

@@ -45,7 +45,7 @@ impl CallLog {
         let duration = running.end(code);
         self.end_span(code);
         let info = failure.and_then(|status| status.get_details_error_info());
-        let is_audited = self.audit.record(&self.context, code, info.as_ref());
+        let is_audited = self.audit.record(&self.context, code, info.as_ref(), cause);
         let is_slow = duration >= self.slow && !running.method().is_stream();
         if is_audited || (code == Code::Ok && !is_slow && cause.is_none()) {
             return;

@@ -1,7 +1,7 @@
 //! Query planning: the session settings and SQL forms that steer PostgreSQL's planner.
 //!
-//! A statement has to stay fast however large its tables grow, however outdated the
-//! statistics are, and whatever other tenants store. PostgreSQL has no hints, so the
+//! A statement has to stay fast with any size of its tables, with outdated statistics,
+//! and with any data of other tenants. PostgreSQL has no hints, so the
 //! service uses session settings and forms of SQL that leave the planner one good plan.
 //! Each has a name here. `tests/db/plans.rs` explains every statement of [`statements`].
 //!

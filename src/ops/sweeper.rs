@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::services::registry::{
-    model::{MAX_PAUSE_TTLS, StaleNode},
-    store::{FleetStats, MarkStale, StaleNodes},
+    model::{PausedFleets, StaleNode},
+    store::{CountPausedFleets, MarkStale, StaleNodes},
 };
 use crate::{
     db::{Database, batch::Batcher},
@@ -15,8 +15,13 @@ use crate::{
     util::error_chain::error_chain,
 };
 
-/// The most nodes that are marked at a time, before the mass-outage brake is checked again.
+/// The most nodes that are marked at a time, before the owners' turns and the mass-outage brake
+/// are looked at again.
 const AT_A_TIME: usize = 500;
+
+/// The most rounds of [`AT_A_TIME`] nodes in a sweep. Nodes beyond them wait for the next one,
+/// so that a large fleet does not keep the database busy without a rest.
+const MAX_ROUNDS: usize = 20;
 
 /// Sweeps at an interval. Never returns. Must be called within a tokio runtime.
 ///
@@ -28,7 +33,7 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
         mark: Batcher::new(&database),
         database,
     };
-    let mut was_braked = false;
+    let mut paused = PausedFleets::default();
     let mut reachable_since = Instant::now();
     loop {
         tokio::time::sleep(interval).await;
@@ -36,9 +41,9 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
             continue;
         }
         match sweeper.sweep().await {
-            Ok(is_braked) => {
-                log_brake(was_braked, is_braked);
-                was_braked = is_braked;
+            Ok(now_paused) => {
+                log_brake(&paused, &now_paused);
+                paused = now_paused;
             }
             // Health logs the cause, and the next sweep finds the same nodes.
             Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
@@ -50,17 +55,21 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
     }
 }
 
-/// Logs when the mass-outage brake engages and when it releases.
-fn log_brake(was_braked: bool, is_braked: bool) {
-    match (was_braked, is_braked) {
-        (false, true) => tracing::warn!(
-            "sweeper paused: more than half of the nodes became stale; only nodes silent for twice \
-             their TTL are marked"
-        ),
-        (true, false) => {
-            tracing::warn!("sweeper resumed: at most half of the nodes became stale recently")
-        }
-        _ => {}
+/// Logs when the number of fleets for which the sweeper pauses has changed.
+fn log_brake(before: &PausedFleets, now: &PausedFleets) {
+    if now.count > before.count {
+        tracing::warn!(
+            fleets = now.count,
+            namespace = now.owner,
+            node_type = now.node_type,
+            "sweeper paused: more than half of the owner's nodes of this type became stale; only \
+             those silent for twice their TTL are marked"
+        );
+    } else if now.count < before.count {
+        tracing::warn!(
+            fleets = now.count,
+            "sweeper resumed: at most half of the nodes became stale recently"
+        );
     }
 }
 
@@ -70,31 +79,25 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    /// Marks stale nodes. During a suspected mass outage marks only nodes past twice their TTL.
-    /// Returns whether the mass-outage brake is engaged.
-    async fn sweep(&self) -> Result<bool> {
-        loop {
-            let mut stale = self.stale_nodes(1.0).await?;
-            if stale.is_empty() {
-                return Ok(false);
-            }
-            // Counted afterwards, so that the count includes all nodes that were found.
-            let is_mass_outage = self.database.run(&FleetStats).await?.is_mass_outage();
-            if is_mass_outage {
-                stale = self.stale_nodes(MAX_PAUSE_TTLS).await?;
-            }
+    /// Marks stale nodes, the owners in turns. In a fleet with a suspected mass outage it marks
+    /// only nodes past twice their TTL. Returns the fleets for which it paused.
+    async fn sweep(&self) -> Result<PausedFleets> {
+        let mut is_protected = false;
+        for _ in 0..MAX_ROUNDS {
+            let at_most = AT_A_TIME as i64;
+            let mut stale = self.database.run(&StaleNodes { at_most }).await?;
             let found = stale.len();
+            stale.retain(|node| !node.is_protected);
+            is_protected = stale.len() < found;
             self.mark_all(stale).await?;
-            if found < AT_A_TIME {
-                return Ok(is_mass_outage);
+            if is_protected || found < AT_A_TIME {
+                break;
             }
         }
-    }
-
-    /// Returns nodes that are silent for longer than `ttls` times their TTL.
-    async fn stale_nodes(&self, ttls: f64) -> Result<Vec<StaleNode>> {
-        let at_most = AT_A_TIME as i64;
-        self.database.run(&StaleNodes { ttls, at_most }).await
+        match is_protected {
+            true => self.database.run(&CountPausedFleets).await,
+            false => Ok(PausedFleets::default()),
+        }
     }
 
     async fn mark_all(&self, stale: Vec<StaleNode>) -> Result<()> {

@@ -75,6 +75,7 @@ async fn nodes_are_counted_by_health_and_by_their_own_ttl() {
         stale: 2,
         degraded: 1,
         sweeper_paused: false,
+        paused_fleets: 0,
     };
     assert_eq!(health(&app, None).await.unwrap().nodes, Some(expected));
     let silence = "UPDATE node_registrations SET last_heartbeat = now() - heartbeat_ttl_ms * INTERVAL '1.5 ms'";
@@ -85,7 +86,10 @@ async fn nodes_are_counted_by_health_and_by_their_own_ttl() {
         .await
         .unwrap();
     let nodes = health(&app, None).await.unwrap().nodes.unwrap();
-    assert_eq!((nodes.stale, nodes.sweeper_paused), (5, true));
+    assert_eq!(
+        (nodes.stale, nodes.sweeper_paused, nodes.paused_fleets),
+        (5, true, 1)
+    );
 }
 
 #[tokio::test]

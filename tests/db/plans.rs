@@ -48,8 +48,8 @@ const FULL_SCANS: [(&str, &str); 14] = [
     ("IsBridgeStranded", "a namespace has few bridges"),
     ("CountStrandedBridges", "a namespace has few bridges"),
     (
-        "SelectStale",
-        "each node has its own TTL, so it reads heartbeats from the oldest on",
+        "SELECT_STALE",
+        "each node has its own TTL, so it reads all nodes that are not UNHEALTHY",
     ),
 ];
 

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use bridgebook::{
     config::Config,
-    proto::v1::{Node, NodeHealth, RegisterNodeRequest},
+    proto::v1::{
+        GetSystemHealthRequest, Node, NodeHealth, RegisterNodeRequest,
+        admin_service_client::AdminServiceClient,
+    },
 };
 use futures_util::future::join_all;
 
@@ -20,6 +23,9 @@ const A_DAY: prost_types::Duration = prost_types::Duration {
     nanos: 0,
 };
 const MORE_THAN_A_DAY: u32 = 90_000;
+
+/// Counts the nodes that the sweeper marked.
+const EXPIRED: &str = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
 
 fn often(config: &mut Config) {
     config.sweep_interval = Duration::from_millis(20);
@@ -46,7 +52,7 @@ async fn until_marked(tenant: &Tenant, node_id: &str) {
 
 /// Waits until a whole sweep has run.
 async fn until_swept(app: &App) {
-    // A sweep has up to three queries, so the fourth one belongs to another sweep.
+    // A sweep has up to three queries here, so the fourth one belongs to another sweep.
     for _ in 0..4 {
         let now = "SELECT extract(epoch FROM clock_timestamp()) * 1000000";
         let now = app.schema.count(now).await;
@@ -110,12 +116,11 @@ async fn the_sweeper_pauses_while_most_of_the_fleet_is_stale() {
     register_all(&tenant, &["a", "b", "c"]).await;
     silence(&app, &["a", "b"], TOO_LONG).await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
-    assert_eq!(app.schema.count(moves).await, 0);
+    assert_eq!(app.schema.count(EXPIRED).await, 0);
     // One node sends a heartbeat, so the other one alone is stale.
     beat(&tenant, plain("a")).await.unwrap();
     until_marked(&tenant, "b").await;
-    assert_eq!(app.schema.count(moves).await, 1);
+    assert_eq!(app.schema.count(EXPIRED).await, 1);
 }
 
 #[tokio::test]
@@ -139,23 +144,110 @@ async fn nodes_that_become_stale_one_by_one_also_pause_the_sweeper() {
 #[tokio::test]
 async fn a_paused_sweeper_marks_nodes_past_twice_their_ttl() {
     let (app, tenant) = sweeping().await;
-    let stranger = app.tenant();
-    // Regardless of how many other nodes are stale, and of their TTL.
-    let strangers = ["a", "b", "c", "d"];
-    for node_id in strangers {
+    // Regardless of how many other nodes of the fleet are stale, and of their TTL.
+    let others = ["a", "b", "c", "d"];
+    for node_id in others {
         let node = RegisterNodeRequest {
             heartbeat_ttl: Some(A_DAY),
-            ..new_node(&stranger, node_id)
+            ..new_node(&tenant, node_id)
         };
-        register_as(&stranger, node).await;
+        register_as(&tenant, node).await;
     }
-    register_all(&tenant, &["mine", "dead"]).await;
-    silence(&app, &strangers, MORE_THAN_A_DAY).await;
+    register_all(&tenant, &["alive", "dead"]).await;
+    silence(&app, &others, MORE_THAN_A_DAY).await;
     silence(&app, &["dead"], FAR_TOO_LONG).await;
     until_marked(&tenant, "dead").await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
-    assert_eq!(app.schema.count(moves).await, 1);
+    assert_eq!(app.schema.count(EXPIRED).await, 1);
+}
+
+/// Inserts nodes in one statement, so that no sweep sees only some of them. `stale` of them
+/// are silent for `ttls` times their TTL.
+fn insert_fleet(owner: &str, node_type: &str, nodes: usize, stale: usize, ttls: f64) -> String {
+    format!(
+        "INSERT INTO node_registrations
+             (node_id, owner, node_type, node_version, health_status, heartbeat_ttl_ms, last_heartbeat)
+         SELECT '{owner}-{node_type}-' || number, '{owner}', '{node_type}', '1', 'HEALTHY', 300000,
+                now() - (number <= {stale})::int * {ttls} * interval '300 s'
+           FROM generate_series(1, {nodes}) AS number;"
+    )
+}
+
+async fn expired_of(app: &App, owner: &str) -> i64 {
+    let expired = format!("{EXPIRED} AND transition_data->>'owner' = '{owner}'");
+    app.schema.count(&expired).await
+}
+
+#[tokio::test]
+async fn more_than_half_of_at_least_three_nodes_of_a_fleet_pause_the_sweeper_for_it() {
+    let (app, tenant) = sweeping().await;
+    let cases = [
+        (1, 1, false),
+        (2, 2, false),
+        (3, 1, false),
+        (3, 2, true),
+        (3, 3, true),
+        (4, 2, false),
+        (4, 3, true),
+        (2_000, 1_000, false),
+        (2_000, 1_001, true),
+    ];
+    let owners: Vec<_> = cases.map(|_| app.tenant().namespace).into();
+    let fleets = owners.iter().zip(cases);
+    let insert =
+        fleets.map(|(owner, (nodes, stale, _))| insert_fleet(owner, "t", nodes, stale, 1.5));
+    execute(&app, &insert.collect::<String>()).await;
+    let marked: usize = cases.iter().filter(|it| !it.2).map(|it| it.1).sum();
+    eventually("all nodes that may be marked are", || async {
+        (app.schema.count(EXPIRED).await == marked as i64).then_some(())
+    })
+    .await;
+    until_swept(&app).await;
+    for (owner, (nodes, stale, is_paused)) in owners.iter().zip(cases) {
+        let expected = if is_paused { 0 } else { stale };
+        let expired = expired_of(&app, owner).await;
+        assert_eq!(expired, expected as i64, "{stale} of {nodes}");
+    }
+    let health = AdminServiceClient::new(tenant.channel.clone())
+        .get_system_health(GetSystemHealthRequest::default())
+        .await;
+    let nodes = health.unwrap().into_inner().nodes.unwrap();
+    assert_eq!((nodes.sweeper_paused, nodes.paused_fleets), (true, 4));
+}
+
+#[tokio::test]
+async fn neither_a_strangers_outage_nor_that_of_another_type_delays_a_node() {
+    let (app, tenant) = sweeping().await;
+    register_all(&tenant, &["a", "b", "silent"]).await;
+    let (mine, stranger) = (&tenant.namespace, app.tenant().namespace);
+    let silent = insert_fleet(&stranger, "reducer", 4_000, 4_000, 1.5)
+        + &insert_fleet(mine, "orchestrator", 4_000, 4_000, 1.5);
+    execute(&app, &silent).await;
+    silence(&app, &["silent"], TOO_LONG).await;
+    until_marked(&tenant, "silent").await;
+    until_swept(&app).await;
+    assert_eq!(app.schema.count(EXPIRED).await, 1);
+}
+
+#[tokio::test]
+async fn owners_take_turns_so_that_a_node_does_not_wait_for_a_strangers_thousands() {
+    let (app, tenant) = sweeping().await;
+    let (mine, stranger) = (&tenant.namespace, app.tenant().namespace);
+    // The stranger's nodes are silent for longer.
+    let silent = insert_fleet(&stranger, "reducer", 2_000, 2_000, 2.5)
+        + &insert_fleet(mine, "reducer", 1, 1, 1.5);
+    execute(&app, &silent).await;
+    eventually("all nodes are marked", || async {
+        (app.schema.count(EXPIRED).await == 2_001).then_some(())
+    })
+    .await;
+    let earlier = format!(
+        "{EXPIRED} AND seq < (SELECT seq FROM fsm_transitions
+                               WHERE transition_data->>'owner' = '{mine}')"
+    );
+    // The journal of a round is in the order of node ids.
+    let earlier = app.schema.count(&earlier).await;
+    assert!(earlier < 500, "{earlier} nodes were marked earlier");
 }
 
 #[tokio::test]
@@ -202,7 +294,6 @@ async fn concurrent_sweepers_mark_and_journal_each_node_once() {
     })
     .await;
     until_swept(&app).await;
-    let moves = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
-    assert_eq!(app.schema.count(moves).await, 600);
+    assert_eq!(app.schema.count(EXPIRED).await, 600);
     drop(replicas);
 }

@@ -40,6 +40,7 @@ struct Inner {
     panics: IntCounter,
     nodes: IntGaugeVec,
     stale_nodes: IntGauge,
+    paused_fleets: IntGauge,
     journal_position: IntGauge,
     retention_rows: IntCounterVec,
     retention_lag: GaugeVec,
@@ -104,6 +105,14 @@ impl Metrics {
                     "bridgebook_nodes_stale",
                     "Registered nodes that were silent for longer than their TTL at the last poll; \
                      the same in all replicas.",
+                )?,
+            )?,
+            paused_fleets: register(
+                &registry,
+                IntGauge::new(
+                    "bridgebook_fleets_paused",
+                    "Fleets (nodes of one owner and type) for which the sweeper paused at the last \
+                     poll, because most of their nodes became stale; the same in all replicas.",
                 )?,
             )?,
             journal_position: register(
@@ -199,6 +208,11 @@ impl Metrics {
     /// Sets the number of stale nodes.
     pub fn set_stale_nodes(&self, count: i64) {
         self.0.stale_nodes.set(count);
+    }
+
+    /// Sets the number of fleets for which the sweeper is paused.
+    pub fn set_paused_fleets(&self, count: i64) {
+        self.0.paused_fleets.set(count);
     }
 
     /// Registers a metric of another module.

@@ -9,7 +9,9 @@ use super::{
     sampler::store::{JOURNAL, STALE, Samples},
 };
 use crate::{
-    db::Database, domain::error::Result, services::registry::model::NodeHealth,
+    db::Database,
+    domain::error::Result,
+    services::registry::{CountPausedFleets, model::NodeHealth},
     util::error_chain::error_chain,
 };
 
@@ -41,5 +43,6 @@ async fn poll(database: &Database, metrics: &Metrics) -> Result<()> {
     for health in NodeHealth::ALL {
         metrics.set_nodes(health.as_str(), value(health.as_str()));
     }
+    metrics.set_paused_fleets(database.run(&CountPausedFleets).await?.count);
     Ok(())
 }

@@ -5,8 +5,6 @@ use diesel::{
     sql_types::{BigInt, Double, Nullable, Text},
 };
 
-use crate::services::registry::model::Fleet;
-
 /// The request for the dashboard.
 #[derive(Debug)]
 pub struct HealthQuery {
@@ -21,8 +19,8 @@ pub struct SystemHealth {
     pub workflows: WorkflowHealth,
     /// All nodes.
     pub nodes: FleetHealth,
-    /// The nodes that the sweeper counts for its mass-outage brake.
-    pub fleet: Fleet,
+    /// The number of fleets for which the sweeper pauses.
+    pub paused_fleets: i64,
 }
 
 /// The number of workflows by state.

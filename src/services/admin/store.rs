@@ -18,7 +18,7 @@ use crate::{
         planner::raw_statement,
     },
     domain::error::{Error, Result},
-    services::registry::FleetStats,
+    services::registry::CountPausedFleets,
 };
 
 raw_statement! {
@@ -106,11 +106,11 @@ impl Query for HealthQuery {
         let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
         let workflows: WorkflowHealth = query.get_result(connection).await?;
         let nodes: FleetHealth = diesel::sql_query(NODES).get_result(connection).await?;
-        let fleet = FleetStats.run(connection).await?;
-        Ok(fleet.map(|fleet| SystemHealth {
+        let paused = CountPausedFleets.run(connection).await?;
+        Ok(paused.map(|paused| SystemHealth {
             workflows,
             nodes,
-            fleet,
+            paused_fleets: paused.count,
         }))
     }
 }

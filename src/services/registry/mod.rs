@@ -5,4 +5,4 @@ pub mod model;
 pub mod service;
 pub(crate) mod store;
 
-pub use store::FleetStats;
+pub use store::CountPausedFleets;

@@ -19,7 +19,8 @@ impl From<SystemHealth> for v1::GetSystemHealthResponse {
         v1::GetSystemHealthResponse {
             workflows: Some(health.workflows.into()),
             nodes: Some(v1::NodeFleetHealth {
-                sweeper_paused: health.fleet.is_mass_outage(),
+                sweeper_paused: health.paused_fleets > 0,
+                paused_fleets: health.paused_fleets,
                 ..health.nodes.into()
             }),
         }
@@ -35,6 +36,7 @@ impl From<FleetHealth> for v1::NodeFleetHealth {
             stale: health.stale,
             degraded: health.degraded,
             sweeper_paused: false,
+            paused_fleets: 0,
         }
     }
 }

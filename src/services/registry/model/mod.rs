@@ -4,7 +4,7 @@ mod fleet;
 mod heartbeat;
 mod node;
 
-pub use fleet::{Fleet, MAX_PAUSE_TTLS, StaleNode};
+pub use fleet::{MAX_PAUSE_TTLS, MIN_FLEET_NODES, PausedFleets, StaleNode};
 pub use heartbeat::{Heartbeat, HeartbeatAck};
 pub use node::{
     Deregistration, Discovered, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,

@@ -17,7 +17,7 @@ pub use discover::DiscoverNodes;
 pub use get::GetNodes;
 pub use heartbeat::TouchNodes;
 pub use register::RegisterNodes;
-pub use stale::{FleetStats, MarkStale, StaleNodes};
+pub use stale::{CountPausedFleets, MarkStale, StaleNodes};
 
 use super::model::{Node, NodeId};
 use crate::domain::error::{Error, Resource};

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult,
-    sql_types::{Array, BigInt, Double, Text, Timestamptz, Uuid},
+    sql_types::{BigInt, Double, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
@@ -16,47 +16,82 @@ use crate::{
         batch::{
             Operation,
             rounds::Indexed,
-            statement::{batch_statement, column, statement},
+            statement::{batch_statement, column},
         },
         planner::raw_statement,
     },
     domain::{error::Result, id::TransitionId, namespace::Namespace},
     services::registry::model::{
-        ENTITY_TYPE, EXPIRE_EVENT, Fleet, MAX_PAUSE_TTLS, NodeHealth, NodeId, StaleNode,
+        ENTITY_TYPE, EXPIRE_EVENT, MAX_PAUSE_TTLS, MIN_FLEET_NODES, NodeHealth, NodeId,
+        PausedFleets, StaleNode,
     },
 };
 
-raw_statement! {
-/// Counts the nodes of the fleet, and the stale ones among them.
-const COUNT_FLEET(Text, Double) = "
-    SELECT count(*) AS nodes, count(*) FILTER (WHERE age >= ttl) AS stale
-      FROM (SELECT now() - last_heartbeat AS age,
-                   heartbeat_ttl_ms * interval '1 millisecond' AS ttl
-              FROM node_registrations
-                -- The longest TTL is a day.
-             WHERE last_heartbeat > now() - interval '2 days'
-               AND (health_status <> $1 OR health_before_silence IS NOT NULL)) n
-     WHERE age < $2 * ttl";
+/// Selects the fleets for which the sweeper pauses, see [`PausedFleets`]. `$1` to `$3` are
+/// UNHEALTHY, [`MAX_PAUSE_TTLS`] and [`MIN_FLEET_NODES`].
+macro_rules! paused_fleets {
+    () => {
+        "SELECT owner, node_type, count(*) AS nodes
+           FROM (SELECT owner, node_type, now() - last_heartbeat AS age,
+                        heartbeat_ttl_ms * interval '1 millisecond' AS ttl
+                   FROM node_registrations
+                     -- The longest TTL is a day.
+                  WHERE last_heartbeat > now() - interval '2 days'
+                    AND (health_status <> $1 OR health_before_silence IS NOT NULL)) counted
+          WHERE age < $2 * ttl
+          GROUP BY owner, node_type
+         HAVING count(*) >= $3 AND 2 * count(*) FILTER (WHERE age >= ttl) > count(*)"
+    };
 }
 
-/// Counts the fleet.
-pub struct FleetStats;
+raw_statement! {
+/// Counts the paused fleets, and names the largest.
+const COUNT_PAUSED_FLEETS(Text, Double, BigInt) = concat!(
+    "SELECT count(*) AS count, (array_agg(owner ORDER BY nodes DESC, owner, node_type))[1] AS owner,
+            (array_agg(node_type ORDER BY nodes DESC, owner, node_type))[1] AS node_type
+       FROM (", paused_fleets!(), ") paused");
+}
 
-impl Query for FleetStats {
-    type Answer = Fleet;
+raw_statement! {
+/// Selects stale nodes: those that may be marked first, the owners in turns, and for each
+/// owner the oldest heartbeat first. Only stale nodes make it look for paused fleets.
+const SELECT_STALE(Text, Double, BigInt, BigInt) = concat!(
+    "SELECT node_id, health_status, last_heartbeat, is_protected
+       FROM (SELECT *, row_number() OVER (PARTITION BY owner, is_protected
+                                          ORDER BY last_heartbeat) AS turn
+               FROM (SELECT node_id, owner, health_status, last_heartbeat,
+                            last_heartbeat > now() - $2 * heartbeat_ttl_ms * interval '1 millisecond'
+                            AND (owner, node_type) IN (SELECT owner, node_type FROM (",
+                                paused_fleets!(), ") paused) AS is_protected
+                       FROM node_registrations
+                      WHERE health_status <> $1
+                        AND last_heartbeat <= now() - heartbeat_ttl_ms * interval '1 millisecond'
+                    ) stale
+            ) in_turns
+      ORDER BY is_protected, turn, last_heartbeat
+      LIMIT $4");
+}
 
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Fleet>, DbError> {
-        let count = diesel::sql_query(COUNT_FLEET)
+/// Counts the fleets for which the sweeper pauses.
+pub struct CountPausedFleets;
+
+impl Query for CountPausedFleets {
+    type Answer = PausedFleets;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
+        let count = diesel::sql_query(COUNT_PAUSED_FLEETS)
             .bind::<Text, _>(NodeHealth::Unhealthy)
-            .bind::<Double, _>(MAX_PAUSE_TTLS);
+            .bind::<Double, _>(MAX_PAUSE_TTLS)
+            .bind::<BigInt, _>(MIN_FLEET_NODES);
         Ok(Ok(count.get_result(connection).await?))
     }
 }
 
-/// Reads stale nodes that are not yet marked.
+/// Reads stale nodes that are not yet marked, those that may be marked first.
 pub struct StaleNodes {
-    /// The age of the last heartbeat from which a node is stale, in TTLs.
-    pub ttls: f64,
     /// The maximum number of nodes.
     pub at_most: i64,
 }
@@ -68,29 +103,13 @@ impl Query for StaleNodes {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let select = SelectStale {
-            alive: vec![NodeHealth::Healthy, NodeHealth::Degraded],
-            ttls: self.ttls,
-            at_most: self.at_most,
-        };
+        let select = diesel::sql_query(SELECT_STALE)
+            .bind::<Text, _>(NodeHealth::Unhealthy)
+            .bind::<Double, _>(MAX_PAUSE_TTLS)
+            .bind::<BigInt, _>(MIN_FLEET_NODES)
+            .bind::<BigInt, _>(self.at_most);
         Ok(Ok(select.load(connection).await?))
     }
-}
-
-statement! {
-    /// Selects stale nodes, oldest heartbeat first.
-    struct SelectStale {
-        alive: Vec<NodeHealth>,
-        ttls: f64,
-        at_most: i64,
-    }
-    returns (Text, Text, Timestamptz), is_batch: false;
-    "SELECT node_id, health_status, last_heartbeat
-       FROM node_registrations
-      WHERE health_status = ANY (" {alive: Array<Text>} ")
-        AND last_heartbeat <= now() - " {ttls: Double}
-                              " * heartbeat_ttl_ms * interval '1 millisecond'
-      ORDER BY last_heartbeat LIMIT " {at_most: BigInt}
 }
 
 batch_statement! {

@@ -66,6 +66,21 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// Last revisions of deleted bridges. A new bridge with the same id goes on from there. Rows are never deleted.
+    bridge_revisions (bridge_id, namespace) {
+        /// Tenant that owns the bridge.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// Id of the bridge.
+        bridge_id -> Uuid,
+        /// Last revision of the deleted bridges with this id. 0 if none was deleted.
+        revision -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// Bridges: the running totals of each reducer.
     bridge_states (bridge_id) {
         /// Primary key. Id of the bridge, chosen by the reducer.
@@ -88,7 +103,7 @@ diesel::table! {
         created_at -> Timestamptz,
         /// Time of the last update of the row.
         updated_at -> Timestamptz,
-        /// Number of changes of the row, starting at 1.
+        /// Number of changes of the row, starting at 1. Goes on if the bridge is deleted and stored again.
         revision -> Int8,
         /// Digest of the request that made this revision. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
@@ -344,6 +359,7 @@ diesel::joinable!(workflow_steps -> workflow_executions (workflow_id));
 diesel::allow_tables_to_appear_in_same_query!(
     api_tokens,
     bridge_batches,
+    bridge_revisions,
     bridge_states,
     fsm_entities,
     fsm_machines,

@@ -1,7 +1,11 @@
-use bridgebook::proto::v1::{AccumulateBridgeStateRequest, DeleteBridgeStateRequest};
+use std::collections::HashSet;
+
+use bridgebook::proto::v1::{
+    AccumulateBridgeStateRequest, DeleteBridgeStateRequest, UpsertBridgeStateRequest,
+};
 use tonic::{Code, Status};
 
-use super::{accumulate, batch, client, get, history, new_bridge, totals};
+use super::{accumulate, batch, bridge, client, get, history, new_bridge, totals, upsert};
 use crate::support::{App, Failure, Tenant, failure, new_id};
 
 async fn delete(tenant: &Tenant, bridge_id: &str, allow_missing: bool) -> Result<bool, Status> {
@@ -73,6 +77,81 @@ async fn a_missing_or_foreign_row_is_not_found_unless_allow_missing() {
             Failure::invalid(&["bridge_id"])
         );
     }
+}
+
+#[tokio::test]
+async fn revisions_go_on_after_a_delete() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    accumulate(&tenant, batch(&tenant, &id, 1)).await.unwrap();
+    delete(&tenant, &id, false).await.unwrap();
+    let changed = Failure::new(Code::Aborted, "REVISION_CHANGED");
+    let expecting = |revision| UpsertBridgeStateRequest {
+        expected_revision: Some(revision),
+        total_items_aggregated: Some(7),
+        ..bridge(&tenant, &id)
+    };
+    assert_eq!(failure(upsert(&tenant, expecting(2)).await), changed);
+    // A bridge that does not exist has revision 0, also after a delete.
+    let again = upsert(&tenant, expecting(0)).await.unwrap();
+    assert_eq!(again.bridge_state.unwrap().revision, 3);
+    for stale in [0, 1, 2] {
+        let stale = UpsertBridgeStateRequest {
+            total_items_aggregated: Some(8),
+            ..expecting(stale)
+        };
+        assert_eq!(failure(upsert(&tenant, stale).await), changed);
+    }
+    delete(&tenant, &id, false).await.unwrap();
+    let start = AccumulateBridgeStateRequest {
+        current_fsm_state: "ACTIVE".into(),
+        ..batch(&tenant, &id, 1)
+    };
+    let third = accumulate(&tenant, start).await.unwrap();
+    assert_eq!(third.bridge_state.unwrap().revision, 4);
+
+    // A bridge of another tenant with the same id is another bridge.
+    delete(&tenant, &id, false).await.unwrap();
+    let other = app.tenant();
+    let theirs = upsert(&other, bridge(&other, &id)).await.unwrap();
+    assert_eq!(theirs.bridge_state.unwrap().revision, 1);
+    delete(&other, &id, false).await.unwrap();
+    let ours = upsert(&tenant, bridge(&tenant, &id)).await.unwrap();
+    assert_eq!(ours.bridge_state.unwrap().revision, 5);
+}
+
+/// Replicas store and delete the same bridge at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_revision_of_a_bridge_repeats() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.replica().await;
+    let elsewhere = Tenant {
+        channel: other.channel.clone(),
+        ..tenant.clone()
+    };
+    let id = new_id();
+    let callers = [&tenant, &elsewhere, &tenant, &elsewhere];
+    let callers = callers.into_iter().enumerate().map(|(caller, tenant)| {
+        let id = &id;
+        async move {
+            let mut revisions = Vec::new();
+            for round in 0..50 {
+                let change = UpsertBridgeStateRequest {
+                    total_items_aggregated: Some(round * 4 + i64::try_from(caller).unwrap()),
+                    ..bridge(tenant, id)
+                };
+                let changed = upsert(tenant, change).await.unwrap();
+                let revision = changed.bridge_state.unwrap().revision;
+                revisions.extend(changed.applied.then_some(revision));
+                delete(tenant, id, true).await.unwrap();
+            }
+            revisions
+        }
+    });
+    let revisions = futures_util::future::join_all(callers).await.concat();
+    let distinct: HashSet<i64> = revisions.iter().copied().collect();
+    assert!(revisions.len() > 100, "only {} changes", revisions.len());
+    assert_eq!(distinct.len(), revisions.len());
 }
 
 /// Batches are added while bridges are deleted. A remaining bridge counts exactly its own

@@ -50,15 +50,11 @@ async fn a_bridge_starts_and_moves_by_its_machine() {
     };
     upsert(&tenant, to("ACTIVE", "")).await.unwrap();
     upsert(&tenant, to("IDLE", "empty")).await.unwrap();
-    // An event alone determines the state. An existing bridge stays where it is.
+    // An event alone determines the state.
     upsert(&tenant, to("", "fill")).await.unwrap();
-    assert!(
-        upsert(&tenant, to("ACTIVE", "fill"))
-            .await
-            .unwrap()
-            .transition
-            .is_none()
-    );
+    // Without an event, a bridge that is where it should be stays.
+    let stays = upsert(&tenant, to("ACTIVE", "")).await.unwrap();
+    assert!(stays.transition.is_none());
     upsert(&tenant, to("", "drain")).await.unwrap();
     let moves = [
         ("start", "IDLE"),
@@ -98,6 +94,81 @@ async fn a_bridge_starts_and_moves_by_its_machine() {
     };
     let refused = failure(upsert(&other, nowhere).await);
     assert_eq!(refused, Failure::invalid(&["current_fsm_state"]));
+}
+
+/// The rules of RecordTransition: an event is a move, also in the state that it leads to.
+#[tokio::test]
+async fn an_event_is_a_move_of_the_machine_or_it_is_rejected() {
+    let (_app, tenant) = App::with_tenant().await;
+    let machine = PutMachineRequest {
+        entity_type: "bridge".into(),
+        ..fsm::machine(
+            &tenant,
+            "BUSY",
+            &[],
+            &[("BUSY", "more", "BUSY"), ("BUSY", "rest", "IDLE")],
+        )
+    };
+    fsm::put(&tenant, machine).await.unwrap();
+    let id = new_id();
+    let by = |state: &str, event: &str| UpsertBridgeStateRequest {
+        current_fsm_state: state.into(),
+        transition_event: event.into(),
+        ..bridge(&tenant, &id)
+    };
+    let not_allowed = Failure::new(Code::FailedPrecondition, "MOVE_NOT_ALLOWED");
+    // An event alone is meant for a bridge that exists, so it starts none.
+    assert_eq!(failure(upsert(&tenant, by("", "more")).await), not_allowed);
+    let first = upsert(&tenant, by("BUSY", "begin")).await.unwrap();
+    assert_eq!(first.bridge_state.unwrap().revision, 1);
+
+    let moved = upsert(&tenant, by("BUSY", "more")).await.unwrap();
+    let transition = moved.transition.expect("a move from BUSY to BUSY");
+    assert_eq!(transition.from_state.as_deref(), Some("BUSY"));
+    assert_eq!(moved.bridge_state.unwrap().revision, 2);
+    // The retry of the last change moves nothing.
+    assert!(!upsert(&tenant, by("BUSY", "more")).await.unwrap().applied);
+    let again = AccumulateBridgeStateRequest {
+        transition_event: "more".into(),
+        ..batch(&tenant, &id, 1)
+    };
+    assert!(
+        accumulate(&tenant, again)
+            .await
+            .unwrap()
+            .transition
+            .is_some()
+    );
+    for (state, event) in [("BUSY", "nonsense"), ("", "nonsense"), ("IDLE", "more")] {
+        let refused = AccumulateBridgeStateRequest {
+            current_fsm_state: state.into(),
+            transition_event: event.into(),
+            ..batch(&tenant, &id, 1)
+        };
+        assert_eq!(failure(accumulate(&tenant, refused).await), not_allowed);
+        assert_eq!(
+            failure(upsert(&tenant, by(state, event)).await),
+            not_allowed
+        );
+    }
+    let moves = [("begin", "BUSY"), ("more", "BUSY"), ("more", "BUSY")];
+    let moves = moves.map(|(event, state)| (event.to_owned(), state.to_owned()));
+    assert_eq!(history(&tenant, &id).await, moves);
+    assert_eq!(totals(&tenant, &id).await, (1, 1));
+}
+
+#[tokio::test]
+async fn without_a_machine_every_event_is_a_move() {
+    let (_app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let more = UpsertBridgeStateRequest {
+        transition_event: "more".into(),
+        ..bridge(&tenant, &id)
+    };
+    assert!(upsert(&tenant, more).await.unwrap().transition.is_some());
+    let moves = [("start", "ACTIVE"), ("more", "ACTIVE")];
+    let moves = moves.map(|(event, state)| (event.to_owned(), state.to_owned()));
+    assert_eq!(history(&tenant, &id).await, moves);
 }
 
 #[tokio::test]

@@ -28,6 +28,12 @@ CREATE TABLE bridge_batches (
     CONSTRAINT bridge_batches_items_aggregated_check CHECK ((items_aggregated >= 0)),
     CONSTRAINT bridge_batches_workflows_processed_check CHECK ((workflows_processed >= 0))
 );
+CREATE TABLE bridge_revisions (
+    namespace character varying(255) NOT NULL,
+    bridge_id uuid NOT NULL,
+    revision bigint NOT NULL,
+    CONSTRAINT bridge_revisions_revision_check CHECK ((revision >= 0))
+);
 CREATE TABLE bridge_states (
     bridge_id uuid NOT NULL,
     namespace character varying(255) NOT NULL,
@@ -160,6 +166,8 @@ ALTER TABLE ONLY api_tokens
     ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY bridge_batches
     ADD CONSTRAINT bridge_batches_pkey PRIMARY KEY (namespace, bridge_id, batch_id);
+ALTER TABLE ONLY bridge_revisions
+    ADD CONSTRAINT bridge_revisions_pkey PRIMARY KEY (bridge_id, namespace);
 ALTER TABLE ONLY bridge_states
     ADD CONSTRAINT bridge_states_pkey PRIMARY KEY (bridge_id);
 ALTER TABLE ONLY fsm_entities
@@ -223,4 +231,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019');

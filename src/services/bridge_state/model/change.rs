@@ -2,18 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Bridge, ENTITY_TYPE, MOVE_EVENT};
+use super::{Bridge, ENTITY_TYPE};
 use crate::{
     db::journal::Transition,
     domain::{
         digest::RequestDigest,
-        error::{Error, RefusedMove, Resource, Result},
+        error::{Error, Resource, Result},
         id::{BatchId, BridgeId, TransitionId},
-        journal::START_EVENT,
         json::JsonObject,
         namespace::Namespace,
     },
-    services::fsm::model::Machine,
+    services::fsm::model::{Machine, WantedMove},
 };
 
 /// The change of the totals.
@@ -87,6 +86,7 @@ pub struct Changed {
 impl Bridge {
     /// Changes a bridge, `None` for a new one, at time `now`, by the rules of the namespace's
     /// machine, if it has one. Returns `None` if the bridge already has the requested content.
+    /// A new bridge goes on from `last_revision`, which deleted bridges with its id had.
     ///
     /// # Errors
     /// [`Error::RevisionChanged`], [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if a
@@ -94,6 +94,7 @@ impl Bridge {
     /// names the state of a new bridge.
     pub fn after(
         current: Option<&Bridge>,
+        last_revision: i64,
         change: &BridgeChange,
         machine: Option<&Machine>,
         namespace: &Namespace,
@@ -110,7 +111,10 @@ impl Bridge {
         let found = find_move(current, change, machine)?;
         let mut next = match current {
             Some(bridge) => bridge.clone(),
-            None => Bridge::blank(change.bridge_id, namespace, now),
+            None => Bridge {
+                revision: last_revision,
+                ..Bridge::blank(change.bridge_id, namespace, now)
+            },
         };
         next.change_totals(&change.totals, now)?;
         next.change_metadata(change)?;
@@ -119,7 +123,8 @@ impl Bridge {
             next.move_to(change, from_state, to_state, event, now)
         });
         let is_batch = matches!(change.totals, Totals::Batch { .. });
-        if !is_batch && current.is_some_and(|current| current.has_content_of(&next)) {
+        let stays = transition.is_none() && !is_batch;
+        if stays && current.is_some_and(|current| current.has_content_of(&next)) {
             return Ok(None);
         }
         next.revision += 1;
@@ -246,43 +251,26 @@ fn check_revision(current: Option<&Bridge>, change: &BridgeChange) -> Result<()>
     })
 }
 
-/// Returns the event and the target state of the move; `None` if the bridge stays.
+/// Returns the event and the target state of the move; `None` if the bridge stays. Without an
+/// event, a request for the current state is no move. With an event, it is one like any other.
 fn find_move(
     current: Option<&Bridge>,
     change: &BridgeChange,
     machine: Option<&Machine>,
 ) -> Result<Option<(String, String)>> {
-    let here = current.map(|bridge| bridge.current_fsm_state.as_str());
-    let to = change.to_state.as_deref();
-    let event = change.transition_event.as_deref();
-    let stays = to == here || (to.is_none() && event.is_none());
-    if here.is_some() && stays {
+    let wanted = WantedMove {
+        entity_type: ENTITY_TYPE,
+        entity_id: change.bridge_id.0,
+        current: current.map(|bridge| bridge.current_fsm_state.as_str()),
+        event: change.transition_event.as_deref(),
+        to: change.to_state.as_deref(),
+        to_field: "current_fsm_state",
+    };
+    let stays = wanted.to.is_none() || wanted.to == wanted.current;
+    if wanted.current.is_some() && wanted.event.is_none() && stays {
         return Ok(None);
     }
-    let Some(machine) = machine else {
-        let rule = "is required, because the namespace has no machine for bridges";
-        let to = to.ok_or_else(|| Error::invalid_field("current_fsm_state", rule))?;
-        let default = if here.is_none() {
-            START_EVENT
-        } else {
-            MOVE_EVENT
-        };
-        let event = event.unwrap_or(default);
-        return Ok(Some((event.to_owned(), to.to_owned())));
-    };
-    match machine.definition.find(here, event, to) {
-        Some((event, to)) => Ok(Some((event.to_owned(), to.to_owned()))),
-        None => Err(Error::EntityMoveNotAllowed(Box::new(
-            machine.definition.with_allowed_moves(RefusedMove {
-                entity_type: ENTITY_TYPE.to_owned(),
-                entity_id: change.bridge_id.to_string(),
-                current: here.unwrap_or_default().to_owned(),
-                event: event.unwrap_or_default().to_owned(),
-                to: to.unwrap_or_default().to_owned(),
-                allowed: Vec::new(),
-            }),
-        ))),
-    }
+    wanted.find(machine).map(Some)
 }
 
 fn add(field: &str, total: i64, delta: i64) -> Result<i64> {

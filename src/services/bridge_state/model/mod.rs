@@ -8,5 +8,3 @@ pub use change::{BridgeChange, Changed, ChangedRow, MetadataUpdate, Totals};
 
 /// The `entity_type` of bridges in the journal, and of their machine.
 pub const ENTITY_TYPE: &str = "bridge";
-/// The event of a move, unless the request or the machine names another.
-pub const MOVE_EVENT: &str = "move";

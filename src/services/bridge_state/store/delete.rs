@@ -14,7 +14,7 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column},
         },
-        planner::{lateral, same_namespace},
+        planner::{in_set, lateral, same_namespace},
     },
     domain::{
         error::Error,
@@ -43,7 +43,8 @@ batch_statement! {
 }
 
 batch_statement! {
-    /// Deletes bridges and their batches, each bridge with a last row of the journal.
+    /// Deletes bridges and their batches, each bridge with a last row of the journal. The last
+    /// revision stays, so that a new bridge with the same id goes on from it.
     struct DeleteRows<'a> {
         namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,
@@ -54,9 +55,20 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
-    concat!(", deleted AS (
+    concat!(", ended AS (
+        INSERT INTO bridge_revisions AS r (namespace, bridge_id, revision)
+        SELECT b.namespace, b.bridge_id, b.revision
+          FROM item", lateral!("b",
+              "SELECT b.* FROM bridge_states b
+                WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), " LIMIT 1"), "
+         ORDER BY item.ordinality
+            ON CONFLICT ON CONSTRAINT bridge_revisions_pkey
+            DO UPDATE SET revision = greatest(r.revision, excluded.revision)
+        RETURNING r.bridge_id
+    ), deleted AS (
         DELETE FROM bridge_states b USING item
          WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), "
+           AND ", in_set!("b.bridge_id", "SELECT bridge_id FROM ended"), "
         RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
                   item.entity_type, item.to_state, item.transition_event, item.token_id
     ), deleted_batches AS (

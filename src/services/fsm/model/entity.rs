@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
-use super::{Machine, NewTransition};
+use super::{Machine, NewTransition, WantedMove};
 use crate::{
     db::{journal::Transition, schema::fsm_entities},
     domain::{
-        error::{Error, RefusedMove, Resource, Result},
+        error::{Error, Resource, Result},
         id::EntityId,
         namespace::Namespace,
         page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
@@ -100,30 +100,15 @@ fn target(
             current: here.to_owned(),
         });
     }
-    let to_state = wanted.to_state.as_deref();
-    let Some(machine) = machine else {
-        let rule = "is required, because the entity_type has no machine";
-        return to_state
-            .map(str::to_owned)
-            .ok_or_else(|| Error::invalid_field("to_state", rule));
+    let wanted = WantedMove {
+        entity_type: &wanted.entity.entity_type,
+        entity_id: wanted.entity.entity_id.0,
+        current,
+        event: Some(&wanted.transition_event),
+        to: wanted.to_state.as_deref(),
+        to_field: "to_state",
     };
-    let definition = &machine.definition;
-    // A new entity needs an explicit to_state: otherwise a move that is meant for an existing
-    // entity would start a new one by accident.
-    let is_explicit = current.is_some() || to_state.is_some();
-    let found = definition
-        .find(current, Some(&wanted.transition_event), to_state)
-        .filter(|_| is_explicit);
-    found.map(|(_, to)| to.to_owned()).ok_or_else(|| {
-        Error::EntityMoveNotAllowed(Box::new(definition.with_allowed_moves(RefusedMove {
-            entity_type: wanted.entity.entity_type.clone(),
-            entity_id: wanted.entity.entity_id.to_string(),
-            current: here.to_owned(),
-            event: wanted.transition_event.clone(),
-            to: to_state.unwrap_or_default().to_owned(),
-            allowed: Vec::new(),
-        })))
-    })
+    wanted.find(machine).map(|(_, to)| to)
 }
 
 /// An entity, and the machine that rules its moves.

@@ -13,7 +13,7 @@ pub use history::{StatsFilter, TransitionFilter, TransitionStats};
 pub use machine::{
     BuiltIn, Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion, NewMachine,
 };
-pub use transition::{Moved, NewTransition};
+pub use transition::{Moved, NewTransition, WantedMove};
 
 /// Maximum number of moves of a machine, and of its terminal states: more than a diagram can
 /// show, and still fast to search at every move.

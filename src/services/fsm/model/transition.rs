@@ -1,10 +1,82 @@
-//! Moves of entities: the request, and its answer.
+//! Moves of entities and bridges: the request, the rules, and the answer.
 
-use super::{Entity, EntityKey};
+use uuid::Uuid;
+
+use super::{Entity, EntityKey, Machine};
 use crate::{
     db::journal::Transition,
-    domain::{digest::RequestDigest, id::TransitionId, json::JsonObject},
+    domain::{
+        digest::RequestDigest,
+        error::{Error, RefusedMove, Result},
+        id::TransitionId,
+        journal::{MOVE_EVENT, START_EVENT},
+        json::JsonObject,
+    },
 };
+
+/// A move that a request asks for: of an entity, or of a bridge.
+#[derive(Debug)]
+pub struct WantedMove<'a> {
+    /// The type of the entity.
+    pub entity_type: &'a str,
+    /// The id of the entity.
+    pub entity_id: Uuid,
+    /// The state that the move leaves; unset for a new entity.
+    pub current: Option<&'a str>,
+    /// The event of the move; unset to leave it to the machine.
+    pub event: Option<&'a str>,
+    /// The requested state; unset to leave it to the machine.
+    pub to: Option<&'a str>,
+    /// The field of the request that names the requested state.
+    pub to_field: &'static str,
+}
+
+impl WantedMove<'_> {
+    /// Returns the event and the target state of the move, by the rules of the machine, if
+    /// there is one.
+    ///
+    /// An event alone does not start an entity: otherwise a move that is meant for an existing
+    /// entity would start a new one by accident.
+    ///
+    /// # Errors
+    /// [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if neither the request
+    /// nor a machine names the target state.
+    pub fn find(&self, machine: Option<&Machine>) -> Result<(String, String)> {
+        let Some(machine) = machine else {
+            return self.without_machine();
+        };
+        let definition = &machine.definition;
+        let is_accident = self.current.is_none() && self.to.is_none() && self.event.is_some();
+        let found = definition
+            .find(self.current, self.event, self.to)
+            .filter(|_| !is_accident);
+        let found = found.map(|(event, to)| (event.to_owned(), to.to_owned()));
+        found.ok_or_else(|| {
+            Error::EntityMoveNotAllowed(Box::new(definition.with_allowed_moves(RefusedMove {
+                entity_type: self.entity_type.to_owned(),
+                entity_id: self.entity_id.to_string(),
+                current: self.current.unwrap_or_default().to_owned(),
+                event: self.event.unwrap_or_default().to_owned(),
+                to: self.to.unwrap_or_default().to_owned(),
+                allowed: Vec::new(),
+            })))
+        })
+    }
+
+    /// Without a machine every move is allowed.
+    fn without_machine(&self) -> Result<(String, String)> {
+        let entity_type = self.entity_type;
+        let rule = format!("is required, because the namespace has no machine for {entity_type}");
+        let to = self
+            .to
+            .ok_or_else(|| Error::invalid_field(self.to_field, rule))?;
+        let event = self.event.unwrap_or(match self.current {
+            None => START_EVENT,
+            Some(_) => MOVE_EVENT,
+        });
+        Ok((event.to_owned(), to.to_owned()))
+    }
+}
 
 /// The request to move an entity.
 #[derive(Debug)]

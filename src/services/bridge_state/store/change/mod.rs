@@ -66,6 +66,8 @@ struct Changes<'a> {
     /// The bridges after the changes decided so far, with the versions of their rows, `None`
     /// for new bridges.
     bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
+    /// The last revisions of deleted bridges.
+    last_revisions: HashMap<(&'a str, BridgeId), i64>,
     /// Bridges of other tenants.
     foreign: HashSet<(&'a str, BridgeId)>,
     machines: Machines,
@@ -81,6 +83,7 @@ type Row = (
     bool,
     Option<i64>,
     Option<Bridge>,
+    Option<i64>,
     Option<RequestDigest>,
     Option<Machine>,
 );
@@ -106,24 +109,25 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             entity_type: kinds.clone().map(|kind| kind.1).collect(),
             bridge_id: items.iter().map(|item| item.bridge_id).collect(),
             batch_id: items.iter().map(|item| batch_id(item)).collect(),
-            reads_bridge: items
-                .iter()
-                .map(|item| seen.insert((item.namespace.as_str(), item.bridge_id)))
-                .collect(),
+            reads_bridge: items.iter().map(|item| seen.insert(key(item))).collect(),
             reads_machine: Machines::firsts(kinds),
         };
         let rows: Vec<Row> = read.load(connection).await?;
         let mut batch = Changes::default();
-        for (ordinality, now, is_taken, version, bridge, known, machine) in rows {
+        for (ordinality, now, is_taken, version, bridge, last_revision, known, machine) in rows {
             batch.now = now;
             let item = items.get(index_of(ordinality));
             let foreign = item.filter(|_| is_taken && bridge.is_none());
-            let foreign = foreign.map(|item| (item.namespace.as_str(), item.bridge_id));
+            let foreign = foreign.map(|item| key(item));
             batch.foreign.extend(foreign);
             batch.machines.extend(machine);
             batch
                 .bridges
                 .extend(bridge.map(|row| (row.bridge_id, (row, version))));
+            let last_revision = item
+                .zip(last_revision)
+                .map(|(item, revision)| (key(item), revision));
+            batch.last_revisions.extend(last_revision);
             let known = item
                 .zip(known)
                 .map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
@@ -138,7 +142,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         // The bridge was created by this batch, or existed before.
         let is_foreign = match stored {
             Some((bridge, _)) => bridge.namespace != item.namespace.as_str(),
-            None => self.foreign.contains(&(item.namespace.as_str(), id)),
+            None => self.foreign.contains(&key(item)),
         };
         if is_foreign {
             return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
@@ -153,8 +157,10 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         }
         let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
         let machine = machine.map(|machine| &**machine);
+        let last_revision = self.last_revision(item);
+        let namespace = &item.namespace;
         match (
-            Bridge::after(current, item, machine, &item.namespace, self.now)?,
+            Bridge::after(current, last_revision, item, machine, namespace, self.now)?,
             current,
         ) {
             (Some((bridge, transition)), _) => Ok(self.note(item, bridge, transition)),
@@ -178,6 +184,12 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
+    /// Returns the last revision of deleted bridges with the id of the item's; 0 if none.
+    fn last_revision(&self, item: &Scoped<BridgeChange>) -> i64 {
+        let revision = self.last_revisions.get(&key(item));
+        revision.copied().unwrap_or_default()
+    }
+
     fn note(
         &mut self,
         item: &'a Scoped<BridgeChange>,
@@ -215,6 +227,7 @@ impl<'a> Changes<'a> {
             write.changed_at.push(bridge.updated_at);
             write.is_last.push(is_last);
             write.version.push(*version);
+            write.last_revision.push(self.last_revision(item));
             write
                 .total_workflows_processed
                 .push(bridge.total_workflows_processed);
@@ -267,6 +280,11 @@ impl<'a> WriteBridges<'a> {
             .push(moved.map(|it| it.transition_event.as_str()));
         self.token_id.push(item.token_id);
     }
+}
+
+/// Returns the key of the item's bridge, if it belongs to the item's tenant.
+fn key(item: &Scoped<BridgeChange>) -> (&str, BridgeId) {
+    (item.namespace.as_str(), item.bridge_id)
 }
 
 /// Returns the id by which a change is idempotent. For a batch the caller chose it. To set

@@ -21,6 +21,7 @@ batch_statement! {
     /// Reads the database's time. With the first item of each bridge, reads the bridge and the
     /// version of its row. With the first item of each namespace, reads its current machine.
     /// With every item, reads the digest of the request that added its batch before, if any.
+    /// With a new bridge, reads the last revision of deleted ones with its id.
     ///
     /// The ids of bridges are unique across tenants, so the lookup ignores the namespace. For
     /// a bridge of another tenant, only its existence is returned.
@@ -38,18 +39,22 @@ batch_statement! {
         Bool,
         Nullable<BigInt>,
         Nullable<BridgeSql>,
+        Nullable<BigInt>,
         Nullable<Bytea>,
         Nullable<MachineSql>,
     );
     concat!(
         " SELECT item.ordinality, now(), taken.bridge_id IS NOT NULL, b.xmin::text::bigint, ",
                  bridge_columns!(), ",
-                 batch.request_digest, ", machine_columns!(), "
+                 r.revision, batch.request_digest, ", machine_columns!(), "
             FROM item",
         left_lateral!("taken",
             "SELECT b.xmin, b.* FROM bridge_states b
               WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1"),
         left_lateral!("b", "SELECT taken.* WHERE taken.namespace = item.namespace"),
+        left_lookup!("bridge_revisions", "r",
+            "item.reads_bridge AND taken.bridge_id IS NULL AND r.bridge_id = item.bridge_id
+                AND ", same_namespace!("r")),
         left_lookup!("bridge_batches", "batch",
             "batch.namespace = item.namespace AND batch.bridge_id = item.bridge_id
                 AND batch.batch_id = item.batch_id"),
@@ -62,6 +67,10 @@ batch_statement! {
     /// changed since it was read. Writes nothing at all if a machine is outdated. An item is
     /// one change. The last one of a bridge carries the new content of its row. An unchanged
     /// document is NULL.
+    ///
+    /// A new bridge is stored only if no bridge with its id was deleted since it was read. Statements
+    /// that store or delete a bridge write its row of bridge_revisions first, so they wait for
+    /// each other.
     struct WriteBridges<'a> {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
@@ -78,6 +87,7 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
         is_last: bool => Bool,
         version: Option<i64> => Nullable<BigInt>,
+        last_revision: i64 => BigInt,
         total_workflows_processed: i64 => BigInt,
         total_items_aggregated: i64 => BigInt,
         aggregation_metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
@@ -88,7 +98,16 @@ batch_statement! {
         machine_digest: Option<RequestDigest> => Nullable<Bytea>,
     }
     returns Uuid;
-    concat!(", ", outdated_machines!(), ", inserted AS (
+    concat!(", ", outdated_machines!(), ", begun AS (
+        INSERT INTO bridge_revisions AS r (namespace, bridge_id, revision)
+        SELECT namespace, bridge_id, last_revision
+          FROM item
+         WHERE is_last AND version IS NULL AND NOT (SELECT is_outdated FROM outdated)
+         ORDER BY ordinality
+            ON CONFLICT ON CONSTRAINT bridge_revisions_pkey
+            DO UPDATE SET revision = excluded.revision WHERE r.revision = excluded.revision
+        RETURNING r.bridge_id
+    ), inserted AS (
         INSERT INTO bridge_states
             (bridge_id, namespace, total_workflows_processed, total_items_aggregated,
              aggregation_metadata, current_fsm_state, last_aggregation_timestamp, created_at,
@@ -97,7 +116,8 @@ batch_statement! {
                coalesce(aggregation_metadata, '{}'), current_fsm_state, last_aggregation_timestamp,
                changed_at, changed_at, revision, request_digest
           FROM item
-         WHERE is_last AND version IS NULL AND NOT (SELECT is_outdated FROM outdated)
+         WHERE is_last AND version IS NULL
+           AND ", in_set!("bridge_id", "SELECT bridge_id FROM begun"), "
             ON CONFLICT ON CONSTRAINT bridge_states_pkey DO NOTHING
         RETURNING bridge_id
     ), updated AS (

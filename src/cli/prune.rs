@@ -16,6 +16,7 @@ use crate::{
             store::ExpiredGroup,
         },
     },
+    util::error_chain::error_chain,
 };
 
 /// The connections of the pool: the smallest number that it accepts.
@@ -52,14 +53,32 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     let metrics = Metrics::new()?;
     let database = Database::new(url, CONNECTIONS, &metrics);
     database.mark_ready();
-    let pruner = Pruner { database, defaults };
+    let pruner = Pruner::new(database, defaults);
     let mut has_targets = false;
+    let mut failure = None;
     for table in Table::ALL {
         let groups = pruner.groups(*table).await;
         for expired in groups.map_err(rejected)? {
             has_targets = true;
-            prune_group(&pruner, &expired, dry_run).await?;
+            match prune_group(&pruner, &expired, dry_run).await {
+                // The other groups are independent of this one.
+                Err(error @ CliError::Rejected(_)) => {
+                    let group = &expired.group;
+                    tracing::error!(
+                        table = table.as_str(),
+                        namespace = group.namespace,
+                        part = group.part,
+                        cause = error_chain(&error),
+                        "pruning failed"
+                    );
+                    failure = Some(error);
+                }
+                outcome => outcome?,
+            }
         }
+    }
+    if let Some(error) = failure {
+        return Err(error);
     }
     if !has_targets {
         let hint = "no retention is set: rows are kept indefinitely; set --retain-… or call SetRetentionPolicy";
@@ -76,8 +95,13 @@ async fn prune_group(
     let rows = pruner.count(expired).await.map_err(rejected)?;
     let mut removed = 0;
     if !dry_run {
-        let outcome = pruner.remove(expired, |count| removed += count).await;
-        outcome.map_err(rejected)?;
+        loop {
+            let pruned = pruner.remove_some(expired).await.map_err(rejected)?;
+            removed += pruned.removed;
+            if !pruned.may_leave_some {
+                break;
+            }
+        }
     }
     let group = &expired.group;
     let age = format_age(expired.max_age_seconds as f64);

@@ -239,13 +239,37 @@ async fn every_list_finds_its_rows_by_an_index() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// A subquery with a lock could run once for each row of the table, and so take more rows than
+/// its limit. A common table expression runs once.
+#[tokio::test]
+async fn a_statement_of_the_pruner_selects_its_rows_once() {
+    let schema = Schema::empty().await;
+    migrations::up(&schema.url()).await.unwrap();
+    let client = connect(&schema).await;
+    client.batch_execute(ANY_INDEX).await.unwrap();
+    let mut prunes = statements().filter(|it| it.name.starts_with("PruneRows"));
+    for _ in 0..4 {
+        let statement = prunes.next().unwrap();
+        let plan = explain_statement(&client, statement).await;
+        assert_eq!(locks(&plan, false), [true], "{}: {plan:#}", statement.name);
+    }
+    assert!(prunes.next().is_none());
+}
+
+/// Returns for each node that locks rows whether it is within a common table expression.
+fn locks(plan: &Value, within: bool) -> Vec<bool> {
+    let is_cte = |name: &str| name.starts_with("CTE ");
+    let within = within || plan["Subplan Name"].as_str().is_some_and(is_cte);
+    let own = (plan["Node Type"] == "LockRows").then_some(within);
+    let children = plan["Plans"].as_array().into_iter().flatten();
+    let below = children.flat_map(|child| locks(child, within));
+    own.into_iter().chain(below).collect()
+}
+
 /// Calls of `sql_query` and `sql` without a registered statement, and why they may.
 const UNREGISTERED: [(&str, &str); 9] = [
     ("select_targets(self.0)", "is registered for each table"),
-    (
-        "delete_expired(expired.table)",
-        "is registered for each table",
-    ),
+    ("prune_rows(expired.table)", "is registered for each table"),
     (
         "count_expired(expired.table)",
         "is registered for each table",

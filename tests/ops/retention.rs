@@ -1,6 +1,6 @@
 //! Retention: rows past their maximum age are pruned, and no others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridgebook::{
     config::Config,
@@ -149,6 +149,159 @@ async fn a_policy_of_a_namespace_overrides_the_settings() {
     })
     .await;
     assert_eq!(rows(&app.schema, &kept.namespace).await, ALL);
+}
+
+/// Makes ended workflows of a namespace, 20 days old, each with steps and stamps.
+async fn leave_workflows(schema: &Schema, namespace: &str, count: i64, steps: i64, stamps: i64) {
+    let insert = format!(
+        "WITH w AS (
+            INSERT INTO workflow_executions (id, correlation_id, workflow_type, current_state,
+                namespace, completed_at)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'etl', 'COMPLETED', '{namespace}',
+                   now() - INTERVAL '20 days' - number * INTERVAL '1 s'
+              FROM generate_series(1, {count}) AS number
+            RETURNING id
+         ), steps AS (
+            INSERT INTO workflow_steps
+                (id, namespace, workflow_id, step_name, step_order, status, step_data)
+            SELECT gen_random_uuid(), '{namespace}', id, 'step', number, 'COMPLETED', '{{}}'
+              FROM w, generate_series(1, {steps}) AS number
+         )
+         INSERT INTO metadata_stamps (id, namespace, workflow_id, file_hash, stamp_data)
+         SELECT gen_random_uuid(), '{namespace}', id, 'hash', '{{}}'
+           FROM w, generate_series(1, {stamps})"
+    );
+    let mut database = schema.connect().await;
+    database.batch_execute(&insert).await.unwrap();
+}
+
+/// Records for each transaction how many rows it deletes, and how many stamps it detaches.
+const COUNT_REMOVED: &str = "
+    CREATE TABLE removed (xid XID8, count BIGINT);
+    CREATE FUNCTION count_removed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO removed SELECT pg_current_xact_id(), count(*) FROM gone;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER counts AFTER DELETE ON workflow_executions
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_removed();
+    CREATE TRIGGER counts AFTER DELETE ON workflow_steps
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_removed();
+    CREATE TRIGGER counts AFTER UPDATE ON metadata_stamps
+        REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_removed()";
+
+#[tokio::test]
+async fn no_transaction_removes_many_rows_whatever_hangs_on_a_workflow() {
+    let app = App::start().await;
+    let tenant = app.tenant();
+    let namespace = &tenant.namespace;
+    for (count, steps, stamps) in [(250, 3, 1), (1, 1200, 700), (3, 499, 0), (120, 0, 0)] {
+        leave_workflows(&app.schema, namespace, count, steps, stamps).await;
+    }
+    let mut database = app.schema.connect().await;
+    database.batch_execute(COUNT_REMOVED).await.unwrap();
+    let workflows_only = |config: &mut Config| {
+        prunes(config);
+        config.retention.stamps = None;
+    };
+    let _replica = App::start_on(app.schema.clone(), workflows_only).await;
+    eventually("all workflows are gone", async || {
+        (rows(&app.schema, namespace).await[0] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(rows(&app.schema, namespace).await, [0, 0, 950, 0, 0, 0]);
+    let most = "SELECT max(sum) FROM (SELECT sum(count) FROM removed GROUP BY xid) it";
+    let most = app.schema.count(most).await;
+    assert!(most <= 600, "a transaction removed {most} rows");
+    let attached = "SELECT count(*) FROM metadata_stamps WHERE workflow_id IS NOT NULL";
+    assert_eq!(app.schema.count(attached).await, 0);
+}
+
+/// Makes every delete of a namespace's workflows fail.
+async fn refuse_deletes(schema: &Schema, namespace: &str) {
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF OLD.namespace = '{namespace}' THEN RAISE 'it is refused'; END IF;
+             RETURN OLD;
+         END $$;
+         CREATE TRIGGER refuses BEFORE DELETE ON workflow_executions
+             FOR EACH ROW EXECUTE FUNCTION refuse()"
+    );
+    let mut database = schema.connect().await;
+    database.batch_execute(&refuse).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_namespace_that_fails_does_not_keep_others_from_being_pruned() {
+    let app = App::start().await;
+    // Namespaces are pruned in the order of their names, which is that of their creation.
+    let [failing, other] = [app.tenant(), app.tenant()];
+    for tenant in [&failing, &other] {
+        leave_rows(tenant).await;
+        age(&app.schema, &tenant.namespace).await;
+    }
+    refuse_deletes(&app.schema, &failing.namespace).await;
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("the other namespace is pruned", async || {
+        (rows(&app.schema, &other.namespace).await == AGELESS).then_some(())
+    })
+    .await;
+    assert_eq!(rows(&app.schema, &failing.namespace).await[0], 2);
+    let table = [("table", "workflow_executions")];
+    let failures = replica
+        .figures()
+        .sum("bridgebook_retention_failures_total", &table);
+    assert!(failures > 0.0);
+    let mut database = app.schema.connect().await;
+    let allow = "DROP TRIGGER refuses ON workflow_executions";
+    database.batch_execute(allow).await.unwrap();
+    eventually("a later pass prunes the namespace", async || {
+        (rows(&app.schema, &failing.namespace).await == AGELESS).then_some(())
+    })
+    .await;
+}
+
+/// The pruner counts the time of a statement after the rest that follows it. So the sum never
+/// exceeds a fifth of the time that has passed, however fast or slow the machine is.
+#[tokio::test]
+async fn pruning_takes_at_most_a_fifth_of_the_time() {
+    let app = App::start().await;
+    for _ in 0..40 {
+        leave_workflows(&app.schema, &app.tenant().namespace, 2, 2, 0).await;
+    }
+    let begun = Instant::now();
+    let replica = App::start_on(app.schema.clone(), prunes).await;
+    eventually("all workflows are gone", async || {
+        let left = "SELECT count(*) FROM workflow_executions";
+        (app.schema.count(left).await == 0).then_some(())
+    })
+    .await;
+    let busy = replica
+        .figures()
+        .sum("bridgebook_retention_busy_seconds_total", &[]);
+    let passed = begun.elapsed().as_secs_f64();
+    assert!(busy > 0.0);
+    assert!(busy * 5.0 <= passed, "{busy} s of {passed} s");
+}
+
+#[tokio::test]
+async fn the_prune_command_goes_on_after_a_namespace_that_fails() {
+    let app = App::start().await;
+    let [failing, other] = [app.tenant(), app.tenant()];
+    for tenant in [&failing, &other] {
+        leave_workflows(&app.schema, &tenant.namespace, 1, 1, 0).await;
+    }
+    refuse_deletes(&app.schema, &failing.namespace).await;
+    let url = app.schema.url();
+    let output = bridgebook()
+        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains(&failing.namespace), "{log}");
+    assert!(log.contains("it is refused"), "{log}");
+    assert_eq!(rows(&app.schema, &other.namespace).await[0], 0);
 }
 
 #[tokio::test]

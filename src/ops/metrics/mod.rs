@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
     core::{Atomic, Collector, GenericCounter},
 };
 
@@ -43,6 +44,8 @@ struct Inner {
     paused_fleets: IntGauge,
     journal_position: IntGauge,
     retention_rows: IntCounterVec,
+    retention_failures: IntCounterVec,
+    retention_busy: Counter,
     retention_lag: GaugeVec,
     on_scrape: Mutex<Vec<ScrapeHook>>,
 }
@@ -133,6 +136,25 @@ impl Metrics {
                     &["table"],
                 )?,
             )?,
+            retention_failures: register(
+                &registry,
+                IntCounterVec::new(
+                    prometheus::opts!(
+                        "bridgebook_retention_failures_total",
+                        "Statements of the pruner that failed in this replica; the next pass \
+                         tries again."
+                    ),
+                    &["table"],
+                )?,
+            )?,
+            retention_busy: register(
+                &registry,
+                Counter::new(
+                    "bridgebook_retention_busy_seconds_total",
+                    "Time that the statements of the pruner took in this replica, in seconds; \
+                     counted after the rest that follows each.",
+                )?,
+            )?,
             retention_lag: register(
                 &registry,
                 GaugeVec::new(
@@ -185,14 +207,21 @@ impl Metrics {
         &self.0.panics
     }
 
-    /// Returns the counter of expired rows that were removed from a table, and the gauge of the time
-    /// since the last complete pass.
+    /// Returns the metrics of retention for a table: the counters of expired rows that were
+    /// removed and of failures, and the gauge of the time since the last complete pass.
     #[must_use]
-    pub fn retention(&self, table: &str) -> (IntCounter, Gauge) {
+    pub fn retention(&self, table: &str) -> (IntCounter, IntCounter, Gauge) {
         (
             self.0.retention_rows.with_label_values(&[table]),
+            self.0.retention_failures.with_label_values(&[table]),
             self.0.retention_lag.with_label_values(&[table]),
         )
+    }
+
+    /// Returns the counter of the time that the statements of retention took, in seconds.
+    #[must_use]
+    pub fn retention_busy(&self) -> &Counter {
+        &self.0.retention_busy
     }
 
     /// Sets the number of the newest row of the journal.

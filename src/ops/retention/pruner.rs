@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::IntCounter;
+use prometheus::{Counter, IntCounter};
 
 use super::{
     model::{RetentionDefaults, Table},
-    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets},
+    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, Pruned},
 };
 use crate::{
-    db::Database,
+    db::{Database, Query},
     domain::error::{Error, Result},
     ops::metrics::Metrics,
     util::error_chain::error_chain,
@@ -21,6 +21,10 @@ use crate::{
 /// The pause after each statement, as a multiple of its duration. Pruning thus occupies at most a
 /// fifth of the time of one connection, however slow the database is.
 const PAUSE_FACTOR: u32 = 4;
+
+/// How long a pass goes on removing a backlog. The next pass begins at once and reads the
+/// policies again, so a change of a policy takes effect before the backlog is gone.
+const LONGEST_PASS: Duration = Duration::from_secs(60);
 
 /// Removes expired rows at an interval. Never returns. All replicas prune: each skips rows that
 /// another one is removing.
@@ -32,43 +36,50 @@ pub async fn run(
 ) {
     let progress = Table::ALL.iter().map(|table| Progress::of(*table, metrics));
     let progress: Vec<_> = progress.collect();
-    let pruner = Pruner { database, defaults };
+    let pruner = Pruner::new(database, defaults);
     loop {
         tokio::time::sleep(interval).await;
-        for progress in &progress {
-            let begun = Instant::now();
-            match pruner.prune(progress).await {
-                Ok(()) => progress.set_clean_since(begun),
-                // Health logs the cause, and the next pass finds the same rows.
-                Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
-                    tracing::debug!(cause = error_chain(&error), "pruning skipped");
-                }
-                Err(error) => tracing::error!(
-                    table = progress.table.as_str(),
-                    cause = error_chain(&error),
-                    "pruning failed"
-                ),
-            }
-        }
+        while pruner.prune_all(&progress).await == Pass::HasBacklog {}
     }
+}
+
+/// The outcome of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// No expired rows remain.
+    Clean,
+    /// A statement failed. The next pass tries again.
+    Failed,
+    /// Expired rows remain after [`LONGEST_PASS`].
+    HasBacklog,
 }
 
 /// Finds and removes expired rows.
 pub struct Pruner {
-    /// The database.
-    pub database: Database,
-    /// How long rows are kept in namespaces without a policy.
-    pub defaults: RetentionDefaults,
+    database: Database,
+    defaults: RetentionDefaults,
+    busy: Counter,
 }
 
 impl Pruner {
+    /// Creates a pruner. `defaults` tells how long rows are kept in namespaces without a policy.
+    #[must_use]
+    pub fn new(database: Database, defaults: RetentionDefaults) -> Self {
+        let busy = database.metrics().retention_busy().clone();
+        Pruner {
+            database,
+            defaults,
+            busy,
+        }
+    }
+
     /// Returns the groups of a table whose rows can expire.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn groups(&self, table: Table) -> Result<Vec<ExpiredGroup>> {
         let default = self.defaults.of(table);
-        let groups = self.database.run(&PruneTargets(table)).await?.into_iter();
+        let groups = self.run_and_rest(&PruneTargets(table)).await?.into_iter();
         let expired = groups.filter_map(|group| {
             let max_age_seconds = match group.is_set {
                 true => group.max_age_seconds,
@@ -91,28 +102,73 @@ impl Pruner {
         self.database.run(&CountExpired(expired)).await
     }
 
-    /// Removes the expired rows of a group. Passes the count of each statement to `removed`.
+    /// Removes some expired rows of a group, and rests.
     ///
     /// # Errors
-    /// Those of the database. Rows that were removed before the error stay removed.
-    pub async fn remove(&self, expired: &ExpiredGroup, mut removed: impl FnMut(i64)) -> Result<()> {
-        loop {
-            let begun = Instant::now();
-            let count = self.database.run(&PruneRows(expired)).await?;
-            removed(count);
-            if !PruneRows::may_leave_some(count) {
-                return Ok(());
-            }
-            tokio::time::sleep(begun.elapsed() * PAUSE_FACTOR).await;
-        }
+    /// Those of the database.
+    pub async fn remove_some(&self, expired: &ExpiredGroup) -> Result<Pruned> {
+        self.run_and_rest(&PruneRows(expired)).await
     }
 
-    async fn prune(&self, progress: &Progress) -> Result<()> {
-        for expired in self.groups(progress.table).await? {
-            self.remove(&expired, |count| progress.removed(count))
-                .await?;
+    /// Runs a query, rests for [`PAUSE_FACTOR`] times as long, and then counts the time.
+    async fn run_and_rest<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
+        let begun = Instant::now();
+        let answer = self.database.run(query).await;
+        let busy = begun.elapsed();
+        tokio::time::sleep(busy * PAUSE_FACTOR).await;
+        self.busy.inc_by(busy.as_secs_f64());
+        answer
+    }
+
+    /// Makes a pass over all tables.
+    async fn prune_all(&self, progress: &[Progress]) -> Pass {
+        let mut outcome = Pass::Clean;
+        for progress in progress {
+            let begun = Instant::now();
+            match self.prune(progress).await {
+                Ok(Pass::Clean) => progress.set_clean_since(begun),
+                Ok(Pass::HasBacklog) => outcome = Pass::HasBacklog,
+                Ok(Pass::Failed) => {}
+                // Health logs the cause, and the next pass finds the same rows.
+                Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
+                    tracing::debug!(cause = error_chain(&error), "pruning skipped");
+                    return Pass::Failed;
+                }
+                Err(error) => progress.failed(None, &error),
+            }
         }
-        Ok(())
+        outcome
+    }
+
+    /// Makes a pass over a table: one statement for each group in turn, so that no group waits
+    /// for the backlog of another. A group that fails is left for the next pass.
+    async fn prune(&self, progress: &Progress) -> Result<Pass> {
+        let begun = Instant::now();
+        let mut outcome = Pass::Clean;
+        let mut groups = self.groups(progress.table).await?;
+        while !groups.is_empty() {
+            if begun.elapsed() > LONGEST_PASS {
+                return Ok(Pass::HasBacklog);
+            }
+            let mut remaining = Vec::new();
+            for expired in groups {
+                match self.remove_some(&expired).await {
+                    Ok(pruned) => {
+                        progress.removed(pruned.removed);
+                        remaining.extend(pruned.may_leave_some.then_some(expired));
+                    }
+                    Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        progress.failed(Some(&expired), &error);
+                        outcome = Pass::Failed;
+                    }
+                }
+            }
+            groups = remaining;
+        }
+        Ok(outcome)
     }
 }
 
@@ -120,13 +176,14 @@ impl Pruner {
 struct Progress {
     table: Table,
     rows: IntCounter,
+    failures: IntCounter,
     /// The begin of the last pass that removed all expired rows.
     clean_since: Arc<Mutex<Instant>>,
 }
 
 impl Progress {
     fn of(table: Table, metrics: &Metrics) -> Self {
-        let (rows, lag) = metrics.retention(table.as_str());
+        let (rows, failures, lag) = metrics.retention(table.as_str());
         let clean_since = Arc::new(Mutex::new(Instant::now()));
         let since = Arc::clone(&clean_since);
         metrics.on_scrape(move || {
@@ -136,12 +193,25 @@ impl Progress {
         Progress {
             table,
             rows,
+            failures,
             clean_since,
         }
     }
 
     fn removed(&self, count: i64) {
         self.rows.inc_by(u64::try_from(count).unwrap_or_default());
+    }
+
+    fn failed(&self, expired: Option<&ExpiredGroup>, error: &Error) {
+        self.failures.inc();
+        let group = expired.map(|it| &it.group);
+        tracing::error!(
+            table = self.table.as_str(),
+            namespace = group.map(|it| it.namespace.as_str()),
+            part = group.map(|it| it.part.as_str()).filter(|it| !it.is_empty()),
+            cause = error_chain(error),
+            "pruning failed"
+        );
     }
 
     fn set_clean_since(&self, begun: Instant) {

@@ -1,97 +1,26 @@
-//! The SQL of retention, across all namespaces.
+//! Finding, counting and removing expired rows.
 
 use diesel::{
     prelude::*,
-    sql_types::{BigInt, Double, Nullable, Text},
+    sql_types::{BigInt, Bool, Double, Nullable, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::model::{NewPolicy, Policy, PolicyFilter, PolicyRemoval, Table};
 use crate::{
     db::{
         DbError, Query,
-        collect_page::collect_page,
         planner::{byte_order, lateral, register},
-        schema::retention_policies,
     },
-    domain::{error::Result, page::Page},
+    domain::error::Result,
+    ops::retention::model::Table,
 };
 
 /// How many rows one statement deletes. It takes some milliseconds, and locks only rows that
-/// no caller writes any more. The steps of a workflow are deleted with it.
+/// no caller writes any more.
 const ROWS: i64 = 500;
 
-/// Creates or changes a policy.
-impl Query for NewPolicy {
-    type Answer = Policy;
-
-    async fn run(
-        &self,
-        connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        let policy = diesel::insert_into(retention_policies::table)
-            .values((
-                retention_policies::namespace.eq(&self.key.namespace),
-                retention_policies::table_name.eq(self.key.table),
-                retention_policies::max_age_seconds.eq(self.max_age_seconds),
-            ))
-            .on_conflict(diesel::upsert::on_constraint("retention_policies_pkey"))
-            .do_update()
-            .set((
-                retention_policies::max_age_seconds.eq(self.max_age_seconds),
-                retention_policies::updated_at.eq(diesel::dsl::now),
-            ))
-            .returning(Policy::as_returning())
-            .get_result(connection)
-            .await?;
-        Ok(Ok(policy))
-    }
-}
-
-/// Deletes a policy. The answer is whether it existed.
-impl Query for PolicyRemoval {
-    type Answer = bool;
-
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<bool>, DbError> {
-        let policy = retention_policies::table.find((&self.0.namespace, self.0.table.as_str()));
-        let removed = diesel::delete(policy).execute(connection).await?;
-        Ok(Ok(removed > 0))
-    }
-}
-
-/// Lists policies by namespace, then by table.
-impl Query for PolicyFilter {
-    type Answer = Page<Policy>;
-
-    async fn run(
-        &self,
-        connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        let mut query = retention_policies::table
-            .select(Policy::as_select())
-            .order((
-                retention_policies::namespace,
-                retention_policies::table_name,
-            ))
-            .limit(self.page.size + 1)
-            .into_boxed();
-        if let Some((namespace, table)) = self.page.after.as_ref().and_then(|it| it.split_once(' '))
-        {
-            let row = (
-                retention_policies::namespace,
-                retention_policies::table_name,
-            );
-            let after = row.into_sql::<diesel::sql_types::Record<(Text, Text)>>();
-            query = query.filter(after.gt((namespace.to_owned(), table.to_owned())));
-        }
-        let rows = query.load_stream(connection).await?;
-        Ok(Ok(collect_page(rows, &self.page).await?))
-    }
-
-    fn leaves_rows(page: &Self::Answer) -> bool {
-        page.is_cut
-    }
-}
+/// How many workflows one statement deletes. Their steps and stamps count against [`ROWS`].
+const WORKFLOWS: i64 = 100;
 
 /// Rows of a table that an index groups: those of a namespace, or of a part of it.
 #[derive(Debug, Clone, QueryableByName)]
@@ -107,7 +36,7 @@ pub struct Group {
     #[diesel(sql_type = Nullable<BigInt>)]
     pub max_age_seconds: Option<i64>,
     /// Whether the namespace has a policy.
-    #[diesel(sql_type = diesel::sql_types::Bool)]
+    #[diesel(sql_type = Bool)]
     pub is_set: bool,
 }
 
@@ -223,44 +152,109 @@ pub struct ExpiredGroup {
     pub max_age_seconds: i64,
 }
 
-/// Deletes some expired rows, oldest first, and returns their number. Skips rows that another
-/// replica deletes, or another statement changes.
+/// Deletes some expired rows, oldest first. Skips rows that another replica deletes, or another
+/// statement changes.
 pub struct PruneRows<'a>(pub &'a ExpiredGroup);
 
+/// The outcome of [`PruneRows`].
+#[derive(Debug, QueryableByName)]
+pub struct Pruned {
+    /// The number of deleted rows, without the steps of workflows.
+    #[diesel(sql_type = BigInt)]
+    pub removed: i64,
+    /// Whether expired rows may remain.
+    #[diesel(sql_type = Bool)]
+    pub may_leave_some: bool,
+}
+
+/// Returns the statement that deletes rows without children. A subquery in the condition could
+/// be evaluated once for each row of the table, and so lock and delete more than its limit. A
+/// materialized one is evaluated once.
 fn delete_expired(table: Table) -> String {
     let spec = table.spec();
     let is_expired = spec.is_expired();
     let TableSpec {
         table, key, age, ..
     } = spec;
+    let keys = key.split(", ").map(|it| format!("it.{it} = expired.{it}"));
+    let is_same = keys.collect::<Vec<_>>().join(" AND ");
     format!(
-        "DELETE FROM {table} WHERE ({key}) IN
-             (SELECT {key} FROM {table} WHERE {is_expired}
-               ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED)"
+        "WITH expired AS MATERIALIZED (
+            SELECT {key} FROM {table} WHERE {is_expired}
+             ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED
+         ), deleted AS (
+            DELETE FROM {table} it USING expired WHERE {is_same} RETURNING 1
+         )
+         SELECT count(*) AS removed, (SELECT count(*) FROM expired) >= $4 AS may_leave_some
+           FROM deleted"
     )
 }
 
-impl Query for PruneRows<'_> {
-    type Answer = i64;
+/// Returns the statement that deletes workflows. The foreign keys delete their steps, and detach
+/// their stamps. It takes the oldest workflows that have fewer than `$4` steps and stamps together.
+/// If the oldest one alone has more, it deletes or detaches only `$4` of them.
+fn delete_workflows() -> String {
+    let is_expired = Table::Workflows.spec().is_expired();
+    let children = lateral!(
+        "child",
+        "(SELECT s.id, true AS is_step FROM workflow_steps s
+           WHERE s.workflow_id = expired.id LIMIT $4)
+          UNION ALL
+         (SELECT m.id, false AS is_step FROM metadata_stamps m
+           WHERE m.workflow_id = expired.id LIMIT $4)"
+    );
+    format!(
+        "WITH locked AS MATERIALIZED (
+            SELECT id FROM workflow_executions WHERE {is_expired}
+             ORDER BY completed_at LIMIT {WORKFLOWS} FOR UPDATE SKIP LOCKED
+         ), expired AS MATERIALIZED (
+            SELECT id, row_number() OVER () AS number FROM locked
+         ), children AS MATERIALIZED (
+            SELECT expired.number, child.id, child.is_step FROM expired {children} LIMIT $4
+         ), complete AS MATERIALIZED (
+            -- At the limit, the last workflow may have more children.
+            SELECT CASE WHEN count(*) >= $4 THEN max(number) - 1 ELSE {WORKFLOWS} END AS workflows
+              FROM children
+         ), deleted AS (
+            DELETE FROM workflow_executions w USING expired, complete
+             WHERE w.id = expired.id AND expired.number <= complete.workflows
+            RETURNING 1
+         ), fewer_steps AS (
+            DELETE FROM workflow_steps s USING children, complete
+             WHERE s.id = children.id AND children.is_step AND complete.workflows = 0
+         ), fewer_stamps AS (
+            UPDATE metadata_stamps m SET workflow_id = NULL FROM children, complete
+             WHERE m.id = children.id AND NOT children.is_step AND complete.workflows = 0
+         )
+         SELECT count(*) AS removed,
+                (SELECT count(*) FROM locked) > least(count(*), {WORKFLOWS} - 1) AS may_leave_some
+           FROM deleted"
+    )
+}
 
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<i64>, DbError> {
+fn prune_rows(table: Table) -> String {
+    match table {
+        Table::Workflows => delete_workflows(),
+        Table::Transitions | Table::Batches | Table::Stamps => delete_expired(table),
+    }
+}
+
+impl Query for PruneRows<'_> {
+    type Answer = Pruned;
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Result<Self::Answer>, DbError> {
         let PruneRows(expired) = self;
-        let deleted = diesel::sql_query(delete_expired(expired.table))
+        let pruned = diesel::sql_query(prune_rows(expired.table))
             .bind::<Text, _>(&expired.group.namespace)
             .bind::<Text, _>(&expired.group.part)
             .bind::<BigInt, _>(expired.max_age_seconds)
             .bind::<BigInt, _>(ROWS)
-            .execute(connection)
+            .get_result(connection)
             .await?;
-        Ok(Ok(i64::try_from(deleted).unwrap_or(i64::MAX)))
-    }
-}
-
-impl PruneRows<'_> {
-    /// Returns whether expired rows may remain after a statement deleted this many.
-    #[must_use]
-    pub fn may_leave_some(deleted: i64) -> bool {
-        deleted >= ROWS
+        Ok(Ok(pruned))
     }
 }
 
@@ -316,7 +310,7 @@ macro_rules! register_tables {
         );
         register!(
             concat!("PruneRows ", stringify!($table)), false, [Text, Text, BigInt, BigInt],
-            || delete_expired(Table::$table)
+            || prune_rows(Table::$table)
         );
         register!(
             concat!("CountExpired ", stringify!($table)), false, [Text, Text, BigInt],

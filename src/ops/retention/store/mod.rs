@@ -1,0 +1,8 @@
+//! The SQL of retention, across all namespaces.
+
+mod expired;
+mod policies;
+
+pub use expired::{
+    CountExpired, ExpiredGroup, ExpiredRows, Group, PruneRows, PruneTargets, Pruned,
+};

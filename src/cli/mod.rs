@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use crate::{
     client::probe::{ProbeError, probe},
     config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
-    db::migrations,
+    db::{journal_cluster, migrations},
     embedded::{self, Embedded},
     ops::telemetry::{LogSettings, Telemetry},
     server,
@@ -259,6 +259,10 @@ async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
             }
             if applied.is_empty() {
                 writeln!(out, "nothing to apply: the schema is up to date")?;
+            }
+            let rows = journal_cluster::adopt(url).await?;
+            if rows > 0 {
+                writeln!(out, "repaired {rows} journal rows of another cluster")?;
             }
         }
         Migrate::Down => writeln!(out, "reverted {}", migrations::down(url).await?)?,

@@ -19,9 +19,9 @@ use crate::util::error_chain::error_chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// The advisory lock of a process that migrates, so that replicas that start at once do not
-/// migrate concurrently. The number is arbitrary.
-const LOCK: i64 = 0x6272_6964_6765_626b;
+/// The advisory lock of a process that migrates or repairs the journal, so that replicas that
+/// start at once take turns. The number is arbitrary.
+pub(super) const LOCK: i64 = 0x6272_6964_6765_626b;
 
 /// How long a migration waits for the lock of a table. All later statements on the table
 /// queue behind it for as long.

@@ -6,6 +6,7 @@ mod connection;
 mod error;
 mod instrumentation;
 pub mod journal;
+pub mod journal_cluster;
 mod lease;
 pub mod migrations;
 pub mod outage;

@@ -200,6 +200,22 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// The database cluster that the positions of the journal belong to; one row, or none before the first start.
+    journal_cluster (is_only_row) {
+        /// Primary key. Always true, so that there is one row.
+        is_only_row -> Bool,
+        /// Identifier of the cluster, from pg_control_system(). 0 if the service may not read it.
+        system_identifier -> Int8,
+        /// Whether all rows of the journal have positions of this cluster. False while they are repaired.
+        is_adopted -> Bool,
+        /// Time of the last update of the row.
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// Stamps: metadata of files. Append-only; rows outlive their workflow.
     metadata_stamps (id) {
         /// Primary key. A UUIDv7 if the server generated it.
@@ -364,6 +380,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     fsm_entities,
     fsm_machines,
     fsm_transitions,
+    journal_cluster,
     metadata_stamps,
     node_registrations,
     retention_policies,

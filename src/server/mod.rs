@@ -22,7 +22,7 @@ pub use self::tls::TlsState;
 use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening};
 use crate::{
     config::{Auth, Config, DatabaseSource},
-    db::{Database, migrations, pooler_check},
+    db::{Database, journal_cluster, migrations, pooler_check},
     ops::{
         metrics::{self, Metrics, endpoint},
         telemetry::Telemetry,
@@ -270,8 +270,9 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
 }
 
-/// Waits for the database, then applies pending migrations or checks that there are none. Tries
-/// again while the database is unreachable, and when a connection is lost during a migration.
+/// Waits for the database, then applies pending migrations or checks that there are none, and
+/// repairs the journal after a restore. Tries again while the database is unreachable, and when a
+/// connection is lost meanwhile.
 async fn prepare_schema(url: &str, migrate: bool) -> Result<(), ServeError> {
     let mut last_cause = String::new();
     loop {
@@ -290,6 +291,10 @@ async fn prepare_schema(url: &str, migrate: bool) -> Result<(), ServeError> {
                 }
                 other => other.map(drop),
             },
+        };
+        let outcome = match outcome {
+            Ok(()) => journal_cluster::adopt(url).await.map(drop),
+            failed => failed,
         };
         match outcome {
             Err(error) if error.is_unavailable() => {

@@ -93,7 +93,10 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
     migrations::up(&url).await.unwrap();
-    migrations::down(&url).await.unwrap();
+    let mut reverted = 1;
+    while migrations::down(&url).await.unwrap() != "018" {
+        reverted += 1;
+    }
     let [mut slow, mut other] = [connect_database(&url).await, connect_database(&url).await];
     // The lock of a writer that has not committed.
     let lock = "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE";
@@ -110,7 +113,7 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     other.batch_execute(write).await.unwrap();
     assert!(!up.is_finished());
     slow.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(up.await.unwrap().unwrap().len(), 1);
+    assert_eq!(up.await.unwrap().unwrap().len(), reverted);
 }
 
 #[tokio::test]

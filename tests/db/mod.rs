@@ -6,3 +6,4 @@ mod migrations;
 mod outage;
 mod pgbouncer;
 mod plans;
+mod restore;

@@ -21,8 +21,12 @@ use crate::{
 };
 
 /// Statements that read a whole table or index, and why they may.
-const FULL_SCANS: [(&str, &str); 14] = [
+const FULL_SCANS: [(&str, &str); 15] = [
     ("NODES", "counts all nodes, for operators"),
+    (
+        "FOREIGN_IDS",
+        "looks at the whole journal once after a restore, before the service serves",
+    ),
     ("SUMMARIES", "counts all rows, for operators"),
     ("SelectSamples", "counts all nodes, every 15 s"),
     (

@@ -92,6 +92,13 @@ ALTER TABLE fsm_transitions ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE journal_cluster (
+    is_only_row boolean DEFAULT true NOT NULL,
+    system_identifier bigint NOT NULL,
+    is_adopted boolean NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT journal_cluster_is_only_row_check CHECK (is_only_row)
+);
 CREATE TABLE metadata_stamps (
     id uuid NOT NULL,
     workflow_id uuid,
@@ -176,6 +183,8 @@ ALTER TABLE ONLY fsm_machines
     ADD CONSTRAINT fsm_machines_pkey PRIMARY KEY (namespace, entity_type, version);
 ALTER TABLE ONLY fsm_transitions
     ADD CONSTRAINT fsm_transitions_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY journal_cluster
+    ADD CONSTRAINT journal_cluster_pkey PRIMARY KEY (is_only_row);
 ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY node_registrations
@@ -231,4 +240,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020');

@@ -3,9 +3,11 @@
 //! them by hand:
 //! - `proto::Rpc`, an enum over all RPCs, with the path and the role of each;
 //! - `proto::TenantRequest` for every request with a field `namespace`;
-//! - `proto::PagedRequest` for every request with `page_size` and `page_token`.
+//! - `proto::PagedRequest` for every request with `page_size` and `page_token`;
+//! - `proto::Parts` for every message, which finds what a response can do without.
 
 use std::{
+    collections::BTreeSet,
     env,
     error::Error,
     fmt::{self, Write},
@@ -15,8 +17,9 @@ use std::{
 
 use prost::Message;
 use prost_types::{
-    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
-    ServiceDescriptorProto, method_options::IdempotencyLevel,
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    MethodDescriptorProto, ServiceDescriptorProto, field_descriptor_proto::Label,
+    method_options::IdempotencyLevel,
 };
 
 /// The package of the contract; the other packages of the descriptors are Google's.
@@ -48,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     fs::write(out.join("rpc.rs"), rpc_enum(&descriptors)?)?;
     fs::write(out.join("requests.rs"), request_traits(&descriptors)?)?;
+    fs::write(out.join("parts.rs"), part_traits(&descriptors)?)?;
 
     tonic_prost_build::configure()
         // A Struct that keeps its first decoding error, see src/domain/json.
@@ -192,4 +196,126 @@ fn write_paged_request(source: &mut String, message: &DescriptorProto, rpc: &str
             }}
         }}"
     )
+}
+
+/// Returns the implementations of `proto::Parts`.
+fn part_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
+    let messages: Vec<_> = our_files(descriptors)
+        .flat_map(|file| &file.message_type)
+        .collect();
+    let with_parts = messages_with_parts(&messages);
+    let mut source = String::new();
+    for message in messages {
+        let name = message.name();
+        let is_response = name.ends_with("Response");
+        write!(
+            source,
+            "impl Parts for v1::{name} {{ const IS_RESPONSE: bool = {is_response};"
+        )?;
+        if with_parts.contains(name) {
+            write!(
+                source,
+                "fn visit_parts(&mut self, visit: &mut dyn FnMut(Part<'_>)) {{"
+            )?;
+            let mut fields: Vec<_> = message.field.iter().collect();
+            fields.sort_by_key(|field| field.number());
+            for field in fields {
+                write_part(&mut source, message, field, &with_parts)?;
+            }
+            write!(source, "}}")?;
+        }
+        writeln!(source, "}}")?;
+    }
+    Ok(source)
+}
+
+/// Returns the names of the messages that have parts, or a message within that has.
+fn messages_with_parts<'a>(messages: &[&'a DescriptorProto]) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    loop {
+        let has_parts = |message: &&&DescriptorProto| {
+            has_field(message, "omitted_fields")
+                || message.field.iter().any(|field| {
+                    field.type_name() == ERROR || found.contains(our_type(field).unwrap_or(""))
+                })
+        };
+        let more = messages.iter().filter(has_parts);
+        let more: BTreeSet<_> = more.map(|message| message.name()).collect();
+        if more == found {
+            return found;
+        }
+        found = more;
+    }
+}
+
+const DOCUMENT: &str = ".google.protobuf.Struct";
+const ERROR: &str = ".google.rpc.Status";
+
+/// Returns the name of the field's message, if it is one of ours.
+fn our_type(field: &FieldDescriptorProto) -> Option<&str> {
+    let name = field.type_name().strip_prefix('.')?;
+    name.strip_prefix(PACKAGE)?.strip_prefix('.')
+}
+
+fn write_part(
+    source: &mut String,
+    message: &DescriptorProto,
+    field: &FieldDescriptorProto,
+    with_parts: &BTreeSet<&str>,
+) -> fmt::Result {
+    let name = field.name();
+    let has_omitted = has_field(message, "omitted_fields");
+    let is_error = field.type_name() == ERROR;
+    let variant = match field.type_name() {
+        DOCUMENT if has_omitted => "Document",
+        "" if has_omitted && name == "error_message" => "Text",
+        _ if is_error || our_type(field).is_some_and(|it| with_parts.contains(it)) => {
+            let visit = match is_error {
+                true => "visit(Part::Error(it))",
+                false => "it.visit_parts(visit)",
+            };
+            return match (field.oneof_index, field.label()) {
+                (Some(index), _) => {
+                    let oneof = message.oneof_decl.get(index as usize);
+                    let oneof = oneof.map(|it| it.name()).unwrap_or_default();
+                    let (module, oneof_type) = (snake(message.name()), camel(oneof));
+                    let variant = camel(name);
+                    writeln!(
+                        source,
+                        "if let Some(v1::{module}::{oneof_type}::{variant}(it)) = &mut self.{oneof} {{ {visit} }}"
+                    )
+                }
+                (None, Label::Repeated) => {
+                    writeln!(source, "for it in &mut self.{name} {{ {visit} }}")
+                }
+                (None, _) => writeln!(source, "if let Some(it) = &mut self.{name} {{ {visit} }}"),
+            };
+        }
+        _ => return Ok(()),
+    };
+    writeln!(
+        source,
+        "visit(Part::{variant} {{ name: {name:?}, value: &mut self.{name}, omitted: &mut self.omitted_fields }});"
+    )
+}
+
+/// Converts `RecordStepResult` to `record_step_result`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for (index, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && index > 0 {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Converts `some_name` to `SomeName`.
+fn camel(name: &str) -> String {
+    let words = name.split('_').map(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect()
 }

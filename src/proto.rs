@@ -1,5 +1,7 @@
 //! The contract in `proto/`, compiled by `build.rs`.
 
+use crate::domain::json::Struct;
+
 /// Package `bridgebook.v1`.
 #[expect(clippy::all, reason = "generated; the documentation is in proto/")]
 pub mod v1 {
@@ -32,6 +34,43 @@ pub trait PagedRequest: prost::Message {
 }
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+/// A part of a response that can be left out or shortened.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// A JSON document of a row.
+    Document {
+        /// The name of the field.
+        name: &'static str,
+        /// The field.
+        value: &'a mut Option<Struct>,
+        /// The `omitted_fields` of the row.
+        omitted: &'a mut Vec<String>,
+    },
+    /// A long text of a row.
+    Text {
+        /// The name of the field.
+        name: &'static str,
+        /// The field.
+        value: &'a mut Option<String>,
+        /// The `omitted_fields` of the row.
+        omitted: &'a mut Vec<String>,
+    },
+    /// The error of an item of a batch.
+    Error(&'a mut tonic_types::Status),
+}
+
+/// A message of the contract, with the parts that a response can do without: those of the
+/// messages with `omitted_fields`, and the errors of batches.
+pub trait Parts: prost::Message {
+    /// Whether the message is the response of an RPC.
+    const IS_RESPONSE: bool;
+
+    /// Visits the parts in the order of their fields.
+    fn visit_parts(&mut self, _visit: &mut dyn FnMut(Part<'_>)) {}
+}
+
+include!(concat!(env!("OUT_DIR"), "/parts.rs"));
 
 /// The methods of Google's services that the server offers, with their type.
 const INFRASTRUCTURE: &[(&str, &str)] = &[

@@ -22,9 +22,12 @@ pub struct ContentLimits {
 /// of a gRPC message, and is written by one statement.
 pub const MAX_BATCH: usize = 1000;
 
+/// Maximum size of a response, in bytes. gRPC clients accept 4 MiB by default; the margin is
+/// for what they count beside the message.
+pub const MAX_RESPONSE: usize = MAX_MESSAGE - 64 * 1024;
+
 /// Maximum size of the items of a batch together, in bytes. The response repeats them
-/// and adds a few hundred bytes for each, and gRPC clients accept responses of 4 MiB by
-/// default.
+/// and adds a few hundred bytes for each, so it rarely exceeds [`MAX_RESPONSE`].
 pub const MAX_BATCH_BYTES: usize = 3 * 1024 * 1024;
 
 /// Maximum number of rows of a response. Most rows are small.

@@ -15,10 +15,11 @@ use super::{digest::RequestDigest, time};
 pub const DEFAULT_SIZE: i32 = 100;
 
 /// Maximum size of the rows of a page, in bytes as protobuf; a larger page ends early. A
-/// gRPC client accepts 4 MiB by default. A larger row gets a page of its own.
+/// gRPC client accepts 4 MiB by default. A larger row gets a page of its own, without the
+/// documents that do not fit into a response.
 pub const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-/// Size of a row without its documents and texts, in bytes: its ids, names and times.
+/// Size of a row without its namespace, documents and texts, in bytes: its ids, names and times.
 pub const ROW_BYTES: usize = 400;
 
 /// The position of a row in a list, which a page token holds.

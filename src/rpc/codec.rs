@@ -1,18 +1,22 @@
 //! The protobuf codec of the services and clients.
 //!
-//! It differs from tonic's in one point: a malformed message is INVALID_ARGUMENT, because
-//! the caller has to fix it, and not INTERNAL.
+//! It differs from tonic's in two points. A malformed message is INVALID_ARGUMENT, because
+//! the caller has to fix it, and not INTERNAL. A response is cut to the size that clients
+//! accept, see [`response_size`].
 
 use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::{
     Status,
-    codec::{Codec as TonicCodec, DecodeBuf, Decoder},
+    codec::{Codec as TonicCodec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::{ProstCodec, ProstEncoder};
 
-use crate::domain::error::Error;
+use super::response_size;
+use crate::{
+    domain::{error::Error, limits::MAX_RESPONSE},
+    proto::Parts,
+};
 
 /// The codec that `build.rs` sets for every generated service and client.
 pub struct Codec<T, U>(PhantomData<(T, U)>);
@@ -25,20 +29,38 @@ impl<T, U> Default for Codec<T, U> {
 
 impl<T, U> TonicCodec for Codec<T, U>
 where
-    T: Message + Send + 'static,
+    T: Parts + Send + 'static,
     U: Message + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = MessageEncoder<T>;
     type Decoder = MessageDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::default().encoder()
+        MessageEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         MessageDecoder(PhantomData)
+    }
+}
+
+/// Encodes one message.
+pub struct MessageEncoder<T>(PhantomData<T>);
+
+impl<T: Parts> Encoder for MessageEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, mut message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let length = match T::IS_RESPONSE {
+            true => response_size::fit(&mut message, MAX_RESPONSE),
+            false => message.encoded_len(),
+        };
+        buffer.reserve(length);
+        message.encode_raw(buffer);
+        Ok(())
     }
 }
 

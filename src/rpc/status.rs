@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tonic::Status;
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, ErrorInfo, RetryInfo, StatusExt};
 
 use super::context;
 use crate::domain::{
@@ -11,9 +11,18 @@ use crate::domain::{
     violation::{Violation, Violations},
 };
 
-/// Maximum length of a message, in characters. It travels in a header, and clients accept
-/// 8 KiB of headers.
-const MAX_MESSAGE_CHARS: usize = 1000;
+/// Maximum size of a message, in bytes as it travels: percent-encoded, in a header. Clients
+/// accept 8 KiB of headers, which the message, the details and a few others share.
+const MAX_MESSAGE_BYTES: usize = 1500;
+
+/// Maximum size of the details, in bytes. They travel in a header too, a third longer.
+const MAX_DETAILS_BYTES: usize = 4000;
+
+/// The same limit for the message of an error that has to be short.
+const SHORT_MESSAGE_BYTES: usize = 300;
+
+/// The types of the details that a short error keeps.
+const SHORT_DETAILS: [&str; 2] = [ErrorInfo::TYPE_URL, RetryInfo::TYPE_URL];
 
 /// The header that the retry policies of gRPC libraries read; they do not read RetryInfo.
 const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
@@ -24,7 +33,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let description = error.describe();
         let details = details(&error, &description);
-        let message = shortened(error.to_string());
+        let message = shortened(error.to_string(), MAX_MESSAGE_BYTES);
         let code = tonic::Code::from_i32(description.code as i32);
         let mut status = Status::with_error_details(code, message, details);
         if let Some(delay) = description.retry_after {
@@ -52,7 +61,44 @@ impl From<Error> for tonic_types::Status {
     }
 }
 
+/// Shortens the error of an item, for a batch whose errors do not fit into its response.
+pub(super) fn shorten(status: &mut tonic_types::Status) {
+    let message = std::mem::take(&mut status.message);
+    status.message = shortened(message, SHORT_MESSAGE_BYTES);
+    let is_kept = |type_url: &str| SHORT_DETAILS.contains(&type_url);
+    status.details.retain(|detail| is_kept(&detail.type_url));
+}
+
+/// Returns the details. If they are too large for a header, leaves out the last violations,
+/// and what repeats the message.
 fn details(error: &Error, description: &Description) -> ErrorDetails {
+    let text = error.to_string();
+    let help = description.help.as_ref();
+    let whole = with_help(description, help, usize::MAX, &text);
+    if length(&whole) <= MAX_DETAILS_BYTES {
+        return whole;
+    }
+    let mut count = match help {
+        Some(Help::BadRequest(Violations(violations))) => violations.len(),
+        _ => 0,
+    };
+    loop {
+        let details = with_help(description, help, count, "");
+        if count == 0 || length(&details) <= MAX_DETAILS_BYTES {
+            return details;
+        }
+        count -= 1;
+    }
+}
+
+/// Returns the details with at most `count` violations. The message stands in for `text` if
+/// that is empty.
+fn with_help(
+    description: &Description,
+    help: Option<&Help>,
+    count: usize,
+    text: &str,
+) -> ErrorDetails {
     let metadata = description.metadata.iter();
     let mut metadata: HashMap<String, String> = metadata
         .map(|(key, value)| ((*key).to_owned(), value.clone()))
@@ -64,27 +110,105 @@ fn details(error: &Error, description: &Description) -> ErrorDetails {
     if description.retry_after.is_some() {
         details.set_retry_info(description.retry_after);
     }
-    match &description.help {
+    match help {
         Some(Help::BadRequest(Violations(violations))) => {
-            for Violation { field, description } in violations {
+            for Violation { field, description } in violations.iter().take(count) {
                 details.add_bad_request_violation(field, description);
             }
         }
         Some(Help::Resource { resource, name }) => {
-            details.set_resource_info(resource.to_string(), name, "", error.to_string());
+            details.set_resource_info(resource.to_string(), name, "", text);
         }
         Some(Help::Precondition { kind, subject }) => {
-            details.add_precondition_failure_violation(*kind, subject, error.to_string());
+            details.add_precondition_failure_violation(*kind, subject, text);
         }
         None => {}
     }
     details
 }
 
-/// Cuts a message that is too long, visibly.
-fn shortened(message: String) -> String {
-    match message.char_indices().nth(MAX_MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message,
+/// Returns the size of the details, in bytes.
+fn length(details: &ErrorDetails) -> usize {
+    let status = Status::with_error_details(tonic::Code::Unknown, "", details.clone());
+    status.details().len()
+}
+
+/// Cuts a message that is too long, visibly. `max_bytes` is the size of its percent-encoded
+/// form, in which all but letters, digits and some punctuation take three bytes.
+fn shortened(mut message: String, max_bytes: usize) -> String {
+    let mut bytes = 0;
+    let end = message.char_indices().find(|(_, character)| {
+        let is_plain = character.is_ascii_alphanumeric() || "-_.:;,/=()[]".contains(*character);
+        bytes += match is_plain {
+            true => 1,
+            false => 3 * character.len_utf8(),
+        };
+        bytes > max_bytes
+    });
+    if let Some((end, _)) = end {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::error::{RefusedMove, Resource};
+
+    /// Returns the size of the headers that carry an error, in bytes.
+    fn header_bytes(error: Error) -> usize {
+        let headers = Status::from(error).into_http::<()>().into_parts().0.headers;
+        // What HTTP/2 counts for each header.
+        let sizes = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32);
+        sizes.sum()
+    }
+
+    fn largest_errors() -> [Error; 3] {
+        let violation = |index: usize| Violation {
+            field: format!("steps[{index}].step_name"),
+            description: format!("must not, got {:?}", "\u{1F600}".repeat(40)),
+        };
+        let name = "\u{1F600}".repeat(255);
+        [
+            Error::InvalidRequest(Violations((0..20).map(violation).collect())),
+            Error::NotFound {
+                resource: Resource::Node,
+                field: "node_id",
+                name: name.clone(),
+            },
+            Error::EntityMoveNotAllowed(Box::new(RefusedMove {
+                entity_type: "t".repeat(100),
+                entity_id: uuid::Uuid::nil().to_string(),
+                current: "\u{1F600}".repeat(50),
+                event: "\u{1F600}".repeat(100),
+                to: "\u{1F600}".repeat(50),
+                allowed: vec!["\u{1F600}".repeat(150); 1000],
+            })),
+        ]
+    }
+
+    #[test]
+    fn the_largest_errors_fit_into_the_headers_that_clients_accept() {
+        for error in largest_errors() {
+            let reason = error.describe().reason;
+            let bytes = header_bytes(error);
+            // The rest is for the request id and the headers of a proxy.
+            assert!(bytes < 7800, "{reason}: {bytes}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_the_largest_errors_fits_when_they_are_shortened() {
+        for error in largest_errors() {
+            let mut status = tonic_types::Status::from(error);
+            shorten(&mut status);
+            let bytes = prost::Message::encoded_len(&status);
+            assert!(bytes < 3900, "{bytes}");
+            assert!(!status.details.is_empty());
+        }
     }
 }

@@ -8,4 +8,5 @@ mod isolation;
 mod limits;
 mod mutations;
 mod reflection;
+mod response_size;
 mod unauthenticated;

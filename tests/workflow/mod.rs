@@ -7,6 +7,7 @@ mod get_workflow;
 mod list_stamps;
 mod list_steps;
 mod list_workflows;
+mod omitted_fields;
 mod record_stamp;
 mod record_step;
 mod start_workflow;

@@ -22,6 +22,8 @@ impl From<Bridge> for v1::BridgeState {
             revision: row.revision,
             created_at: Some(time::to_proto(row.created_at)),
             updated_at: Some(time::to_proto(row.updated_at)),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }

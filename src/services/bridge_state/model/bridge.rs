@@ -43,7 +43,7 @@ impl PageRow for Bridge {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.aggregation_metadata.wire_len()
+        ROW_BYTES + self.namespace.len() + self.aggregation_metadata.wire_len()
     }
 }
 

@@ -28,6 +28,8 @@ impl From<Transition> for v1::FsmTransition {
             transition_data: Some(row.transition_data.into()),
             created_at: Some(time::to_proto(row.created_at)),
             token_id: token_id.map(|id| id.to_string()),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }

@@ -128,7 +128,7 @@ impl PageRow for Entity {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES
+        ROW_BYTES + self.namespace.len()
     }
 }
 

@@ -21,7 +21,8 @@ impl PageRow for Transition {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.transition_data.wire_len()
+        let states = self.from_state.as_ref().map_or(0, String::len) + self.to_state.len();
+        ROW_BYTES + self.namespace.len() + states + self.transition_data.wire_len()
     }
 }
 

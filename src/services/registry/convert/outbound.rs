@@ -29,6 +29,8 @@ impl From<Node> for v1::Node {
             registered_at: Some(time::to_proto(row.registered_at)),
             created_at: Some(time::to_proto(row.created_at)),
             updated_at: Some(time::to_proto(row.updated_at)),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }

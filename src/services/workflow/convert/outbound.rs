@@ -26,6 +26,8 @@ impl From<Workflow> for v1::Workflow {
             metadata: Some(row.metadata.into()),
             created_at: Some(time::to_proto(row.created_at)),
             updated_at: Some(time::to_proto(row.updated_at)),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }
@@ -43,6 +45,8 @@ impl From<Step> for v1::WorkflowStep {
             step_data: Some(row.step_data.into()),
             error_message: row.error_message,
             created_at: Some(time::to_proto(row.created_at)),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }
@@ -56,6 +60,8 @@ impl From<Stamp> for v1::MetadataStamp {
             file_hash: row.file_hash,
             stamp_data: Some(row.stamp_data.into()),
             created_at: Some(time::to_proto(row.created_at)),
+            // The codec leaves out what does not fit.
+            omitted_fields: Vec::new(),
         }
     }
 }

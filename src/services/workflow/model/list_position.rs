@@ -1,6 +1,6 @@
 //! The positions and sizes of workflows, steps and stamps in lists.
 
-use super::{Stamp, Step, StepPosition, WorkflowSummary};
+use super::{Stamp, Step, StepPosition, Workflow, WorkflowSummary};
 use crate::domain::page::{PageRow, ROW_BYTES, TimePosition};
 
 impl PageRow for WorkflowSummary {
@@ -11,7 +11,18 @@ impl PageRow for WorkflowSummary {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.workflow.metadata.wire_len() + length(self.workflow.error_message.as_ref())
+        self.workflow.size()
+    }
+}
+
+impl Workflow {
+    /// Returns the approximate size of the workflow in a response, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        ROW_BYTES
+            + self.namespace.len()
+            + self.metadata.wire_len()
+            + length(self.error_message.as_ref())
     }
 }
 
@@ -23,7 +34,10 @@ impl PageRow for Step {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.step_data.wire_len() + length(self.error_message.as_ref())
+        ROW_BYTES
+            + self.namespace.len()
+            + self.step_data.wire_len()
+            + length(self.error_message.as_ref())
     }
 }
 
@@ -35,7 +49,7 @@ impl PageRow for Stamp {
     }
 
     fn size(&self) -> usize {
-        ROW_BYTES + self.stamp_data.wire_len()
+        ROW_BYTES + self.namespace.len() + self.stamp_data.wire_len()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         error::{Error, Resource, Result},
         id::{CorrelationId, WorkflowId},
+        limits::MAX_RESPONSE,
         namespace::Scoped,
         page::{self, truncate_to_bytes},
     },
@@ -28,10 +29,62 @@ use crate::{
     },
 };
 
+/// The number of rows that fill a page of 2 MiB, of `$rows`: the ids of the first rows of a
+/// table, and the sum of their sizes. The size of a compressed document is not known, and
+/// then the sum exceeds a page. Only in that case documents are decompressed, one by one until
+/// the page is full.
+macro_rules! filling {
+    ($rows:literal, $table:literal, $alias:literal, $size:expr) => {
+        concat!(
+            "CASE WHEN ",
+            $rows,
+            ".bytes <= 2097152 THEN 1000 ELSE (
+                WITH RECURSIVE page AS (
+                    SELECT 0 AS number, 0::bigint AS bytes
+                     UNION ALL
+                    SELECT page.number + 1, page.bytes + (
+                               SELECT ",
+            $size,
+            " FROM ",
+            $table,
+            " ",
+            $alias,
+            "
+                                WHERE ",
+            $alias,
+            ".id = ",
+            $rows,
+            ".ids[page.number + 1]
+                                  AND ",
+            same_namespace!($alias, "w"),
+            ")
+                      FROM page
+                     WHERE page.bytes <= 2097152 AND page.number < least(",
+            $rows,
+            ".total, 1000)
+                )
+                SELECT max(number) FROM page) END"
+        )
+    };
+}
+
+/// The size of a document as it is stored, if it is not compressed; else more than a page.
+macro_rules! stored_size {
+    ($document:literal) => {
+        concat!(
+            "CASE WHEN pg_column_compression(",
+            $document,
+            ") IS NULL
+                  THEN pg_column_size(",
+            $document,
+            ") ELSE 2097153 END"
+        )
+    };
+}
+
 batch_statement! {
-    /// Reads workflows, each with its first 1000 steps and stamps. Reads only the first step
-    /// or stamp if all of them together exceed 1 MiB. Counts them up to 1001, to tell whether
-    /// there are more.
+    /// Reads workflows, each with the first steps and stamps that fill a page, and at most
+    /// 1000. Counts them up to 1001, to tell whether there are more.
     struct ReadWorkflows<'a> {
         namespace: &'a str => Text,
         id: Option<WorkflowId> => Nullable<Uuid>,
@@ -57,9 +110,10 @@ batch_statement! {
                                  AND ", same_namespace!("k"), "))
              AND ", same_namespace!("w")),
         lateral!("steps",
-            "SELECT count(*) AS total,
-                    sum(octet_length(s.step_data::text) + coalesce(octet_length(s.error_message), 0)) AS bytes
-               FROM (SELECT s.step_data, s.error_message FROM workflow_steps s
+            "SELECT count(*) AS total, coalesce(sum(s.bytes), 0) AS bytes, array_agg(s.id) AS ids
+               FROM (SELECT s.id, ", stored_size!("s.step_data"), "
+                            + coalesce(octet_length(s.error_message), 0) AS bytes
+                       FROM workflow_steps s
                       WHERE s.workflow_id = w.id AND ", same_namespace!("s", "w"), "
                       ORDER BY s.step_order, s.id LIMIT 1001) s"),
         lateral!("first_steps",
@@ -67,10 +121,12 @@ batch_statement! {
                FROM (SELECT * FROM workflow_steps s
                       WHERE s.workflow_id = w.id AND ", same_namespace!("s", "w"), "
                       ORDER BY s.step_order, s.id
-                      LIMIT CASE WHEN steps.bytes > 1048576 THEN 1 ELSE 1000 END) s"),
+                      LIMIT ", filling!("steps", "workflow_steps", "p",
+                          "octet_length(p.step_data::text) + coalesce(octet_length(p.error_message), 0)"), ") s"),
         lateral!("stamps",
-            "SELECT count(*) AS total, sum(octet_length(m.stamp_data::text)) AS bytes
-               FROM (SELECT m.stamp_data FROM metadata_stamps m
+            "SELECT count(*) AS total, coalesce(sum(m.bytes), 0) AS bytes, array_agg(m.id) AS ids
+               FROM (SELECT m.id, ", stored_size!("m.stamp_data"), " AS bytes
+                       FROM metadata_stamps m
                       WHERE item.include_stamps
                         AND m.workflow_id = w.id AND ", same_namespace!("m", "w"), "
                       ORDER BY m.created_at DESC, m.id DESC LIMIT 1001) m"),
@@ -80,7 +136,8 @@ batch_statement! {
                       WHERE item.include_stamps
                         AND m.workflow_id = w.id AND ", same_namespace!("m", "w"), "
                       ORDER BY m.created_at DESC, m.id DESC
-                      LIMIT CASE WHEN stamps.bytes > 1048576 THEN 1 ELSE 1000 END) m")
+                      LIMIT ", filling!("stamps", "metadata_stamps", "p",
+                          "octet_length(p.stamp_data::text)"), ") m")
     )
 }
 
@@ -151,7 +208,9 @@ fn details(row: Row) -> deserialize::Result<WorkflowDetails> {
     let mut steps = steps.collect::<deserialize::Result<Vec<_>>>()?;
     let stamps = stamps.into_iter().flatten().map(build::<StampSql, Stamp>);
     let mut stamps = stamps.collect::<deserialize::Result<Vec<_>>>()?;
-    let left = truncate_to_bytes(&mut steps, page::MAX_BYTES);
+    // Steps that do not fit beside the workflow are on the next page.
+    let left = MAX_RESPONSE.saturating_sub(workflow.size());
+    let left = truncate_to_bytes(&mut steps, left.min(page::MAX_BYTES));
     truncate_to_bytes(&mut stamps, left);
     Ok(WorkflowDetails {
         has_more_steps: (steps.len() as i64) < step_total,

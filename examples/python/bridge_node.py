@@ -43,13 +43,10 @@ def status_of(error: grpc.RpcError) -> status_pb2.Status:
 
 def retry_after(status: status_pb2.Status) -> float | None:
     """Returns the minimum delay before a retry in seconds, or None if a retry cannot help."""
-    retry, error = error_details_pb2.RetryInfo(), error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
     for detail in status.details:
         if detail.Unpack(retry):
             return float(retry.retry_delay.ToTimedelta().total_seconds())
-        # Concurrent writers changed the row repeatedly. Nothing was written.
-        if detail.Unpack(error) and error.reason == "CONTENDED":
-            return 0.0
     # Without a RetryInfo the error comes from the network or a proxy. After a timeout the outcome
     # is unknown. A retry is safe because every write has an id.
     if status.code in (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED):

@@ -13,7 +13,11 @@ use diesel_async::{
 use tokio::time::timeout;
 use tokio_postgres::{Config, NoTls, config::Host};
 
-use super::{DbError, instrumentation::StatementObserver, planner::PLAN_LIFETIME};
+use super::{
+    DbError,
+    instrumentation::StatementObserver,
+    planner::{BatchTimeouts, PLAN_LIFETIME},
+};
 use crate::{ops::metrics::PoolMetrics, util::error_chain::error_chain};
 
 /// The timeout of connecting. A server answers in milliseconds, but it may be the third host
@@ -30,6 +34,14 @@ const CONNECTION_SETTINGS: [&str; 4] = [
     "keepalives_idle=30",
     "target_session_attrs=read-write",
 ];
+
+/// Makes PostgreSQL send its messages in English, because some errors are recognised by their
+/// text, see [`DbError`]. Needs a superuser, or (PostgreSQL 15) GRANT SET ON PARAMETER. Without
+/// the right the session keeps the database's language.
+const ENGLISH_MESSAGES: &str = "DO $$ BEGIN
+         SET lc_messages = 'C';
+     EXCEPTION WHEN insufficient_privilege THEN NULL;
+     END $$";
 
 /// Connects to a database that can be written to.
 ///
@@ -85,6 +97,8 @@ pub(super) struct Connection {
     pub(super) is_busy: bool,
     /// When plans were last discarded.
     planned_at: Instant,
+    /// The timeouts of the session; `None` until a batch sets them.
+    timeouts: Option<BatchTimeouts>,
 }
 
 impl Connection {
@@ -93,6 +107,15 @@ impl Connection {
         if self.planned_at.elapsed() > PLAN_LIFETIME {
             self.connection.batch_execute("DISCARD PLANS").await?;
             self.planned_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Sets the timeouts of the session, unless it has them.
+    pub(super) async fn set_timeouts(&mut self, timeouts: BatchTimeouts) -> Result<(), DbError> {
+        if self.timeouts != Some(timeouts) {
+            self.connection.batch_execute(timeouts.settings()).await?;
+            self.timeouts = Some(timeouts);
         }
         Ok(())
     }
@@ -112,7 +135,8 @@ impl bb8::ManageConnection for Manager {
 
     async fn connect(&self) -> ConnectionResult<Connection> {
         let mut connection = connect(&self.url).await?;
-        let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
+        let setup = format!("{ENGLISH_MESSAGES}; {}", self.setup);
+        let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(&setup)).await;
         setup
             .map_err(|_| ConnectionError::BadConnection("session setup timed out".to_owned()))?
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -122,6 +146,7 @@ impl bb8::ManageConnection for Manager {
             connection,
             is_busy: false,
             planned_at: Instant::now(),
+            timeouts: None,
         })
     }
 

@@ -31,23 +31,32 @@ pub enum DbError {
     /// The disk of the database is full.
     #[error("the database's disk is full")]
     DiskFull(#[source] DieselError),
+    /// A statement waited too long for a lock of another session. It wrote nothing.
+    #[error("another session holds a lock for too long")]
+    LockTimeout(#[source] DieselError),
+    /// A statement took longer than its session allows. It wrote nothing.
+    #[error("a statement took too long")]
+    StatementTimeout(#[source] DieselError),
     /// A statement failed.
     #[error("a statement failed")]
     Statement(#[source] DieselError),
 }
 
-/// The message of PostgreSQL for a full disk (53100), if `lc_messages` is
-/// English. diesel-async does not pass on the SQLSTATE.
-const NO_SPACE: &str = "No space left on device";
+/// The messages by which errors are told apart, because diesel-async does not pass on the
+/// SQLSTATE. They are English: [`connection`](super::connection) asks PostgreSQL for that.
+const NO_SPACE: &str = "No space left on device"; // 53100
+const LOCK_TIMEOUT: &str = "canceling statement due to lock timeout"; // 55P03
+const STATEMENT_TIMEOUT: &str = "canceling statement due to statement timeout"; // 57014
 
 impl From<DieselError> for DbError {
     fn from(error: DieselError) -> Self {
-        match &error {
-            DieselError::DatabaseError(_, information)
-                if information.message().contains(NO_SPACE) =>
-            {
-                DbError::DiskFull(error)
-            }
+        let DieselError::DatabaseError(_, information) = &error else {
+            return DbError::Statement(error);
+        };
+        match information.message() {
+            message if message.contains(NO_SPACE) => DbError::DiskFull(error),
+            LOCK_TIMEOUT => DbError::LockTimeout(error),
+            STATEMENT_TIMEOUT => DbError::StatementTimeout(error),
             _ => DbError::Statement(error),
         }
     }
@@ -61,12 +70,12 @@ impl From<ConnectionError> for DbError {
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
-        if matches!(error, DbError::Busy) {
-            Error::QueueFull
-        } else if error.is_unavailable() {
-            Error::DatabaseUnavailable(Arc::new(error))
-        } else {
-            Error::Internal(Arc::new(error))
+        match error {
+            DbError::Busy => Error::QueueFull,
+            DbError::LockTimeout(_) => Error::Locked,
+            DbError::StatementTimeout(_) => Error::DatabaseUnavailable(Arc::new(error)),
+            _ if error.is_unavailable() => Error::DatabaseUnavailable(Arc::new(error)),
+            _ => Error::Internal(Arc::new(error)),
         }
     }
 }
@@ -88,8 +97,18 @@ impl DbError {
                     // The server is a standby, or has become one.
                     | DatabaseErrorKind::ReadOnlyTransaction
             ),
-            DbError::Busy | DbError::Statement(_) => false,
+            DbError::Busy
+            | DbError::LockTimeout(_)
+            | DbError::StatementTimeout(_)
+            | DbError::Statement(_) => false,
         }
+    }
+
+    /// Returns whether one item of a batch may have made all others wait, for a lock or for
+    /// its own work.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, DbError::LockTimeout(_) | DbError::StatementTimeout(_))
     }
 
     /// Returns the cause of a retry, one of [`RETRY_CAUSES`].
@@ -104,9 +123,8 @@ impl DbError {
 
     /// Returns whether the same statements may succeed if they run again.
     ///
-    /// diesel-async does not pass on the SQLSTATE. A deadlock, a statement timeout, a server
-    /// shutdown and a bug of the service all are `Unknown`. Retries are bounded, so retrying
-    /// a bug does no harm.
+    /// diesel-async does not pass on the SQLSTATE. A deadlock, a server shutdown and a bug of
+    /// the service all are `Unknown`. Retries are bounded, so retrying a bug does no harm.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -122,6 +140,8 @@ impl DbError {
             | DbError::Busy
             | DbError::TimedOut
             | DbError::DiskFull(_)
+            | DbError::LockTimeout(_)
+            | DbError::StatementTimeout(_)
             | DbError::Statement(_) => false,
         }
     }
@@ -152,6 +172,8 @@ impl DbError {
             | DbError::Busy
             | DbError::TimedOut
             | DbError::DiskFull(_)
+            | DbError::LockTimeout(_)
+            | DbError::StatementTimeout(_)
             | DbError::Statement(_) => None,
         }
     }

@@ -16,7 +16,7 @@ use super::{
     connection::{LastFailure, Manager},
     lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
-    planner::{BATCH_SETTINGS, QUERY_SETTINGS},
+    planner::{BATCH_SETTINGS, BatchTimeouts, QUERY_SETTINGS},
     query::Query,
     retry::Retries,
     tenant_quota::TenantQuota,
@@ -26,8 +26,8 @@ use crate::{
     ops::metrics::{Metrics, PoolMetrics},
 };
 
-/// The timeout of one try of a batch. The largest batch takes a second or two, so one that
-/// takes longer waits for a dead connection.
+/// The timeout of one try of a batch. PostgreSQL ends its statements earlier, see
+/// [`BatchTimeouts`], so a batch that takes longer waits for a dead connection.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One of this many connections is for queries. The others are for batches.
@@ -145,14 +145,17 @@ impl Database {
     /// Runs one try of a batch.
     ///
     /// # Errors
-    /// Errors of the batch; [`DbError::TimedOut`] after 10 s.
+    /// Errors of the batch; [`DbError::LockTimeout`] and [`DbError::StatementTimeout`] after
+    /// `timeouts`; [`DbError::TimedOut`] after 10 s.
     pub(super) async fn try_batch<T>(
         &self,
+        timeouts: BatchTimeouts,
         batch: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
         let _running = self.running.read().await;
         let mut lease = self.lease(&self.batches).await?;
         let result = timeout(BATCH_TIMEOUT, async {
+            lease.set_timeouts(timeouts).await?;
             lease.discard_old_plans().await?;
             batch(&mut lease.connection).await
         });

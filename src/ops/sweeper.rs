@@ -45,8 +45,8 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
                 log_brake(&paused, &now_paused);
                 paused = now_paused;
             }
-            // Health logs the cause, and the next sweep finds the same nodes.
-            Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
+            // Health logs an outage, and the next sweep finds the same nodes.
+            Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull | Error::Locked)) => {
                 tracing::debug!(cause = error_chain(&error), "sweep skipped");
                 reachable_since = Instant::now();
             }

@@ -2,8 +2,11 @@
 
 mod cancellation;
 mod failover;
+mod locks;
+mod messages;
 mod migrations;
 mod outage;
 mod pgbouncer;
 mod plans;
 mod restore;
+mod writes;

@@ -12,6 +12,7 @@ pub mod insert_once;
 pub mod lookup;
 pub mod optimistic;
 pub mod rounds;
+mod split;
 pub mod statement;
 
 use std::{
@@ -31,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use tracing::{Instrument, Span};
 
-use super::{Database, DbError, retry::Retries};
+use super::{Database, DbError};
 use crate::{
     domain::error::{Error, Result, internal},
     ops::{metrics::OperationMetrics, spans},
@@ -253,58 +254,5 @@ async fn work<O: Operation>(
 async fn run_jobs<O: Operation>(database: &Database, jobs: &[Job<O>]) -> Vec<Result<O::Answer>> {
     let items: Vec<&O::Item> = jobs.iter().flat_map(|job| &job.items).collect();
     let is_wanted = || jobs.iter().any(|job| !job.reply.is_closed());
-    run::<O>(database, &items, Retries::default(), &is_wanted).await
-}
-
-/// Runs items, with retries. Splits a batch that fails in halves, until the item that makes
-/// it fail is alone.
-fn run<'a, O: Operation>(
-    database: &'a Database,
-    items: &'a [&'a O::Item],
-    retries: Retries,
-    is_wanted: &'a (dyn Fn() -> bool + Sync),
-) -> BoxFuture<'a, Vec<Result<O::Answer>>> {
-    Box::pin(async move {
-        if items.is_empty() {
-            return Vec::new();
-        }
-        let error = match run_whole::<O>(database, items, retries, is_wanted).await {
-            Ok(answers) => return answers,
-            Err(error) => error,
-        };
-        match items {
-            [item] => vec![Err(O::item_error(item, error))],
-            _ if error.is_unavailable() => {
-                let error = Error::from(error);
-                items.iter().map(|_| Err(error.clone())).collect()
-            }
-            _ => {
-                let (left, right) = items.split_at(items.len() / 2);
-                let mut answers = run::<O>(database, left, Retries::spent(), is_wanted).await;
-                answers.extend(run::<O>(database, right, Retries::spent(), is_wanted).await);
-                answers
-            }
-        }
-    })
-}
-
-/// Runs items as one batch. Retries until it succeeds, retries are used up, or all calls are
-/// cancelled.
-async fn run_whole<O: Operation>(
-    database: &Database,
-    items: &[&O::Item],
-    mut retries: Retries,
-    is_wanted: &(dyn Fn() -> bool + Sync),
-) -> Result<Vec<Result<O::Answer>>, DbError> {
-    loop {
-        let attempt = database.try_batch(async |connection| O::run(connection, items).await);
-        let error = match attempt.await {
-            Ok(answers) => return Ok(answers),
-            Err(error) => error,
-        };
-        match retries.pause_after(&error) {
-            Some(pause) if is_wanted() => database.pause(&error, pause).await,
-            _ => return Err(error),
-        }
-    }
+    split::run::<O>(database, &items, &is_wanted).await
 }

@@ -21,6 +21,9 @@
 //! generic plan would read all transitions of an entity for each page, because most entities
 //! have few. The settings also bound how long PostgreSQL works for a caller that is gone.
 //!
+//! Timeouts of connections for batches ([`BatchTimeouts`]) keep one locked row, or one slow
+//! item, from holding up the other items of its batch: the batch fails and is taken apart.
+//!
 //! # SQL forms
 //!
 //! | form | default plan | effect of the form |
@@ -58,6 +61,28 @@ use crate::domain::namespace::Namespace;
 /// The settings of connections for batches: generic plans that use indexes only.
 pub const BATCH_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan;
      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+/// How long the statements of a batch may wait for locks, and how long they may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchTimeouts {
+    /// For a whole batch. Statements hold locks for milliseconds, and the largest batch takes
+    /// a second or two.
+    Whole,
+    /// For a part of a batch that timed out as a whole. A batch is halved up to ten times until
+    /// the item at fault is alone, and the other items wait for all of these tries.
+    Part,
+}
+
+impl BatchTimeouts {
+    /// Returns the settings of the session.
+    #[must_use]
+    pub fn settings(self) -> &'static str {
+        match self {
+            BatchTimeouts::Whole => "SET lock_timeout = '2s'; SET statement_timeout = '8s'",
+            BatchTimeouts::Part => "SET lock_timeout = '200ms'; SET statement_timeout = '1s'",
+        }
+    }
+}
 
 /// How long a connection for batches keeps its plans. Planning all its statements again
 /// takes milliseconds.

@@ -12,6 +12,8 @@ pub const DOMAIN: &str = "bridgebook";
 const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Retry delay for too many connections: some have to close first.
 const CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
+/// Retry delay for a row that another session locks: the call has waited for seconds already.
+const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// Retry delay for an outage of the database: about the time of a restart or a failover.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
@@ -196,7 +198,8 @@ impl Error {
             Error::NodeOwned(node_id) => new(Code::AlreadyExists, "NODE_OWNED")
                 .with("node_id", node_id)
                 .resource(Resource::Node, node_id),
-            Error::Contended => new(Code::Aborted, "CONTENDED"),
+            Error::Contended => new(Code::Aborted, "CONTENDED").retry_after(BUSY_RETRY),
+            Error::Locked => new(Code::Aborted, "CONTENDED").retry_after(LOCK_RETRY),
             Error::Unauthenticated(fault) => new(Code::Unauthenticated, fault.reason()),
             Error::RoleTooLow {
                 role,

@@ -133,8 +133,18 @@ pub enum Error {
     #[error("node_id {0} is registered by another namespace; choose another node_id")]
     NodeOwned(String),
     /// Other calls changed the row at every attempt to decide this one.
-    #[error("concurrent calls keep changing the row; nothing was written, retry the call")]
+    #[error(
+        "concurrent calls keep changing the row; nothing was written, retry in {}",
+        wait(self)
+    )]
     Contended,
+    /// Another session of the database holds a lock on the row, or on its table.
+    #[error(
+        "another session of the database holds a lock on the row or its table; nothing was \
+         written, retry in {}",
+        wait(self)
+    )]
+    Locked,
     /// The caller has no valid credential.
     #[error("{0}")]
     Unauthenticated(CredentialError),

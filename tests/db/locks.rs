@@ -1,0 +1,143 @@
+//! Rows that other sessions lock, and items that take long.
+
+use std::time::Duration;
+
+use bridgebook::proto::{Rpc, v1};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::{StreamExt, stream};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use super::writes::{Writes, write_rpcs};
+use crate::support::{App, Failure, failure};
+
+/// The number of rows, and that of the locked one.
+const ROWS: usize = 40;
+const LOCKED: usize = 23;
+
+/// Deletes the rows with one number in a transaction that stays open. Every other writer of
+/// such a row waits, those that insert it again too.
+async fn lock(app: &App, writes: &Writes) -> AsyncPgConnection {
+    let tables = [
+        ("workflow_executions", "id", "workflow"),
+        ("fsm_entities", "entity_id", "entity"),
+        ("bridge_states", "bridge_id", "bridge"),
+        ("node_registrations", "node_id", "node"),
+    ];
+    let deletes = tables.map(|(table, key, kind)| {
+        let id = writes.id(kind, LOCKED);
+        format!("DELETE FROM {table} WHERE {key} = '{id}'")
+    });
+    let mut blocker = app.schema.connect().await;
+    let begin = format!("BEGIN; {}", deletes.join("; "));
+    blocker.batch_execute(&begin).await.unwrap();
+    blocker
+}
+
+/// Machines have no rows in common with other writes.
+fn locks_rows(rpc: &Rpc) -> bool {
+    !matches!(
+        rpc,
+        Rpc::FsmServicePutMachine | Rpc::FsmServiceDeleteMachine
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_fails_only_the_calls_that_write_it() {
+    let app = App::start().await;
+    let rpcs = write_rpcs().into_iter().filter(locks_rows);
+    let checks = stream::iter(rpcs).map(|rpc| check_locked_row(&app, rpc));
+    // Each waits for seconds.
+    checks.buffer_unordered(3).collect::<()>().await;
+    let retries = app.figures().sum("bridgebook_database_retries_total", &[]);
+    assert_eq!(retries, 0.0);
+}
+
+async fn check_locked_row(app: &App, rpc: Rpc) {
+    let writes = Writes::new(app, ROWS).await;
+    let _blocker = lock(app, &writes).await;
+    let outcomes = writes.write(app, rpc, 0..ROWS).await;
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        let contended = Err((Code::Aborted, "CONTENDED".to_owned()));
+        let expected = if number == LOCKED { contended } else { Ok(()) };
+        assert_eq!(outcome, expected, "{rpc:?} {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_about_a_locked_row_says_when_to_retry() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    let lock = format!(
+        "BEGIN; SELECT FROM workflow_executions WHERE id = '{}' FOR UPDATE",
+        workflow.id
+    );
+    blocker.batch_execute(&lock).await.unwrap();
+    let request = tenant.to(&workflow, v1::WorkflowState::Processing);
+    let mut client = tenant.client.clone();
+    let refused = client.transition_workflow(request.clone()).await;
+    let refused = refused.unwrap_err();
+    let retry = refused.get_details_retry_info().unwrap();
+    assert_eq!(retry.retry_delay, Some(Duration::from_secs(1)));
+    assert!(refused.message().contains("holds a lock"), "{refused:?}");
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    assert!(tenant.transition(request).await.applied);
+}
+
+#[tokio::test]
+async fn a_locked_table_fails_every_call_long_before_its_deadline() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_steps";
+    blocker.batch_execute(lock).await.unwrap();
+    let mut request = Request::new(v1::BatchRecordStepsRequest {
+        namespace: tenant.namespace.clone(),
+        steps: (0..512).map(|n| tenant.new_step(&workflow, n)).collect(),
+    });
+    request.set_timeout(Duration::from_secs(25));
+    let answer = tenant.client.clone().batch_record_steps(request).await;
+    // All items have the same error, so it is the error of the call.
+    let contended = Failure::new(Code::Aborted, "CONTENDED");
+    assert_eq!(failure(answer), contended);
+}
+
+/// A trigger of the operator takes long for one of the steps.
+#[tokio::test]
+async fn a_slow_item_fails_only_its_own_caller() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut admin = app.schema.connect().await;
+    let slow = "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(3600);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER is_slow BEFORE INSERT ON workflow_steps
+            FOR EACH ROW WHEN (NEW.step_name = 'slow') EXECUTE FUNCTION be_slow()";
+    admin.batch_execute(slow).await.unwrap();
+    let workflow = tenant.start().await;
+    let step = |order| {
+        let mut step = tenant.new_step(&workflow, order);
+        if order == 3 {
+            step.step_name = "slow".into();
+        }
+        let tenant = tenant.clone();
+        async move {
+            let request = v1::RecordStepRequest {
+                namespace: tenant.namespace.clone(),
+                step: Some(step),
+            };
+            let mut client = tenant.client.clone();
+            client.record_step(request).await.map(drop)
+        }
+    };
+    let outcomes = futures_util::future::join_all((0..8).map(step)).await;
+    for (order, outcome) in outcomes.into_iter().enumerate() {
+        if order == 3 {
+            let failure = failure(outcome);
+            assert_eq!(failure.reason, "DATABASE_UNAVAILABLE");
+        } else {
+            outcome.unwrap();
+        }
+    }
+}

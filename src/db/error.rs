@@ -37,6 +37,9 @@ pub enum DbError {
     /// A statement took longer than its session allows. It wrote nothing.
     #[error("a statement took too long")]
     StatementTimeout(#[source] DieselError),
+    /// The code of an operation panicked, which is a bug.
+    #[error("a batch panicked")]
+    Panicked,
     /// A statement failed.
     #[error("a statement failed")]
     Statement(#[source] DieselError),
@@ -100,6 +103,7 @@ impl DbError {
             DbError::Busy
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::Panicked
             | DbError::Statement(_) => false,
         }
     }
@@ -142,6 +146,7 @@ impl DbError {
             | DbError::DiskFull(_)
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::Panicked
             | DbError::Statement(_) => false,
         }
     }
@@ -174,6 +179,7 @@ impl DbError {
             | DbError::DiskFull(_)
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::Panicked
             | DbError::Statement(_) => None,
         }
     }

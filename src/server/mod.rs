@@ -52,7 +52,7 @@ use crate::{
         server_info::{model::LimitsInForce, service::Server},
         workflow::service::Workflows,
     },
-    util::error_chain::error_chain,
+    util::{error_chain::error_chain, panics::keep_running},
 };
 
 /// The pause before the database is tried again during the start.
@@ -153,7 +153,10 @@ pub async fn run(
     };
     let http = async {
         match http {
-            Some(listener) => endpoint::serve(listener, metrics.clone()).await,
+            Some(listener) => {
+                let serve = || endpoint::serve(&listener, metrics.clone());
+                keep_running("metrics endpoint", metrics.panics(), serve).await;
+            }
             None => std::future::pending().await,
         }
     };
@@ -237,7 +240,7 @@ async fn serve_calls(
     tokio::select! {
         () = &mut server => return Ok(()),
         result = background => return result,
-        () = tls.watch(config) => {}
+        () = keep_running("file watch", metrics.panics(), || tls.watch(config)) => {}
         () = stop => {}
     }
     drain(config, &health, &database, begin_drain, server).await;

@@ -4,3 +4,4 @@ pub mod backoff;
 pub mod error_chain;
 pub mod file_watch;
 pub mod net;
+pub mod panics;

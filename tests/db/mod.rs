@@ -6,6 +6,7 @@ mod locks;
 mod messages;
 mod migrations;
 mod outage;
+mod panics;
 mod pgbouncer;
 mod plans;
 mod restore;

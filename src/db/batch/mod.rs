@@ -17,16 +17,12 @@ pub mod statement;
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::Instant,
 };
 
 use diesel_async::AsyncPgConnection;
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures_util::future::{BoxFuture, join_all};
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -36,6 +32,7 @@ use super::{Database, DbError};
 use crate::{
     domain::error::{Error, Result, internal},
     ops::{metrics::OperationMetrics, spans},
+    util::panics::contain,
 };
 
 /// How many workers an operation has. Each uses a connection while it runs a batch. With
@@ -236,12 +233,12 @@ async fn work<O: Operation>(
         }
         let count = jobs.iter().map(|job| job.items.len()).sum::<usize>();
         let span = spans::batch(O::NAME, count, jobs.iter().map(|job| &job.span));
-        let batch = AssertUnwindSafe(run_jobs(&database, &jobs)).catch_unwind();
-        let answers = batch.instrument(span).await;
+        let batch = run_jobs(&database, &jobs).instrument(span);
+        let answers = contain(O::NAME, database.metrics().panics(), batch).await;
         metrics.items.observe(count as f64);
         metrics.seconds.observe(begun.elapsed().as_secs_f64());
         // A panic ends the batch, but not the worker.
-        let Ok(answers) = answers else { continue };
+        let Some(answers) = answers else { continue };
         let mut answers = answers.into_iter();
         for job in jobs {
             let of_job = answers.by_ref().take(job.items.len()).collect();

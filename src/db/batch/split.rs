@@ -9,6 +9,7 @@ use super::Operation;
 use crate::{
     db::{Database, DbError, planner::BatchTimeouts, retry::Retries},
     domain::error::{Error, Result},
+    util::panics::contain,
 };
 
 /// How many parts of a batch may time out before the other parts are halved no more. This
@@ -60,7 +61,8 @@ impl Batch<'_> {
                 return vec![Err(O::item_error(item, error))];
             }
             self.timeouts += u32::from(error.is_timeout());
-            if error.is_unavailable() || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
+            let concerns_all = error.is_unavailable() || matches!(error, DbError::Busy);
+            if concerns_all || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
                 let error = Error::from(error);
                 return items.iter().map(|_| Err(error.clone())).collect();
             }
@@ -97,9 +99,13 @@ impl Batch<'_> {
     ) -> Result<Vec<Result<O::Answer>>, DbError> {
         let run = async |connection: &mut _| O::run(connection, items).await;
         loop {
-            let error = match self.database.try_batch(timeouts, run).await {
-                Ok(answers) => return Ok(answers),
-                Err(error) => error,
+            let attempt = self.database.try_batch(timeouts, run);
+            let panics = self.database.metrics().panics();
+            let error = match contain(O::NAME, panics, attempt).await {
+                Some(Ok(answers)) => return Ok(answers),
+                Some(Err(error)) => error,
+                // The item that causes it is found as any other item at fault.
+                None => DbError::Panicked,
             };
             match retries.pause_after(&error) {
                 Some(pause) if (self.is_wanted)() => self.database.pause(&error, pause).await,

@@ -31,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves HTTP on a listener. Never returns.
-pub async fn serve(listener: TcpListener, metrics: Metrics) {
+pub async fn serve(listener: &TcpListener, metrics: Metrics) {
     let mut connections = VecDeque::<AbortHandle>::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -89,7 +89,7 @@ impl Metrics {
                 &registry,
                 IntCounter::new(
                     "bridgebook_panics_total",
-                    "Panics of tasks, each a bug of the service.",
+                    "Panics of calls, batches and background tasks, each a bug of the service.",
                 )?,
             )?,
             nodes: register(

@@ -1,7 +1,14 @@
 //! The outage detector: calls fail fast during an outage of the database, instead of each
 //! waiting until its deadline.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
 
@@ -15,18 +22,30 @@ pub(super) const OUTAGE_GRACE: Duration = Duration::from_secs(2);
 /// Knows since when the database has been unavailable: the health check fails, and no other
 /// statement has succeeded since. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OutageDetector(Arc<watch::Sender<Option<Instant>>>);
+pub struct OutageDetector(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    since: watch::Sender<Option<Instant>>,
+    /// When the database last answered, in microseconds after `start`.
+    answered: AtomicU64,
+    start: Instant,
+}
 
 impl Default for OutageDetector {
     fn default() -> Self {
-        OutageDetector(Arc::new(watch::Sender::new(None)))
+        OutageDetector(Arc::new(State {
+            since: watch::Sender::new(None),
+            answered: AtomicU64::new(0),
+            start: Instant::now(),
+        }))
     }
 }
 
 impl OutageDetector {
     /// Notes that the database did not answer.
     pub fn mark_started(&self) {
-        self.0.send_if_modified(|since| {
+        self.0.since.send_if_modified(|since| {
             let is_new = since.is_none();
             since.get_or_insert_with(Instant::now);
             is_new
@@ -35,10 +54,20 @@ impl OutageDetector {
 
     /// Notes that the database answered.
     pub fn mark_over(&self) {
+        let now = self.0.start.elapsed().as_micros();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        self.0.answered.store(now, Ordering::Relaxed);
         // A read lock is cheaper than a write lock, and outages are rare.
-        if self.0.borrow().is_some() {
-            self.0.send_replace(None);
+        if self.0.since.borrow().is_some() {
+            self.0.since.send_replace(None);
         }
+    }
+
+    /// Returns whether the database has answered since a time. Health checks ask it more than
+    /// once per second.
+    pub(super) fn has_answered_since(&self, time: Instant) -> bool {
+        let answered = Duration::from_micros(self.0.answered.load(Ordering::Relaxed));
+        self.0.start + answered >= time
     }
 
     /// Waits for `work`, until the database has been unavailable for two seconds. A write may
@@ -56,7 +85,7 @@ impl OutageDetector {
 
     /// Completes when the outage has lasted for [`OUTAGE_GRACE`].
     async fn grace_expired(&self) {
-        let mut since = self.0.subscribe();
+        let mut since = self.0.since.subscribe();
         loop {
             let began = *since.borrow_and_update();
             let outcome = match began {
@@ -99,6 +128,17 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::ZERO);
         outage.mark_over();
         assert!(!fails(&outage).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_is_known() {
+        let outage = OutageDetector::default();
+        tokio::time::advance(OUTAGE_GRACE).await;
+        let before = Instant::now();
+        assert!(!outage.has_answered_since(before));
+        tokio::time::advance(OUTAGE_GRACE).await;
+        outage.mark_over();
+        assert!(outage.has_answered_since(before));
     }
 
     #[tokio::test(start_paused = true)]

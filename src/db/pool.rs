@@ -9,7 +9,10 @@ use std::{
 };
 
 use diesel_async::AsyncPgConnection;
-use tokio::{sync::RwLock, time::timeout};
+use tokio::{
+    sync::RwLock,
+    time::{Instant, timeout},
+};
 
 use super::{
     DbError,
@@ -128,8 +131,12 @@ impl Database {
     }
 
     async fn try_run<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
+        let begun = Instant::now();
         let _permit = match query.tenant() {
-            Some(namespace) => Some(self.quota.acquire(namespace.as_str()).await?),
+            Some(namespace) => {
+                let permit = self.quota.acquire(namespace.as_str()).await;
+                Some(permit.map_err(|error| self.busy_or_outage(begun, error))?)
+            }
             None => None,
         };
         let mut lease = self.lease(&self.queries).await?;
@@ -181,9 +188,20 @@ impl Database {
     }
 
     async fn lease(&self, pool: &Pool) -> Result<Lease, DbError> {
-        match self.is_ready.load(Ordering::Acquire) {
-            true => pool.lease().await,
-            false => Err(DbError::NotReady),
+        if !self.is_ready.load(Ordering::Acquire) {
+            return Err(DbError::NotReady);
+        }
+        let begun = Instant::now();
+        let lease = pool.lease().await;
+        lease.map_err(|error| self.busy_or_outage(begun, error))
+    }
+
+    /// Returns the error of a wait for a connection that began at a time. If the database
+    /// answered nothing meanwhile, the connections are not busy, but stuck in an outage.
+    fn busy_or_outage(&self, begun: Instant, error: DbError) -> DbError {
+        match error {
+            DbError::Busy if !self.outage.has_answered_since(begun) => DbError::Outage,
+            other => other,
         }
     }
 }

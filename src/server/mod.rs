@@ -39,7 +39,7 @@ use crate::{
     },
     rpc::{
         auth::{certificate::CertificateMappingError, layer::AuthLayer, token_cache::TokenCache},
-        call::CallLayer,
+        call::{CallLayer, RepeatedLines},
         health::Health,
         limits::LimitLayer,
         transport::{listener::listen, tls::TlsError},
@@ -207,6 +207,7 @@ async fn serve_calls(
             slow: config.slow_call,
             limits: content,
             metrics: metrics.clone(),
+            repeated_lines: RepeatedLines::default(),
         })
         // Load shedding: concurrent calls, memory, rate.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))

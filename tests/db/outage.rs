@@ -169,6 +169,52 @@ async fn calls_fail_during_an_outage_and_succeed_after_it() {
     list_workflows(&tenant, PATIENCE).await.unwrap();
 }
 
+/// The numbers of calls in each line of the call log about an outage.
+fn logged_failures(server: &Server) -> Vec<u64> {
+    let log = server.log();
+    let lines = log.lines().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_failure = line["target"] == "bridgebook::call" && line["code"] == "Unavailable";
+        is_failure.then(|| line["repeated"].as_u64().unwrap_or(1))
+    });
+    lines.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_calls_to_a_frozen_database_are_unavailable_and_few_lines() {
+    let dir = temp_dir();
+    let cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+    let url = cluster.database_url();
+    let server = Server::spawn(&["--database-url", &url, "--migrate", "--log-format", "json"]);
+    let mut tenants = vec![tenant_on(server.serving().await)];
+    tenants.extend((1..5).map(|_| tenant_on(server.channel())));
+    for tenant in &tenants {
+        list_workflows(tenant, PATIENCE).await.unwrap();
+    }
+    let frozen = Frozen::freeze(&cluster);
+    let calls = (0..1000).map(|number| {
+        let tenant = &tenants[number % tenants.len()];
+        async move {
+            match number % 3 {
+                0 => start(tenant, PATIENCE).await,
+                _ => list_workflows(tenant, PATIENCE).await,
+            }
+        }
+    });
+    let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    for refused in join_all(calls).await {
+        assert_eq!(failure(refused), away);
+    }
+    drop(frozen);
+    let lines = eventually("all calls are logged", || async {
+        let lines = logged_failures(&server);
+        (lines.iter().sum::<u64>() == 1000).then_some(lines)
+    })
+    .await;
+    // A line for each cause and second.
+    assert!(lines.len() < 50, "{lines:?}");
+}
+
 async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
     let mut request = Request::new(ListWorkflowsRequest {
         namespace: tenant.namespace.clone(),

@@ -34,6 +34,11 @@ impl AuditLog {
         }
     }
 
+    /// Returns whether the call is one of an administrator.
+    pub(super) fn is_admin(&self) -> bool {
+        self.rpc.is_some_and(|rpc| rpc.role() == Role::Admin)
+    }
+
     /// Logs the end of the call if it belongs in the audit log. Returns whether it does.
     /// `info` is what the caller is told of a failure, `cause` its internal reason.
     pub(super) fn record(
@@ -47,8 +52,7 @@ impl AuditLog {
             code,
             Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
         );
-        let is_admin = self.rpc.is_some_and(|rpc| rpc.role() == Role::Admin);
-        if !is_rejected && !is_admin {
+        if !is_rejected && !self.is_admin() {
             return false;
         }
         let rejected_namespace = info.and_then(|info| info.metadata.get("namespace"));

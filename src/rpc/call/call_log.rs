@@ -8,10 +8,13 @@ use std::{
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
-use tonic_types::StatusExt;
+use tonic_types::{ErrorInfo, StatusExt};
 use tracing::Span;
 
-use super::audit_log::AuditLog;
+use super::{
+    audit_log::AuditLog,
+    repeated_lines::{LineKind, RepeatedLines},
+};
 use crate::{ops::metrics::RunningCall, rpc::context::CallContext};
 
 /// A call in progress. It ends once; dropped early, it ends as CANCELLED, because its caller
@@ -24,6 +27,8 @@ pub(super) struct CallLog {
     pub(super) slow: Duration,
     /// Present until the call ends.
     pub(super) running: Option<RunningCall>,
+    /// The lines that are counted instead of logged.
+    pub(super) repeated_lines: RepeatedLines,
 }
 
 impl CallLog {
@@ -45,6 +50,9 @@ impl CallLog {
         let duration = running.end(code);
         self.end_span(code);
         let info = failure.and_then(|status| status.get_details_error_info());
+        if self.is_repeated(code, info.as_ref(), cause) {
+            return;
+        }
         let is_audited = self.audit.record(&self.context, code, info.as_ref(), cause);
         let is_slow = duration >= self.slow && !running.method().is_stream();
         if is_audited || (code == Code::Ok && !is_slow && cause.is_none()) {
@@ -74,6 +82,22 @@ impl CallLog {
             Code::Unavailable | Code::DeadlineExceeded => event!(warn, "call failed"),
             _ => event!(info, "call failed"),
         }
+    }
+
+    /// Returns whether an equal line was just logged, so that this one is only counted.
+    fn is_repeated(&self, code: Code, info: Option<&ErrorInfo>, cause: Option<&str>) -> bool {
+        if !LineKind::is_collapsed(code) || self.audit.is_admin() {
+            return false;
+        }
+        let is_rejected = code == Code::ResourceExhausted;
+        let token_id = self.context.token_id().filter(|_| is_rejected);
+        let kind = LineKind {
+            code,
+            reason: info.map(|info| info.reason.clone()),
+            cause: cause.map(ToOwned::to_owned),
+            token_id,
+        };
+        !self.repeated_lines.is_first(kind)
     }
 
     fn end_span(&self, code: Code) {

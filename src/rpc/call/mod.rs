@@ -4,6 +4,7 @@ mod audit_log;
 mod call_log;
 mod deadline;
 mod protocol;
+mod repeated_lines;
 mod response;
 
 use std::{
@@ -18,6 +19,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+pub use self::repeated_lines::RepeatedLines;
 use self::{audit_log::AuditLog, call_log::CallLog};
 use super::context::CallContext;
 use crate::{
@@ -47,6 +49,8 @@ pub struct CallLayer {
     pub limits: ContentLimits,
     /// The metrics of the service.
     pub metrics: Metrics,
+    /// The lines of the log that are counted instead of logged.
+    pub repeated_lines: RepeatedLines,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -126,6 +130,7 @@ impl CallLayer {
             audit: AuditLog::new(request),
             slow: self.slow,
             running: Some(self.metrics.calls().begin(method)),
+            repeated_lines: self.repeated_lines.clone(),
         }
     }
 }
@@ -153,6 +158,7 @@ mod tests {
             slow: Duration::from_secs(60),
             limits: ContentLimits::default(),
             metrics: metrics.clone(),
+            repeated_lines: RepeatedLines::default(),
         };
         let broken = service_fn(|request: http::Request<()>| async move {
             assert_ne!(request.uri().path(), "/a.B/C", "a fault of ours");

@@ -24,6 +24,9 @@ pub const RESERVED_PREFIX: &str = "bridgebook.";
 /// The namespace of the registry, see [`Namespace::registry`].
 const REGISTRY: &str = "bridgebook.registry";
 
+/// The namespace of deleted rows, see [`Namespace::deleted`].
+const DELETED: &str = "bridgebook.deleted";
+
 impl Namespace {
     /// Makes the namespace of an admitted request. Only `rpc::admit` calls this;
     /// `tests/house` enforces it.
@@ -42,6 +45,19 @@ impl Namespace {
     #[must_use]
     pub fn is_registry(namespace: &str) -> bool {
         namespace == REGISTRY
+    }
+
+    /// Returns the namespace to which deleted workflows with many steps or stamps move. No
+    /// tenant can name it, so every reader finds them gone. Retention removes them in parts.
+    #[must_use]
+    pub fn deleted() -> Self {
+        Namespace(DELETED.to_owned())
+    }
+
+    /// Whether `namespace`, that of a row, is that of deleted rows.
+    #[must_use]
+    pub fn is_deleted(namespace: &str) -> bool {
+        namespace == DELETED
     }
 
     /// Whether the namespace belongs to the service.

@@ -1,11 +1,15 @@
+use std::time::Duration;
+
 use bridgebook::proto::v1::{
-    DeleteWorkflowRequest, DeleteWorkflowResponse, ListStampsRequest, NewStamp, RecordStampRequest,
-    Workflow, WorkflowState,
+    DeleteWorkflowRequest, DeleteWorkflowResponse, GetWorkflowRequest, ListStampsRequest,
+    ListStepsRequest, ListWorkflowsRequest, NewStamp, RecordStampRequest, RecordStepRequest,
+    StartWorkflowRequest, Workflow, WorkflowState, get_workflow_request::Key,
 };
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use tonic::Status;
 
-use crate::support::{App, Failure, Tenant, failure};
+use crate::support::{App, Failure, Tenant, eventually, failure};
 
 async fn delete(
     tenant: &Tenant,
@@ -120,4 +124,96 @@ async fn one_of_many_concurrent_deletions_deletes() {
     assert_eq!(deleted.count(), 1);
     let rows = "SELECT count(*) FROM fsm_transitions WHERE to_state = 'DELETED'";
     assert_eq!(app.schema.count(rows).await, 1);
+}
+
+/// Gives a workflow 2000 steps and stamps each. A trigger delays each delete and each change of
+/// one, so that all of them together would take longer than a batch may.
+async fn grow(app: &App, tenant: &Tenant, workflow: &Workflow) {
+    let (id, namespace) = (&workflow.id, &tenant.namespace);
+    let sql = format!(
+        "INSERT INTO workflow_steps (id, namespace, workflow_id, step_name, step_order, status)
+         SELECT gen_random_uuid(), '{namespace}', '{id}', 'step', number, 'COMPLETED'
+           FROM generate_series(1, 2000) number;
+         INSERT INTO metadata_stamps (id, namespace, workflow_id, file_hash)
+         SELECT gen_random_uuid(), '{namespace}', '{id}', 'hash' FROM generate_series(1, 2000);
+         CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_sleep(0.01);
+             RETURN coalesce(NEW, OLD);
+         END $$;
+         CREATE TRIGGER is_slow BEFORE DELETE ON workflow_steps
+             FOR EACH ROW EXECUTE FUNCTION delay();
+         CREATE TRIGGER is_slow BEFORE UPDATE ON metadata_stamps
+             FOR EACH ROW EXECUTE FUNCTION delay()"
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&sql).await.unwrap();
+}
+
+/// Fails unless the workflow is gone for every RPC of the tenant.
+async fn assert_gone(tenant: &Tenant, workflow: &Workflow) {
+    let (mut client, namespace) = (tenant.client.clone(), tenant.namespace.clone());
+    let id = workflow.id.clone();
+    let get = GetWorkflowRequest {
+        namespace: namespace.clone(),
+        key: Some(Key::Id(id.clone())),
+        include_stamps: true,
+    };
+    let steps = ListStepsRequest {
+        namespace: namespace.clone(),
+        workflow_id: id,
+        ..ListStepsRequest::default()
+    };
+    let step = RecordStepRequest {
+        namespace: namespace.clone(),
+        step: Some(tenant.new_step(workflow, 0)),
+    };
+    let moved = tenant.to(workflow, WorkflowState::Processing);
+    let gone = Failure::no_workflow();
+    assert_eq!(failure(client.get_workflow(get).await), gone);
+    assert_eq!(failure(client.list_steps(steps).await), gone);
+    assert_eq!(failure(client.record_step(step).await), gone);
+    assert_eq!(failure(client.transition_workflow(moved).await), gone);
+    assert_eq!(failure(delete(tenant, &workflow.id, false).await), gone);
+    let list = ListWorkflowsRequest {
+        namespace,
+        ..ListWorkflowsRequest::default()
+    };
+    let list = client.list_workflows(list).await.unwrap().into_inner();
+    assert!(list.workflows.is_empty());
+}
+
+#[tokio::test]
+async fn a_workflow_with_many_steps_and_stamps_is_gone_at_once_and_removed_in_parts() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    grow(&app, &tenant, &workflow).await;
+    assert!(delete(&tenant, &workflow.id, false).await.unwrap().deleted);
+    assert_gone(&tenant, &workflow).await;
+    let deletions = "SELECT count(*) FROM fsm_transitions WHERE to_state = 'DELETED'";
+    assert_eq!(app.schema.count(deletions).await, 1);
+    let again = tenant.start_as(StartWorkflowRequest {
+        correlation_id: workflow.correlation_id.clone(),
+        ..tenant.new_workflow()
+    });
+    assert_ne!(again.await.id, workflow.id);
+
+    let mut connection = app.schema.connect().await;
+    let fast = "DROP TRIGGER is_slow ON workflow_steps; DROP TRIGGER is_slow ON metadata_stamps";
+    connection.batch_execute(fast).await.unwrap();
+    let pruning = App::start_on(app.schema.clone(), |config| {
+        config.prune_interval = Duration::from_millis(20);
+    });
+    let _pruning = pruning.await;
+    let left = format!(
+        "SELECT (SELECT count(*) FROM workflow_executions WHERE id = '{id}')
+              + (SELECT count(*) FROM workflow_steps)
+              + (SELECT count(*) FROM metadata_stamps WHERE workflow_id IS NOT NULL)",
+        id = workflow.id
+    );
+    eventually("nothing of it is left", || async {
+        (app.schema.count(&left).await == 0).then_some(())
+    })
+    .await;
+    let stamps = "SELECT count(*) FROM metadata_stamps";
+    assert_eq!(app.schema.count(stamps).await, 2000);
 }

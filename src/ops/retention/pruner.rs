@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     db::{Database, Query},
-    domain::error::{Error, Result},
+    domain::{
+        error::{Error, Result},
+        namespace::Namespace,
+    },
     ops::metrics::Metrics,
     util::error_chain::error_chain,
 };
@@ -82,6 +85,7 @@ impl Pruner {
         let groups = self.run_and_rest(&PruneTargets(table)).await?.into_iter();
         let expired = groups.filter_map(|group| {
             let max_age_seconds = match group.is_set {
+                _ if Namespace::is_deleted(&group.namespace) => Some(0),
                 true => group.max_age_seconds,
                 false => default,
             }?;

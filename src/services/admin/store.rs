@@ -31,7 +31,7 @@ const WORKFLOWS(Interval) = "
            count(*) FILTER (WHERE current_state = 'PENDING') AS pending,
            count(*) FILTER (WHERE current_state = 'CANCELLED') AS cancelled
       FROM workflow_executions
-     WHERE started_at > now() - $1";
+     WHERE started_at > now() - $1 AND namespace <> 'bridgebook.deleted'";
 }
 
 raw_statement! {
@@ -59,7 +59,7 @@ const SUMMARIES(Nullable<Interval>, BigInt) = "
       FROM (SELECT namespace, count(*) AS total_workflows,
                    avg(execution_time_ms)::double precision AS avg_execution_time_ms
               FROM workflow_executions
-             WHERE $1 IS NULL OR started_at > now() - $1
+             WHERE ($1 IS NULL OR started_at > now() - $1) AND namespace <> 'bridgebook.deleted'
              GROUP BY namespace) workflows
       FULL JOIN (SELECT namespace, count(*) AS bridge_count
                    FROM bridge_states

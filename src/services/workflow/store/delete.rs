@@ -20,16 +20,19 @@ use crate::{
         error::Error,
         id::{TokenId, TransitionId, WorkflowId},
         journal::{DELETE_EVENT, DELETED},
-        namespace::Scoped,
+        namespace::{Namespace, Scoped},
     },
     services::workflow::model::{Deletion, ENTITY_TYPE},
 };
 
 batch_statement! {
     /// Deletes workflows, each with a last row of the journal. The foreign keys delete their
-    /// steps, and detach their stamps.
+    /// steps, and detach their stamps. That may take minutes, so a workflow with more than 1000
+    /// of them only moves to the namespace of deleted rows. There retention removes it in parts.
+    /// Its correlation_id is free at once.
     struct DeleteRows<'a> {
         namespace: &'a str => Text,
+        deleted_namespace: &'a str => Text,
         id: WorkflowId => Uuid,
         transition_id: TransitionId => Uuid,
         entity_type: &'a str => Text,
@@ -39,14 +42,27 @@ batch_statement! {
     }
     returns Uuid;
     concat!(", locked AS (
-        SELECT w.id, w.current_state, w.updated_at, item.namespace, item.transition_id, item.entity_type,
-               item.to_state, item.transition_event, item.token_id
+        SELECT w.id, w.current_state, w.updated_at, item.namespace, item.deleted_namespace,
+               item.transition_id, item.entity_type, item.to_state, item.transition_event,
+               item.token_id, steps.count + stamps.count > 1000 AS is_large
           FROM item", lateral!("w",
                "SELECT w.id, w.current_state, w.updated_at FROM workflow_executions w
-                 WHERE w.id = item.id AND ", same_namespace!("w"), " FOR UPDATE"), "
+                 WHERE w.id = item.id AND ", same_namespace!("w"), " FOR UPDATE"),
+               lateral!("steps",
+               "SELECT count(*) FROM (SELECT FROM workflow_steps s
+                                       WHERE s.workflow_id = w.id LIMIT 1001) s"),
+               lateral!("stamps",
+               "SELECT count(*) FROM (SELECT FROM metadata_stamps m
+                                       WHERE m.workflow_id = w.id LIMIT 1001) m"), "
     ), deleted AS (
         DELETE FROM workflow_executions w USING locked
-         WHERE w.id = locked.id AND ", same_namespace!("w", "locked"), "
+         WHERE w.id = locked.id AND ", same_namespace!("w", "locked"), " AND NOT locked.is_large
+    ), moved AS (
+        UPDATE workflow_executions w
+           SET namespace = locked.deleted_namespace, correlation_id = gen_random_uuid(),
+               completed_at = now(), updated_at = now()
+          FROM locked
+         WHERE w.id = locked.id AND ", same_namespace!("w", "locked"), " AND locked.is_large
     )
     INSERT INTO fsm_transitions
         (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, token_id,
@@ -86,8 +102,10 @@ impl Delete for WorkflowDeletion {
         connection: &mut AsyncPgConnection,
         round: &[Indexed<'_, Scoped<Deletion>>],
     ) -> QueryResult<Vec<TransitionId>> {
+        let deleted = Namespace::deleted();
         let statement = DeleteRows {
             namespace: column(round, |item| item.namespace.as_str()),
+            deleted_namespace: column(round, |_| deleted.as_str()),
             id: column(round, |item| item.workflow_id),
             transition_id: column(round, |item| item.id),
             entity_type: column(round, |_| ENTITY_TYPE),

@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod failover;
+mod lock_order;
 mod locks;
 mod messages;
 mod migrations;

@@ -1,7 +1,7 @@
 //! Every RPC that writes, about rows with a number: made from the samples of all RPCs, so a
 //! new RPC is among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bridgebook::{domain::role::Role, proto::Rpc};
 use futures_util::future::join_all;
@@ -40,6 +40,18 @@ const MAKERS: [Rpc; 4] = [
 pub fn write_rpcs() -> Vec<Rpc> {
     let all = Rpc::ALL.iter().copied();
     all.filter(|rpc| rpc.role() == Role::Writer).collect()
+}
+
+/// Returns the kinds of rows that the request of an RPC names.
+pub fn kinds(rpc: Rpc) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
+    fill(&sample(rpc).request(0), &mut |mark, kind| {
+        if mark != '~' && kind != "namespace" {
+            kinds.insert(kind.to_owned());
+        }
+        String::new()
+    });
+    kinds
 }
 
 /// Numbered rows of a tenant. The order of their ids is that of their numbers.
@@ -96,7 +108,12 @@ impl Writes {
     ) -> Vec<Outcome> {
         let requests: Vec<Value> = numbers.map(|number| self.request(rpc, number)).collect();
         if rpc.path().contains("/Batch") {
-            let response = call(app, rpc, None, &merged(requests)).await.unwrap();
+            let count = requests.len();
+            let response = match call(app, rpc, None, &merged(requests)).await {
+                Ok(response) => response,
+                // All items have the same error.
+                Err(status) => return vec![outcome(Err(status)); count],
+            };
             let results = response.get_field_by_name("results").unwrap();
             let results = results.as_list().unwrap().iter();
             let results = results.map(|result| item_outcome(result.as_message().unwrap()));

@@ -43,11 +43,11 @@ impl TenantQuery for StepFilter {
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        // A deleted workflow may still have steps.
-        if !has_workflow(connection, scoped).await? {
+        let page = read_steps(connection, scoped).await?;
+        if page.rows.is_empty() && !has_workflow(connection, scoped).await? {
             return Ok(Err(no_workflow(scoped.workflow_id)));
         }
-        Ok(Ok(read_steps(connection, scoped).await?))
+        Ok(Ok(page))
     }
 
     fn leaves_rows(page: &Self::Answer) -> bool {
@@ -127,7 +127,12 @@ async fn read_steps(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<StepFilter>,
 ) -> QueryResult<Page<Step>> {
+    // A deleted workflow may still have steps.
+    let workflow = workflow_executions::table
+        .filter(workflow_executions::id.eq(filter.workflow_id))
+        .filter(workflow_executions::namespace.eq(&filter.namespace));
     let mut query = workflow_steps::table
+        .filter(diesel::dsl::exists(workflow))
         .filter(workflow_steps::workflow_id.eq(filter.workflow_id))
         .filter(workflow_steps::namespace.eq(&filter.namespace))
         .select(Step::as_select())

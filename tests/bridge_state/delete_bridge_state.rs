@@ -3,10 +3,11 @@ use std::collections::HashSet;
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, DeleteBridgeStateRequest, UpsertBridgeStateRequest,
 };
+use diesel_async::SimpleAsyncConnection;
 use tonic::{Code, Status};
 
 use super::{accumulate, batch, bridge, client, get, history, new_bridge, totals, upsert};
-use crate::support::{App, Failure, Tenant, failure, new_id};
+use crate::support::{App, Failure, Tenant, eventually, failure, new_id};
 
 async fn delete(tenant: &Tenant, bridge_id: &str, allow_missing: bool) -> Result<bool, Status> {
     let request = DeleteBridgeStateRequest {
@@ -215,4 +216,32 @@ async fn concurrent_changes_and_deletions_do_not_deadlock() {
     let retries = "bridgebook_database_retries_total";
     let retries = app.figures().sum(retries, &[("cause", "transient")]);
     assert_eq!(retries, 0.0);
+}
+
+/// Together the deletes of the batches take longer than one try may.
+#[tokio::test]
+async fn a_bridge_with_many_batches_is_deleted_in_parts() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let namespace = &tenant.namespace;
+    let sql = format!(
+        "INSERT INTO bridge_batches
+            (namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest)
+         SELECT '{namespace}', '{id}', gen_random_uuid(), 1, 1, ''
+           FROM generate_series(1, 3000);
+         CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_sleep(0.004);
+             RETURN OLD;
+         END $$;
+         CREATE TRIGGER is_slow BEFORE DELETE ON bridge_batches
+             FOR EACH ROW EXECUTE FUNCTION delay()"
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&sql).await.unwrap();
+    eventually("it is deleted", || async {
+        delete(&tenant, &id, true).await.ok()
+    })
+    .await;
+    let batches = "SELECT count(*) FROM bridge_batches";
+    assert_eq!(app.schema.count(batches).await, 0);
 }

@@ -1,6 +1,6 @@
 //! Times: `google.protobuf.Timestamp` on the wire, TIMESTAMPTZ in the database.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use prost_types::{Duration, Timestamp};
 
 /// Range of a protobuf Timestamp, in seconds: the years 1 to 9999. PostgreSQL can store
@@ -20,7 +20,8 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 const MILLIS_PER_SECOND: i64 = 1_000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// Converts a timestamp, truncated to microseconds.
+/// Converts a timestamp, truncated to microseconds. For a stored time or an exclusive lower
+/// bound.
 ///
 /// # Errors
 /// The rule that the timestamp breaks, with its value.
@@ -38,6 +39,17 @@ pub fn from_proto(time: &Timestamp) -> Result<DateTime<Utc>, String> {
             DateTime::from_timestamp(seconds, nanos / NANOS_PER_MICRO * NANOS_PER_MICRO)
         })
         .ok_or_else(|| format!("must have nanos from 0 to 999999999, got {nanos}"))
+}
+
+/// Converts an exclusive upper bound, rounded up to microseconds. Stored times have whole
+/// microseconds, so they are below the rounded bound exactly if they are below the given one.
+///
+/// # Errors
+/// The rule that the timestamp breaks, with its value.
+pub fn upper_bound_from_proto(time: &Timestamp) -> Result<DateTime<Utc>, String> {
+    let bound = from_proto(time)?;
+    let is_rounded = u32::try_from(time.nanos).is_ok_and(|nanos| nanos % NANOS_PER_MICRO != 0);
+    Ok(bound + TimeDelta::microseconds(is_rounded.into()))
 }
 
 /// Whether PostgreSQL can store a time. [`from_proto`] returns only such times.
@@ -67,7 +79,9 @@ pub fn truncate_to_micros(mut time: Timestamp) -> Timestamp {
     time
 }
 
-/// Converts a lookback to microseconds, at most [`MAX_LOOKBACK_MICROS`].
+/// Converts a lookback to microseconds, rounded up, and at most [`MAX_LOOKBACK_MICROS`]. A
+/// stored time is after `now - lookback` exactly if it is after the time that the rounded
+/// lookback gives.
 ///
 /// # Errors
 /// The rule that the duration breaks, with its value.
@@ -77,7 +91,8 @@ pub fn lookback_micros(duration: &Duration) -> Result<i64, String> {
         let rule = "must be more than 0 and at most 10000 years";
         return Err(format!("{rule}, got {}", describe(duration)));
     }
-    let micros = seconds * MICROS_PER_SECOND + i64::from(nanos) / i64::from(NANOS_PER_MICRO);
+    let micros = i64::from(nanos.unsigned_abs().div_ceil(NANOS_PER_MICRO));
+    let micros = seconds * MICROS_PER_SECOND + micros;
     Ok(micros.min(MAX_LOOKBACK_MICROS))
 }
 
@@ -131,6 +146,41 @@ mod tests {
         ] {
             let time = Timestamp { seconds: 59, nanos };
             assert_eq!(from_proto(&time).is_ok(), is_good, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn an_upper_bound_is_rounded_up_to_microseconds() {
+        for (nanos, micros) in [
+            (0, 0),
+            (1, 1),
+            (1_000, 1),
+            (1_001, 2),
+            (999_999_999, 1_000_000),
+        ] {
+            let bound = upper_bound_from_proto(&Timestamp { seconds: 0, nanos });
+            assert_eq!(bound.unwrap().timestamp_micros(), micros, "{nanos}");
+        }
+        let last = Timestamp {
+            seconds: *SECONDS.end(),
+            nanos: 999_999_999,
+        };
+        let after_all = upper_bound_from_proto(&last).unwrap();
+        assert!(after_all > from_proto(&last).unwrap());
+    }
+
+    /// A row that was stored just now is within a lookback of a nanosecond.
+    #[test]
+    fn a_lookback_is_rounded_up_to_microseconds() {
+        for (nanos, micros) in [
+            (1, 1),
+            (999, 1),
+            (1_000, 1),
+            (1_001, 2),
+            (999_999_999, 1_000_000),
+        ] {
+            let lookback = lookback_micros(&Duration { seconds: 0, nanos });
+            assert_eq!(lookback, Ok(micros), "{nanos}");
         }
     }
 

@@ -9,4 +9,5 @@ mod limits;
 mod mutations;
 mod reflection;
 mod response_size;
+mod time_bounds;
 mod unauthenticated;

@@ -9,13 +9,22 @@ use super::Validator;
 use crate::domain::time;
 
 impl Validator {
-    /// Checks a time; it may be unset.
+    /// Checks a time to store, or an exclusive lower bound; it may be unset.
     pub fn optional_time(
         &mut self,
         field: &str,
         time: Option<&Timestamp>,
     ) -> Option<DateTime<Utc>> {
         time.map(|time| self.parsed(field, time::from_proto(time)))
+    }
+
+    /// Checks an exclusive upper bound; it may be unset.
+    pub fn optional_upper_bound(
+        &mut self,
+        field: &str,
+        bound: Option<&Timestamp>,
+    ) -> Option<DateTime<Utc>> {
+        bound.map(|bound| self.parsed(field, time::upper_bound_from_proto(bound)))
     }
 
     /// Checks how far to look back; returns microseconds. It may be unset.

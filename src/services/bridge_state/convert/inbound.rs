@@ -109,7 +109,8 @@ impl FromRequest<v1::ListBridgeStatesRequest> for BridgeFilter {
         BridgeFilter {
             current_fsm_state: check.optional_state("current_fsm_state", request.current_fsm_state),
             active_after: check.optional_time("active_after", request.active_after.as_ref()),
-            active_before: check.optional_time("active_before", request.active_before.as_ref()),
+            active_before: check
+                .optional_upper_bound("active_before", request.active_before.as_ref()),
             aggregation_metadata: check.json("aggregation_metadata", request.aggregation_metadata),
             page,
         }

@@ -191,7 +191,7 @@ impl FromRequest<v1::ListEntitiesRequest> for EntityFilter {
         EntityFilter {
             entity_type: custom_type(check, request.entity_type, BuiltIn::list_rpc),
             current_state: check.optional_state("current_state", request.current_state),
-            state_since_before: check.optional_time("state_since_before", before),
+            state_since_before: check.optional_upper_bound("state_since_before", before),
             page,
         }
     }
@@ -213,7 +213,8 @@ impl FromRequest<v1::ListTransitionsRequest> for TransitionFilter {
             from_state: check.optional_state("from_state", request.from_state),
             to_state: check.optional_state("to_state", request.to_state),
             created_after: check.optional_time("created_after", request.created_after.as_ref()),
-            created_before: check.optional_time("created_before", request.created_before.as_ref()),
+            created_before: check
+                .optional_upper_bound("created_before", request.created_before.as_ref()),
             is_newest_first,
             page,
         }

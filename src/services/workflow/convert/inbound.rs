@@ -127,7 +127,8 @@ impl FromRequest<v1::ListWorkflowsRequest> for WorkflowFilter {
             states: check.enum_set("states", &request.states),
             workflow_type: check.optional_name("workflow_type", request.workflow_type),
             started_after: check.optional_time("started_after", request.started_after.as_ref()),
-            started_before: check.optional_time("started_before", request.started_before.as_ref()),
+            started_before: check
+                .optional_upper_bound("started_before", request.started_before.as_ref()),
             started_within_micros: check.optional_within("started_within", request.started_within),
             metadata: check.json("metadata", request.metadata),
             page,
@@ -188,7 +189,8 @@ impl FromRequest<v1::ListStampsRequest> for StampFilter {
             file_hash: check.optional_file_hash("file_hash", request.file_hash),
             workflow_id,
             created_after: check.optional_time("created_after", request.created_after.as_ref()),
-            created_before: check.optional_time("created_before", request.created_before.as_ref()),
+            created_before: check
+                .optional_upper_bound("created_before", request.created_before.as_ref()),
             page,
         }
     }

@@ -10,11 +10,11 @@ use super::CliError;
 use crate::{
     config::{ConfigErrors, DatabaseSettings, DatabaseSource},
     db::{self, Query},
-    domain::{limits::ContentLimits, time},
+    domain::{error::Error, limits::ContentLimits, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     rpc::{
         admit::FromRequest,
-        auth::token::{NewToken, Revocation, Token, TokenFilter},
+        auth::token::{NewToken, Revocation, Token, TokenFilter, TokenRequest},
         validate::Validator,
     },
 };
@@ -135,13 +135,14 @@ impl Create {
         let expires_at = self
             .days
             .map(|days| Utc::now() + TimeDelta::days(days.into()));
-        checked(CreateTokenRequest {
+        let wanted: TokenRequest = checked(CreateTokenRequest {
             id: String::new(),
             name: self.name,
             role: role.into(),
             namespaces: self.namespaces,
             expires_at: expires_at.map(time::to_proto),
-        })
+        })?;
+        wanted.with_secret().map_err(rejected)
     }
 }
 
@@ -150,9 +151,15 @@ fn checked<R, T: FromRequest<R>>(request: R) -> Result<T, CliError> {
     let mut check = Validator::new(ContentLimits::default());
     let value = T::from_request(request, &mut check);
     check.finish(value).map_err(|violations| {
-        let violations = violations.0.into_iter();
-        let errors = violations.map(|it| format!("{} {}", it.field, it.description));
-        ConfigErrors::from(errors.collect::<Vec<_>>()).into()
+        let unlisted = violations.unlisted;
+        let listed = violations.listed.into_iter();
+        let mut errors: Vec<_> = listed
+            .map(|it| format!("{} {}", it.field, it.description))
+            .collect();
+        if unlisted > 0 {
+            errors.push(format!("violations that are not listed: {unlisted}"));
+        }
+        ConfigErrors::from(errors).into()
     })
 }
 
@@ -162,7 +169,11 @@ async fn answer<Q: Query>(
 ) -> Result<Q::Answer, CliError> {
     let outcome = query.run(connection).await;
     let outcome = outcome.map_err(CliError::Database)?;
-    outcome.map_err(|error| CliError::Rejected(Box::new(error)))
+    outcome.map_err(rejected)
+}
+
+fn rejected(error: Error) -> CliError {
+    CliError::Rejected(Box::new(error))
 }
 
 /// Formats a token as one line.

@@ -120,6 +120,7 @@ mod tests {
             resource: error::Resource::Node,
             field: "node_id",
             name: "n".into(),
+            namespace: None,
         })
     }
 

@@ -78,14 +78,29 @@ impl<T> BatchResults<T> {
     }
 }
 
-/// Submits the valid items of a batch and returns a result for each item. If every item
-/// failed and may succeed soon, the call fails as a whole, so that the retry policies of
+/// Submits the item of a request that is not a batch. Invalid fields that only the
+/// operation finds get paths that begin with `field`, as those of [`parse_item`].
+///
+/// # Errors
+/// The error of the item.
+pub async fn submit_item<O: Operation>(
+    batcher: &Batcher<O>,
+    field: &str,
+    item: O::Item,
+) -> Result<O::Answer> {
+    let answer = batcher.submit(item).await;
+    answer.map_err(|error| error.within(field))
+}
+
+/// Submits the valid items of a batch, the request's `field`, and returns a result for each
+/// item. If every item failed and may succeed soon, the call fails as a whole, so that the retry policies of
 /// clients retry it.
 ///
 /// # Errors
 /// The error of the first item, if all items failed and may succeed soon.
 pub async fn submit_valid<T, O>(
     batcher: &Batcher<O>,
+    field: &str,
     items: Scoped<Vec<Result<T, Violations>>>,
 ) -> Result<BatchResults<O::Answer>>
 where
@@ -108,9 +123,11 @@ where
     });
     let validity: Vec<Result<()>> = validity.collect();
     let mut answers = batcher.submit_all(valid).await.into_iter();
-    let results = validity.into_iter().map(|is_valid| match is_valid {
-        Ok(()) => answers.next().unwrap_or_else(|| Err(batch::worker_gone())),
-        Err(error) => Err(error),
+    let results = validity.into_iter().enumerate();
+    let results = results.map(|(index, is_valid)| {
+        is_valid?;
+        let answer = answers.next().unwrap_or_else(|| Err(batch::worker_gone()));
+        answer.map_err(|error| error.within(&format!("{field}[{index}]")))
     });
     let results: Vec<Result<O::Answer>> = results.collect();
     let may_succeed_soon = |result: &Result<O::Answer>| {

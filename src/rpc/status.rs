@@ -79,7 +79,7 @@ fn details(error: &Error, description: &Description) -> ErrorDetails {
         return whole;
     }
     let mut count = match help {
-        Some(Help::BadRequest(Violations(violations))) => violations.len(),
+        Some(Help::BadRequest(Violations { listed, .. })) => listed.len(),
         _ => 0,
     };
     loop {
@@ -111,8 +111,8 @@ fn with_help(
         details.set_retry_info(description.retry_after);
     }
     match help {
-        Some(Help::BadRequest(Violations(violations))) => {
-            for Violation { field, description } in violations.iter().take(count) {
+        Some(Help::BadRequest(Violations { listed, .. })) => {
+            for Violation { field, description } in listed.iter().take(count) {
                 details.add_bad_request_violation(field, description);
             }
         }

@@ -1,6 +1,7 @@
 //! Small utilities that know nothing of the service.
 
 pub mod backoff;
+pub mod counted;
 pub mod error_chain;
 pub mod file_watch;
 pub mod net;

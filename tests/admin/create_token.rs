@@ -123,6 +123,14 @@ async fn invalid_fields_are_named() {
         ),
         (with(|it| it.namespaces[1] = "**".into()), "namespaces[1]"),
         (with(|it| it.namespaces[1] = "a*b".into()), "namespaces[1]"),
+        (
+            with(|it| it.namespaces[1] = "bridgebook.registry".into()),
+            "namespaces[1]",
+        ),
+        (
+            with(|it| it.namespaces[1] = "bridgebook.*".into()),
+            "namespaces[1]",
+        ),
         (with(|it| it.namespaces[1] = "".into()), "namespaces[1]"),
         (with(|it| it.namespaces[1] = "a\0".into()), "namespaces[1]"),
         (
@@ -152,4 +160,22 @@ async fn invalid_fields_are_named() {
         assert_eq!(failed, Failure::invalid(&[field]), "{request:?}");
     }
     assert_eq!(app.schema.count("SELECT count(*) FROM api_tokens").await, 0);
+}
+
+/// "bridgebook*" covers names such as "bridgebook-demo", which are a tenant's.
+#[tokio::test]
+async fn a_bad_pattern_is_quoted_whole_and_a_prefix_of_reserved_names_is_accepted() {
+    let app = App::start().await;
+    let with = |pattern: &str| CreateTokenRequest {
+        namespaces: vec![pattern.into()],
+        ..wanted()
+    };
+    for (pattern, end) in [
+        ("**", "or *; got \"**\""),
+        ("bridgebook.x*", "which is reserved, got \"bridgebook.x*\""),
+    ] {
+        let refused = client(&app).create_token(with(pattern)).await.unwrap_err();
+        assert!(refused.message().ends_with(end), "{}", refused.message());
+    }
+    create(&app, with("bridgebook*")).await;
 }

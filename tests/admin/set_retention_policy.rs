@@ -1,4 +1,6 @@
-use bridgebook::proto::v1::{RetainedTable, RetentionPolicy, SetRetentionPolicyRequest};
+use bridgebook::proto::v1::{
+    DeleteRetentionPolicyRequest, RetainedTable, RetentionPolicy, SetRetentionPolicyRequest,
+};
 use prost_types::Duration;
 use tonic::Status;
 
@@ -72,5 +74,31 @@ async fn every_invalid_field_is_named() {
     ] {
         let refused = failure(set(&app, request).await);
         assert_eq!(refused, Failure::invalid(&[field]));
+    }
+}
+
+/// An earlier version accepted policies for other tables, so they can still be deleted.
+#[tokio::test]
+async fn the_registry_has_a_policy_for_its_journal_only() {
+    let app = App::start().await;
+    for table in [
+        RetainedTable::WorkflowExecutions,
+        RetainedTable::FsmTransitions,
+        RetainedTable::BridgeBatches,
+        RetainedTable::MetadataStamps,
+    ] {
+        let request = SetRetentionPolicyRequest {
+            table: table.into(),
+            ..wanted("bridgebook.registry", Some(7200))
+        };
+        match (set(&app, request).await, table) {
+            (answer, RetainedTable::FsmTransitions) => drop(answer.unwrap()),
+            (answer, _) => assert_eq!(failure(answer), Failure::invalid(&["table"])),
+        }
+        let request = DeleteRetentionPolicyRequest {
+            namespace: "bridgebook.registry".into(),
+            table: table.into(),
+        };
+        client(&app).delete_retention_policy(request).await.unwrap();
     }
 }

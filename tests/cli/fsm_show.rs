@@ -41,7 +41,7 @@ async fn errors_are_printed_and_set_the_exit_status() {
     let (app, tenant) = App::with_tenant().await;
     let output = show(&app, &tenant, &["parcel"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("machine with entity_type parcel not found"));
+    assert!(stderr(&output).contains("machine parcel not found in namespace"));
     let output = show(&app, &tenant, &[]).await;
     assert_eq!(output.status.code(), Some(64));
 }

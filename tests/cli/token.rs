@@ -67,6 +67,15 @@ async fn all_invalid_arguments_are_named() {
         text.contains("name is required") && text.contains("namespaces is required"),
         "{text}"
     );
+    let reserved = ["--namespace", "bridgebook.*", "--namespace", "**"];
+    let arguments = ["create", "--name", "a", "--role", "writer"];
+    let output = token(&app, &[&arguments[..], &reserved[..]].concat());
+    assert_eq!(output.status.code(), Some(64));
+    let text = stderr(&output);
+    assert!(
+        text.contains("namespaces[0] must not start with") && text.contains("got \"**\""),
+        "{text}"
+    );
     let output = token(&app, &["revoke", "7"]);
     assert_eq!(output.status.code(), Some(64));
     let nobody = crate::support::new_id();

@@ -52,6 +52,29 @@ async fn moves_of_one_entity_are_applied_in_order() {
     }
 }
 
+/// Only the operation finds the fault, because it depends on whether there is a machine.
+#[tokio::test]
+async fn a_missing_to_state_is_named_with_the_index_of_its_item() {
+    let (_app, tenant) = App::with_tenant().await;
+    let request = BatchRecordTransitionsRequest {
+        namespace: tenant.namespace.clone(),
+        transitions: ["A", "", "B"]
+            .map(|to| transition(&new_id(), "go", to))
+            .into(),
+    };
+    let answer = client(&tenant).batch_record_transitions(request).await;
+    let answer = answer.unwrap().into_inner();
+    let [first, second, third] = answer.results.try_into().unwrap();
+    for moved in [first, third] {
+        assert!(matches!(moved.result, Some(Item::Response(_))), "{moved:?}");
+    }
+    let Some(Item::Error(refused)) = second.result else {
+        panic!("{second:?}");
+    };
+    let expected = "transitions[1].to_state is required, because the entity_type has no machine";
+    assert_eq!(refused.message, expected);
+}
+
 #[tokio::test]
 async fn each_item_succeeds_or_fails_by_itself() {
     let (app, tenant) = App::with_tenant().await;

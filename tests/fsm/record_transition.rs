@@ -59,6 +59,13 @@ async fn a_machine_allows_only_its_moves() {
             .unwrap_err();
         assert_eq!(metadata(&refused, "current_state"), "");
         assert_eq!(metadata(&refused, "allowed_moves"), "*=NEW");
+        let text = match to {
+            "" => format!("order {id} does not exist yet; to start it, set to_state to NEW"),
+            to => format!(
+                "order {id} does not exist yet and cannot start in {to} by {event}; it must start in NEW"
+            ),
+        };
+        assert_eq!(refused.message(), text);
         assert_eq!(failure::<()>(Err(refused)), not_allowed());
     }
     record(&tenant, transition(&id, "anything", "NEW"))
@@ -99,7 +106,7 @@ async fn without_a_machine_any_move_with_a_to_state_is_allowed() {
         record(&tenant, transition(&id, "go", state)).await.unwrap();
     }
     let refused = failure(record(&tenant, transition(&id, "go", "")).await);
-    assert_eq!(refused, Failure::invalid(&["to_state"]));
+    assert_eq!(refused, Failure::invalid(&["transition.to_state"]));
     assert_eq!(get(&tenant, &id).await.unwrap().entity.unwrap().revision, 4);
 }
 

@@ -2,6 +2,8 @@
 
 mod calls;
 mod completeness;
+mod errors;
+mod field_paths;
 mod foreign_ids;
 mod health;
 mod isolation;

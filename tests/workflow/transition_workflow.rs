@@ -79,8 +79,11 @@ async fn a_refused_move_names_the_current_state_and_the_allowed_moves() {
         .unwrap_err();
     let details = refused.get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
-    assert_eq!(metadata["current_state"], "PENDING");
-    assert_eq!(metadata["allowed_states"], "PROCESSING,FAILED,CANCELLED");
+    assert_eq!(metadata["current_state"], "WORKFLOW_STATE_PENDING");
+    assert_eq!(
+        metadata["allowed_states"],
+        "WORKFLOW_STATE_PROCESSING,WORKFLOW_STATE_FAILED,WORKFLOW_STATE_CANCELLED"
+    );
     assert_eq!(details.precondition_failure().unwrap().violations.len(), 1);
 }
 

@@ -37,7 +37,7 @@ pub trait Delete: Send + Sync + 'static {
     /// Returns the id of the last row of the journal, which the service makes for the call.
     fn transition_id(request: &Self::Request) -> TransitionId;
     /// Returns the error for a row that does not exist; `None` if it may be missing.
-    fn not_found(request: &Self::Request) -> Option<Error>;
+    fn not_found(request: &Scoped<Self::Request>) -> Option<Error>;
 
     /// Deletes rows, and returns the ids of their last rows of the journal.
     fn delete(
@@ -91,7 +91,10 @@ statement! {
     "SELECT id FROM fsm_transitions WHERE id = ANY (" {ids: Array<Uuid>} ")"
 }
 
-fn answer<D: Delete>(request: &D::Request, deleted: &HashSet<TransitionId>) -> Result<bool> {
+fn answer<D: Delete>(
+    request: &Scoped<D::Request>,
+    deleted: &HashSet<TransitionId>,
+) -> Result<bool> {
     match (
         deleted.contains(&D::transition_id(request)),
         D::not_found(request),

@@ -70,7 +70,7 @@ pub trait InsertOnce: Send + Sync + 'static {
     /// Returns the error for an id that is taken.
     fn id_conflict(new: &Self::New) -> Error;
     /// Returns the error for a row whose parent does not exist.
-    fn parent_not_found(new: &Self::New) -> Error;
+    fn parent_not_found(new: &Scoped<Self::New>) -> Error;
 
     /// Inserts the rows whose id is free and whose parent exists, and returns their ids.
     fn insert(

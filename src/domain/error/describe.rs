@@ -125,6 +125,7 @@ impl Error {
                 resource,
                 field,
                 name,
+                ..
             } => new(Code::NotFound, resource.not_found())
                 .with(field, name)
                 .resource(*resource, name),

@@ -16,7 +16,8 @@ pub use self::{
     refused_move::RefusedMove,
     resource::Resource,
 };
-use super::violation::Violations;
+use super::{namespace::Namespace, violation::Violations};
+use crate::util::counted::counted;
 
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -43,7 +44,7 @@ pub enum Error {
     )]
     Malformed(#[source] Option<prost::DecodeError>),
     /// There is no such row in the caller's namespace.
-    #[error("{resource} with {field} {name} not found{}", resource.scope())]
+    #[error("{} not found{}", resource.named(field, name), scope(namespace.as_ref()))]
     NotFound {
         /// The kind of row.
         resource: Resource,
@@ -51,6 +52,9 @@ pub enum Error {
         field: &'static str,
         /// The value of the field.
         name: String,
+        /// The namespace that was searched; `None` for nodes and tokens, which belong to no
+        /// tenant alone.
+        namespace: Option<Namespace>,
     },
     /// The id belongs to a row with other content, in any namespace.
     #[error(
@@ -117,8 +121,9 @@ pub enum Error {
     },
     /// Entities are in states that the new machine lacks.
     #[error(
-        "the machine of {entity_type} lacks states in which there are {count} rows: {}; \
+        "the machine lacks the states of {} of type {entity_type}: {}; \
          move them first, keep the states, or set allow_stranded",
+        counted(*count, "entity", "entities"),
         describe::counts(states)
     )]
     EntitiesStranded {
@@ -200,6 +205,15 @@ impl Error {
         Error::InvalidRequest(Violations::one(field, description))
     }
 
+    /// Returns the error of an item as that of the request that has the item in `field`.
+    #[must_use]
+    pub fn within(self, field: &str) -> Self {
+        if let Error::InvalidRequest(violations) = self {
+            return Error::InvalidRequest(violations.within(field));
+        }
+        self
+    }
+
     /// Returns the time after which the same call may well succeed; `None` if it will not
     /// by itself.
     #[must_use]
@@ -226,6 +240,10 @@ impl From<Violations> for Error {
 /// Makes the error of a fault of the service.
 pub(crate) fn internal(what: &'static str) -> Error {
     Error::Internal(Arc::new(std::io::Error::other(what)))
+}
+
+fn scope(namespace: Option<&Namespace>) -> String {
+    namespace.map_or_else(String::new, |it| format!(" in namespace {it}"))
 }
 
 fn next_states(current: &str, allowed: &[&str]) -> String {

@@ -24,6 +24,13 @@ pub struct RefusedMove {
 impl fmt::Display for RefusedMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.entity_type, self.entity_id)?;
+        if let ("", "", [start]) = (self.current.as_str(), self.to.as_str(), &*self.allowed) {
+            let state = start.trim_start_matches("*=");
+            return write!(
+                f,
+                "does not exist yet; to start it, set to_state to {state}"
+            );
+        }
         match self.current.as_str() {
             "" => f.write_str("does not exist yet and cannot start")?,
             current => write!(f, "cannot move from {current}")?,

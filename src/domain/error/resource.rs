@@ -61,6 +61,15 @@ impl Resource {
         }
     }
 
+    /// Returns the words for a row of this kind by a field that names it: `workflow X`, or
+    /// `workflow with correlation_id X`.
+    pub(super) fn named(self, field: &str, name: &str) -> String {
+        match field == "id" || field == self.id_field() {
+            true => format!("{self} {name}"),
+            false => format!("{self} with {field} {name}"),
+        }
+    }
+
     /// Returns the reason of NOT_FOUND.
     pub(super) fn not_found(self) -> &'static str {
         match self {
@@ -101,16 +110,6 @@ impl Resource {
             "version"
         } else {
             "revision"
-        }
-    }
-
-    /// Returns the suffix that names the search scope. Tokens belong
-    /// to no tenant, and all tenants share the nodes.
-    pub(super) fn scope(self) -> &'static str {
-        if matches!(self, Resource::Node | Resource::Token) {
-            ""
-        } else {
-            " in this namespace"
         }
     }
 }

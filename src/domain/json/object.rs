@@ -10,7 +10,7 @@ use diesel::{
 use prost::bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{JsonError, MAX_BYTES, MAX_WIRE_BYTES, wire};
+use super::{JsonError, MAX_BYTES, MAX_WIRE_BYTES, Size, wire};
 
 /// Maximum ratio of a document's JSON text to its protobuf form: a control character is one
 /// byte as protobuf, and an escape of six bytes as text.
@@ -84,10 +84,16 @@ impl JsonObject {
     /// Checks the limits of the size as text and as protobuf.
     pub(super) fn check_size(&self) -> Result<(), JsonError> {
         if self.wire_len() * TEXT_FACTOR > MAX_BYTES && self.text_len() > MAX_BYTES {
-            return Err(JsonError::TooLarge);
+            return Err(JsonError::TooLarge {
+                max: MAX_BYTES,
+                size: Size::Exactly(self.text_len()),
+            });
         }
         if self.wire_len() > MAX_WIRE_BYTES {
-            return Err(JsonError::TooLargeOnWire);
+            return Err(JsonError::TooLargeOnWire {
+                max: MAX_WIRE_BYTES,
+                size: self.wire_len(),
+            });
         }
         Ok(())
     }
@@ -196,6 +202,10 @@ mod tests {
         let half = "x".repeat(MAX_BYTES / 2);
         let mut target = object(json!({"a": half}));
         let patch = object(json!({"b": half}));
-        assert_eq!(target.merge(&patch), Err(JsonError::TooLarge));
+        let error = target.merge(&patch).unwrap_err();
+        // {"a":"…","b":"…"}
+        let size = MAX_BYTES + 15;
+        let expected = format!("must be at most {MAX_BYTES} bytes of JSON text, got {size}");
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -10,7 +10,7 @@ use prost::{
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, JsonObject,
+    JsonError, JsonLimits, JsonObject, MAX_BYTES, MAX_DEPTH, Pointer, Size,
     wire::{self, Decoder},
 };
 
@@ -30,9 +30,8 @@ enum Form {
 #[derive(Debug, Clone, Default)]
 struct Values {
     fields: Map<String, Value>,
-    error: Option<JsonError>,
-    /// Lower bound of the size of the decoded fields, in bytes of JSON text.
-    text_bytes: usize,
+    /// The decoder that read the fields, with their fault.
+    decoder: Decoder,
     /// The fields as protobuf, encoded on first use: the digest of the request and the
     /// stored document share them.
     encoded: OnceLock<Bytes>,
@@ -58,7 +57,7 @@ impl Struct {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.0 {
-            Form::Values(values) => values.fields.is_empty() && values.error.is_none(),
+            Form::Values(values) => values.fields.is_empty() && values.decoder.error().is_none(),
             Form::Document(document) => document.is_empty(),
         }
     }
@@ -70,13 +69,38 @@ impl Struct {
         }
     }
 
-    /// Returns the depth in levels; the document itself is level 1.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        match &self.0 {
-            Form::Values(values) => 1 + deepest(values.fields.values()),
-            Form::Document(document) => 1 + deepest(document.fields().unwrap_or_default().values()),
+    /// Converts the document to an object within these limits.
+    ///
+    /// # Errors
+    /// The first fault of the document.
+    pub fn into_object(self, limits: JsonLimits) -> Result<JsonObject, JsonError> {
+        if limits.depth < MAX_DEPTH {
+            self.check_depth(limits.depth)?;
         }
+        let object = JsonObject::try_from(self).map_err(|error| error.with_limits(limits))?;
+        if limits.text_bytes < MAX_BYTES && object.text_len() > limits.text_bytes {
+            return Err(JsonError::TooLarge {
+                max: limits.text_bytes,
+                size: Size::Exactly(object.text_len()),
+            });
+        }
+        if object.wire_len() > limits.wire_bytes {
+            return Err(JsonError::TooLargeOnWire {
+                max: limits.wire_bytes,
+                size: object.wire_len(),
+            });
+        }
+        Ok(object)
+    }
+
+    fn check_depth(&self, max: usize) -> Result<(), JsonError> {
+        let deeper = match &self.0 {
+            Form::Values(values) => Pointer::to_deeper(&values.fields, max),
+            Form::Document(document) => {
+                Pointer::to_deeper(&document.fields().unwrap_or_default(), max)
+            }
+        };
+        deeper.map_or(Ok(()), |at| Err(JsonError::TooDeep { max, at }))
     }
 
     /// Returns the document as protobuf. The keys of a request's document are sorted.
@@ -88,15 +112,6 @@ impl Struct {
     }
 }
 
-fn deepest<'a>(values: impl Iterator<Item = &'a Value>) -> usize {
-    let depths = values.map(|value| match value {
-        Value::Object(fields) => 1 + deepest(fields.values()),
-        Value::Array(values) => 1 + deepest(values.iter()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    });
-    depths.max().unwrap_or_default()
-}
-
 impl Default for Form {
     fn default() -> Self {
         Form::Values(Values::default())
@@ -106,7 +121,7 @@ impl Default for Form {
 impl PartialEq for Struct {
     fn eq(&self, other: &Self) -> bool {
         let parts = |it: &Self| match &it.0 {
-            Form::Values(values) => (Some(values.fields.clone()), values.error),
+            Form::Values(values) => (Some(values.fields.clone()), values.decoder.error()),
             Form::Document(document) => (document.fields(), None),
         };
         parts(self) == parts(other)
@@ -119,10 +134,10 @@ impl TryFrom<Struct> for JsonObject {
     fn try_from(document: Struct) -> Result<Self, JsonError> {
         let object = match document.0 {
             Form::Document(object) => object,
-            Form::Values(Values {
-                error: Some(error), ..
-            }) => return Err(error),
-            Form::Values(values) => JsonObject::encoded_as(values.encoded().clone()),
+            Form::Values(values) => match values.decoder.error() {
+                Some(error) => return Err(error),
+                None => JsonObject::encoded_as(values.encoded().clone()),
+            },
         };
         object.check_size()?;
         Ok(object)
@@ -171,17 +186,9 @@ impl Message for Struct {
             Form::Values(values) => values,
             Form::Document(document) => Values::from(document.fields().unwrap_or_default()),
         };
-        let mut decoder = Decoder {
-            error: values.error,
-            text_bytes: values.text_bytes,
-        };
-        decoder.entry(&mut values.fields, &entry, 1)?;
-        self.0 = Form::Values(Values {
-            fields: values.fields,
-            error: decoder.error,
-            text_bytes: decoder.text_bytes,
-            encoded: OnceLock::new(),
-        });
+        values.decoder.entry(&mut values.fields, &entry, 1)?;
+        values.encoded = OnceLock::new();
+        self.0 = Form::Values(values);
         Ok(())
     }
 

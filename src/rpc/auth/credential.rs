@@ -45,11 +45,6 @@ impl Secret {
         Ok(Secret(bytes))
     }
 
-    /// Returns a secret of zeros, for a request that is going to be rejected.
-    pub(crate) fn placeholder() -> Self {
-        Secret([0; SECRET_BYTES])
-    }
-
     /// Returns the digest, which is all that the database stores.
     #[must_use]
     pub fn digest(&self) -> SecretDigest {

@@ -11,6 +11,7 @@ use crate::{
         role::Role,
     },
     proto::Rpc,
+    rpc::validate::ProtoEnum,
 };
 
 /// The caller of a call.
@@ -58,8 +59,8 @@ impl AuthenticatedCall {
         match token.role >= needed {
             true => Ok(()),
             false => Err(Error::RoleTooLow {
-                role: token.role.as_str(),
-                needed: needed.as_str(),
+                role: token.role.proto_name(),
+                needed: needed.proto_name(),
                 namespace: namespace.map(ToString::to_string),
             }),
         }

@@ -165,6 +165,7 @@ impl Query for Revocation {
             resource: Resource::Token,
             field: "id",
             name: self.id.to_string(),
+            namespace: None,
         }))
     }
 }

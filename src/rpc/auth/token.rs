@@ -1,5 +1,7 @@
 //! Tokens: their role, the namespaces that they cover, and their validity.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
@@ -117,6 +119,39 @@ impl Token {
             true => Ok(()),
             false => Err(Error::Unauthenticated(CredentialError::Unknown)),
         }
+    }
+}
+
+/// The request to create a token.
+#[derive(Debug)]
+pub struct TokenRequest {
+    /// The id, which the caller may have chosen.
+    pub id: TokenId,
+    /// The name, for people.
+    pub name: String,
+    /// The role.
+    pub role: Role,
+    /// The namespaces that the token covers.
+    pub namespaces: NamespacePatterns,
+    /// The end of its validity; `None` for no end.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl TokenRequest {
+    /// Returns the token to create, with a new secret.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the operating system provides no random numbers.
+    pub fn with_secret(self) -> Result<NewToken> {
+        let secret = Secret::generate().map_err(|error| Error::Internal(Arc::new(error)))?;
+        Ok(NewToken {
+            id: self.id,
+            name: self.name,
+            role: self.role,
+            namespaces: self.namespaces,
+            expires_at: self.expires_at,
+            secret,
+        })
     }
 }
 

@@ -51,9 +51,7 @@ impl Validator {
     pub fn optional_enum<T: ProtoEnum>(&mut self, field: &str, number: i32) -> Option<T> {
         let value = T::from_number(number);
         if value.is_none() && number != 0 {
-            let names: Vec<_> = T::VALUES.iter().map(|value| value.proto_name()).collect();
-            let rule = format!("must be a {} ({})", T::NAME, names.join(", "));
-            self.violation(field, format!("{rule}, got {number}"));
+            self.violation(field, unknown::<T>(number));
         }
         value
     }
@@ -69,21 +67,23 @@ impl Validator {
     /// Checks a set of enums, without UNSPECIFIED; returns each value once.
     pub fn enum_set<T: ProtoEnum>(&mut self, field: &str, numbers: &[i32]) -> Vec<T> {
         let mut values = Vec::new();
-        for (index, number) in numbers.iter().enumerate() {
-            let field = format!("{field}[{index}]");
-            if *number == 0 {
-                self.violation(&field, "must not be unspecified");
-            }
-            match self.optional_enum(&field, *number) {
+        for (index, number) in numbers.iter().copied().enumerate() {
+            match T::from_number(number) {
                 Some(value) if values.contains(&value) => {}
                 Some(value) => values.push(value),
-                None => break,
-            }
-            // The set is full: the rest, of any length, can add nothing.
-            if values.len() == T::VALUES.len() {
-                break;
+                None => self.item_violation(field, index, || match number {
+                    0 => "must not be unspecified".to_owned(),
+                    _ => unknown::<T>(number),
+                }),
             }
         }
         values
     }
+}
+
+/// Returns the violation of a number that is no value of an enum.
+fn unknown<T: ProtoEnum>(number: i32) -> String {
+    let names: Vec<_> = T::VALUES.iter().map(|value| value.proto_name()).collect();
+    let (name, names) = (T::NAME, names.join(", "));
+    format!("must be a {name} ({names}), got {number}")
 }

@@ -15,12 +15,12 @@ pub use self::enums::ProtoEnum;
 pub(crate) use self::enums::proto_enum;
 use self::texts::quoted;
 use crate::domain::{
-    json::{self, JsonObject, Struct},
+    json::{JsonLimits, JsonObject, Struct},
     limits::ContentLimits,
     violation::{Violation, Violations},
 };
 
-/// Maximum number of violations of a request, so that a request with a million faults
+/// Maximum number of violations that are listed. Others are only counted, so that a request with a million faults
 /// costs no more than one with twenty. Error details travel in a header, and clients
 /// accept 8 KiB of headers.
 const MAX_VIOLATIONS: usize = 20;
@@ -34,6 +34,7 @@ pub struct Validator {
     limits: ContentLimits,
     prefix: String,
     violations: Vec<Violation>,
+    unlisted: usize,
 }
 
 impl Validator {
@@ -44,6 +45,7 @@ impl Validator {
             limits,
             prefix: String::new(),
             violations: Vec::new(),
+            unlisted: 0,
         }
     }
 
@@ -66,14 +68,26 @@ impl Validator {
         value
     }
 
-    /// Notes a violation, unless the request has [`MAX_VIOLATIONS`] already.
+    /// Notes a violation; after [`MAX_VIOLATIONS`] only counts it.
     pub fn violation(&mut self, field: &str, description: impl Into<String>) {
-        if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(Violation {
-                field: format!("{}{field}", self.prefix),
-                description: description.into(),
-            });
+        if self.violations.len() >= MAX_VIOLATIONS {
+            self.unlisted += 1;
+            return;
         }
+        self.violations.push(Violation {
+            field: format!("{}{field}", self.prefix),
+            description: description.into(),
+        });
+    }
+
+    /// Notes a violation of one item of a list of any length. Makes the texts only if the
+    /// violation is listed.
+    fn item_violation(&mut self, field: &str, index: usize, rule: impl FnOnce() -> String) {
+        if self.violations.len() >= MAX_VIOLATIONS {
+            self.unlisted += 1;
+            return;
+        }
+        self.violation(&format!("{field}[{index}]"), rule());
     }
 
     /// Returns whether there is no violation so far.
@@ -89,7 +103,10 @@ impl Validator {
     pub fn finish<T>(self, value: T) -> Result<T, Violations> {
         match self.violations.is_empty() {
             true => Ok(value),
-            false => Err(Violations(self.violations)),
+            false => Err(Violations {
+                listed: self.violations,
+                unlisted: self.unlisted,
+            }),
         }
     }
 
@@ -128,23 +145,17 @@ impl Validator {
 
     /// Checks a JSON document; an unset one is empty.
     pub fn json(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
-        let document = document.unwrap_or_default();
         let ContentLimits {
             json_bytes,
             json_depth,
             ..
         } = self.limits;
-        if json_depth < json::MAX_DEPTH && document.depth() > json_depth {
-            self.violation(field, too_deep(json_depth));
-            return JsonObject::default();
-        }
-        let document = self.parsed(field, JsonObject::try_from(document));
-        if json_bytes < json::MAX_BYTES && document.text_len() > json_bytes {
-            let length = document.text_len();
-            let rule = format!("must be at most {json_bytes} bytes of JSON text, got {length}");
-            self.violation(field, rule);
-        }
-        document
+        let limits = JsonLimits {
+            depth: json_depth,
+            text_bytes: json_bytes,
+            ..JsonLimits::default()
+        };
+        self.parsed(field, document.unwrap_or_default().into_object(limits))
     }
 
     /// Checks a JSON document of at most `max_bytes` bytes as protobuf and `max_depth`
@@ -156,21 +167,13 @@ impl Validator {
         max_bytes: usize,
         max_depth: usize,
     ) -> JsonObject {
-        let depth = document.as_ref().map_or(1, Struct::depth);
-        let document = self.json(field, document);
-        let length = document.wire_len();
-        if length > max_bytes {
-            let rule = format!("must be at most {max_bytes} bytes as protobuf, got {length}");
-            self.violation(field, rule);
-        } else if depth > max_depth {
-            self.violation(field, too_deep(max_depth));
-        }
-        document
+        let limits = JsonLimits {
+            depth: max_depth.min(self.limits.json_depth),
+            text_bytes: self.limits.json_bytes,
+            wire_bytes: max_bytes,
+        };
+        self.parsed(field, document.unwrap_or_default().into_object(limits))
     }
-}
-
-fn too_deep(max_depth: usize) -> String {
-    format!("must not nest deeper than {max_depth} levels")
 }
 
 fn parse_id(text: &str) -> Option<Uuid> {
@@ -188,7 +191,10 @@ mod tests {
     pub(super) fn violations(check: impl FnOnce(&mut Validator)) -> Vec<String> {
         let mut validator = Validator::new(ContentLimits::default());
         check(&mut validator);
-        let violations = validator.finish(()).err().map(|violations| violations.0);
+        let violations = validator
+            .finish(())
+            .err()
+            .map(|violations| violations.listed);
         let violations = violations.into_iter().flatten();
         violations.map(|violation| violation.field).collect()
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use prost_types::{Duration, Timestamp};
 
 use super::Validator;
-use crate::domain::time;
+use crate::{domain::time, util::counted::counted};
 
 impl Validator {
     /// Checks a time to store, or an exclusive lower bound; it may be unset.
@@ -65,7 +65,8 @@ impl Validator {
         if count == 0 {
             self.violation(field, "must have at least 1 item");
         } else if count > max {
-            self.violation(field, format!("must have at most {max} items, got {count}"));
+            let max = counted(max, "item", "items");
+            self.violation(field, format!("must have at most {max}, got {count}"));
         }
     }
 }

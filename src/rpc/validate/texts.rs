@@ -1,6 +1,7 @@
 //! Checks of names and texts.
 
 use super::Validator;
+use crate::domain::namespace::RESERVED_PREFIX;
 
 /// Maximum length of a namespace, in characters: VARCHAR(255).
 const NAMESPACE_CHARS: usize = 255;
@@ -49,6 +50,24 @@ impl Validator {
     /// Checks a required namespace.
     pub fn namespace(&mut self, field: &str, text: String) -> String {
         self.pattern(field, text, &Start::LetterOrDigit, "._:/-", NAMESPACE_CHARS)
+    }
+
+    /// Checks a pattern of a token: a namespace, or a prefix of namespaces followed by `*`.
+    pub fn namespace_pattern(&mut self, field: &str, pattern: &str) {
+        let prefix = pattern.strip_suffix('*');
+        let name = prefix.unwrap_or(pattern);
+        let mut check = self.for_item(field);
+        check.namespace("", name.to_owned());
+        if prefix == Some("") {
+            // "*" alone is every namespace.
+        } else if !check.is_clean() {
+            let rule = "must be a namespace (1 to 255 characters of A-Z a-z 0-9 ._:/-, the first \
+                        one a letter or digit), a prefix of namespaces followed by one *, or *";
+            self.violation(field, format!("{rule}; got {}", quoted(pattern)));
+        } else if name.starts_with(RESERVED_PREFIX) {
+            let rule = format!("must not start with {RESERVED_PREFIX:?}, which is reserved");
+            self.violation(field, format!("{rule}, got {}", quoted(pattern)));
+        }
     }
 
     /// Checks the required name of a type or an event.

@@ -9,7 +9,7 @@ use crate::{
     proto::v1::{self, admin_service_server::AdminService},
     rpc::{
         admit::admit_operator,
-        auth::token::{NewToken, Revocation, TokenFilter},
+        auth::token::{Revocation, TokenFilter, TokenRequest},
     },
 };
 
@@ -77,7 +77,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
-        let wanted: NewToken = admit_operator(request)?;
+        let wanted: TokenRequest = admit_operator(request)?;
+        let wanted = wanted.with_secret()?;
         let token = self.database.run(&wanted).await?;
         Ok(Response::new((token, wanted.credential()).into()))
     }

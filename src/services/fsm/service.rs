@@ -10,7 +10,10 @@ use crate::{
     db::{Database, batch::Batcher},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, fsm_service_server::FsmService},
-    rpc::{admit::admit, batch_request::submit_valid},
+    rpc::{
+        admit::admit,
+        batch_request::{submit_item, submit_valid},
+    },
 };
 
 /// Serves `bridgebook.v1.FsmService`.
@@ -79,7 +82,7 @@ impl FsmService for Fsm {
         request: Request<v1::RecordTransitionRequest>,
     ) -> Result<Response<v1::RecordTransitionResponse>, Status> {
         let new = admit(request)?;
-        let moved = self.record.submit(new).await?;
+        let moved = submit_item(&self.record, "transition", new).await?;
         Ok(Response::new(moved.into()))
     }
 
@@ -88,7 +91,7 @@ impl FsmService for Fsm {
         request: Request<v1::BatchRecordTransitionsRequest>,
     ) -> Result<Response<v1::BatchRecordTransitionsResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_valid(&self.record, items).await?;
+        let results = submit_valid(&self.record, "transitions", items).await?;
         Ok(results.into_response())
     }
 

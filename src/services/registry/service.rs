@@ -10,7 +10,10 @@ use crate::{
     db::{Database, batch::Batcher},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, registry_service_server::RegistryService},
-    rpc::{admit::admit, batch_request::submit_valid},
+    rpc::{
+        admit::admit,
+        batch_request::{submit_item, submit_valid},
+    },
 };
 
 /// Serves `bridgebook.v1.RegistryService`.
@@ -54,7 +57,7 @@ impl RegistryService for Registry {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let heartbeat = admit(request)?;
-        let ack = self.heartbeat.submit(heartbeat).await?;
+        let ack = submit_item(&self.heartbeat, "heartbeat", heartbeat).await?;
         Ok(Response::new(ack.into()))
     }
 
@@ -63,7 +66,7 @@ impl RegistryService for Registry {
         request: Request<v1::BatchHeartbeatRequest>,
     ) -> Result<Response<v1::BatchHeartbeatResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_valid(&self.heartbeat, items).await?;
+        let results = submit_valid(&self.heartbeat, "heartbeats", items).await?;
         Ok(results.into_response())
     }
 

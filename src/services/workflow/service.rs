@@ -12,7 +12,10 @@ use crate::{
     db::{Database, batch::Batcher},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, workflow_service_server::WorkflowService},
-    rpc::{admit::admit, batch_request::submit_valid},
+    rpc::{
+        admit::admit,
+        batch_request::{submit_item, submit_valid},
+    },
 };
 
 /// Serves `bridgebook.v1.WorkflowService`.
@@ -94,7 +97,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::RecordStepRequest>,
     ) -> Result<Response<v1::RecordStepResponse>, Status> {
         let new = admit(request)?;
-        let outcome = self.steps.submit(new).await?;
+        let outcome = submit_item(&self.steps, "step", new).await?;
         Ok(Response::new(outcome.into()))
     }
 
@@ -103,7 +106,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::BatchRecordStepsRequest>,
     ) -> Result<Response<v1::BatchRecordStepsResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_valid(&self.steps, items).await?;
+        let results = submit_valid(&self.steps, "steps", items).await?;
         Ok(results.into_response())
     }
 
@@ -121,7 +124,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::RecordStampRequest>,
     ) -> Result<Response<v1::RecordStampResponse>, Status> {
         let new = admit(request)?;
-        let outcome = self.stamps.submit(new).await?;
+        let outcome = submit_item(&self.stamps, "stamp", new).await?;
         Ok(Response::new(outcome.into()))
     }
 
@@ -130,7 +133,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::BatchRecordStampsRequest>,
     ) -> Result<Response<v1::BatchRecordStampsResponse>, Status> {
         let items = admit(request)?;
-        let results = submit_valid(&self.stamps, items).await?;
+        let results = submit_valid(&self.stamps, "stamps", items).await?;
         Ok(results.into_response())
     }
 

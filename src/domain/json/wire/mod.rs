@@ -78,7 +78,7 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::domain::json::{JsonError, JsonObject, MAX_DEPTH, Struct};
+    use crate::domain::json::{JsonLimits, JsonObject, MAX_DEPTH, Struct};
 
     /// Converts a value to prost's type, the reference.
     fn reference(value: &Value) -> prost_types::Value {
@@ -115,9 +115,10 @@ mod tests {
         fields(inner)
     }
 
-    fn error_of(bytes: &[u8]) -> Option<JsonError> {
+    fn error_of(bytes: &[u8]) -> Option<String> {
         let document = Struct::decode(bytes).unwrap();
-        JsonObject::try_from(document).err()
+        let error = JsonObject::try_from(document).err();
+        error.map(|error| error.to_string())
     }
 
     #[test]
@@ -182,10 +183,14 @@ mod tests {
 
     #[test]
     fn nesting_is_accepted_up_to_the_limit() {
+        let rule = "must not nest deeper than 64 levels; the value at";
+        // A pointer of 128 characters is cut to 100.
+        let at = "/a".repeat(50);
+        let too_deep = Some(format!("{rule} {at}… does"));
         for (levels, error) in [
             (MAX_DEPTH, None),
-            (MAX_DEPTH + 1, Some(JsonError::TooDeep)),
-            (10 * MAX_DEPTH, Some(JsonError::TooDeep)),
+            (MAX_DEPTH + 1, too_deep.clone()),
+            (10 * MAX_DEPTH, too_deep),
         ] {
             let bytes = Struct::from(nested(levels)).encode_to_vec();
             assert_eq!(error_of(&bytes), error);
@@ -193,17 +198,61 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_texts_that_json_cannot_store_are_faults() {
+    fn a_lower_limit_of_the_depth_is_checked_with_a_pointer_too() {
+        let limits = |depth| JsonLimits {
+            depth,
+            ..JsonLimits::default()
+        };
+        let document = || Struct::from(fields(json!({"a": 1, "b": [{"c/d": [2]}]})));
+        assert!(document().into_object(limits(4)).is_ok());
+        for (depth, at) in [(3, "/b/0/c~1d"), (2, "/b/0"), (1, "/b")] {
+            let error = document().into_object(limits(depth)).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.ends_with(&format!("the value at {at} does")),
+                "{error}"
+            );
+        }
+        let deep = Struct::decode(Struct::from(nested(100)).encode_to_vec().as_slice()).unwrap();
+        let error = deep.into_object(limits(1)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("must not nest deeper than 1 level;"),
+            "{error}"
+        );
+    }
+
+    /// The bytes of an entry of a list, and the bytes of its text: `1,`.
+    #[test]
+    fn a_document_that_is_too_large_is_counted_to_its_end() {
+        let ones = Value::Array(vec![json!(1); 600_000]);
+        let document = Struct::from(fields(json!({"a": {"b": ones}})));
+        let expected = "must be at most 1048576 bytes of JSON text, got at least 1200006";
+        assert_eq!(
+            error_of(&document.encode_to_vec()).as_deref(),
+            Some(expected)
+        );
+    }
+
+    #[test]
+    fn numbers_and_texts_that_json_cannot_store_are_faults_with_a_pointer() {
         for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let kind = prost_types::value::Kind::NumberValue(number);
             let value = prost_types::Value { kind: Some(kind) };
             let fields = [("a".to_owned(), value)].into();
             let bytes = prost_types::Struct { fields }.encode_to_vec();
-            assert_eq!(error_of(&bytes), Some(JsonError::NotFinite));
+            let expected = "must not contain NaN or an infinite number; the value at /a is one";
+            assert_eq!(error_of(&bytes).as_deref(), Some(expected));
         }
-        for document in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
+        for (document, at) in [
+            (json!({"a\0": 1}), r"/a\u{0}"),
+            (json!({"a": {"b\0": 1}, "c": 2}), r"/a/b\u{0}"),
+            (json!({"a": ["x", {"~b/": "\0"}]}), "/a/1/~0b~1"),
+            (json!({"": [[0, 1, "\0"]]}), "//0/2"),
+        ] {
             let bytes = Struct::from(fields(document)).encode_to_vec();
-            assert_eq!(error_of(&bytes), Some(JsonError::Nul));
+            let expected =
+                format!("must not contain a NUL character; the key or value at {at} has one");
+            assert_eq!(error_of(&bytes), Some(expected));
         }
     }
 

@@ -17,12 +17,9 @@ use crate::{
     proto::v1,
     rpc::{
         admit::FromRequest,
-        auth::{
-            credential::Secret,
-            token::{NamespacePatterns, NewToken, Revocation, TokenFilter, WILDCARD},
-        },
+        auth::token::{NamespacePatterns, Revocation, TokenFilter, TokenRequest},
         page_token::read_page,
-        validate::{Validator, proto_enum},
+        validate::{ProtoEnum, Validator, proto_enum},
     },
     services::admin::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery},
 };
@@ -89,7 +86,7 @@ impl FromRequest<v1::ListMigrationsRequest> for MigrationsQuery {
 /// every call.
 const MAX_PATTERNS: usize = 100;
 
-impl FromRequest<v1::CreateTokenRequest> for NewToken {
+impl FromRequest<v1::CreateTokenRequest> for TokenRequest {
     fn from_request(request: v1::CreateTokenRequest, check: &mut Validator) -> Self {
         let id = check.optional_id("id", &request.id);
         let name = check.line("name", request.name);
@@ -98,17 +95,12 @@ impl FromRequest<v1::CreateTokenRequest> for NewToken {
         let expires_at = request
             .expires_at
             .map(|end| check.parsed("expires_at", future(&end)));
-        let secret = Secret::generate().unwrap_or_else(|error| {
-            check.violation("credential", format!("cannot be generated: {error}"));
-            Secret::placeholder()
-        });
-        NewToken {
+        TokenRequest {
             id: id.unwrap_or_else(TokenId::generate),
             name,
             role,
             namespaces,
             expires_at,
-            secret,
         }
     }
 
@@ -128,7 +120,7 @@ fn future(time: &Timestamp) -> Result<DateTime<Utc>, String> {
 fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> NamespacePatterns {
     if role == Role::Admin {
         if patterns.iter().any(|pattern| *pattern != "*") {
-            check.violation("namespaces", "must be empty or \"*\" for the role ADMIN");
+            check.violation("namespaces", "must be empty or \"*\" for ROLE_ADMIN");
         }
         return NamespacePatterns::all();
     }
@@ -141,11 +133,7 @@ fn coverage(check: &mut Validator, role: Role, patterns: Vec<String>) -> Namespa
         return NamespacePatterns::all();
     }
     for (index, pattern) in patterns.iter().enumerate() {
-        let beginning = pattern.strip_suffix(WILDCARD);
-        if beginning != Some("") {
-            let name = beginning.unwrap_or(pattern).to_owned();
-            check.namespace(&format!("namespaces[{index}]"), name);
-        }
+        check.namespace_pattern(&format!("namespaces[{index}]"), pattern);
     }
     NamespacePatterns::from_valid(patterns)
 }
@@ -174,6 +162,11 @@ impl FromRequest<v1::RevokeTokenRequest> for Revocation {
 impl FromRequest<v1::SetRetentionPolicyRequest> for NewPolicy {
     fn from_request(request: v1::SetRetentionPolicyRequest, check: &mut Validator) -> Self {
         let key = policy_key(check, request.namespace, request.table);
+        if Namespace::is_registry(&key.namespace) && key.table != Table::Transitions {
+            let (table, namespace) = (Table::Transitions.proto_name(), &key.namespace);
+            let rule = format!("must be {table} for {namespace}, which has no other rows");
+            check.violation("table", rule);
+        }
         let max_age_seconds = request
             .max_age
             .map(|age| check.parsed("max_age", age_seconds(&age)));
@@ -191,7 +184,7 @@ fn policy_key(check: &mut Validator, namespace: String, table: i32) -> PolicyKey
         let rule = format!("must not start with {RESERVED_PREFIX:?}, except for {registry}");
         check.violation("namespace", rule);
     }
-    let table = check.required_enum("table", table, Table::Workflows);
+    let table = check.required_enum("table", table, Table::Transitions);
     PolicyKey { namespace, table }
 }
 

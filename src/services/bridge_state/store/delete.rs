@@ -128,8 +128,8 @@ impl Delete for BridgeRemoval {
         request.id
     }
 
-    fn not_found(request: &BridgeDeletion) -> Option<Error> {
-        (!request.allow_missing).then(|| no_bridge(request.bridge_id))
+    fn not_found(request: &Scoped<BridgeDeletion>) -> Option<Error> {
+        (!request.allow_missing).then(|| no_bridge(&request.namespace, request.bridge_id))
     }
 
     async fn delete(

@@ -14,6 +14,7 @@ use super::model::Bridge;
 use crate::domain::{
     error::{Error, Resource},
     id::BridgeId,
+    namespace::Namespace,
 };
 
 /// The columns of [`Bridge`], in order, of the table alias `b`.
@@ -29,10 +30,11 @@ use bridge_columns;
 
 type BridgeSql = SqlTypeOf<<Bridge as Selectable<Pg>>::SelectExpression>;
 
-fn no_bridge(id: BridgeId) -> Error {
+fn no_bridge(namespace: &Namespace, id: BridgeId) -> Error {
     Error::NotFound {
         resource: Resource::Bridge,
         field: "bridge_id",
         name: id.to_string(),
+        namespace: Some(namespace.clone()),
     }
 }

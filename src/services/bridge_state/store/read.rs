@@ -54,7 +54,7 @@ impl Lookup for BridgeLookup {
     }
 
     fn if_missing(request: &Scoped<BridgeQuery>) -> Result<Bridge> {
-        Err(no_bridge(request.bridge_id))
+        Err(no_bridge(&request.namespace, request.bridge_id))
     }
 
     async fn read(

@@ -50,7 +50,7 @@ impl Definition {
             transition_event: (*event).to_owned(),
             to_state: to.as_str().to_owned(),
         });
-        let ends = |state: &&State| state.allowed().is_empty();
+        let ends = |state: &&State| state.allowed().next().is_none();
         let terminal_states = State::ALL.iter().filter(ends);
         Definition {
             initial_state: State::Pending.as_str().to_owned(),
@@ -256,7 +256,11 @@ mod tests {
     fn invalid_fields(definition: &Definition) -> Vec<String> {
         let mut check = Validator::new(crate::domain::limits::ContentLimits::default());
         definition.check(&mut check);
-        let violations = check.finish(()).err().map(|it| it.0).unwrap_or_default();
+        let violations = check
+            .finish(())
+            .err()
+            .map(|it| it.listed)
+            .unwrap_or_default();
         violations.into_iter().map(|it| it.field).collect()
     }
 

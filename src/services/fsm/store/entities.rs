@@ -64,6 +64,7 @@ impl Lookup for EntityLookup {
             resource: Resource::Entity,
             field: "entity_id",
             name: request.entity_id.to_string(),
+            namespace: Some(request.namespace.clone()),
         })
     }
 

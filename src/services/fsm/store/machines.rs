@@ -15,7 +15,7 @@ use crate::{
     },
     domain::{
         error::{Error, Resource, Result},
-        namespace::Scoped,
+        namespace::{Namespace, Scoped},
         page::Page,
     },
     services::{
@@ -98,11 +98,12 @@ impl Machines {
     }
 }
 
-fn no_machine(entity_type: &str) -> Error {
+fn no_machine(namespace: &Namespace, entity_type: &str) -> Error {
     Error::NotFound {
         resource: Resource::Machine,
         field: "entity_type",
         name: entity_type.to_owned(),
+        namespace: Some(namespace.clone()),
     }
 }
 
@@ -131,11 +132,12 @@ impl TenantQuery for MachineQuery {
         }
         let machine = query.first(connection).await.optional()?;
         let machine = machine.ok_or_else(|| match scoped.version {
-            None => no_machine(&scoped.entity_type),
+            None => no_machine(&scoped.namespace, &scoped.entity_type),
             Some(version) => Error::NotFound {
                 resource: Resource::Machine,
                 field: "version",
                 name: format!("{version} of {}", scoped.entity_type),
+                namespace: Some(scoped.namespace.clone()),
             },
         });
         Ok(machine.map(MachineVersion::from))
@@ -200,7 +202,7 @@ impl Operation for DeleteMachines {
                     entity_type: item.entity_type.clone(),
                 };
                 answers.push(match delete.execute(connection).await? {
-                    0 if !item.allow_missing => Err(no_machine(&item.entity_type)),
+                    0 if !item.allow_missing => Err(no_machine(&item.namespace, &item.entity_type)),
                     count => Ok(count > 0),
                 });
             }

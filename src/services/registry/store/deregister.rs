@@ -79,7 +79,7 @@ impl Delete for NodeDeletion {
         request.transition_id
     }
 
-    fn not_found(request: &Deregistration) -> Option<Error> {
+    fn not_found(request: &Scoped<Deregistration>) -> Option<Error> {
         (!request.allow_missing).then(|| no_node(&request.node_id))
     }
 

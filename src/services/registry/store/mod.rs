@@ -40,5 +40,6 @@ fn no_node(id: &NodeId) -> Error {
         resource: Resource::Node,
         field: "node_id",
         name: id.as_str().to_owned(),
+        namespace: None,
     }
 }

@@ -55,8 +55,9 @@ impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
         let current_state = check.optional_enum("current_state", request.current_state);
         let current_state = current_state.unwrap_or(State::Pending);
         if !current_state.is_initial() {
-            let state = current_state.as_str();
-            let rule = format!("must be PENDING or PROCESSING, got {state}");
+            let [pending, processing, state] =
+                [State::Pending, State::Processing, current_state].map(State::proto_name);
+            let rule = format!("must be {pending} or {processing}, got {state}");
             check.violation("current_state", rule);
         }
         NewWorkflow {
@@ -82,8 +83,10 @@ impl FromRequest<v1::TransitionWorkflowRequest> for Move {
         let to_state = check.required_enum("to_state", request.to_state, State::Pending);
         let is_known = State::from_number(request.to_state).is_some();
         if is_known && !to_state.has_error_message() && request.error_message.is_some() {
-            let rule = "must be unset unless to_state is FAILED or CANCELLED; it is";
-            check.violation("error_message", format!("{rule} {}", to_state.as_str()));
+            let [failed, cancelled, state] =
+                [State::Failed, State::Cancelled, to_state].map(State::proto_name);
+            let rule = format!("must be unset unless to_state is {failed} or {cancelled}");
+            check.violation("error_message", format!("{rule}; it is {state}"));
         }
         Move {
             workflow_id: check.id("workflow_id", &request.workflow_id),

@@ -62,9 +62,9 @@ impl State {
 
     /// Returns the states that a workflow in this state may move to.
     #[must_use]
-    pub fn allowed(self) -> Vec<&'static str> {
-        let moves = LIFECYCLE.iter().filter(|(from, _, _)| *from == self);
-        moves.map(|(_, _, to)| to.as_str()).collect()
+    pub fn allowed(self) -> impl Iterator<Item = State> {
+        let moves = LIFECYCLE.iter().filter(move |(from, _, _)| *from == self);
+        moves.map(|(_, _, to)| *to)
     }
 }
 
@@ -74,16 +74,16 @@ mod tests {
 
     #[test]
     fn the_lifecycle_allows_exactly_the_documented_moves() {
-        let allowed = |from: State| from.allowed();
+        let allowed = |from: State| from.allowed().collect::<Vec<_>>();
         assert_eq!(
             allowed(State::Pending),
-            ["PROCESSING", "FAILED", "CANCELLED"]
+            [State::Processing, State::Failed, State::Cancelled]
         );
         assert_eq!(
             allowed(State::Processing),
-            ["COMPLETED", "FAILED", "CANCELLED"]
+            [State::Completed, State::Failed, State::Cancelled]
         );
-        assert_eq!(allowed(State::Failed), ["PROCESSING"]);
+        assert_eq!(allowed(State::Failed), [State::Processing]);
         assert!(allowed(State::Completed).is_empty());
         assert!(allowed(State::Cancelled).is_empty());
     }

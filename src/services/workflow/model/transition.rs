@@ -11,6 +11,7 @@ use crate::{
         id::{TransitionId, WorkflowId},
         json::JsonObject,
     },
+    rpc::validate::ProtoEnum,
 };
 
 /// The request to move a workflow.
@@ -91,17 +92,17 @@ impl Workflow {
             return Err(Error::StateChanged {
                 resource: Resource::Workflow,
                 id: self.id.to_string(),
-                expected: expected.as_str().to_owned(),
-                current: current.as_str().to_owned(),
+                expected: expected.proto_name().to_owned(),
+                current: current.proto_name().to_owned(),
             });
         }
         current
             .event_to(wanted.to_state)
             .ok_or_else(|| Error::WorkflowMoveNotAllowed {
                 workflow_id: self.id.to_string(),
-                current: current.as_str(),
-                to: wanted.to_state.as_str(),
-                allowed: current.allowed(),
+                current: current.proto_name(),
+                to: wanted.to_state.proto_name(),
+                allowed: current.allowed().map(State::proto_name).collect(),
             })
     }
 }

@@ -94,8 +94,8 @@ impl Delete for WorkflowDeletion {
         request.id
     }
 
-    fn not_found(request: &Deletion) -> Option<Error> {
-        (!request.allow_missing).then(|| no_workflow(request.workflow_id))
+    fn not_found(request: &Scoped<Deletion>) -> Option<Error> {
+        (!request.allow_missing).then(|| no_workflow(&request.namespace, request.workflow_id))
     }
 
     async fn delete(

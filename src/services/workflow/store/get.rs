@@ -181,6 +181,7 @@ impl Lookup for WorkflowLookup {
             resource: Resource::Workflow,
             field,
             name,
+            namespace: Some(request.namespace.clone()),
         })
     }
 

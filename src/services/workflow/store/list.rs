@@ -45,7 +45,7 @@ impl TenantQuery for StepFilter {
     ) -> Result<Result<Self::Answer>, DbError> {
         let page = read_steps(connection, scoped).await?;
         if page.rows.is_empty() && !has_workflow(connection, scoped).await? {
-            return Ok(Err(no_workflow(scoped.workflow_id)));
+            return Ok(Err(no_workflow(&scoped.namespace, scoped.workflow_id)));
         }
         Ok(Ok(page))
     }

@@ -22,6 +22,7 @@ use super::model::{Stamp, Step, Workflow};
 use crate::domain::{
     error::{Error, Resource},
     id::WorkflowId,
+    namespace::Namespace,
 };
 
 /// The columns of [`Workflow`], in order, of the table alias `w`.
@@ -53,10 +54,11 @@ type WorkflowSql = SqlTypeOf<<Workflow as Selectable<Pg>>::SelectExpression>;
 type StepSql = SqlTypeOf<<Step as Selectable<Pg>>::SelectExpression>;
 type StampSql = SqlTypeOf<<Stamp as Selectable<Pg>>::SelectExpression>;
 
-fn no_workflow(id: WorkflowId) -> Error {
+fn no_workflow(namespace: &Namespace, id: WorkflowId) -> Error {
     Error::NotFound {
         resource: Resource::Workflow,
         field: "workflow_id",
         name: id.to_string(),
+        namespace: Some(namespace.clone()),
     }
 }

@@ -104,8 +104,8 @@ impl InsertOnce for StampInsert {
         }
     }
 
-    fn parent_not_found(new: &NewStamp) -> Error {
-        no_workflow(new.workflow_id.unwrap_or_default())
+    fn parent_not_found(new: &Scoped<NewStamp>) -> Error {
+        no_workflow(&new.namespace, new.workflow_id.unwrap_or_default())
     }
 
     async fn insert(

@@ -109,8 +109,8 @@ impl InsertOnce for StepInsert {
         }
     }
 
-    fn parent_not_found(new: &NewStep) -> Error {
-        no_workflow(new.workflow_id)
+    fn parent_not_found(new: &Scoped<NewStep>) -> Error {
+        no_workflow(&new.namespace, new.workflow_id)
     }
 
     async fn insert(

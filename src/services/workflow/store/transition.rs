@@ -183,7 +183,7 @@ impl<'a> OptimisticWrite<'a> for Moves {
             .workflows
             .get_mut(&item.workflow_id)
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
-            .ok_or_else(|| no_workflow(item.workflow_id))?;
+            .ok_or_else(|| no_workflow(&item.namespace, item.workflow_id))?;
         let same = self.known.duplicate(item.id, item.request_digest, item)?;
         if let Some(transition) = same.cloned() {
             return Ok(Moved {

@@ -61,7 +61,6 @@ impl State {
     }
 
     /// Returns the states that a workflow in this state may move to.
-    #[must_use]
     pub fn allowed(self) -> impl Iterator<Item = State> {
         let moves = LIFECYCLE.iter().filter(move |(from, _, _)| *from == self);
         moves.map(|(_, _, to)| *to)

@@ -1,12 +1,15 @@
 //! Keyset paging: a page token holds the position of the last row of the previous page.
 //!
 //! A token is bound to its query by a digest of the filters, so that a client cannot use
-//! it with other filters by mistake. It is neither secret nor a permission: a forged token
-//! only makes the caller's own list start elsewhere.
+//! it with other filters by mistake. A checksum over the digest and the position tells a
+//! damaged token. A token is neither secret nor a permission: a forged one only makes the
+//! caller's own list start elsewhere. So the checksum needs no secret key, and tokens are
+//! valid on every replica and after a restart.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use prost::Message;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{digest::RequestDigest, time};
@@ -45,6 +48,12 @@ pub trait PageRow {
 /// The position in a list that is ordered by a time, then by an id.
 pub type TimePosition = (DateTime<Utc>, Uuid);
 
+/// Length of the checksum of a token, in bytes.
+const CHECKSUM_BYTES: usize = 8;
+
+/// Begins what the checksum covers, so that it is not the hash of anything else.
+const CHECKSUM_CONTEXT: &[u8] = b"bridgebook page token\0";
+
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
 pub struct Cursor {
@@ -57,15 +66,27 @@ pub struct Cursor {
     /// The id or the name that orders rows with the same number.
     #[prost(bytes = "vec", tag = "3")]
     id: Vec<u8>,
+    /// The checksum of the other fields. Versions without it skip the field.
+    #[prost(bytes = "vec", tag = "4")]
+    checksum: Vec<u8>,
 }
 
 impl Cursor {
     fn new(number: i64, id: Vec<u8>) -> Self {
         Cursor {
-            filters: Vec::new(),
             number,
             id,
+            ..Cursor::default()
         }
+    }
+
+    fn checksum(&self) -> Vec<u8> {
+        let hash = Sha256::new()
+            .chain_update(CHECKSUM_CONTEXT)
+            .chain_update(&self.filters)
+            .chain_update(self.number.to_le_bytes())
+            .chain_update(&self.id);
+        hash.finalize().into_iter().take(CHECKSUM_BYTES).collect()
     }
 }
 
@@ -148,23 +169,26 @@ impl<P: Position> PageRequest<P> {
 
     /// Returns the token of the page that starts after `last`.
     pub fn token_after(&self, last: P) -> String {
-        token(&self.filters, last)
+        token(&self.filters, last.to_cursor())
     }
 }
 
-fn token(filters: &RequestDigest, last: impl Position) -> String {
-    let cursor = Cursor {
+fn token(filters: &RequestDigest, position: Cursor) -> String {
+    let mut cursor = Cursor {
         filters: filters.as_bytes().to_vec(),
-        ..last.to_cursor()
+        ..position
     };
+    cursor.checksum = cursor.checksum();
     URL_SAFE_NO_PAD.encode(cursor.encode_to_vec())
 }
 
-fn read_token<P: Position>(token: &str, filters: RequestDigest) -> Option<P> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+/// Reads a token. It is valid only if the service makes the same text for its position.
+fn read_token<P: Position>(text: &str, filters: RequestDigest) -> Option<P> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let cursor = Cursor::decode(bytes.as_slice()).ok()?;
-    (cursor.filters == filters.as_bytes())
-        .then(|| P::from_cursor(&cursor))
+    let position = Cursor::new(cursor.number, cursor.id);
+    (token(&filters, position.clone()) == text)
+        .then(|| P::from_cursor(&position))
         .flatten()
 }
 

@@ -9,6 +9,7 @@ mod health;
 mod isolation;
 mod limits;
 mod mutations;
+mod page_tokens;
 mod reflection;
 mod response_size;
 mod time_bounds;

@@ -11,11 +11,13 @@ const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799
 const NANOS_PER_MICRO: u32 = 1_000;
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
+/// Length of a year in seconds: 365.25 days, as in the limit of a protobuf Duration.
+pub const YEAR_SECONDS: i64 = 31_557_600;
 /// Maximum length of a duration, in seconds: the 10,000 years of a protobuf Duration.
-const MAX_SECONDS: i64 = 315_576_000_000;
+const MAX_SECONDS: i64 = 10_000 * YEAR_SECONDS;
 /// Maximum lookback, in microseconds: 4000 years. It reaches back beyond the year 1, so a
 /// longer one finds no more rows, and PostgreSQL can still subtract it from now().
-const MAX_LOOKBACK_MICROS: i64 = 4000 * 31_557_600 * MICROS_PER_SECOND;
+const MAX_LOOKBACK_MICROS: i64 = 4000 * YEAR_SECONDS * MICROS_PER_SECOND;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MILLIS_PER_SECOND: i64 = 1_000;
 const NANOS_PER_MILLI: i64 = 1_000_000;

@@ -18,7 +18,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--retain-workflows=x",
             "--retain-transitions=-1",
             "--retain-batches=1e3",
-            "--retain-stamps=365001",
+            "--retain-stamps=365251",
             "--prune-interval=0",
             "--slow-call=0",
             "--metrics-listen=here",

@@ -33,6 +33,24 @@ async fn record(tenant: &Tenant, file_hash: &str, workflow_id: &str) -> Metadata
 }
 
 #[tokio::test]
+async fn hashes_are_stored_to_the_letter_and_compared_as_text() {
+    let (_app, tenant) = App::with_tenant().await;
+    let hashes = ["ab", "AB", "sha256:ab", "SHA256:ab"];
+    for hash in hashes {
+        assert_eq!(record(&tenant, hash, "").await.file_hash, hash);
+    }
+    for hash in hashes {
+        let request = ListStampsRequest {
+            file_hash: hash.into(),
+            ..ListStampsRequest::default()
+        };
+        let found = list(&tenant, request).await.unwrap().stamps;
+        let found: Vec<_> = found.iter().map(|it| it.file_hash.as_str()).collect();
+        assert_eq!(found, [hash]);
+    }
+}
+
+#[tokio::test]
 async fn every_filter_narrows_the_list() {
     let (app, tenant) = App::with_tenant().await;
     let workflow = tenant.start().await;

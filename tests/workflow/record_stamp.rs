@@ -50,6 +50,26 @@ async fn stores_and_returns_the_row() {
     assert_eq!(tenant.get(&workflow).await.stamps, [stored]);
 }
 
+/// As in PostgreSQL's jsonb, which has no negative zero.
+#[tokio::test]
+async fn negative_zero_is_zero_and_makes_no_other_content() {
+    let (_app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start().await;
+    let with_zero = |zero: f64| NewStamp {
+        id: workflow.id.clone(),
+        stamp_data: document(json!({"zero": zero, "list": [zero]})),
+        ..new_stamp(&workflow)
+    };
+    let first = record(&tenant, Some(with_zero(-0.0))).await.unwrap();
+    let retry = record(&tenant, Some(with_zero(0.0))).await.unwrap();
+    assert!(first.created && !retry.created);
+    for answer in [first, retry] {
+        let stored = value(answer.stamp.unwrap().stamp_data);
+        assert_eq!(stored, json!({"zero": 0, "list": [0]}));
+        assert!(stored["zero"].as_f64().unwrap().is_sign_positive());
+    }
+}
+
 #[tokio::test]
 async fn a_stamp_needs_no_workflow() {
     let (_app, tenant) = App::with_tenant().await;

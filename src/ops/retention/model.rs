@@ -2,14 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::page::{PageRequest, PageRow};
+use crate::domain::{
+    page::{PageRequest, PageRow},
+    time::YEAR_SECONDS,
+};
 
 /// The shortest retention in seconds: an hour. A write that is retried after its row was removed
 /// is applied a second time; no client retries for that long.
 pub const MIN_AGE: i64 = 3600;
 
 /// The longest retention in seconds: a thousand years.
-pub const MAX_AGE: i64 = 1000 * 365 * 24 * 3600;
+pub const MAX_AGE: i64 = 1000 * YEAR_SECONDS;
 
 crate::domain::text_enum::text_enum! {
     /// A table that grows without bound.

@@ -143,10 +143,9 @@ impl Validator {
         let length = text.chars().count();
         if text.is_empty() {
             self.violation(field, "is required");
-        } else if text.chars().any(is_unprintable) {
+        } else if let Some(fault) = text.chars().find_map(unprintable) {
             let value = quoted(&text);
-            let rule = format!("must not contain a control or formatting character, got {value}");
-            self.violation(field, rule);
+            self.violation(field, format!("must not contain {fault}, got {value}"));
         } else if length > NAME_CHARS {
             self.violation(field, too_long(NAME_CHARS, length));
         }
@@ -180,11 +179,16 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{start:?}{rest}")
 }
 
-/// Whether a character is invisible and changes how others are displayed: controls, line
-/// and paragraph separators, and overrides of the writing direction.
-fn is_unprintable(character: char) -> bool {
-    let formats_others = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    character.is_control() || formats_others
+/// Names a character that is invisible and changes how others are displayed, so that a name
+/// looks like another one. Returns `None` for any other character.
+fn unprintable(character: char) -> Option<String> {
+    let kind = match character {
+        '\u{2028}' | '\u{2029}' => "line or paragraph separator",
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "control of the writing direction",
+        other if other.is_control() => "control character",
+        _ => return None,
+    };
+    Some(format!("the {kind} U+{:04X}", u32::from(character)))
 }
 
 #[cfg(test)]
@@ -198,6 +202,27 @@ mod tests {
                 check.line("step_name", "ü".repeat(chars));
             });
             assert_eq!(found.is_empty(), good);
+        }
+    }
+
+    #[test]
+    fn a_line_has_no_characters_that_make_it_look_like_another() {
+        for (text, named) in [
+            ("a\nb", Some("control character U+000A")),
+            ("a\u{85}", Some("control character U+0085")),
+            ("a\u{2028}b", Some("line or paragraph separator U+2028")),
+            (
+                "\u{202e}abc",
+                Some("control of the writing direction U+202E"),
+            ),
+            ("a\u{2069}", Some("control of the writing direction U+2069")),
+            // Emoji and Persian need the joiners; the marks have no effect on Latin text.
+            ("👩\u{200d}🔧", None),
+            ("می\u{200c}خواهم", None),
+            ("a\u{200e}b", None),
+        ] {
+            let found = text.chars().find_map(unprintable);
+            assert_eq!(found, named.map(|named| format!("the {named}")), "{text:?}");
         }
     }
 

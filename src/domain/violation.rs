@@ -47,10 +47,10 @@ impl Violations {
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.unlisted > 0 {
-            let listed = self.listed.len();
-            let all = listed + self.unlisted;
-            write!(f, "{all} violations, of which {listed} are listed: ")?;
+        // The number tells how many do not fit into the list, or into a status.
+        let all = self.listed.len() + self.unlisted;
+        if all > 1 {
+            write!(f, "{all} violations: ")?;
         }
         for (index, Violation { field, description }) in self.listed.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };

@@ -174,11 +174,15 @@ mod tests {
         };
         let name = "\u{1F600}".repeat(255);
         [
-            Error::InvalidRequest(Violations((0..20).map(violation).collect())),
+            Error::InvalidRequest(Violations {
+                listed: (0..20).map(violation).collect(),
+                unlisted: 0,
+            }),
             Error::NotFound {
                 resource: Resource::Node,
                 field: "node_id",
                 name: name.clone(),
+                namespace: None,
             },
             Error::EntityMoveNotAllowed(Box::new(RefusedMove {
                 entity_type: "t".repeat(100),

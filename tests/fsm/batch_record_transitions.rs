@@ -71,7 +71,8 @@ async fn a_missing_to_state_is_named_with_the_index_of_its_item() {
     let Some(Item::Error(refused)) = second.result else {
         panic!("{second:?}");
     };
-    let expected = "transitions[1].to_state is required, because the entity_type has no machine";
+    let expected =
+        "transitions[1].to_state is required, because the namespace has no machine for order";
     assert_eq!(refused.message, expected);
 }
 

@@ -108,18 +108,13 @@ async fn a_fault_in_a_document_is_located_and_a_size_is_compared_with_its_limit(
 }
 
 #[tokio::test]
-async fn violations_that_are_not_listed_are_counted() {
+async fn the_message_counts_violations_that_are_not_listed_too() {
     let app = App::start().await;
-    for (count, message) in [
-        (20, None),
-        (
-            21,
-            Some("21 violations, of which 20 are listed: states[0] must be a WorkflowState ("),
-        ),
-        (
-            100_000,
-            Some("100000 violations, of which 20 are listed: states[0] must be a "),
-        ),
+    for (count, prefix) in [
+        (1, ""),
+        (2, "2 violations: "),
+        (21, "21 violations: "),
+        (100_000, "100000 violations: "),
     ] {
         let request = v1::ListWorkflowsRequest {
             namespace: "team-a".into(),
@@ -129,11 +124,15 @@ async fn violations_that_are_not_listed_are_counted() {
         let method = contract::method(Rpc::WorkflowServiceListWorkflows);
         let refused = raw_call(&app.channel, method, request.encode_to_vec()).await;
         let refused = refused.unwrap_err();
-        let listed = refused.get_error_details().bad_request().unwrap().clone();
-        assert_eq!(listed.field_violations.len(), 20);
-        let start = message.unwrap_or("states[0] must be a WorkflowState (WORKFLOW_STATE_PENDING,");
+        let details = refused.get_error_details();
+        let listed = details.bad_request().unwrap().field_violations.len();
         assert!(
-            refused.message().starts_with(start),
+            listed == count.min(20) || (10..20).contains(&listed),
+            "{listed}"
+        );
+        let start = format!("{prefix}states[0] must be a WorkflowState (WORKFLOW_STATE_PENDING,");
+        assert!(
+            refused.message().starts_with(&start),
             "{}",
             refused.message()
         );

@@ -58,6 +58,8 @@ async fn outcomes(tenant: &Tenant, tap: &Tap, cases: Vec<Case>) -> Vec<Outcome> 
         for (number, id) in case.ids.iter().enumerate() {
             answer = answer.replace(id, &format!("<{number}>"));
         }
+        // Errors name the namespace that the caller searched, and no other.
+        answer = answer.replace(&tenant.namespace, "<namespace>");
         let name = case.name;
         outcomes.push(Outcome { name, answer, ran });
     }

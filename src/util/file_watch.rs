@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::util::error_chain::error_chain;
 
 /// The interval of reading files again.
@@ -52,33 +54,45 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(contents)
 }
 
-/// Reads files at an interval and applies changed contents. Never returns. An error is logged, and the
-/// earlier contents stay in force. `what` names the files in the log.
+/// Reads files at an interval, and at SIGHUP, and applies changed contents. Never returns. An error is
+/// logged, and the earlier contents stay in force. `what` names the files in the log. `loaded` is in
+/// force: it was read before, so a file that has been replaced since then counts as changed.
 pub async fn watch<C, E>(
     what: &str,
+    loaded: C,
     read: impl Fn() -> Result<C, E> + Clone + Send + 'static,
     apply: impl Fn(&C) -> Result<(), E>,
 ) where
     C: PartialEq + Send + 'static,
     E: Error + Send + 'static,
 {
-    // Reading may block, for example on a network file system.
-    let read_aside = async || tokio::task::spawn_blocking(read.clone()).await.ok();
-    let mut last = read_aside().await.and_then(Result::ok);
+    let mut last = loaded;
+    // Fails only without the resources for signals. Then the interval remains.
+    let mut hangups = signal(SignalKind::hangup()).ok();
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        let Some(contents) = read_aside().await else {
+        let hangup = async {
+            match &mut hangups {
+                Some(hangups) => hangups.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            _ = hangup => {}
+        }
+        // Reading may block, for example on a network file system.
+        let Ok(contents) = tokio::task::spawn_blocking(read.clone()).await else {
             continue;
         };
         let changed = match contents {
-            Ok(contents) if last.as_ref() == Some(&contents) => continue,
+            Ok(contents) if last == contents => continue,
             Ok(contents) => apply(&contents).map(|()| contents),
             Err(error) => Err(error),
         };
         match changed {
             Ok(contents) => {
                 tracing::info!(files = what, "files reloaded");
-                last = Some(contents);
+                last = contents;
             }
             // One of two files may be replaced before the other. The next read then succeeds.
             Err(error) => tracing::error!(

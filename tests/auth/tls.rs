@@ -4,6 +4,7 @@ use bridgebook::{
     client::Client,
     domain::role::Role,
     proto::v1::{ListWorkflowsRequest, RevokeTokenRequest},
+    rpc::{auth::certificate::CertificateMapping, transport::tls::Tls},
 };
 use chrono::Utc;
 use tokio::net::TcpStream;
@@ -159,6 +160,28 @@ async fn a_renewed_certificate_is_loaded_without_closing_connections() {
     body.send_data(vec![0, 0, 0, 0, 0].into(), true).unwrap();
     assert!(answer.await.unwrap().status().is_success());
     connection.abort();
+}
+
+/// Nothing looks at the files while the service waits for its database, for example.
+#[tokio::test]
+async fn files_that_are_replaced_before_the_first_look_are_loaded() {
+    let pki = Pki::new();
+    let settings = pki.config();
+    let (files, path) = (settings.files, settings.client_tokens.unwrap());
+    let tls = Tls::load(&files).unwrap();
+    let mapping = CertificateMapping::load(&path).unwrap();
+    let before = tls.expires_at();
+    pki.renew_until(2099);
+    pki.map(&[("CN=node 7", &crate::support::new_id())]);
+    let loaded = eventually("both are loaded", async || {
+        let is_loaded = tls.expires_at() < before && mapping.token_of("CN=node 7").is_some();
+        is_loaded.then_some(())
+    });
+    tokio::select! {
+        () = loaded => {}
+        () = tls.watch(&files) => {}
+        () = mapping.watch(&path) => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,8 +35,14 @@ impl Pki {
 
     /// Replaces the certificate of the service. Returns the new one as DER.
     pub fn renew(&self) -> Vec<u8> {
+        self.renew_until(4096)
+    }
+
+    /// The same, with a certificate that expires at the beginning of this year.
+    pub fn renew_until(&self, year: i32) -> Vec<u8> {
         let names = vec!["localhost".to_owned()];
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.root).unwrap();
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();

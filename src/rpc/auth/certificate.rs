@@ -58,13 +58,17 @@ impl CertificateMapping {
     /// Polls the file and applies its changes. Never completes.
     pub async fn watch(&self, path: &Path) {
         let file = path.to_owned();
-        let read = move || Ok(file_watch::read(&file)?);
-        let apply = |contents: &Vec<u8>| {
-            let tokens = parse(path, contents)?;
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        let read = move || parse(&file, &file_watch::read(&file)?);
+        let apply = |tokens: &HashMap<String, TokenId>| {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens.clone();
             Ok::<_, CertificateMappingError>(())
         };
-        file_watch::watch("certificate mapping", read, apply).await;
+        let loaded = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        file_watch::watch("certificate mapping", loaded, read, apply).await;
     }
 
     /// Returns the token that a subject is mapped to.

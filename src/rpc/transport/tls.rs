@@ -69,10 +69,12 @@ struct Current {
     config: Arc<ServerConfig>,
     /// Expiry of the server certificate, as time since 1970.
     expires_at: Duration,
+    /// What it was made of.
+    contents: Contents,
 }
 
 /// The contents of the files.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -85,7 +87,7 @@ impl Tls {
     /// # Errors
     /// Every [`TlsError`].
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let current = files.read()?.to_current(files)?;
+        let current = files.read()?.into_current(files)?;
         Ok(Tls {
             current: Arc::new(RwLock::new(current)),
         })
@@ -102,7 +104,7 @@ impl Tls {
     /// Polls the files and applies their changes. Never completes.
     pub async fn watch(&self, files: &TlsFiles) {
         let apply = |contents: &Contents| {
-            let current = contents.to_current(files)?;
+            let current = contents.clone().into_current(files)?;
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
             Ok(())
         };
@@ -110,7 +112,11 @@ impl Tls {
             let files = files.clone();
             move || files.read()
         };
-        file_watch::watch("TLS certificates", read, apply).await;
+        let loaded = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            current.contents.clone()
+        };
+        file_watch::watch("TLS certificates", loaded, read, apply).await;
     }
 
     /// Performs the TLS handshake. Returns the subject of the client certificate, if the
@@ -163,7 +169,7 @@ impl TlsFiles {
 }
 
 impl Contents {
-    fn to_current(&self, files: &TlsFiles) -> Result<Current, TlsError> {
+    fn into_current(self, files: &TlsFiles) -> Result<Current, TlsError> {
         let certificates = certificates(&self.certificate, &files.certificate)?;
         let expires_at = certificates.iter().filter_map(expiry_of).min();
         let expires_at = expires_at.unwrap_or_default();
@@ -171,7 +177,11 @@ impl Contents {
             tracing::warn!(path = %files.certificate.display(), "TLS certificate has expired");
         }
         let config = Arc::new(self.config(files, certificates)?);
-        Ok(Current { config, expires_at })
+        Ok(Current {
+            config,
+            expires_at,
+            contents: self,
+        })
     }
 
     fn config(

@@ -1,8 +1,9 @@
 //! The program `bridgebook`: parses the command line, starts telemetry and runs the command.
 //!
-//! Exit status: 0 for success, 1 for a failure, 64 for an invalid command line or setting (EX_USAGE).
+//! Exit status: 0 for success, 1 for a failure, 64 for an invalid command line or setting (EX_USAGE),
+//! 141 if the reader of the output has gone.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use bridgebook::{
     cli::{Cli, CliError},
@@ -11,6 +12,9 @@ use bridgebook::{
 use clap::Parser;
 
 const EX_USAGE: u8 = 64;
+
+/// What a shell reports for a program that SIGPIPE has ended.
+const CLOSED_PIPE: u8 = 128 + 13;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,19 +31,20 @@ async fn main() -> ExitCode {
     let telemetry = match Telemetry::start(cli.log()) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("bridgebook: {error}");
+            complain(&error);
             return ExitCode::from(EX_USAGE);
         }
     };
 
     match cli.run(&telemetry).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
             let cause = bridgebook::util::error_chain::error_chain(&error);
             match error {
                 // A failure of the service belongs into its log.
                 CliError::Serve(_) => tracing::error!("{cause}"),
-                _ => eprintln!("bridgebook: {cause}"),
+                _ => complain(&cause),
             }
             match error {
                 CliError::Usage(_) => ExitCode::from(EX_USAGE),
@@ -47,4 +52,9 @@ async fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Prints an error. Unlike `eprintln`, does not panic if standard error is closed.
+fn complain(error: &str) {
+    let _ = writeln!(std::io::stderr(), "bridgebook: {error}");
 }

@@ -1,20 +1,21 @@
 //! The command line: parses arguments and runs the command.
 
+mod database;
 mod fsm;
 mod prune;
 mod remote;
 mod token;
 
-use std::{collections::HashSet, io::Write, path::Path};
+use std::{collections::HashSet, io::Write};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use secrecy::ExposeSecret;
 
+use self::database::{checked, on_database, on_own_database, require_cluster};
 use crate::{
     client::probe::{ProbeError, probe},
     config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
     db::{journal_cluster, migrations},
-    embedded::{self, Embedded},
+    embedded,
     ops::telemetry::{LogSettings, Telemetry},
     server,
 };
@@ -84,13 +85,13 @@ pub enum CliError {
     #[error("the private PostgreSQL failed")]
     Embedded(#[from] embedded::EmbeddedError),
     /// The data directory has no cluster.
-    #[error("no database found in {}; set --data-dir or --database-url", .0.display())]
-    NoDatabase(std::path::PathBuf),
+    #[error(transparent)]
+    NoDatabase(embedded::EmbeddedError),
     /// The schema lacks migrations.
     #[error("the database schema lacks the migrations {}; run `bridgebook migrate up`", .0.join(", "))]
     SchemaBehind(Vec<String>),
-    /// A migration failed.
-    #[error("the migration failed")]
+    /// The schema could not be read or migrated.
+    #[error("cannot read or migrate the database schema")]
     Migrate(#[from] migrations::MigrationError),
     /// The database is unreachable.
     #[error("cannot connect to the database")]
@@ -119,6 +120,14 @@ pub enum CliError {
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// Whether the reader of the output has gone, as `head` does. It does not want to hear of it.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
 }
 
 impl Cli {
@@ -174,77 +183,14 @@ fn unknown_variables() -> Vec<String> {
         .collect()
 }
 
-/// Checks the settings of the database alone.
-fn checked(database: DatabaseSettings) -> Result<DatabaseSource, CliError> {
-    let mut errors = ConfigErrors::default();
-    let database = database.check(&mut errors);
-    Ok(errors.finish(database)?)
-}
-
 async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
-    if let (DatabaseSource::Embedded(data_dir), Migrate::Down | Migrate::Status | Migrate::Redo) =
-        (&database, action)
-    {
-        require_cluster(data_dir)?;
-    }
-    let database = match action {
-        Migrate::Status => running(database)?,
-        Migrate::Up | Migrate::Down | Migrate::Redo => database,
-    };
-    on_database(database, async |url| run_migrate(action, url).await).await
-}
-
-fn require_cluster(data_dir: &Path) -> Result<(), CliError> {
-    match embedded::exists(data_dir) {
-        true => Ok(()),
-        // A start would create an empty cluster. To read or prune that is never intended.
-        false => Err(CliError::NoDatabase(data_dir.to_owned())),
-    }
-}
-
-/// Replaces a private PostgreSQL that already runs by its URL, because a command can then use it
-/// while the service runs.
-fn running(database: DatabaseSource) -> Result<DatabaseSource, CliError> {
-    Ok(match database {
-        DatabaseSource::Embedded(data_dir) if embedded::is_running(&data_dir) => {
-            DatabaseSource::Url(embedded::database_url(&data_dir)?.into())
-        }
-        other => other,
-    })
-}
-
-/// Runs `work` on a database whose service may be running. A private PostgreSQL that is stopped
-/// is started and migrated first.
-async fn on_live_database(
-    database: DatabaseSource,
-    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    let database = running(database)?;
-    let is_stopped = matches!(database, DatabaseSource::Embedded(_));
-    on_database(database, async |url| {
-        if is_stopped {
-            migrations::up(url).await?;
-        }
-        match migrations::pending(url).await? {
-            pending if pending.is_empty() => work(url).await,
-            pending => Err(CliError::SchemaBehind(pending)),
-        }
-    })
-    .await
-}
-
-/// Runs `work` on a database. A private PostgreSQL runs for as long as that takes.
-async fn on_database(
-    database: DatabaseSource,
-    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    match database {
-        DatabaseSource::Url(url) => work(url.expose_secret()).await,
-        DatabaseSource::Embedded(data_dir) => {
-            let embedded = Embedded::start(embedded::Settings::new(data_dir)).await?;
-            let result = work(&embedded.database_url()).await;
-            embedded.stop().await?;
-            result
+    let work = async |url: &str| run_migrate(action, url).await;
+    match action {
+        Migrate::Status => on_database(database, work).await,
+        Migrate::Up => on_own_database(database, work).await,
+        Migrate::Down | Migrate::Redo => {
+            require_cluster(&database)?;
+            on_own_database(database, work).await
         }
     }
 }

@@ -4,9 +4,9 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, database};
 use crate::{
-    config::{ConfigErrors, DatabaseSettings, DatabaseSource, RetentionSettings},
+    config::{ConfigErrors, DatabaseSettings, RetentionSettings},
     db::Database,
     ops::{
         metrics::Metrics,
@@ -39,13 +39,8 @@ impl PruneCommand {
         let defaults = self.retention.check(&mut errors);
         let database = self.database.check(&mut errors);
         let (defaults, database) = errors.finish((defaults, database))?;
-        if let DatabaseSource::Embedded(data_dir) = &database {
-            super::require_cluster(data_dir)?;
-        }
-        super::on_live_database(database, async |url| {
-            prune(url, defaults, self.dry_run).await
-        })
-        .await
+        let work = async |url: &str| prune(url, defaults, self.dry_run).await;
+        database::on_current_database(database, work).await
     }
 }
 

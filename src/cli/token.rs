@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use diesel_async::AsyncPgConnection;
 
-use super::CliError;
+use super::{CliError, database};
 use crate::{
-    config::{ConfigErrors, DatabaseSettings, DatabaseSource},
+    config::{ConfigErrors, DatabaseSettings},
     db::{self, Query},
     domain::{error::Error, limits::ContentLimits, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
@@ -74,14 +74,8 @@ enum RoleName {
 impl TokenCommand {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let action = self.action;
-        let database = super::checked(self.database)?;
-        if let (Action::List { .. } | Action::Revoke { .. }, DatabaseSource::Embedded(data_dir)) =
-            (&action, &database)
-        {
-            // Only `create` makes sense before the first start, for the first token.
-            super::require_cluster(data_dir)?;
-        }
-        super::on_live_database(database, async |url| run(action, url).await).await
+        let database = database::checked(self.database)?;
+        database::on_current_database(database, async |url| run(action, url).await).await
     }
 }
 
@@ -92,8 +86,9 @@ async fn run(action: Action, url: &str) -> Result<(), CliError> {
         Action::Create(create) => {
             let wanted = create.new_token()?;
             let token = answer(&wanted, connection).await?;
-            // Only the credential goes to standard output, for scripts.
-            writeln!(std::io::stderr(), "{}", described(&token))?;
+            // Only the credential goes to standard output, for scripts. It must not get lost
+            // because the other output is closed.
+            let _ = writeln!(std::io::stderr(), "{}", described(&token));
             writeln!(out, "{}", wanted.credential())?;
         }
         Action::List { active_only } => list(active_only, connection).await?,

@@ -17,12 +17,73 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("cluster")
 }
 
+/// The file that records that a data directory has had a cluster.
+const CREATED: &str = "cluster.created";
+
+/// Its text, for operators.
+const CREATED_TEXT: &str = "\
+bridgebook has created a database in the directory cluster beside this file.
+If that directory is missing, bridgebook does not start, because it would begin with an empty database.
+Remove this file to begin with an empty one.
+";
+
+/// Whether a data directory has a cluster.
+pub(super) fn exists(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    is_there(&path(data_dir))
+}
+
+/// Fails if a data directory has no cluster, but a new one in it would hide that data is
+/// elsewhere: in a cluster that has vanished, or in one that others run at its top.
+pub(super) fn check_absence(data_dir: &Path) -> Result<(), EmbeddedError> {
+    // Read first, because another start may be creating the cluster, and then this file.
+    let was_created = is_there(&data_dir.join(CREATED))?;
+    if exists(data_dir)? {
+        return Ok(());
+    }
+    if was_created {
+        return Err(gone(data_dir));
+    }
+    match is_there(&data_dir.join("PG_VERSION"))? {
+        true => Err(EmbeddedError::ForeignCluster {
+            data_dir: data_dir.to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Returns the error of a data directory whose cluster has vanished.
+pub(super) fn gone(data_dir: &Path) -> EmbeddedError {
+    EmbeddedError::ClusterGone {
+        cluster: path(data_dir),
+        created: data_dir.join(CREATED),
+    }
+}
+
+/// Records that the data directory has a cluster.
+pub(super) fn record(data_dir: &Path) -> Result<(), EmbeddedError> {
+    let created = data_dir.join(CREATED);
+    if is_there(&created)? {
+        return Ok(());
+    }
+    fs::write(&created, CREATED_TEXT).map_err(EmbeddedError::io("write", &created))?;
+    sync(data_dir)
+}
+
+fn is_there(path: &Path) -> Result<bool, EmbeddedError> {
+    path.try_exists()
+        .map_err(EmbeddedError::io("look for", path))
+}
+
+/// Makes new names in a directory survive a power failure, as the files do.
+fn sync(directory: &Path) -> Result<(), EmbeddedError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(EmbeddedError::io("sync", directory))
+}
+
 /// Returns the major version of the cluster, or `None` if there is no cluster yet.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
-    let exists = cluster
-        .try_exists()
-        .map_err(EmbeddedError::io("look for", cluster))?;
-    if !exists {
+    if !is_there(cluster)? {
         return Ok(None);
     }
     let path = cluster.join("PG_VERSION");
@@ -50,30 +111,31 @@ pub(super) async fn create(
     let cluster = path(data_dir);
     tracing::info!(path = %cluster.display(), "creating the cluster");
     let _spinner = spinner("creating the database (first start only)");
-    remove_unfinished(data_dir);
     // The name is new, because the initdb of a killed service may still be writing to an old one.
     let age = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let unfinished = data_dir.join(format!("{UNFINISHED}{}", age.as_nanos()));
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&unfinished)
-        .map_err(EmbeddedError::io("create", &unfinished))?;
-    account.give(&unfinished)?;
-    init(&unfinished, installation, account, durable).await?;
-    create_database(&unfinished, installation, account, durable).await?;
-    fs::rename(&unfinished, &cluster).map_err(EmbeddedError::io("rename", &unfinished))?;
+    let created = async {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&unfinished)
+            .map_err(EmbeddedError::io("create", &unfinished))?;
+        account.give(&unfinished)?;
+        init(&unfinished, installation, account, durable).await?;
+        create_database(&unfinished, installation, account, durable).await?;
+        fs::rename(&unfinished, &cluster).map_err(EmbeddedError::io("rename", &unfinished))?;
+        sync(data_dir)
+    };
+    let created = created.await;
+    // After a failure, too: the next start may be one that creates nothing.
     remove_unfinished(data_dir);
-    // Makes the rename survive a power failure, as the files do.
-    File::open(data_dir)
-        .and_then(|directory| directory.sync_all())
-        .map_err(EmbeddedError::io("sync", data_dir))
+    created
 }
 
 /// Removes the unfinished clusters of killed services. A failure only wastes space until the next
 /// start.
-fn remove_unfinished(data_dir: &Path) {
+pub(super) fn remove_unfinished(data_dir: &Path) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
         if entry
             .file_name()

@@ -22,10 +22,46 @@ pub enum EmbeddedError {
     NoHome,
 
     /// Another process has locked the data directory.
-    #[error("the data directory {path} is in use by another bridgebook", path = data_dir.display())]
+    #[error("the data directory {path} is in use by another bridgebook, a service or a command", path = data_dir.display())]
     InUse {
         /// The data directory.
         data_dir: PathBuf,
+    },
+
+    /// A command found no cluster in the data directory.
+    #[error(
+        "no database found in {path}; set --data-dir or --database-url; `bridgebook serve` and \
+         `bridgebook migrate up` create one",
+        path = data_dir.display()
+    )]
+    NoCluster {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+
+    /// The data directory itself is a cluster, which bridgebook has not created.
+    #[error(
+        "{path} is the data directory of a PostgreSQL, and bridgebook would create an empty \
+         database beside it; set --database-url to use that PostgreSQL, or choose another --data-dir",
+        path = data_dir.display()
+    )]
+    ForeignCluster {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+
+    /// The cluster has vanished.
+    #[error(
+        "the database {cluster} has vanished; put it back, for example from a backup; to begin \
+         with an empty database instead, remove {created}",
+        cluster = cluster.display(),
+        created = created.display()
+    )]
+    ClusterGone {
+        /// The directory of the cluster.
+        cluster: PathBuf,
+        /// The file that records that there was one.
+        created: PathBuf,
     },
 
     /// No installation of PostgreSQL fits the cluster.
@@ -117,7 +153,43 @@ pub enum EmbeddedError {
     },
 }
 
+/// The message for a full disk, in the log of the server.
+const NO_SPACE: &str = "No space left on device";
+
 impl EmbeddedError {
+    /// Whether the disk of the data directory is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Program { output, .. } => output.contains(NO_SPACE),
+            Self::Ended { tail, .. } => tail.contains(NO_SPACE),
+            _ => false,
+        }
+    }
+
+    /// Whether another attempt may succeed without a change of the settings, for example once a disk
+    /// has space again.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::Program { .. }
+            | Self::Ended { .. }
+            | Self::DoesNotStop { .. } => true,
+            Self::NoHome
+            | Self::InUse { .. }
+            | Self::NoCluster { .. }
+            | Self::ForeignCluster { .. }
+            | Self::ClusterGone { .. }
+            | Self::NoInstallation { .. }
+            | Self::NoAccount
+            | Self::OwnedByRoot { .. }
+            | Self::NoAccess { .. }
+            | Self::SocketDir { .. } => false,
+        }
+    }
+
     /// Returns a function for `map_err` that adds the action and the path to an I/O error.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

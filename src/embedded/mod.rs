@@ -4,7 +4,8 @@
 //! * `cluster/`: the files of PostgreSQL
 //! * `socket/`: the Unix socket, in a directory that no other user can enter; there is no TCP port
 //! * `postgresql.log`: the log of the server
-//! * `lock`: excludes a second service
+//! * `cluster.created`: records that there has been a cluster, so that a lost one is noticed
+//! * `lock`, `command.lock`: exclude a second service, and commands that run the server themselves
 //! * `postgresql-<version>/`: a downloaded server, if none was installed
 //!
 //! The server stops with this process, even if the process is killed.
@@ -15,23 +16,25 @@ mod cluster;
 mod download;
 mod error;
 mod find;
+mod lock;
 mod log;
 mod postmaster;
+mod processes;
 mod progress;
 mod server;
 mod socket;
 
 use std::env;
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::error::EmbeddedError;
+pub use self::lock::{CommandLock, is_running, wait_until_ready};
 
 use self::account::Account;
 use self::find::Installation;
-use self::postmaster::POLL;
 use self::server::{Plan, Server};
 
 /// Settings of the private PostgreSQL.
@@ -83,23 +86,25 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
 pub struct Embedded {
     // Declared before the lock, because fields are dropped in order.
     server: Server,
-    account: Account,
-    installation: Installation,
-    socket_dir: PathBuf,
+    /// Whether [`Embedded::crashed`] has reported the end of the server.
+    has_crashed: bool,
+    plan: Plan,
+    data_dir: PathBuf,
     _lock: File,
 }
 
-/// Whether a data directory contains a cluster.
-#[must_use]
-pub fn exists(data_dir: &Path) -> bool {
-    cluster::path(data_dir).exists()
-}
-
-/// Whether a service or a command uses a data directory.
-#[must_use]
-pub fn is_running(data_dir: &Path) -> bool {
-    let lock = File::open(data_dir.join("lock"));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+/// Checks that a data directory has a cluster, for commands that must not create one.
+///
+/// # Errors
+/// [`EmbeddedError::NoCluster`], or a more precise reason.
+pub fn require_cluster(data_dir: &Path) -> Result<(), EmbeddedError> {
+    cluster::check_absence(data_dir)?;
+    match cluster::exists(data_dir)? {
+        true => Ok(()),
+        false => Err(EmbeddedError::NoCluster {
+            data_dir: data_dir.to_owned(),
+        }),
+    }
 }
 
 /// Returns the URL of the database in a data directory, which is valid while the server runs.
@@ -114,9 +119,11 @@ impl Embedded {
     /// Starts PostgreSQL on the data directory, and creates the cluster and the database on the first
     /// start. Returns when the server accepts connections.
     pub async fn start(settings: Settings) -> Result<Self, EmbeddedError> {
-        let begin = Instant::now();
+        // Before the lock, which would leave a file in a directory of others.
+        cluster::check_absence(&settings.data_dir)?;
         let data_dir = create_data_dir(&settings.data_dir)?;
-        let lock = lock(&data_dir).await?;
+        let lock = lock::lock_server(&data_dir).await?;
+        cluster::remove_unfinished(&data_dir);
         let cluster = cluster::path(&data_dir);
         let account = Account::choose(&cluster)?;
         let installation = install(&settings, &data_dir, cluster::major(&cluster)?).await?;
@@ -126,47 +133,52 @@ impl Embedded {
         if cluster::major(&cluster)?.is_none() {
             cluster::create(&data_dir, &installation, &account, settings.durable).await?;
         }
-        let socket_dir = socket::prepare(&data_dir, &account)?;
-        postmaster::clear(&cluster, &socket_dir, &account).await?;
-        tracing::info!(
-            version = installation.version,
-            path = %installation.bin_dir.display(),
-            "starting PostgreSQL"
-        );
-        let server = Server::start(&Plan {
-            cluster: &cluster,
-            socket_dir: &socket_dir,
+        cluster::record(&data_dir)?;
+        let plan = Plan {
+            socket_dir: socket::prepare(&data_dir, &account)?,
             log: data_dir.join("postgresql.log"),
-            installation: &installation,
-            account: &account,
-            durable: settings.durable,
-            parameters: &settings.parameters,
-        })
-        .await?;
-        let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(duration_ms, "PostgreSQL is ready");
-        Ok(Self {
-            server,
-            account,
+            cluster,
             installation,
-            socket_dir,
+            account,
+            durable: settings.durable,
+            parameters: settings.parameters,
+        };
+        Ok(Self {
+            server: launch(&plan).await?,
+            has_crashed: false,
+            plan,
+            data_dir,
             _lock: lock,
         })
     }
 
+    /// Starts the server again after a crash.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::ClusterGone`] if the cluster has vanished meanwhile: a new one would hide the
+    /// loss of all data.
+    pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
+        if !cluster::exists(&self.data_dir)? {
+            return Err(cluster::gone(&self.data_dir));
+        }
+        self.server = launch(&self.plan).await?;
+        self.has_crashed = false;
+        Ok(())
+    }
+
     /// Returns the URL of the database, for tokio-postgres and libpq.
     pub fn database_url(&self) -> String {
-        socket::url(&self.socket_dir)
+        socket::url(&self.plan.socket_dir)
     }
 
     /// Returns the directory of the programs of this version: `pg_dump`, `psql`, `pgbench`.
     pub fn bin_dir(&self) -> &Path {
-        &self.installation.bin_dir
+        &self.plan.installation.bin_dir
     }
 
     /// Returns the directory of the socket, for `-h` of those programs.
     pub fn socket_dir(&self) -> &Path {
-        &self.socket_dir
+        &self.plan.socket_dir
     }
 
     /// Returns the port, for `-p`.
@@ -195,22 +207,44 @@ impl Embedded {
         const INTERVAL: Duration = Duration::from_millis(200);
         loop {
             match self.server.crash() {
-                Ok(Some(crash)) | Err(crash) => return crash,
+                Ok(Some(crash)) | Err(crash) => {
+                    self.has_crashed = true;
+                    return crash;
+                }
                 Ok(None) => tokio::time::sleep(INTERVAL).await,
             }
         }
     }
 
-    /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one. An
-    /// immediate shutdown loses no data, but the next start replays the write-ahead log.
+    /// Stops the server and waits for its end: a fast shutdown, after 30 s an immediate one, and
+    /// after 10 s a kill. The last two lose no data, but the next start replays the write-ahead log.
     ///
     /// # Errors
-    /// [`EmbeddedError::Ended`] if the server has crashed.
+    /// [`EmbeddedError::Ended`] if the server has crashed and nothing has reported it.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        self.server.stop(&self.account).await?;
+        if self.has_crashed {
+            return Ok(());
+        }
+        self.server.stop(&self.plan).await?;
         tracing::info!("PostgreSQL stopped");
         Ok(())
     }
+}
+
+/// Starts the server. Returns when it accepts connections.
+async fn launch(plan: &Plan) -> Result<Server, EmbeddedError> {
+    let begin = Instant::now();
+    postmaster::clear(&plan.cluster, &plan.socket_dir, &plan.account).await?;
+    let installation = &plan.installation;
+    tracing::info!(
+        version = installation.version,
+        path = %installation.bin_dir.display(),
+        "starting PostgreSQL"
+    );
+    let server = Server::start(plan).await?;
+    let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(duration_ms, "PostgreSQL is ready");
+    Ok(server)
 }
 
 /// Creates the directory if it is missing. Returns its canonical path.
@@ -223,36 +257,6 @@ fn create_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
         fs::set_permissions(data_dir, Permissions::from_mode(0o711)).map_err(failed)?;
     }
     data_dir.canonicalize().map_err(failed)
-}
-
-/// Locks the data directory. The operating system releases the lock when this process ends.
-async fn lock(data_dir: &Path) -> Result<File, EmbeddedError> {
-    /// A supervisor may start a service while the killed one before it is still exiting.
-    const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-    let path = data_dir.join("lock");
-    let failed = |error| EmbeddedError::io("lock", &path)(error);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                tokio::time::sleep(POLL).await
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(EmbeddedError::InUse {
-                    data_dir: data_dir.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-    }
 }
 
 /// Finds PostgreSQL, or downloads it if none fits and the settings name no directory.

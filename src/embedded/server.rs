@@ -14,7 +14,8 @@ use super::account::Account;
 use super::error::EmbeddedError;
 use super::find::Installation;
 use super::log::ServerLog;
-use super::postmaster::{self, FAST_LIMIT, IMMEDIATE_LIMIT, POLL};
+use super::postmaster;
+use super::processes::{self, POLL, STOP};
 use super::socket::PORT;
 
 /// Waits for the end of its input, which comes when this process ends in any way. Then stops the
@@ -37,14 +38,15 @@ done
 "#;
 
 /// What a server needs to start.
-pub(super) struct Plan<'a> {
-    pub(super) cluster: &'a Path,
-    pub(super) socket_dir: &'a Path,
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) cluster: PathBuf,
+    pub(super) socket_dir: PathBuf,
     pub(super) log: PathBuf,
-    pub(super) installation: &'a Installation,
-    pub(super) account: &'a Account,
+    pub(super) installation: Installation,
+    pub(super) account: Account,
     pub(super) durable: bool,
-    pub(super) parameters: &'a [(String, String)],
+    pub(super) parameters: Vec<(String, String)>,
 }
 
 /// A running server. Dropping it closes the input of the watchdog, which stops the server.
@@ -58,16 +60,16 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts the server and waits until it accepts connections.
-    pub(super) async fn start(plan: &Plan<'_>) -> Result<Self, EmbeddedError> {
+    pub(super) async fn start(plan: &Plan) -> Result<Self, EmbeddedError> {
         /// Backends of a killed postmaster exit within milliseconds, or at the end of a running
-        /// statement.
+        /// statement. On Linux they are killed before.
         const LEFTOVERS_LIMIT: Duration = Duration::from_secs(60);
         /// Each attempt costs a process and some lines in the log.
         const PAUSE: Duration = Duration::from_millis(250);
         let deadline = Instant::now() + LEFTOVERS_LIMIT;
         loop {
             let mut server = Self::launch(plan)?;
-            match server.ready(plan.cluster).await {
+            match server.ready(&plan.cluster).await {
                 Ok(()) => return Ok(server),
                 Err(EmbeddedError::Ended { tail, .. })
                     if tail.contains("shared memory block") && Instant::now() < deadline =>
@@ -85,45 +87,33 @@ impl Server {
         self.postgres.id()
     }
 
-    /// Stops the server with a fast shutdown, then with an immediate one if that times out.
-    pub(super) async fn stop(mut self, account: &Account) -> Result<(), EmbeddedError> {
+    /// Stops the server, see [`STOP`].
+    pub(super) async fn stop(mut self, plan: &Plan) -> Result<(), EmbeddedError> {
         // The server has crashed before: report why.
         if let Some(status) = self.ended()? {
             return Err(self.ended_error(status));
         }
         let pid = self.pid();
-        for (name, limit) in [("INT", FAST_LIMIT), ("QUIT", IMMEDIATE_LIMIT)] {
-            postmaster::signal(account, pid, name).await;
-            let deadline = Instant::now() + limit;
-            while Instant::now() < deadline {
-                match self.ended()? {
-                    Some(status) if status.success() => {
-                        self.kill_watchdog();
-                        return Ok(());
-                    }
-                    Some(status) => return Err(self.ended_error(status)),
-                    None => sleep(POLL).await,
-                }
-            }
-            let seconds = limit.as_secs();
-            tracing::warn!(
-                pid,
-                seconds,
-                signal = name,
-                "PostgreSQL did not stop in time"
-            );
+        let mut status = None;
+        let has_ended = || {
+            status = self.ended()?;
+            Ok(status.is_some())
+        };
+        let signal = processes::stop(pid, &plan.cluster, &plan.account, &STOP, has_ended).await?;
+        self.kill_watchdog();
+        let [(fast, _), ..] = STOP;
+        match status {
+            // A fast shutdown that fails has a reason, for example a full disk.
+            Some(status) if signal == fast && !status.success() => Err(self.ended_error(status)),
+            _ => Ok(()),
         }
-        Err(EmbeddedError::DoesNotStop {
-            pid,
-            seconds: (FAST_LIMIT + IMMEDIATE_LIMIT).as_secs(),
-        })
     }
 
-    fn launch(plan: &Plan<'_>) -> Result<Self, EmbeddedError> {
+    fn launch(plan: &Plan) -> Result<Self, EmbeddedError> {
         let log = ServerLog::open(&plan.log)?;
         let program = plan.installation.bin_dir.join("postgres");
         let mut command = plan.account.command(&program);
-        command.arg("-D").arg(plan.cluster).args(arguments(plan));
+        command.arg("-D").arg(&plan.cluster).args(arguments(plan));
         command.stdout(log.writer()?).stderr(log.writer()?);
         // Ctrl-C must reach only this process, which stops the server after the drain.
         command.process_group(0);
@@ -191,7 +181,7 @@ impl Server {
 }
 
 /// Starts the watchdog. Its input is a pipe that only this process holds open.
-fn watch(pid: u32, plan: &Plan<'_>) -> Result<Child, EmbeddedError> {
+fn watch(pid: u32, plan: &Plan) -> Result<Child, EmbeddedError> {
     let shell = Path::new("/bin/sh");
     let mut command = plan.account.command(shell);
     command
@@ -207,7 +197,7 @@ fn watch(pid: u32, plan: &Plan<'_>) -> Result<Child, EmbeddedError> {
 
 /// Returns the parameters of the server. Those below come last and so override the settings. All
 /// others keep PostgreSQL's defaults and can be changed with `ALTER SYSTEM`.
-fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
+fn arguments(plan: &Plan) -> Vec<OsString> {
     let safe = if plan.durable { "on" } else { "off" };
     let ours = [
         ("listen_addresses", ""),
@@ -239,7 +229,7 @@ fn arguments(plan: &Plan<'_>) -> Vec<OsString> {
         })
         .collect();
     arguments.push("-c".into());
-    arguments.push(socket_directories(plan.socket_dir));
+    arguments.push(socket_directories(&plan.socket_dir));
     arguments
 }
 

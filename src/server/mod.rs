@@ -6,20 +6,16 @@ mod shutdown;
 mod startup_log;
 mod tls;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use prometheus::{IntCounter, IntGauge};
 use secrecy::ExposeSecret;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::{net::TcpListener, sync::oneshot};
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-pub use self::tls::TlsState;
 use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening};
+pub use self::{shutdown::Stop, tls::TlsState};
 use crate::{
     config::{Auth, Config, DatabaseSource},
     db::{Database, journal_cluster, migrations, pooler_check},
@@ -105,12 +101,12 @@ pub enum ServeError {
     CertificateMapping(#[from] CertificateMappingError),
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. A second one ends the drain.
 ///
 /// # Errors
 /// Every [`ServeError`].
 pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeError> {
-    let stop = stop_signal()?;
+    let stop = Stop::by_signals()?;
     let metrics = Metrics::new()?;
     count_dropped_lines(&metrics, telemetry)?;
     let tls = TlsState::load(&config)?;
@@ -129,7 +125,7 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     Ok(())
 }
 
-/// Serves the database at `url` on `listener` until `stop` ends, then drains.
+/// Serves the database at `url` on `listener` until a stop is requested, then drains.
 ///
 /// Listener and URL are passed beside the settings because they are known by now: the port that was
 /// free, the PostgreSQL that was started.
@@ -143,7 +139,7 @@ pub async fn run(
     url: &str,
     migrate: bool,
     listener: TcpListener,
-    stop: impl Future<Output = ()>,
+    stop: Stop,
 ) -> Result<(), ServeError> {
     log_listening(&listener, config);
     register_certificate_expiry(metrics, tls)?;
@@ -183,7 +179,7 @@ async fn serve_calls(
     url: &str,
     migrate: bool,
     listener: TcpListener,
-    stop: impl Future<Output = ()>,
+    mut stop: Stop,
 ) -> Result<(), ServeError> {
     let database = Database::new(url, config.database_connections, metrics);
     let token_cache = (config.auth == Auth::Tokens)
@@ -242,9 +238,9 @@ async fn serve_calls(
         () = &mut server => return Ok(()),
         result = background => return result,
         () = keep_running("file watch", metrics.panics(), || tls.watch(config)) => {}
-        () = stop => {}
+        () = stop.requested() => {}
     }
-    drain(config, &health, &database, begin_drain, server).await;
+    drain(config, &health, &database, begin_drain, server, stop).await;
     Ok(())
 }
 
@@ -343,16 +339,4 @@ fn register_certificate_expiry(metrics: &Metrics, tls: &TlsState) -> prometheus:
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|source| ServeError::Listen { address, source })
-}
-
-/// Returns a future that ends at the first SIGTERM or SIGINT.
-fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -1,4 +1,6 @@
 //! The subcommands of `bridgebook`.
 
+mod closed_pipes;
+mod data_dir;
 mod fsm_show;
 mod token;

@@ -1,3 +1,9 @@
+//! The private PostgreSQL of `serve`.
+
+mod damage;
+mod frozen;
+mod full_disk;
+
 use std::time::Duration;
 
 use bridgebook::proto::v1::{StartWorkflowRequest, workflow_service_client::WorkflowServiceClient};

@@ -3,4 +3,5 @@
 mod chaos;
 mod rolling_restart;
 mod settings;
+mod signals;
 mod upgrade;

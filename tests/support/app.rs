@@ -9,9 +9,9 @@ use bridgebook::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
     },
-    server::{self, TlsState},
+    server::{self, Stop, TlsState},
 };
-use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, runtime, sync::mpsc, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -27,7 +27,7 @@ pub struct App {
     runtime: runtime::Id,
     expects_errors: bool,
     service: JoinHandle<()>,
-    _stop: oneshot::Sender<()>,
+    _stop: mpsc::Sender<&'static str>,
 }
 
 impl Drop for App {
@@ -96,7 +96,7 @@ impl App {
     ) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = Stop::channel();
         let mut config = usual(&url);
         config.listen = address;
         // Tests of the sweeper and of retention shorten the intervals.
@@ -110,9 +110,8 @@ impl App {
         let metrics = Metrics::new().unwrap();
         let counted = metrics.clone();
         let mut service = tokio::spawn(async move {
-            let stop = async { drop(stopped.await) };
             let tls = TlsState::load(&config).unwrap();
-            let served = server::run(&config, &tls, &metrics, &url, true, listener, stop);
+            let served = server::run(&config, &tls, &metrics, &url, true, listener, stopped);
             served.await.expect("the service runs");
         });
         let channel = connect(address);

@@ -144,6 +144,16 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Returns the id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the service ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// Sends a signal to the service.
     pub fn signal(&self, name: &str) {
         send_signal(name, self.child.id());
@@ -223,17 +233,22 @@ pub struct Frozen(Vec<u32>);
 impl Frozen {
     /// Stops all processes of a cluster.
     pub fn freeze(cluster: &Embedded) -> Self {
+        Frozen::freeze_server(cluster.pid())
+    }
+
+    /// Stops a postmaster and its children.
+    pub fn freeze_server(postmaster: u32) -> Self {
         // First the postmaster, so that it starts no other process.
-        send_signal("STOP", cluster.pid());
+        send_signal("STOP", postmaster);
         let children = Command::new("pgrep")
-            .args(["-P", &cluster.pid().to_string()])
+            .args(["-P", &postmaster.to_string()])
             .output();
         let children = String::from_utf8(children.expect("pgrep runs").stdout).unwrap();
         let children = children.lines().map(|pid| pid.parse().unwrap());
         // A child may end between the listing and the signal. The postmaster is stopped and
         // does not reap it, so its id is not reused.
         let children = children.filter(|pid| try_signal("STOP", *pid));
-        let mut pids = vec![cluster.pid()];
+        let mut pids = vec![postmaster];
         pids.extend(children);
         Frozen(pids)
     }

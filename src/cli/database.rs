@@ -94,7 +94,7 @@ enum Access {
     /// A service runs it at this URL.
     Service(String),
     /// The command runs it.
-    Own(Own),
+    Own(Box<Own>),
 }
 
 impl Access {
@@ -113,7 +113,7 @@ impl Access {
             match Own::start(data_dir, lock).await {
                 // A service has just started.
                 Err(EmbeddedError::InUse { .. }) => {}
-                own => return Ok(Access::Own(own?)),
+                own => return Ok(Access::Own(Box::new(own?))),
             }
         }
     }

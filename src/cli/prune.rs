@@ -23,6 +23,7 @@ use crate::{
 const CONNECTIONS: u32 = 2;
 
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct PruneCommand {
     /// Count expired rows without removing them.
     #[arg(long)]
@@ -76,7 +77,7 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
         return Err(error);
     }
     if !has_targets {
-        let hint = "no retention is set: rows are kept indefinitely; set --retain-… or call SetRetentionPolicy";
+        let hint = "nothing to remove: no stored rows have a retention; set --retain-… or call SetRetentionPolicy";
         writeln!(std::io::stdout(), "{hint}")?;
     }
     Ok(())

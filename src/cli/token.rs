@@ -149,13 +149,24 @@ fn checked<R, T: FromRequest<R>>(request: R) -> Result<T, CliError> {
         let unlisted = violations.unlisted;
         let listed = violations.listed.into_iter();
         let mut errors: Vec<_> = listed
-            .map(|it| format!("{} {}", it.field, it.description))
+            .map(|it| format!("{} {}", argument_of(&it.field), it.description))
             .collect();
         if unlisted > 0 {
             errors.push(format!("violations that are not listed: {unlisted}"));
         }
         ConfigErrors::from(errors).into()
     })
+}
+
+/// Returns the argument that sets a field of a request.
+fn argument_of(field: &str) -> String {
+    let name = field.split('[').next().unwrap_or_default();
+    match name {
+        "id" => "ID".to_owned(),
+        "namespaces" => "--namespace".to_owned(),
+        "expires_at" => "--days".to_owned(),
+        name => format!("--{}", name.replace('_', "-")),
+    }
 }
 
 async fn answer<Q: Query>(

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 
-use self::setting::{Address, Number, Seconds, take};
+use self::setting::{Address, Choice, Number, Seconds, Switch, take};
 pub use self::{
     database::{DatabaseSettings, DatabaseSource},
     limits::LimitSettings,
@@ -27,6 +27,8 @@ use crate::{
 
 /// The settings as given on the command line and in the environment.
 #[derive(Debug, Clone, Args)]
+// `--drain-pause -3` gets our error, not the one of an unknown flag.
+#[command(allow_negative_numbers = true)]
 pub struct Settings {
     /// Serve gRPC on this address. An address that other machines can reach requires tokens and TLS,
     /// or --insecure.
@@ -45,8 +47,8 @@ pub struct Settings {
 
     /// Require this of callers. Default: none on a loopback address or with --insecure, as long as
     /// TLS is off; else tokens.
-    #[arg(long, env = "BRIDGEBOOK_AUTH", value_name = "HOW")]
-    auth: Option<Auth>,
+    #[arg(long, env = "BRIDGEBOOK_AUTH", value_name = "tokens|none")]
+    auth: Option<Choice<Auth>>,
 
     /// Allow an address that other machines can reach without tokens, without TLS, or without both.
     /// Without tokens, every client that connects can read and write all data. Without TLS, anyone on
@@ -54,12 +56,12 @@ pub struct Settings {
     #[arg(
         long,
         env = "BRIDGEBOOK_INSECURE",
-        value_parser = BoolishValueParser::new(),
+        value_name = "true|false",
         num_args = 0..=1,
         default_missing_value = "true",
         default_value = "false"
     )]
-    insecure: bool,
+    insecure: Switch,
 
     #[command(flatten)]
     tls: TlsSettings,
@@ -80,11 +82,13 @@ pub struct Settings {
     #[arg(
         long,
         env = "BRIDGEBOOK_MIGRATE",
-        value_parser = BoolishValueParser::new(),
+        value_name = "true|false",
         num_args = 0..=1,
         default_missing_value = "true",
-        default_value = "false", help_heading = "Database")]
-    migrate: bool,
+        default_value = "false",
+        help_heading = "Database"
+    )]
+    migrate: Switch,
 
     /// Keep at most this many connections to the database open.
     #[arg(
@@ -225,22 +229,34 @@ impl Settings {
         let listen: Option<SocketAddr> = take!(errors, self.listen);
         let listen = listen.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let tls = self.tls.check(&mut errors);
-        let auth = check_auth(listen, self.auth, self.insecure, tls.as_ref(), &mut errors);
+        let insecure = take!(errors, self.insecure);
+        let auth = self
+            .auth
+            .as_ref()
+            .and_then(|auth| errors.take("auth", auth));
+        let auth = check_auth(listen, auth, insecure, tls.as_ref(), &mut errors);
+        let metrics_listen = match &self.metrics_listen {
+            // Some tools set a variable to nothing instead of unsetting it.
+            Some(address) if !address.is_empty() => errors.take("metrics_listen", address),
+            _ => None,
+        };
+        // Port 0 stands for any free port.
+        if metrics_listen == Some(listen) && listen.port() != 0 {
+            errors.push(format!(
+                "--metrics-listen: {listen} is also the address of --listen"
+            ));
+        }
         let config = Config {
             listen,
-            // Some tools set a variable to nothing instead of unsetting it.
-            metrics_listen: match &self.metrics_listen {
-                Some(address) if !address.is_empty() => errors.take("metrics_listen", address),
-                _ => None,
-            },
+            metrics_listen,
             auth,
             tls,
             limits: self.limits.check(&mut errors),
             retention: self.retention.check(&mut errors),
             prune_interval: self.prune.check(&mut errors),
-            insecure: self.insecure,
+            insecure,
             database: self.database.check(&mut errors),
-            migrate: self.migrate,
+            migrate: take!(errors, self.migrate),
             database_connections: take!(errors, self.database_connections),
             call_timeout: take!(errors, self.call_timeout),
             slow_call: Duration::from_millis(take!(errors, self.slow_call)),

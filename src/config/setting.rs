@@ -3,7 +3,9 @@
 //! clap stops at the first value that does not parse. Therefore these types only keep the text, and
 //! [`take!`] parses it and notes the error.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{marker::PhantomData, net::SocketAddr, time::Duration};
+
+use clap::ValueEnum;
 
 /// The longest duration in seconds: a day.
 const DAY: u64 = 86_400;
@@ -72,6 +74,26 @@ pub(super) struct Seconds<const MIN: u64 = 1>(Number<MIN, DAY>);
 #[derive(Debug, Clone)]
 pub(super) struct Address(String);
 
+/// A switch. The flag alone turns it on.
+#[derive(Debug, Clone)]
+pub(super) struct Switch(String);
+
+/// One of the names of a `T`. An empty text stands for none.
+#[derive(Debug, Clone)]
+pub(super) struct Choice<T>(String, PhantomData<T>);
+
+impl From<String> for Switch {
+    fn from(text: String) -> Self {
+        Switch(text)
+    }
+}
+
+impl<T> From<String> for Choice<T> {
+    fn from(text: String) -> Self {
+        Choice(text, PhantomData)
+    }
+}
+
 impl<const MIN: u64, const MAX: u64> From<String> for Number<MIN, MAX> {
     fn from(text: String) -> Self {
         Number(text)
@@ -108,6 +130,34 @@ impl<T: TryFrom<u64>, const MIN: u64, const MAX: u64> Setting<T> for Number<MIN,
 impl<const MIN: u64> Setting<Duration> for Seconds<MIN> {
     fn parse(&self) -> Result<Duration, String> {
         self.0.parse().map(Duration::from_secs)
+    }
+}
+
+impl Setting<bool> for Switch {
+    fn parse(&self) -> Result<bool, String> {
+        let Switch(text) = self;
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "y" | "t" | "1" => Ok(true),
+            "false" | "no" | "off" | "n" | "f" | "0" => Ok(false),
+            _ => Err(format!("expected true or false, got {text:?}")),
+        }
+    }
+}
+
+impl<T: ValueEnum> Setting<Option<T>> for Choice<T> {
+    fn parse(&self) -> Result<Option<T>, String> {
+        let Choice(text, _) = self;
+        // Some tools set a variable to nothing instead of unsetting it.
+        if text.is_empty() {
+            return Ok(None);
+        }
+        T::from_str(text, false).map(Some).map_err(|_| {
+            let values = T::value_variants().iter();
+            let names =
+                values.filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()));
+            let names = names.collect::<Vec<_>>().join(" or ");
+            format!("expected {names}, got {text:?}")
+        })
     }
 }
 

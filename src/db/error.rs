@@ -16,11 +16,11 @@ pub enum DbError {
     #[error("database connection failed")]
     NoConnection(#[source] Option<Arc<ConnectionError>>),
     /// The service has not yet seen a current schema.
-    #[error("the database schema is not ready")]
+    #[error("the service has not found a database with a current schema yet")]
     NotReady,
     /// The database has been unavailable for longer than calls wait. A write may have been
     /// done.
-    #[error("the database does not answer")]
+    #[error("health checks of the database have failed for 2 s")]
     Outage,
     /// All connections are in use, and none became free within 1 s.
     #[error("all connections to the database are in use")]

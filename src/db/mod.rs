@@ -4,6 +4,7 @@ pub mod batch;
 pub mod collect_page;
 mod connection;
 mod error;
+pub mod grants;
 mod instrumentation;
 pub mod journal;
 pub mod journal_cluster;

@@ -2,11 +2,12 @@
 
 mod background;
 mod embedded;
+mod schema;
 mod shutdown;
 mod startup_log;
 mod tls;
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use prometheus::{IntCounter, IntGauge};
 use secrecy::ExposeSecret;
@@ -18,7 +19,7 @@ use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening
 pub use self::{shutdown::Stop, tls::TlsState};
 use crate::{
     config::{Auth, Config, DatabaseSource},
-    db::{Database, journal_cluster, migrations, pooler_check},
+    db::{Database, migrations},
     ops::{
         metrics::{self, Metrics, endpoint},
         telemetry::Telemetry,
@@ -48,11 +49,8 @@ use crate::{
         server_info::{model::LimitsInForce, service::Server},
         workflow::service::Workflows,
     },
-    util::{error_chain::error_chain, panics::keep_running},
+    util::panics::keep_running,
 };
-
-/// The pause before the database is tried again during the start.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +76,12 @@ pub enum ServeError {
         .0.join(", ")
     )]
     SchemaBehind(Vec<String>),
+    /// The role lacks rights on the tables.
+    #[error(
+        "the role of --database-url lacks rights; run as the owner of the tables: {}",
+        .0.join("; ")
+    )]
+    MissingGrants(Vec<String>),
     /// A pooler shares sessions between clients.
     #[error(
         "the connection pooler in front of the database shares sessions between clients, which \
@@ -226,7 +230,7 @@ async fn serve_calls(
         drained,
     );
     let background = async {
-        prepare_schema(url, migrate).await?;
+        schema::prepare(url, migrate).await?;
         database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();
@@ -268,46 +272,6 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError
         // Lets grpcurl decode the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
-}
-
-/// Waits for the database, then applies pending migrations or checks that there are none, and
-/// repairs the journal after a restore. Tries again while the database is unreachable, and when a
-/// connection is lost meanwhile.
-async fn prepare_schema(url: &str, migrate: bool) -> Result<(), ServeError> {
-    let mut last_cause = String::new();
-    loop {
-        if pooler_check::shares_sessions(url).await {
-            return Err(ServeError::SharedSessions);
-        }
-        let outcome = match migrate {
-            true => migrations::up(url).await.map(|applied| {
-                if !applied.is_empty() {
-                    tracing::info!(versions = applied.join(", "), "migrations applied");
-                }
-            }),
-            false => match migrations::pending(url).await {
-                Ok(pending) if !pending.is_empty() => {
-                    return Err(ServeError::SchemaBehind(pending));
-                }
-                other => other.map(drop),
-            },
-        };
-        let outcome = match outcome {
-            Ok(()) => journal_cluster::adopt(url).await.map(drop),
-            failed => failed,
-        };
-        match outcome {
-            Err(error) if error.is_unavailable() => {
-                let cause = error_chain(&error);
-                if cause != last_cause {
-                    tracing::warn!(cause, "waiting for the database");
-                    last_cause = cause;
-                }
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            outcome => return Ok(outcome?),
-        }
-    }
 }
 
 fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::Result<()> {

@@ -64,7 +64,7 @@ async fn all_invalid_arguments_are_named() {
     assert_eq!(output.status.code(), Some(64));
     let text = stderr(&output);
     assert!(
-        text.contains("name is required") && text.contains("namespaces is required"),
+        text.contains("--name is required") && text.contains("--namespace is required"),
         "{text}"
     );
     let reserved = ["--namespace", "bridgebook.*", "--namespace", "**"];
@@ -78,6 +78,7 @@ async fn all_invalid_arguments_are_named() {
     );
     let output = token(&app, &["revoke", "7"]);
     assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("ID "), "{}", stderr(&output));
     let nobody = crate::support::new_id();
     let output = token(&app, &["revoke", &nobody]);
     assert_eq!(output.status.code(), Some(1));

@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod failover;
+mod grants;
 mod lock_order;
 mod locks;
 mod messages;

@@ -120,7 +120,7 @@ async fn connect(schema: &Schema) -> Client {
     client
 }
 
-async fn explain_statement(client: &Client, statement: &Statement) -> Value {
+pub(super) async fn explain_statement(client: &Client, statement: &Statement) -> Value {
     let types: Vec<_> = statement.binds.iter().map(|bind| sql_type(bind)).collect();
     let nulls = vec!["NULL".to_owned(); types.len()];
     explain(client, "FORMAT JSON", &types, &nulls, &(statement.sql)()).await

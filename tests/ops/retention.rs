@@ -320,7 +320,7 @@ async fn the_prune_command_counts_and_deletes_only_with_its_flag() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(prune(&[]).contains("no retention is set"));
+    assert!(prune(&[]).contains("no stored rows have a retention"));
     let ten_days = ["--retain-workflows=10", "--retain-stamps=10"];
     let counted = prune(&[&ten_days[..], &["--dry-run"]].concat());
     let line = |text: &str, table: &str| {

@@ -41,6 +41,9 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--max-connection-idle=0",
             "--max-connection-age=x",
             "--max-connection-age-grace=0",
+            "--auth=maybe",
+            "--insecure=perhaps",
+            "--migrate=2",
             "--database-url",
             "mysql://x:secret@y",
         ])
@@ -80,6 +83,9 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--max-connection-idle",
         "--max-connection-age:",
         "--max-connection-age-grace",
+        "--auth: expected tokens or none",
+        "--insecure: expected true or false",
+        "--migrate: expected true or false",
         "--database-url",
     ];
     for flag in flags {
@@ -153,6 +159,25 @@ fn ignored_settings_and_fatal_errors_are_logged() {
         "{text}"
     );
     assert!(has(1, "ERROR", "/nowhere"), "{text}");
+}
+
+#[test]
+fn a_negative_number_is_an_invalid_value_and_not_an_unknown_flag() {
+    let (code, text) = serve(&["--drain-pause", "-3", "--retain-workflows", "-1"]);
+    assert_eq!(code, Some(64));
+    for error in ["--drain-pause: expected", "--retain-workflows: expected"] {
+        assert!(text.contains(error), "{text}");
+    }
+}
+
+#[test]
+fn one_address_for_calls_and_metrics_is_an_invalid_setting() {
+    let (code, text) = serve(&["--listen=localhost:9464", "--metrics-listen=127.0.0.1:9464"]);
+    assert_eq!(code, Some(64));
+    assert!(
+        text.contains("--metrics-listen: 127.0.0.1:9464 is also"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -64,6 +64,11 @@ impl App {
         App::start_at(schema, url, change, connect).await
     }
 
+    /// Starts the service on a schema at another URL, for example of another role.
+    pub async fn start_by(schema: Schema, url: String) -> App {
+        App::start_at(schema, url, |_| {}, connect).await
+    }
+
     /// Starts the service with a tap on its connections to the database.
     pub async fn tapped() -> (App, Tap) {
         App::tapped_on(Schema::create().await).await

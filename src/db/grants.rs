@@ -1,0 +1,98 @@
+//! The rights that the service's role needs on the tables, and a check for missing ones.
+//!
+//! A role that lacks one would serve, and fail the calls that need it. docs/database.md lists the
+//! same rights as GRANT statements; `tests/db/grants.rs` runs the service with exactly those.
+
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, Text},
+};
+use diesel_async::RunQueryDsl;
+
+use super::{connection::connect_to_any, migrations::MigrationError, planner::raw_statement};
+
+/// Diesel's table of applied migrations.
+const MIGRATIONS: &str = "__diesel_schema_migrations";
+
+/// The rights that the statements of the service need on each table or sequence. FOR UPDATE needs
+/// UPDATE, too.
+pub const NEEDED: &[(&str, &[&str])] = &[
+    (MIGRATIONS, &["SELECT"]),
+    ("api_tokens", &["SELECT", "INSERT", "UPDATE"]),
+    ("bridge_batches", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("bridge_revisions", &["SELECT", "INSERT", "UPDATE"]),
+    ("bridge_states", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("fsm_entities", &["SELECT", "INSERT", "UPDATE"]),
+    ("fsm_machines", &["SELECT", "INSERT", "DELETE"]),
+    ("fsm_transitions", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    // Metrics count the journal by it.
+    ("fsm_transitions_seq_seq", &["SELECT"]),
+    ("journal_cluster", &["SELECT", "INSERT", "UPDATE"]),
+    ("metadata_stamps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    (
+        "node_registrations",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+    ),
+    (
+        "retention_policies",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+    ),
+    (
+        "workflow_executions",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+    ),
+    ("workflow_steps", &["SELECT", "INSERT", "DELETE"]),
+];
+
+raw_statement! {
+/// Selects a GRANT for each schema of the search path that holds the tables, but that the role
+/// may not use. Without that right the schema looks empty.
+const MISSING_ON_SCHEMAS(Text) = "
+    SELECT format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user) AS statement
+      FROM unnest(string_to_array(current_setting('search_path'), ',')) AS path (name)
+      JOIN pg_namespace n
+        ON n.nspname = CASE trim(path.name, ' \"') WHEN '$user' THEN current_user
+                       ELSE trim(path.name, ' \"') END
+     WHERE NOT has_schema_privilege(n.oid, 'USAGE')
+       AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = $1)";
+}
+
+raw_statement! {
+/// Selects a GRANT for each table or sequence that exists, but on which the role lacks rights.
+const MISSING_ON_TABLES(Array<Text>, Array<Text>) = "
+    SELECT format('GRANT %s ON %s %I.%I TO %I', string_agg(need.verb, ', ' ORDER BY ordinality),
+                  CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname, current_user) AS statement
+      FROM unnest($1, $2) WITH ORDINALITY AS need (name, verb, ordinality)
+      JOIN pg_class c ON c.oid = to_regclass(quote_ident(need.name))
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE NOT has_table_privilege(c.oid, need.verb)
+     GROUP BY n.nspname, c.relname, c.relkind ORDER BY min(ordinality)";
+}
+
+/// Returns the GRANT statements that the role of a database URL lacks. Tables that do not exist yet
+/// are left out: the role that creates them owns them.
+///
+/// # Errors
+/// [`MigrationError::Connect`] and [`MigrationError::Statement`].
+pub async fn missing(url: &str) -> Result<Vec<String>, MigrationError> {
+    #[derive(QueryableByName)]
+    struct Missing {
+        #[diesel(sql_type = Text)]
+        statement: String,
+    }
+    let mut connection = connect_to_any(url).await?;
+    let rights = NEEDED.iter();
+    let rights = rights.flat_map(|(table, verbs)| verbs.iter().map(move |verb| (*table, *verb)));
+    let (tables, verbs): (Vec<&str>, Vec<&str>) = rights.unzip();
+    let mut all: Vec<Missing> = diesel::sql_query(MISSING_ON_SCHEMAS)
+        .bind::<Text, _>(MIGRATIONS)
+        .load(&mut connection)
+        .await?;
+    let on_tables: Vec<Missing> = diesel::sql_query(MISSING_ON_TABLES)
+        .bind::<Array<Text>, _>(tables)
+        .bind::<Array<Text>, _>(verbs)
+        .load(&mut connection)
+        .await?;
+    all.extend(on_tables);
+    Ok(all.into_iter().map(|row| row.statement).collect())
+}

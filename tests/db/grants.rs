@@ -1,0 +1,179 @@
+//! The rights of the service's role: docs/database.md lists exactly those that it needs.
+
+use std::fs;
+
+use bridgebook::{
+    db::{
+        grants,
+        planner::{Statement, statements},
+    },
+    proto::Rpc,
+};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use tokio_postgres::NoTls;
+
+use super::plans;
+use crate::{
+    samples::{Rows, call, sample},
+    support::{App, Schema, bridgebook, stderr},
+};
+
+/// A role that has only the documented rights on a schema, and none to create anything in it.
+struct Limited {
+    schema: Schema,
+    role: String,
+    /// The owner of the tables.
+    owner: AsyncPgConnection,
+}
+
+impl Limited {
+    async fn new() -> Self {
+        let schema = Schema::create().await;
+        let role = format!("{}_app", schema.name());
+        let mut owner = schema.connect().await;
+        let create = format!("CREATE ROLE {role} LOGIN; {}", documented(&schema, &role));
+        owner.batch_execute(&create).await.unwrap();
+        Limited {
+            schema,
+            role,
+            owner,
+        }
+    }
+
+    fn url(&self) -> String {
+        let url = self.schema.url();
+        url.replacen("//bridgebook@", &format!("//{}@", self.role), 1)
+    }
+
+    /// Runs SQL as the owner. `ROLE` and `SCHEMA` stand for the names.
+    async fn run(&mut self, sql: &str) {
+        let sql = sql.replace("ROLE", &self.role);
+        let sql = sql.replace("SCHEMA", &format!("SCHEMA {}", self.schema.name()));
+        self.owner.batch_execute(&sql).await.unwrap();
+    }
+
+    /// Drops the role, which belongs to the cluster and not to the schema.
+    async fn drop_role(mut self) {
+        let role = self.role.clone();
+        let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+        self.owner.batch_execute(&drop).await.unwrap();
+    }
+}
+
+/// Returns the GRANT statements of docs/database.md.
+fn documented(schema: &Schema, role: &str) -> String {
+    let text = fs::read_to_string(crate::support::root().join("docs/database.md")).unwrap();
+    let (_, block) = text
+        .split_once("```sql\nGRANT")
+        .expect("a block of GRANT statements");
+    let (block, _) = block.split_once("```").unwrap();
+    let block = format!("GRANT{block}");
+    assert!(block.contains("SCHEMA public") && block.contains("bridgebook_app"));
+    block
+        .replace("public", schema.name())
+        .replace("bridgebook_app", role)
+}
+
+/// The service starts with --migrate, and has nothing to migrate.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_rights_are_enough() {
+    let limited = Limited::new().await;
+    let app = App::start_by(limited.schema.clone(), limited.url()).await;
+    let rows = Rows::make(&app, "tenant", None).await;
+    for rpc in Rpc::ALL {
+        let request = rows.fill(&sample(*rpc).request(0));
+        // The service logs an error with INTERNAL, which fails the test.
+        drop(call(&app, *rpc, None, &request).await);
+    }
+    // EXPLAIN checks the rights of a statement.
+    let connected = tokio_postgres::connect(&limited.url(), NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    for statement in statements() {
+        let Statement { name, .. } = statement;
+        let plan = plans::explain_statement(&client, statement).await;
+        assert!(plan.is_object(), "{name}");
+    }
+    let mut prune = bridgebook();
+    prune.args(["prune", "--retain-workflows=1", "--retain-transitions=1"]);
+    prune.args(["--retain-batches=1", "--retain-stamps=1"]);
+    let output = prune
+        .args(["--database-url", &limited.url()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    drop((app, client));
+    limited.drop_role().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_missing_right_is_named_as_the_grant_that_gives_it() {
+    let mut limited = Limited::new().await;
+    let url = limited.url();
+    let none: [String; 0] = [];
+    assert_eq!(grants::missing(&url).await.unwrap(), none);
+    let (schema, role) = (limited.schema.name().to_owned(), limited.role.clone());
+    for (table, verbs) in grants::NEEDED {
+        for verb in *verbs {
+            let revoke = format!("REVOKE {verb} ON {table} FROM ROLE");
+            limited.run(&revoke).await;
+            let missing = grants::missing(&url).await.unwrap();
+            let kind = match table.ends_with("_seq") {
+                true => "SEQUENCE",
+                false => "TABLE",
+            };
+            let expected = format!("GRANT {verb} ON {kind} {schema}.{table} TO {role}");
+            assert_eq!(missing, [expected.as_str()]);
+            limited.run(&expected).await;
+            assert_eq!(grants::missing(&url).await.unwrap(), none);
+        }
+    }
+    // The docs grant nothing else.
+    let granted = format!(
+        "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) granted
+          WHERE c.relnamespace = '{schema}'::regnamespace AND granted.grantee = '{role}'::regrole"
+    );
+    let needed: usize = grants::NEEDED.iter().map(|(_, verbs)| verbs.len()).sum();
+    assert_eq!(limited.schema.count(&granted).await, needed as i64);
+    limited.drop_role().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_a_right_is_refused_at_the_start() {
+    let mut limited = Limited::new().await;
+    let (schema, role) = (limited.schema.name().to_owned(), limited.role.clone());
+    for (revoke, grant) in [
+        (
+            "REVOKE INSERT, DELETE ON workflow_executions FROM ROLE",
+            format!("GRANT INSERT, DELETE ON TABLE {schema}.workflow_executions TO {role}"),
+        ),
+        (
+            "REVOKE SELECT ON __diesel_schema_migrations FROM ROLE",
+            format!("GRANT SELECT ON TABLE {schema}.__diesel_schema_migrations TO {role}"),
+        ),
+        (
+            "REVOKE USAGE ON SCHEMA FROM ROLE",
+            format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
+        ),
+    ] {
+        limited.run(revoke).await;
+        for migrate in [&["--migrate"][..], &[]] {
+            let mut serve = bridgebook();
+            serve.args([
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--database-url",
+                &limited.url(),
+            ]);
+            let output = serve.args(migrate).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{revoke}");
+            assert!(
+                stderr(&output).contains(&grant),
+                "{grant}: {}",
+                stderr(&output)
+            );
+        }
+        limited.owner.batch_execute(&grant).await.unwrap();
+    }
+    limited.drop_role().await;
+}

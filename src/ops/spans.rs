@@ -19,6 +19,10 @@ pub(crate) const TARGET: &str = "bridgebook::trace";
 /// The most calls that a batch links to: OpenTelemetry's default limit of links.
 const MAX_LINKS: usize = 128;
 
+/// Maximum length of a header with trace context, in bytes. A longer `tracestate` is dropped, as
+/// W3C Trace Context allows from this length on, because each span would repeat it.
+const MAX_CONTEXT_BYTES: usize = 512;
+
 /// Creates the span of a call.
 pub(crate) fn call(method: Method, headers: &HeaderMap) -> Span {
     let span = tracing::info_span!(
@@ -84,7 +88,8 @@ struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key)?.to_str().ok()?;
+        (value.len() <= MAX_CONTEXT_BYTES).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {

@@ -1,8 +1,10 @@
 //! The protobuf codec of the services and clients.
 //!
-//! It differs from tonic's in two points. A malformed message is INVALID_ARGUMENT, because
-//! the caller has to fix it, and not INTERNAL. A response is cut to the size that clients
-//! accept, see [`response_size`].
+//! It differs from tonic's in three points:
+//! - A malformed message is INVALID_ARGUMENT, because the caller has to fix it, and not INTERNAL.
+//! - A second message is INVALID_ARGUMENT. tonic would drop it, and do the work of the first one.
+//!   Every RPC of the contract is unary. An RPC with a stream needs another decoder.
+//! - A response is cut to the size that clients accept, see [`response_size`].
 
 use std::marker::PhantomData;
 
@@ -14,7 +16,10 @@ use tonic::{
 
 use super::response_size;
 use crate::{
-    domain::{error::Error, limits::MAX_RESPONSE},
+    domain::{
+        error::{Error, ProtocolError},
+        limits::MAX_RESPONSE,
+    },
     proto::Parts,
 };
 
@@ -42,7 +47,10 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        MessageDecoder(PhantomData)
+        MessageDecoder {
+            is_done: false,
+            message: PhantomData,
+        }
     }
 }
 
@@ -64,14 +72,21 @@ impl<T: Parts> Encoder for MessageEncoder<T> {
     }
 }
 
-/// Decodes one message.
-pub struct MessageDecoder<U>(PhantomData<U>);
+/// Decodes the only message of a request or of a response.
+pub struct MessageDecoder<U> {
+    is_done: bool,
+    message: PhantomData<U>,
+}
 
 impl<U: Message + Default> Decoder for MessageDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        if self.is_done {
+            return Err(Error::from(ProtocolError::TooManyMessages).into());
+        }
+        self.is_done = true;
         U::decode(buffer)
             .map(Some)
             .map_err(|error| Error::Malformed(Some(error)).into())

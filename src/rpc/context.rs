@@ -8,14 +8,18 @@ use std::sync::{Arc, OnceLock};
 use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
-use crate::domain::id::TokenId;
+use crate::{
+    domain::id::TokenId,
+    util::excerpt::{MAX_VALUE, excerpt},
+};
 
 tokio::task_local! {
     static CURRENT: CallContext;
 }
 
 /// The context of one call. Cheap to clone; all clones share what is noted. A value is
-/// absent if the call was rejected, or its caller went away, before it became known.
+/// absent if the call was rejected, or its caller went away, before it became known. Values of
+/// the caller are excerpts, because every line of the log and every span has them.
 #[derive(Debug, Clone)]
 pub struct CallContext(Arc<Inner>);
 
@@ -32,13 +36,13 @@ impl CallContext {
     /// Makes the context of a call that begins, with a new request id. `correlation_id`
     /// is the one of the call's headers.
     #[must_use]
-    pub fn new(correlation_id: Option<String>) -> Self {
+    pub fn new(correlation_id: Option<&str>) -> Self {
         CallContext(Arc::new(Inner {
             request_id: Uuid::now_v7(),
             token_id: OnceLock::new(),
             target_token_id: OnceLock::new(),
             namespace: OnceLock::new(),
-            correlation_id: correlation_id.map(OnceLock::from).unwrap_or_default(),
+            correlation_id: correlation_id.map(noted).unwrap_or_default(),
         }))
     }
 
@@ -106,12 +110,21 @@ pub fn set_target_token_id(token_id: TokenId) {
 
 /// Notes which namespace the current call names.
 pub fn set_namespace(namespace: &str) {
-    note(|call| drop(call.namespace.set(namespace.to_owned())));
+    note(|call| drop(call.namespace.set(excerpt(namespace, MAX_VALUE))));
 }
 
 /// Notes the correlation id of the current call, unless its headers have one.
 pub fn set_correlation_id(correlation_id: &str) {
-    note(|call| drop(call.correlation_id.set(correlation_id.to_owned())));
+    note(|call| {
+        // An empty one is as good as none.
+        if !correlation_id.is_empty() {
+            let _ = call.correlation_id.set(excerpt(correlation_id, MAX_VALUE));
+        }
+    });
+}
+
+fn noted(value: &str) -> OnceLock<String> {
+    OnceLock::from(excerpt(value, MAX_VALUE))
 }
 
 fn note(set: impl FnOnce(&Inner)) {

@@ -1,13 +1,13 @@
 //! Converts an [`Error`] into a gRPC status with details.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use tonic::Status;
 use tonic_types::{ErrorDetails, ErrorInfo, RetryInfo, StatusExt};
 
 use super::context;
 use crate::domain::{
-    error::{DOMAIN, Description, Error, Help},
+    error::{Cause, DOMAIN, Description, Error, Help},
     violation::{Violation, Violations},
 };
 
@@ -27,6 +27,21 @@ const SHORT_DETAILS: [&str; 2] = [ErrorInfo::TYPE_URL, RetryInfo::TYPE_URL];
 /// The header that the retry policies of gRPC libraries read; they do not read RetryInfo.
 const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
 
+/// The source of a status of ours: what the log shows and the caller is not told.
+///
+/// The statuses that tonic makes have sources, too: errors of hyper, caused by what a client sent.
+/// The type tells them apart.
+#[derive(Debug)]
+pub(super) struct InternalCause(pub(super) Arc<Cause>);
+
+impl fmt::Display for InternalCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for InternalCause {}
+
 /// Carries the cause as the source of the status, which tonic keeps among the extensions
 /// of the response: the call log finds it there.
 impl From<Error> for Status {
@@ -41,7 +56,7 @@ impl From<Error> for Status {
             status.metadata_mut().insert(PUSHBACK_HEADER, millis.into());
         }
         if let Some(cause) = error.cause() {
-            status.set_source(cause);
+            status.set_source(Arc::new(InternalCause(cause)));
         }
         status
     }

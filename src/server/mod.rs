@@ -13,6 +13,7 @@ use prometheus::{IntCounter, IntGauge};
 use secrecy::ExposeSecret;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::service::Routes;
+use tonic_reflection::pb::{v1, v1alpha};
 use tower::ServiceBuilder;
 
 use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening};
@@ -39,6 +40,7 @@ use crate::{
         call::{CallLayer, RepeatedLines},
         health::Health,
         limits::LimitLayer,
+        reflection::Reflection,
         transport::{listener::listen, tls::TlsError},
     },
     services::{
@@ -93,7 +95,7 @@ pub enum ServeError {
     Schema(#[from] migrations::MigrationError),
     /// The reflection service could not be built.
     #[error("the descriptors of the contract are invalid")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] prost_reflect::DescriptorError),
     /// A metric could not be registered.
     #[error("cannot register a metric")]
     Metrics(#[from] prometheus::Error),
@@ -188,12 +190,15 @@ async fn serve_calls(
     let database = Database::new(url, config.database_connections, metrics);
     let token_cache = (config.auth == Auth::Tokens)
         .then(|| TokenCache::new(database.clone(), config.limits.rate));
-    let (health, health_service) = Health::new(metrics).await;
+    let (health, health_service) = Health::new(metrics);
 
     let content = config.limits.content;
+    let reflection = Reflection::new(proto::DESCRIPTORS)?;
     let routes = Routes::new(health_service)
-        .add_service(reflection()?.build_v1()?)
-        .add_service(reflection()?.build_v1alpha()?);
+        .add_service(v1::server_reflection_server::ServerReflectionServer::new(
+            reflection.clone(),
+        ))
+        .add_service(v1alpha::server_reflection_server::ServerReflectionServer::new(reflection));
     let limits = LimitsInForce {
         content,
         call_duration: config.call_timeout,
@@ -206,6 +211,7 @@ async fn serve_calls(
             max_duration: config.call_timeout,
             slow: config.slow_call,
             limits: content,
+            header_bytes: config.limits.connection.header_bytes,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
         })
@@ -264,14 +270,6 @@ fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> 
         .add_service(registry.max_decoding_message_size(max))
         .add_service(admin.max_decoding_message_size(max))
         .add_service(server.max_decoding_message_size(max))
-}
-
-fn reflection() -> Result<tonic_reflection::server::Builder<'static>, ServeError> {
-    Ok(tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        // Lets grpcurl decode the details of errors.
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
 }
 
 fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::Result<()> {

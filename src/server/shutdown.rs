@@ -88,14 +88,14 @@ pub(super) async fn drain(
     let drain = async {
         let mut server = pin!(server);
         tracing::info!("shutdown: NOT_SERVING");
-        health.set(false).await;
+        health.set(false);
         tokio::select! {
             () = sleep(config.drain_pause) => {}
             () = &mut server => {}
         }
         tracing::info!("shutdown: draining, no new connections");
         // Ends all Watch calls, which would never finish by themselves.
-        health.clear().await;
+        health.clear();
         drop(begin_drain);
         let ending = async {
             server.await;

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod counted;
 pub mod error_chain;
+pub mod excerpt;
 pub mod file_watch;
 pub mod net;
 pub mod panics;

@@ -37,7 +37,7 @@ const RULES: &[(&str, &[&str])] = &[
             "util",
         ],
     ),
-    ("rpc::context", &["domain"]),
+    ("rpc::context", &["domain", "util"]),
     (
         "services",
         &[

@@ -6,7 +6,6 @@ use tonic::Code;
 
 use crate::support::{
     ANY_WINDOW, App, Failure, Wire, call_with_timeout, document, eventually, failure, new_id,
-    raw_call,
 };
 
 #[tokio::test]
@@ -90,15 +89,6 @@ async fn a_message_over_the_limit_is_refused_with_a_reason() {
     let refused = tenant.client.clone().start_workflow(request).await;
     let expected = Failure::new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
     assert_eq!(failure(refused), expected);
-}
-
-#[tokio::test]
-async fn an_unknown_method_is_unimplemented() {
-    let app = App::start().await;
-    for method in ["bridgebook.v1.WorkflowService/Nothing", "nobody.Knows/It"] {
-        let answer = raw_call(&app.channel, method, Vec::new()).await;
-        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
-    }
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    App, Frozen, ReservedPort, Server, bridgebook, connect_database, contract, eventually,
-    own_cluster, temp_dir,
+    App, Failure, Frozen, ReservedPort, Server, bridgebook, connect_database, contract, eventually,
+    failure, own_cluster, temp_dir,
 };
 
 /// The whole server, and every service of the contract.
@@ -118,7 +118,48 @@ async fn an_unknown_service_is_not_found() {
         service: "nobody".into(),
     };
     let answer = HealthClient::new(app.channel.clone()).check(request).await;
-    assert_eq!(answer.unwrap_err().code(), tonic::Code::NotFound);
+    let expected = Failure::new(tonic::Code::NotFound, "SERVICE_UNKNOWN");
+    assert_eq!(failure(answer), expected);
+}
+
+#[tokio::test]
+async fn a_watch_of_an_unknown_service_stays_open() {
+    let app = App::start().await;
+    let server = Server::spawn(&["--database-url", &app.schema.url()]);
+    let channel = server.serving().await;
+    let request = HealthCheckRequest {
+        service: "nobody".into(),
+    };
+    let watch = HealthClient::new(channel).watch(request).await;
+    let mut changes = watch.unwrap().into_inner();
+    let first = changes.message().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::ServiceUnknown);
+    // The shutdown ends it, without an error.
+    server.signal("TERM");
+    assert_eq!(changes.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_end_of_a_watch_is_no_failed_call() {
+    let app = App::start().await;
+    let server = Server::spawn(&["--database-url", &app.schema.url()]);
+    let channel = server.serving().await;
+    let watch = HealthClient::new(channel.clone())
+        .watch(HealthCheckRequest::default())
+        .await;
+    let mut changes = watch.unwrap().into_inner();
+    changes.message().await.unwrap().unwrap();
+    drop(changes);
+    let failing = HealthCheckRequest {
+        service: "nobody".into(),
+    };
+    HealthClient::new(channel).check(failing).await.unwrap_err();
+    // A later call of the same connection is in the log.
+    eventually("the check is logged", async || {
+        server.log().contains("Health/Check").then_some(())
+    })
+    .await;
+    assert!(!server.log().contains("Health/Watch"), "{}", server.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

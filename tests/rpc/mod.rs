@@ -10,6 +10,7 @@ mod isolation;
 mod limits;
 mod mutations;
 mod page_tokens;
+mod protocol;
 mod reflection;
 mod response_size;
 mod time_bounds;

@@ -33,6 +33,7 @@ pub enum Code {
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
+    Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
     Unauthenticated = 16,
@@ -75,7 +76,7 @@ pub enum Help {
 }
 
 impl Description {
-    fn new(code: Code, reason: &'static str) -> Self {
+    pub(super) fn new(code: Code, reason: &'static str) -> Self {
         Description {
             code,
             reason,
@@ -85,7 +86,7 @@ impl Description {
         }
     }
 
-    fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+    pub(super) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.metadata.push((key, value.into()));
         self
     }
@@ -121,6 +122,7 @@ impl Error {
                 .help(Help::BadRequest(violations.clone())),
             Error::Malformed(_) => new(Code::InvalidArgument, "MALFORMED_MESSAGE"),
             Error::MessageTooLarge(_) => new(Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+            Error::Protocol(fault) => fault.describe(),
             Error::NotFound {
                 resource,
                 field,

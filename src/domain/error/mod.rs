@@ -5,6 +5,7 @@
 
 mod credential;
 mod describe;
+mod protocol;
 mod refused_move;
 mod resource;
 
@@ -13,6 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use self::{
     credential::CredentialError,
     describe::{Code, DOMAIN, Description, Help},
+    protocol::ProtocolError,
     refused_move::RefusedMove,
     resource::Resource,
 };
@@ -43,6 +45,9 @@ pub enum Error {
          contract with the server's"
     )]
     Malformed(#[source] Option<prost::DecodeError>),
+    /// The call does not follow the protocol.
+    #[error("{0}")]
+    Protocol(ProtocolError),
     /// There is no such row in the caller's namespace.
     #[error("{} not found{}", resource.named(field, name), scope(namespace.as_ref()))]
     NotFound {

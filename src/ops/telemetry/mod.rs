@@ -13,11 +13,17 @@ use tracing_subscriber::{
 };
 
 use self::otlp::Traces;
-use crate::ops::spans;
+use crate::{ops::spans, util::excerpt::excerpt};
 
 /// The lines that wait for a slow reader of the log. Further lines are dropped and counted, because
 /// calls must not wait for the log.
 const BUFFERED_LINES: usize = 65_536;
+
+/// The levels of libraries that log what clients send, once per frame at worst. `--log` can raise
+/// them.
+const QUIET: &str = "h2=error,hyper=error";
+/// Maximum length of the text of a panic, in characters: it may repeat a value of a request.
+const MAX_PANIC: usize = 1000;
 
 /// Settings of logs and traces.
 #[derive(Debug, Clone, Args)]
@@ -72,7 +78,7 @@ impl Telemetry {
     /// # Errors
     /// If a setting is invalid.
     pub fn start(settings: &LogSettings) -> Result<Self, String> {
-        let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log)).map_err(|error| {
             format!("--log: expected a filter, got {:?}: {error}", settings.log)
         })?;
         let (writer, lines) = NonBlockingBuilder::default()
@@ -125,6 +131,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(
         location = panic.location().map(tracing::field::display),
         "panicked: {}",
-        text.unwrap_or("no message")
+        excerpt(text.unwrap_or("no message"), MAX_PANIC)
     );
 }

@@ -9,12 +9,14 @@ use tonic_types::ErrorInfo;
 
 use crate::{
     domain::role::Role,
-    proto::Rpc,
+    proto::{Rpc, is_infrastructure_rpc},
     rpc::{context::CallContext, transport::peer::Peer},
+    util::excerpt::{MAX_VALUE, excerpt},
 };
 
-/// Maximum length of the path of an unknown method, in characters: callers choose it.
-const MAX_PATH: usize = 100;
+/// Maximum length of a subject, in characters. An operator copies it from the log in order to map
+/// it, so the subjects of usual certificates are not cut.
+const MAX_SUBJECT: usize = 512;
 
 /// The method and the peer of a call.
 pub(super) struct AuditLog {
@@ -59,6 +61,8 @@ impl AuditLog {
         let namespace = rejected_namespace.map(String::as_str).or(call.namespace());
         let token_id = call.token_id().map(|id| id.to_string());
         let target_token_id = call.target_token_id().map(|id| id.to_string());
+        let subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref());
+        let subject = subject.map(|subject| excerpt(subject, MAX_SUBJECT));
         let reason = info.map_or("", |info| info.reason.as_str());
         macro_rules! event {
             ($level:ident, $message:literal) => {
@@ -73,7 +77,7 @@ impl AuditLog {
                     cause,
                     target_token_id,
                     peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address)),
-                    subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref()),
+                    subject,
                     $message
                 )
             };
@@ -87,12 +91,16 @@ impl AuditLog {
         true
     }
 
-    /// Returns the path of the call, escaped so that it cannot break a line of the log.
+    /// Returns the path of the call, as an excerpt if it is unknown: callers choose it.
     pub(super) fn rpc_name(&self) -> String {
-        if let Some(rpc) = self.rpc {
-            return rpc.path().to_owned();
+        match self.rpc {
+            Some(rpc) => rpc.path().to_owned(),
+            None => excerpt(self.path.path(), MAX_VALUE),
         }
-        let path: String = self.path.path().chars().take(MAX_PATH).collect();
-        path.escape_debug().to_string()
+    }
+
+    /// Returns whether the server has no such method.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.rpc.is_none() && !is_infrastructure_rpc(self.path.path())
     }
 }

@@ -55,7 +55,9 @@ impl CallLog {
         }
         let is_audited = self.audit.record(&self.context, code, info.as_ref(), cause);
         let is_slow = duration >= self.slow && !running.method().is_stream();
-        if is_audited || (code == Code::Ok && !is_slow && cause.is_none()) {
+        // A stream has no other end than that its client leaves.
+        let is_usual = code == Code::Cancelled && running.method().is_stream();
+        if is_audited || is_usual || (code == Code::Ok && !is_slow && cause.is_none()) {
             return;
         }
         let reason = info.map(|info| info.reason);

@@ -33,8 +33,6 @@ use crate::{
 
 /// The request header with the caller's correlation id.
 const CORRELATION_ID_HEADER: &str = "x-correlation-id";
-/// Maximum length of it that the log keeps, in characters.
-const MAX_CORRELATION_ID: usize = 128;
 
 /// Gives every call a request id and a deadline: the caller's, from the header
 /// `grpc-timeout`, but at most `max_duration`. A panic becomes INTERNAL. The end of the
@@ -47,6 +45,8 @@ pub struct CallLayer {
     pub slow: Duration,
     /// Limits of what a request may contain.
     pub limits: ContentLimits,
+    /// Maximum size of the headers of a call, in bytes.
+    pub header_bytes: usize,
     /// The metrics of the service.
     pub metrics: Metrics,
     /// The lines of the log that are counted instead of logged.
@@ -86,19 +86,13 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        if let Err(status) = protocol::require_grpc(&request) {
-            let mut rejection = http::Response::new(Body::empty());
-            *rejection.status_mut() = status;
-            return Box::pin(std::future::ready(Ok(rejection)));
-        }
         let call = CallContext::new(correlation_id(request.headers()));
         let log = self.layer.begin(&request, call.clone());
         let max_message = self.layer.limits.message_bytes;
-        let timeout = match deadline::timeout(request.headers(), self.layer.max_duration) {
+        let timeout = match call.enter(|| self.layer.check(&request)) {
             Ok(timeout) => timeout,
-            Err(error) => {
-                let rejection = call.enter(|| Status::from(error).into_http());
-                let rejection = response::finish(rejection, log, max_message);
+            Err(rejection) => {
+                let rejection = response::finish(*rejection, log, max_message);
                 return Box::pin(std::future::ready(Ok(rejection)));
             }
         };
@@ -133,11 +127,18 @@ impl CallLayer {
             repeated_lines: self.repeated_lines.clone(),
         }
     }
+
+    /// Checks the headers of a request. Returns how long the call may take, or its rejection.
+    fn check<B>(&self, request: &http::Request<B>) -> Result<Duration, Box<http::Response<Body>>> {
+        protocol::check(request, self.header_bytes)
+            .map_err(|rejection| Box::new(rejection.into_response()))?;
+        deadline::timeout(request.headers(), self.max_duration)
+            .map_err(|error| Box::new(Status::from(error).into_http()))
+    }
 }
 
-fn correlation_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(CORRELATION_ID_HEADER)?.to_str().ok()?;
-    Some(text.chars().take(MAX_CORRELATION_ID).collect())
+fn correlation_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CORRELATION_ID_HEADER)?.to_str().ok()
 }
 
 #[cfg(test)]
@@ -157,6 +158,7 @@ mod tests {
             max_duration: Duration::from_secs(60),
             slow: Duration::from_secs(60),
             limits: ContentLimits::default(),
+            header_bytes: 16 * 1024,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
         };

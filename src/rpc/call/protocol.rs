@@ -1,45 +1,160 @@
-//! Rejects HTTP requests that are not gRPC calls.
+//! Rejects requests that are not gRPC calls, or not the gRPC that this server speaks.
 
-use http::{Method, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use tonic::{Status, body::Body};
 
-/// Rejects a request that is not a gRPC call. A browser cannot make one by itself, so a
-/// web page cannot make a browser call us with its user's client certificate.
+use crate::{
+    domain::error::{Error, ProtocolError},
+    util::excerpt::{MAX_VALUE, excerpt},
+};
+
+/// What HTTP/2 counts for a header beside its name and its value, in bytes (RFC 9113, section
+/// 6.5.2).
+const HEADER_OVERHEAD: usize = 32;
+
+/// A rejected request.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    error: ProtocolError,
+    /// The HTTP status, for clients that do not speak gRPC.
+    http_status: StatusCode,
+}
+
+/// Checks a request before anything else is done with it.
+///
+/// A browser cannot make a gRPC call by itself. A web page therefore cannot make a browser call us
+/// with its user's client certificate.
 ///
 /// # Errors
-/// The HTTP status of the rejection.
-pub(super) fn require_grpc<B>(request: &http::Request<B>) -> Result<(), StatusCode> {
+/// A [`Rejection`] for another method than POST, for another format of messages, and for headers of
+/// more than `max_header_bytes`.
+pub(super) fn check<B>(request: &Request<B>, max_header_bytes: usize) -> Result<(), Rejection> {
+    let rejection = |error, http_status| Err(Rejection { error, http_status });
+    if header_bytes(request) > max_header_bytes {
+        let error = ProtocolError::HeadersTooLarge(max_header_bytes);
+        return rejection(error, StatusCode::OK);
+    }
     if request.method() != Method::POST {
-        return Err(StatusCode::METHOD_NOT_ALLOWED);
+        let error = ProtocolError::HttpMethod(excerpt(request.method().as_str(), MAX_VALUE));
+        return rejection(error, StatusCode::METHOD_NOT_ALLOWED);
     }
-    let content_type = request.headers().get(CONTENT_TYPE);
-    let content_type = content_type.and_then(|it| it.to_str().ok());
-    let rest = content_type.and_then(|it| it.strip_prefix("application/grpc"));
-    match rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';'])) {
-        true => Ok(()),
-        false => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    let value = content_type(request.headers());
+    match Format::of(&value) {
+        Format::Protobuf => Ok(()),
+        // The client speaks gRPC, and reads its status rather than that of HTTP.
+        Format::OtherGrpc => rejection(unsupported(&value), StatusCode::OK),
+        Format::Other => rejection(unsupported(&value), StatusCode::UNSUPPORTED_MEDIA_TYPE),
     }
+}
+
+fn unsupported(content_type: &str) -> ProtocolError {
+    ProtocolError::ContentType(excerpt(content_type, MAX_VALUE))
+}
+
+impl Rejection {
+    /// Makes the response: a gRPC status with details, under the HTTP status.
+    pub(super) fn into_response(self) -> http::Response<Body> {
+        let mut response = Status::from(Error::Protocol(self.error)).into_http();
+        *response.status_mut() = self.http_status;
+        if self.http_status == StatusCode::METHOD_NOT_ALLOWED {
+            let post = HeaderValue::from_static("POST");
+            response.headers_mut().insert(ALLOW, post);
+        }
+        response
+    }
+}
+
+/// The format of a call's messages.
+enum Format {
+    /// Protobuf, which is also the default.
+    Protobuf,
+    /// Another format of gRPC, such as `application/grpc+json`.
+    OtherGrpc,
+    /// Not gRPC.
+    Other,
+}
+
+impl Format {
+    /// Reads a content type, in lower case.
+    fn of(content_type: &str) -> Self {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        match essence.strip_prefix("application/grpc") {
+            Some("" | "+proto") => Format::Protobuf,
+            Some(rest) if rest.starts_with('+') => Format::OtherGrpc,
+            _ => Format::Other,
+        }
+    }
+}
+
+/// Returns the content type in lower case; empty if it is absent, repeated or not text.
+fn content_type(headers: &HeaderMap) -> String {
+    let mut all = headers.get_all(CONTENT_TYPE).iter();
+    match (all.next(), all.next()) {
+        (Some(value), None) => value.to_str().unwrap_or_default().to_ascii_lowercase(),
+        _ => String::new(),
+    }
+}
+
+/// Returns the size of a request's headers as HTTP/2 counts it. The path counts as a whole; the
+/// other pseudo-headers are short.
+fn header_bytes<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let authority = uri.authority().map_or(0, |it| it.as_str().len());
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD);
+    target + authority + headers.sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 1024;
+
+    fn rejection(request: http::request::Builder) -> Option<(StatusCode, ProtocolError)> {
+        let rejected = check(&request.body(()).unwrap(), LIMIT).err()?;
+        Some((rejected.http_status, rejected.error))
+    }
+
     #[test]
-    fn only_grpc_calls_are_accepted() {
-        let rejection = |method: &str, content_type: &str| {
-            let request = http::Request::builder().method(method);
-            let request = request.header(CONTENT_TYPE, content_type).body(());
-            require_grpc(&request.unwrap()).err()
+    fn only_grpc_calls_with_protobuf_are_accepted() {
+        let status = |method: &str, content_type: &str| {
+            let request = Request::builder().method(method);
+            let rejected = rejection(request.header(CONTENT_TYPE, content_type))?;
+            Some(rejected.0.as_u16())
         };
-        for good in ["", "+proto", ";charset=utf-8"] {
-            assert_eq!(rejection("POST", &format!("application/grpc{good}")), None);
+        for good in ["", "+proto", ";charset=utf-8", "+proto; charset=utf-8"] {
+            assert_eq!(status("POST", &format!("application/grpc{good}")), None);
         }
-        let not_allowed = Some(StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(rejection("GET", "application/grpc"), not_allowed);
-        assert_eq!(rejection("PUT", "application/grpc"), not_allowed);
+        assert_eq!(status("POST", "Application/gRPC"), None);
+        assert_eq!(status("GET", "application/grpc"), Some(405));
+        assert_eq!(status("PUT", "application/grpc"), Some(405));
+        for other in ["+json", "+thrift", "+", "+protox", "+json;a=b"] {
+            let status = status("POST", &format!("application/grpc{other}"));
+            assert_eq!(status, Some(200), "{other}");
+        }
         for bad in ["text/plain", "application/json", "application/grpc-web", ""] {
-            let unsupported = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            assert_eq!(rejection("POST", bad), unsupported, "{bad}");
+            assert_eq!(status("POST", bad), Some(415), "{bad}");
         }
+    }
+
+    #[test]
+    fn headers_are_measured_as_http_2_does() {
+        let with_length = |length: usize| {
+            let request = Request::post("/a.B/C").header(CONTENT_TYPE, "application/grpc");
+            let used = "/a.B/C".len() + "content-type".len() + "application/grpc".len() + 32;
+            let value = "x".repeat(length - used - "x".len() - 32);
+            rejection(request.header("x", value))
+        };
+        assert_eq!(with_length(LIMIT), None);
+        let (status, error) = with_length(LIMIT + 1).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(error, ProtocolError::HeadersTooLarge(LIMIT));
+        let long = format!("/{}", "x".repeat(LIMIT));
+        assert!(rejection(Request::post(long)).is_some());
     }
 }

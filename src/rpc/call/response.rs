@@ -1,10 +1,22 @@
 //! Completes a response: our own statuses, the request id, the end of the call's log.
 
+use std::error::Error as _;
+
 use http::HeaderValue;
 use tonic::{Code, Status, body::Body};
 
 use super::call_log::{CallLog, LoggedBody};
-use crate::{domain::error::Error, rpc::batch_request::ItemCause, util::error_chain::error_chain};
+use crate::{
+    domain::error::{Error, ProtocolError},
+    rpc::{batch_request::ItemCause, status::InternalCause},
+    util::{error_chain::error_chain, excerpt::excerpt},
+};
+
+/// The response header that names the encodings of messages that the server accepts.
+const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
+/// Maximum length of a cause in the log, in characters. PostgreSQL's errors repeat values of the
+/// statement, and those are the caller's.
+const MAX_CAUSE: usize = 1000;
 
 /// The response header with the request id.
 const REQUEST_ID_HEADER: &str = "x-request-id";
@@ -17,8 +29,17 @@ pub(super) fn finish(
 ) -> http::Response<Body> {
     let cause = cause(&response);
     let mut failure = Status::from_header_map(response.headers());
-    if let Some(ours) = failure.as_ref().and_then(|it| replace(it, max_message)) {
+    if let Some(ours) = failure
+        .as_ref()
+        .and_then(|it| replace(it, &log, max_message))
+    {
+        let accepted = response.headers_mut().remove(ACCEPT_ENCODING_HEADER);
         response = ours.clone().into_http();
+        if let Some(accepted) = accepted {
+            response
+                .headers_mut()
+                .insert(ACCEPT_ENCODING_HEADER, accepted);
+        }
         failure = Some(ours);
     }
     if let Ok(id) = HeaderValue::try_from(log.context.request_id().to_string()) {
@@ -37,23 +58,34 @@ pub(super) fn finish(
 /// Returns the internal reason of a failed call or item.
 fn cause(response: &http::Response<Body>) -> Option<String> {
     let extensions = response.extensions();
-    let status = extensions.get::<Status>();
-    if let Some(source) = status.and_then(std::error::Error::source) {
-        return Some(error_chain(source));
-    }
-    let item = extensions.get::<ItemCause>()?;
-    Some(error_chain(&*item.0))
+    let source = extensions.get::<Status>().and_then(Status::source);
+    let ours = source.and_then(|source| source.downcast_ref::<InternalCause>());
+    let cause = match ours {
+        Some(InternalCause(cause)) => cause,
+        None => &extensions.get::<ItemCause>()?.0,
+    };
+    Some(excerpt(&error_chain(&**cause), MAX_CAUSE))
 }
 
 /// Replaces the statuses of tonic itself:
 /// - OUT_OF_RANGE, which tonic uses only for a message over its limit;
 /// - INTERNAL without details, which ours always have, for a message that is framed badly;
-/// - UNKNOWN, which tonic uses only for a message cut off with its connection.
-fn replace(failure: &Status, max_message: usize) -> Option<Status> {
+/// - UNKNOWN, which tonic uses only for a message cut off with its connection;
+/// - UNIMPLEMENTED without details, for an unknown method or a compressed message.
+fn replace(failure: &Status, log: &CallLog, max_message: usize) -> Option<Status> {
+    let has_details = !failure.details().is_empty();
     match failure.code() {
         Code::OutOfRange => Some(Error::MessageTooLarge(max_message).into()),
-        Code::Internal if failure.details().is_empty() => Some(Error::Malformed(None).into()),
+        Code::Internal if !has_details => Some(Error::Malformed(None).into()),
+        Code::Unimplemented if !has_details => Some(Error::from(unimplemented(log)).into()),
         Code::Unknown => Some(Status::cancelled("the caller went away")),
         _ => None,
+    }
+}
+
+fn unimplemented(log: &CallLog) -> ProtocolError {
+    match log.audit.is_unknown() {
+        true => ProtocolError::UnknownMethod(log.audit.rpc_name()),
+        false => ProtocolError::Encoding,
     }
 }

@@ -36,7 +36,7 @@ pub struct ConnectionLimits {
     /// Maximum number of streams on one connection.
     pub streams: u32,
     /// Maximum size of the headers of a call, in bytes.
-    pub header_bytes: u32,
+    pub header_bytes: usize,
     /// Maximum duration of the TLS handshake, and then of the HTTP/2 preface.
     pub handshake_timeout: Duration,
     /// Time for the first authenticated call. A connection without one closes after it

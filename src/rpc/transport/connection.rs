@@ -29,6 +29,10 @@ use crate::{rpc::limits::ConnectionLimits, util::backoff::jittered};
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
+/// Factor from the limit of headers to the size at which h2 answers by itself. With the default
+/// limit that is 128 KiB, twice what proxies forward.
+const HEADER_MARGIN: usize = 8;
+
 /// Maximum number of streams that the client has reset and the server has not accepted
 /// yet. A client over it is attacking (CVE-2023-44487) and loses the connection.
 const MAX_PENDING_RESETS: usize = 20;
@@ -100,7 +104,7 @@ fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes)
+        .max_header_list_size(header_list_bytes(limits))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(limits.keepalive_interval)
@@ -108,6 +112,14 @@ fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
         // gRPC clients do not read the header `date`.
         .auto_date_header(false);
     builder
+}
+
+/// Returns the size of headers from which h2 answers by itself, with a bare HTTP 431. It is above
+/// the limit, so that the call layer can answer with a gRPC status. It bounds the memory of headers
+/// that have not arrived completely.
+fn header_list_bytes(limits: &ConnectionLimits) -> u32 {
+    let bytes = limits.header_bytes.saturating_mul(HEADER_MARGIN);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Checks the limits of a connection periodically. Completes when it has to close, with

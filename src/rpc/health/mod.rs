@@ -1,25 +1,23 @@
-//! The health service (`grpc.health.v1`), and the task that polls the database for it.
+//! The health of the service (`grpc.health.v1`), and the task that polls the database for it.
 
-use std::time::Duration;
+mod service;
+
+use std::{sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
-use tokio::time::timeout;
-use tonic_health::{
-    ServingStatus,
-    pb::health_server::{self, HealthServer},
-    server::HealthReporter,
+use tokio::{sync::watch, time::timeout};
+use tonic_health::pb::{
+    health_check_response::ServingStatus,
+    health_server::{self, HealthServer},
 };
 
+use self::service::HealthService;
 use crate::{
     db::{
         self, Database, DbError,
         migrations::{self, SchemaStatus},
     },
     ops::metrics::Metrics,
-    proto::v1::{
-        admin_service_server, bridge_state_service_server, fsm_service_server,
-        registry_service_server, server_service_server, workflow_service_server,
-    },
     util::error_chain::error_chain,
 };
 
@@ -28,53 +26,39 @@ use crate::{
 const CHECK_INTERVAL: Duration = Duration::from_millis(700);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(1200);
 
-/// The names with a status. The empty name is the whole server.
-const SERVICES: &[&str] = &[
-    "",
-    workflow_service_server::SERVICE_NAME,
-    fsm_service_server::SERVICE_NAME,
-    bridge_state_service_server::SERVICE_NAME,
-    admin_service_server::SERVICE_NAME,
-    registry_service_server::SERVICE_NAME,
-    server_service_server::SERVICE_NAME,
-];
-
 /// The health of the service, over gRPC and as a metric. Cheap to clone.
 #[derive(Clone)]
 pub struct Health {
-    reporter: HealthReporter,
+    status: Arc<watch::Sender<Option<ServingStatus>>>,
     metrics: Metrics,
 }
 
 impl Health {
     /// Makes a health that starts as NOT_SERVING, and its gRPC service.
-    pub async fn new(metrics: &Metrics) -> (Self, HealthServer<impl health_server::Health>) {
-        let (reporter, service) = tonic_health::server::health_reporter();
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> (Self, HealthServer<impl health_server::Health>) {
+        let (sender, status) = watch::channel(Some(ServingStatus::NotServing));
         let health = Health {
-            reporter,
+            status: Arc::new(sender),
             metrics: metrics.clone(),
         };
-        health.set(false).await;
-        (health, service)
+        health.metrics.serving().set(0);
+        (health, HealthServer::new(HealthService { status }))
     }
 
     /// Sets the status of all names.
-    pub async fn set(&self, is_serving: bool) {
+    pub fn set(&self, is_serving: bool) {
         let status = match is_serving {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
         };
         self.metrics.serving().set(is_serving.into());
-        for service in SERVICES {
-            self.reporter.set_service_status(*service, status).await;
-        }
+        self.status.send_replace(Some(status));
     }
 
     /// Ends all health watches, which would otherwise last until the drain times out.
-    pub async fn clear(&self) {
-        for service in SERVICES {
-            self.reporter.clone().clear_service_status(service).await;
-        }
+    pub fn clear(&self) {
+        self.status.send_replace(None);
     }
 }
 
@@ -105,7 +89,7 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
             }
         };
         if reported.as_ref() != Some(&problem) {
-            health.set(problem.is_none()).await;
+            health.set(problem.is_none());
             match &problem {
                 None => {
                     tracing::info!("SERVING: the database is available and its schema is current")

@@ -19,7 +19,10 @@ use tonic_reflection::pb::{
     },
 };
 
-use crate::util::excerpt::{MAX_VALUE, excerpt};
+use crate::{
+    domain::error::Error,
+    util::excerpt::{MAX_VALUE, excerpt},
+};
 
 /// The service, for both versions. Cheap to clone.
 #[derive(Clone)]
@@ -172,7 +175,7 @@ fn not_found(kind: &str, name: &str) -> (Code, String) {
 /// only in the name of their package.
 fn convert<M: Message + Default>(message: &impl Message) -> Result<M, Status> {
     M::decode(message.encode_to_vec().as_slice())
-        .map_err(|error| Status::internal(error.to_string()))
+        .map_err(|error| Error::Malformed(Some(error)).into())
 }
 
 /// Implements the service in one version.

@@ -11,7 +11,10 @@ use std::net::SocketAddr;
 
 use prometheus::{IntCounter, IntGauge};
 use secrecy::ExposeSecret;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::oneshot,
+};
 use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 use tower::ServiceBuilder;
@@ -51,8 +54,14 @@ use crate::{
         server_info::{model::LimitsInForce, service::Server},
         workflow::service::Workflows,
     },
-    util::panics::keep_running,
+    util::{open_files, panics::keep_running},
 };
+
+/// The connections that wait to be accepted, if the system allows as many (net.core.somaxconn).
+const BACKLOG: u32 = 4096;
+/// The open files beside those of callers' connections: the database, logs, and what is being
+/// evicted.
+const OTHER_FILES: usize = 512;
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +125,8 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     let metrics = Metrics::new()?;
     count_dropped_lines(&metrics, telemetry)?;
     let tls = TlsState::load(&config)?;
-    let listener = bind(config.listen).await?;
+    let listener = bind(config.listen)?;
+    check_open_files(&config);
     match &config.database {
         DatabaseSource::Url(url) => {
             let (url, migrate) = (url.expose_secret(), config.migrate);
@@ -150,7 +160,7 @@ pub async fn run(
     log_listening(&listener, config);
     register_certificate_expiry(metrics, tls)?;
     let http = match config.metrics_listen {
-        Some(address) => Some(bind_metrics(address).await?),
+        Some(address) => Some(bind_metrics(address)?),
         None => None,
     };
     let http = async {
@@ -170,8 +180,8 @@ pub async fn run(
 
 /// Binds the port for metrics and health checks over HTTP, and logs its address: port 0
 /// stands for any free port.
-async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = bind(address).await?;
+fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = bind(address)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!("metrics on {address}");
     }
@@ -231,7 +241,7 @@ async fn serve_calls(
         listener,
         tls.tls.clone(),
         connections,
-        metrics.connections().clone(),
+        metrics,
         service,
         drained,
     );
@@ -272,6 +282,19 @@ fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> 
         .add_service(server.max_decoding_message_size(max))
 }
 
+/// Raises the limit of open files, and warns if it is too low for the connections.
+fn check_open_files(config: &Config) {
+    let needed = config.limits.connection.connections + OTHER_FILES;
+    let limit = open_files::raise_limit();
+    if limit.is_some_and(|limit| limit < needed as u64) {
+        tracing::warn!(
+            limit,
+            needed,
+            "the limit of open files is too low for --max-connections"
+        );
+    }
+}
+
 fn count_dropped_lines(metrics: &Metrics, telemetry: &Telemetry) -> prometheus::Result<()> {
     let dropped = metrics.register(IntCounter::new(
         "bridgebook_log_lines_dropped_total",
@@ -298,7 +321,18 @@ fn register_certificate_expiry(metrics: &Metrics, tls: &TlsState) -> prometheus:
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| ServeError::Listen { address, source })
+/// Binds a port. A flood of connections waits in the backlog rather than being dropped, because a
+/// client that is dropped tries again only after a second.
+fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Lets a restart bind the port while connections of the former process are closing.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| ServeError::Listen { address, source })
 }

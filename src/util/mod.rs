@@ -6,4 +6,5 @@ pub mod error_chain;
 pub mod excerpt;
 pub mod file_watch;
 pub mod net;
+pub mod open_files;
 pub mod panics;

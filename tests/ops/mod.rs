@@ -1,5 +1,6 @@
 //! Logs, metrics, traces and retention.
 
+mod hostile;
 mod logs;
 mod metrics;
 mod retention;

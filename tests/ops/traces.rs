@@ -21,7 +21,7 @@ use crate::support::{App, ReservedPort, Server, bridgebook, eventually, tenant_o
 
 /// An OTLP collector that keeps its traces.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Span>>>);
+pub(super) struct Collector(Arc<Mutex<Vec<Span>>>);
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -39,13 +39,18 @@ impl TraceService for Collector {
 
 impl Collector {
     /// Starts a collector. Returns it with its URL.
-    async fn start(&self) -> String {
+    pub(super) async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = TraceServiceServer::new(self.clone());
         let server = Transport::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         format!("http://{address}")
+    }
+
+    /// Returns the spans received so far.
+    pub(super) fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap().clone()
     }
 
     /// Waits for the span of a trace with this name.

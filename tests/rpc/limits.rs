@@ -9,14 +9,14 @@ use bridgebook::{
     config::{Auth, Config},
     domain::role::Role,
     proto::v1::{
-        BatchRecordStepsRequest, ListWorkflowsRequest, StartWorkflowRequest,
+        BatchRecordStepsRequest, ListWorkflowsRequest, StartWorkflowRequest, StartWorkflowResponse,
         workflow_service_client::WorkflowServiceClient,
     },
 };
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use serde_json::json;
-use tokio::net::TcpStream;
-use tonic::{Code, Status, transport::Channel};
+use tokio::{net::TcpStream, task::JoinHandle};
+use tonic::{Code, Response, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
@@ -46,6 +46,25 @@ fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
     }
 }
 
+/// Begins a call that ends when the blocker commits.
+async fn call_in_progress(
+    app: &App,
+    tenant: &Tenant,
+    blocker: &mut AsyncPgConnection,
+) -> JoinHandle<Result<Response<StartWorkflowResponse>, Status>> {
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let (mut client, new) = (tenant.client.clone(), tenant.new_workflow());
+    let call = tokio::spawn(async move { client.start_workflow(new).await });
+    let waiting = "SELECT count(*) FROM pg_locks
+                    WHERE NOT granted AND relation = 'workflow_executions'::regclass";
+    eventually("the call waits for the lock", async || {
+        (app.schema.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    call
+}
+
 /// Returns the delay after which a client should retry, if it should.
 fn delay(status: &Status) -> Option<Duration> {
     let details = status.get_error_details();
@@ -56,16 +75,7 @@ fn delay(status: &Status) -> Option<Duration> {
 async fn calls_over_the_concurrency_limit_are_shed_but_not_health_checks() {
     let (app, tenant) = with(|config| config.limits.requests = Some(1)).await;
     let mut blocker = app.schema.connect().await;
-    let lock = "BEGIN; LOCK TABLE workflow_executions";
-    blocker.batch_execute(lock).await.unwrap();
-    let (mut client, new) = (tenant.client.clone(), tenant.new_workflow());
-    let under_way = tokio::spawn(async move { client.start_workflow(new).await });
-    let waiting = "SELECT count(*) FROM pg_locks
-                    WHERE NOT granted AND relation = 'workflow_executions'::regclass";
-    eventually("the first one waits for the lock", async || {
-        (app.schema.count(waiting).await > 0).then_some(())
-    })
-    .await;
+    let under_way = call_in_progress(&app, &tenant, &mut blocker).await;
     let second = tenant.client.clone().list_workflows(listing(&tenant)).await;
     let status = second.unwrap_err();
     assert!(delay(&status).is_some());
@@ -123,7 +133,8 @@ async fn each_token_has_a_rate_limit() {
 #[tokio::test]
 async fn connections_over_the_limit_get_an_error_but_health_answers() {
     let (app, tenant) = with(|config| config.limits.connection.connections = 1).await;
-    tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    let under_way = call_in_progress(&app, &tenant, &mut blocker).await;
     let surplus = connect(app.address);
     let mut client = WorkflowServiceClient::new(surplus.clone());
     let status = client.list_workflows(listing(&tenant)).await.unwrap_err();
@@ -133,7 +144,8 @@ async fn connections_over_the_limit_get_an_error_but_health_answers() {
         exhausted("TOO_MANY_CONNECTIONS")
     );
     assert!(is_healthy(&surplus).await);
-    tenant.start().await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    under_way.await.unwrap().unwrap();
     let figures = app.figures();
     assert_eq!(figures.sum("bridgebook_connections", &[]), 2.0);
     assert_eq!(

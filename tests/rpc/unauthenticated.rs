@@ -7,6 +7,7 @@ use bridgebook::{
     domain::role::Role,
     proto::v1::{ListWorkflowsRequest, StartWorkflowRequest},
 };
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -18,6 +19,9 @@ use crate::support::{
 };
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
+/// More connections than a test's limit and the reserve of 256 together.
+const FLOOD: usize = 300;
+
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 
 fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
@@ -58,7 +62,7 @@ async fn silent_connections_do_not_lock_out_clients() {
         .await
         .unwrap();
     // More than the limit and the connections over the limit together.
-    let silent = join_all((0..60).map(|_| TcpStream::connect(app.address))).await;
+    let silent = join_all((0..FLOOD).map(|_| TcpStream::connect(app.address))).await;
     assert!(silent.iter().all(Result::is_ok));
     eventually("a new client can call", async || {
         let channel = connect(app.address);
@@ -77,7 +81,7 @@ async fn a_flood_of_connections_does_not_evict_a_load_balancer() {
     let balancer = Wire::connect(app.address, ANY_WINDOW).await;
     assert!(is_answered(&balancer).await);
     let oldest = Wire::connect(app.address, ANY_WINDOW).await;
-    let silent = join_all((0..60).map(|_| TcpStream::connect(app.address))).await;
+    let silent = join_all((0..FLOOD).map(|_| TcpStream::connect(app.address))).await;
     assert!(silent.iter().all(Result::is_ok));
     // The flood has been accepted, because the oldest of the others is evicted.
     let ended = tokio::time::timeout(Duration::from_secs(60), oldest.ended).await;
@@ -95,7 +99,7 @@ async fn a_flood_of_health_checks_does_not_lock_out_clients() {
     .await;
     let token = app.issue(Role::Writer, &["*"]).await;
     let mut flood = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..FLOOD {
         let wire = Wire::connect(app.address, ANY_WINDOW).await;
         assert!(is_answered(&wire).await);
         flood.push(wire);
@@ -130,7 +134,19 @@ async fn a_connection_over_the_limit_is_closed_soon() {
     })
     .await;
     let tenant = tenant_on(app.channel.clone());
-    tenant.start().await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let busy = tokio::spawn({
+        let tenant = tenant.clone();
+        async move { list(&tenant).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks
+                    WHERE NOT granted AND relation = 'workflow_executions'::regclass";
+    eventually("the only place is busy", async || {
+        (app.schema.count(waiting).await > 0).then_some(())
+    })
+    .await;
     let balancer = Wire::connect(app.address, ANY_WINDOW).await;
     let rejected = Wire::connect(app.address, ANY_WINDOW).await;
     let silent = Wire::connect(app.address, ANY_WINDOW).await;
@@ -144,7 +160,8 @@ async fn a_connection_over_the_limit_is_closed_soon() {
         ended.expect("it ends").unwrap().unwrap();
     }
     assert!(!balancer.ended.is_finished(), "it only checks health");
-    tenant.start().await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    busy.await.unwrap().unwrap();
 }
 
 #[tokio::test]

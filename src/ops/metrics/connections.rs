@@ -15,6 +15,8 @@ pub struct ConnectionMetrics {
     pub refused_at_limit: IntCounter,
     /// Connections whose TLS handshake failed.
     pub refused_handshake: IntCounter,
+    /// Connections that were closed because their client flooded them with frames.
+    pub refused_flood: IntCounter,
 }
 
 impl ConnectionMetrics {
@@ -26,8 +28,8 @@ impl ConnectionMetrics {
         )?;
         let refused = opts!(
             "bridgebook_connections_refused_total",
-            "Client connections rejected or evicted, by cause: too many connections (limit), or a \
-             failed TLS handshake (handshake)."
+            "Client connections rejected, evicted or closed, by cause: too many connections (limit), a \
+             failed TLS handshake (handshake), or a flood of frames or resets (flood)."
         );
         let refused = register(registry, IntCounterVec::new(refused, &["cause"])?)?;
         Ok(ConnectionMetrics {
@@ -35,6 +37,7 @@ impl ConnectionMetrics {
             accepted: register(registry, accepted)?,
             refused_at_limit: refused.with_label_values(&["limit"]),
             refused_handshake: refused.with_label_values(&["handshake"]),
+            refused_flood: refused.with_label_values(&["flood"]),
         })
     }
 }

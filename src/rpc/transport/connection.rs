@@ -3,16 +3,19 @@
 use std::{
     convert::Infallible,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::{body::Incoming, server::conn::http2};
+use futures_util::FutureExt;
+use hyper::{body::Incoming, rt::Executor, server::conn::http2};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{sleep, timeout},
@@ -20,7 +23,7 @@ use tokio::{
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::{coalesce::Coalescing, peer::Peer, preface_timeout::expect_preface};
+use super::{coalesce::Coalescing, flood::Guarded, peer::Peer, preface_timeout::expect_preface};
 use crate::{rpc::limits::ConnectionLimits, util::backoff::jittered};
 
 /// Flow-control windows of a stream and of a connection, in bytes. A usual batch fits into
@@ -33,14 +36,35 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// limit that is 128 KiB, twice what proxies forward.
 const HEADER_MARGIN: usize = 8;
 
-/// Maximum number of streams that the client has reset and the server has not accepted
-/// yet. A client over it is attacking (CVE-2023-44487) and loses the connection.
-const MAX_PENDING_RESETS: usize = 20;
-/// Maximum number of streams that the server has reset and still remembers.
-const MAX_LOCAL_RESETS: usize = 64;
+/// Maximum number of streams that the client has reset and hyper has not accepted yet.
+/// [`super::flood`] limits resets; this only has to be so high that it does not, because h2
+/// counts all that arrive in one read.
+const MAX_PENDING_RESETS: usize = 100_000;
+/// Maximum number of streams that h2 refuses on one connection, because they are malformed
+/// or over the limit of streams. A client that does not know the limit yet may open
+/// thousands, and loses none of its other calls.
+const MAX_REFUSED_STREAMS: usize = 10_000;
 
 /// Time to close a connection that has no admitted calls.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs each call of a connection in a task of its own, and counts the panics of tasks. The call
+/// layer catches those of handlers; this leaves those of bodies.
+#[derive(Clone)]
+struct Tasks {
+    panics: IntCounter,
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let panics = self.panics.clone();
+        tokio::spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                panics.inc();
+            }
+        });
+    }
+}
 
 /// A service that a connection can serve.
 pub trait Serve:
@@ -74,6 +98,7 @@ pub async fn serve(
     peer: Arc<Peer>,
     service: impl Serve,
     limits: &ConnectionLimits,
+    panics: IntCounter,
     shutdown: impl Future<Output = ()>,
 ) {
     let extension = Arc::clone(&peer);
@@ -83,22 +108,29 @@ pub async fn serve(
         request
     });
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
+    let (stream, flood) = Guarded::new(stream, limits.streams);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
-    let mut connection = pin!(builder(limits).serve_connection(stream, service));
+    let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
-        _ = &mut connection => return,
+        _ = &mut connection => {
+            if let Some(flood) = flood.get() {
+                peer.slot.note_flood(peer.address, flood.name());
+            }
+            return;
+        }
         () = preface_expired => return,
         grace = poll_limits(&peer, limits) => grace,
+        () = peer.slot.retired() => limits.grace,
         () = shutdown => limits.grace,
     };
     connection.as_mut().graceful_shutdown();
     let _ = timeout(grace, connection).await;
 }
 
-fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(Tasks { panics });
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -106,7 +138,7 @@ fn builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(header_list_bytes(limits))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .max_local_error_reset_streams(MAX_REFUSED_STREAMS)
         .keep_alive_interval(limits.keepalive_interval)
         .keep_alive_timeout(limits.keepalive_timeout)
         // gRPC clients do not read the header `date`.

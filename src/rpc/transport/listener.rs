@@ -2,9 +2,10 @@
 
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use prometheus::IntCounter;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -15,11 +16,14 @@ use super::{
     peer::Peer,
     tls::Tls,
 };
-use crate::{ops::metrics::ConnectionMetrics, rpc::limits::ConnectionLimits};
+use crate::{
+    ops::metrics::{ConnectionMetrics, Metrics},
+    rpc::limits::ConnectionLimits,
+};
 
 /// Pause after a failed accept. The usual cause is that the process has no file
-/// descriptors left, and some are closed by then.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// descriptors left. One is closed for the next connection, which takes less time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Serves connections until `stop` completes. Then accepts no more, and waits until all
 /// connections have drained. Cuts them if the future is dropped before.
@@ -27,15 +31,16 @@ pub async fn listen(
     listener: TcpListener,
     tls: Option<Tls>,
     limits: ConnectionLimits,
-    metrics: ConnectionMetrics,
+    metrics: &Metrics,
     service: impl Serve,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(limits.connections, metrics.clone());
+    let connections = Connections::new(limits.connections, metrics.connections().clone());
     let acceptor = Acceptor {
         tls,
         limits: Arc::new(limits),
-        metrics,
+        metrics: metrics.connections().clone(),
+        panics: metrics.panics().clone(),
         shutdown: CancellationToken::new(),
     };
     let mut tasks = JoinSet::new();
@@ -44,14 +49,17 @@ pub async fn listen(
         let accepted = tokio::select! {
             () = &mut stop => break,
             // Frees the memory of tasks that have ended.
-            Some(_) = tasks.join_next() => continue,
+            Some(ended) = tasks.join_next() => {
+                acceptor.count_panic(&ended);
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
-        let Some((stream, address)) = accepted_or_pause(accepted).await else {
+        let Some((stream, address)) = accepted_or_pause(accepted, &connections).await else {
             continue;
         };
         acceptor.metrics.accepted.inc();
-        let slot = connections.add();
+        let slot = connections.add(address.ip());
         let (acceptor, service) = (acceptor.clone(), service.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -62,11 +70,14 @@ pub async fn listen(
     }
     drop(listener);
     acceptor.shutdown.cancel();
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next().await {
+        acceptor.count_panic(&ended);
+    }
 }
 
 async fn accepted_or_pause(
     accepted: io::Result<(TcpStream, SocketAddr)>,
+    connections: &Connections,
 ) -> Option<(TcpStream, SocketAddr)> {
     match accepted {
         Ok((stream, address)) => {
@@ -76,7 +87,8 @@ async fn accepted_or_pause(
         }
         Err(error) if is_client_failure(&error) => None,
         Err(error) => {
-            tracing::warn!(%error, "cannot accept connections");
+            connections.note_accept_failure(&error);
+            connections.make_room();
             sleep(ACCEPT_PAUSE).await;
             None
         }
@@ -99,10 +111,18 @@ struct Acceptor {
     tls: Option<Tls>,
     limits: Arc<ConnectionLimits>,
     metrics: ConnectionMetrics,
+    panics: IntCounter,
     shutdown: CancellationToken,
 }
 
 impl Acceptor {
+    /// Counts the panic of a connection's task.
+    fn count_panic(&self, ended: &Result<(), JoinError>) {
+        if ended.as_ref().is_err_and(JoinError::is_panic) {
+            self.panics.inc();
+        }
+    }
+
     async fn serve(
         self,
         stream: TcpStream,
@@ -113,12 +133,14 @@ impl Acceptor {
         let peer = |subject| Peer::new(address, subject, slot, self.limits.stall_timeout);
         let shutdown = self.shutdown.cancelled();
         let Some(tls) = self.tls else {
-            return serve(stream, peer(None), service, &self.limits, shutdown).await;
+            let (peer, panics) = (peer(None), self.panics);
+            return serve(stream, peer, service, &self.limits, panics, shutdown).await;
         };
         let handshake = timeout(self.limits.handshake_timeout, tls.accept(stream)).await;
         match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((stream, subject)) => {
-                serve(stream, peer(subject), service, &self.limits, shutdown).await;
+                let (peer, panics) = (peer(subject), self.panics);
+                serve(stream, peer, service, &self.limits, panics, shutdown).await;
             }
             Err(error) => {
                 self.metrics.refused_handshake.inc();
@@ -126,5 +148,91 @@ impl Acceptor {
                 tracing::debug!(peer = %address, %error, "TLS handshake failed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{Ready, ready},
+        sync::atomic::{AtomicBool, Ordering},
+        task::{Context, Poll},
+    };
+
+    use tokio::sync::oneshot;
+    use tonic::body::Body;
+    use tower::Service;
+
+    use super::*;
+    use crate::config::Settings;
+
+    #[derive(clap::Parser)]
+    struct Serve {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn limits() -> ConnectionLimits {
+        let arguments = ["serve", "--database-url", "postgres://localhost"];
+        let serve = <Serve as clap::Parser>::parse_from(arguments);
+        serve.settings.check().unwrap().limits.connection
+    }
+
+    /// A service that cannot be cloned once it is broken. hyper clones it for each call, in the
+    /// task of the connection.
+    struct Fragile(Arc<AtomicBool>);
+
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.0.load(Ordering::Relaxed), "a fault of ours");
+            Fragile(Arc::clone(&self.0))
+        }
+    }
+
+    impl Service<http::Request<Body>> for Fragile {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            ready(Ok(http::Response::new(Body::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_is_closed_and_counted() {
+        let metrics = Metrics::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let (counted, service) = (metrics.clone(), Fragile(Arc::clone(&is_broken)));
+        let server = tokio::spawn(async move {
+            let stop = async { drop(stopped.await) };
+            listen(listener, None, limits(), &counted, service, stop).await;
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let call = async || {
+            let request = http::Request::post("http://localhost/a.B/C").body(());
+            let mut client = client.clone().ready().await.unwrap();
+            let (answer, _) = client.send_request(request.unwrap(), true).unwrap();
+            answer.await
+        };
+        call().await.unwrap();
+        assert_eq!(metrics.connections().open.get(), 1);
+        is_broken.store(true, Ordering::Relaxed);
+        call().await.unwrap_err();
+        let _ = connection.await.unwrap();
+        drop(stop);
+        server.await.unwrap();
+        assert_eq!(metrics.panics().get(), 1);
+        assert_eq!(metrics.connections().open.get(), 0);
     }
 }

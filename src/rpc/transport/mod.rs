@@ -1,8 +1,8 @@
 //! Connections: from the socket to the calls that they carry.
 //!
 //! [`listener`] accepts connections, and [`eviction`] decides which ones stay. [`tls`]
-//! encrypts them. [`connection`] serves one over HTTP/2 until a limit closes it. [`peer`]
-//! is what a call knows of its connection.
+//! encrypts them. [`connection`] serves one over HTTP/2 until a limit closes it; [`flood`] is
+//! the limit of frames. [`peer`] is what a call knows of its connection.
 //!
 //! hyper implements HTTP/2, as it does in tonic's own server. That server is not used,
 //! because it cannot evict a connection, nor close an idle or stalled one.
@@ -10,6 +10,8 @@
 mod coalesce;
 mod connection;
 pub mod eviction;
+mod flood;
+mod frames;
 pub mod listener;
 pub mod peer;
 mod preface_timeout;

@@ -64,7 +64,12 @@ impl Peer {
         use crate::{ops::metrics::Metrics, rpc::transport::eviction::Connections};
         let metrics = Metrics::new().unwrap();
         let connections = Connections::new(1, metrics.connections().clone());
-        Peer::new(address, None, connections.add(), Duration::from_secs(10))
+        Peer::new(
+            address,
+            None,
+            connections.add(address.ip()),
+            Duration::from_secs(10),
+        )
     }
 
     /// Notes that a call begins, which takes `max_duration` at most. The call ends when
@@ -90,6 +95,7 @@ impl Peer {
     }
 
     fn begin(self: &Arc<Self>, call: Call) -> OpenCall {
+        self.slot.begin_call();
         let mut calls = self.calls();
         let number = calls.next_number;
         calls.next_number += 1;
@@ -156,6 +162,8 @@ impl Drop for OpenCall {
         let mut calls = self.peer.calls();
         calls.open.remove(&self.number);
         calls.idle_since = Instant::now();
+        drop(calls);
+        self.peer.slot.end_call();
     }
 }
 

@@ -1,0 +1,172 @@
+//! The slot of one connection among all open ones.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::{Connections, MAX_HEALTH_ONLY};
+use crate::domain::error::{Error, Result};
+
+/// The slot of one connection among all open ones, until it is dropped.
+pub struct ConnectionSlot(pub(super) Arc<Slot>);
+
+/// What the set of connections knows of one.
+pub(super) struct Slot {
+    connections: Arc<Connections>,
+    pub(super) id: u64,
+    /// The address of the client.
+    pub(super) client: IpAddr,
+    evicted: Arc<Notify>,
+    retired: Notify,
+    /// The number of calls in progress.
+    calls: AtomicUsize,
+    /// The number of the last call, in the order of their ends.
+    last_call: AtomicU64,
+    // These three only go from false to true. The first two change under the lock.
+    is_authenticated: AtomicBool,
+    is_health_only: AtomicBool,
+    is_refused: AtomicBool,
+}
+
+impl ConnectionSlot {
+    /// Notes an authenticated call. From the first one on, the connection counts against
+    /// the limit. It is not evicted while it has calls, and not as long as others are idle
+    /// for longer.
+    ///
+    /// # Errors
+    /// [`Error::TooManyConnections`] if the limit is reached, and all connections have calls.
+    pub fn authenticate(&self) -> Result<()> {
+        let slot = &self.0;
+        if slot.is_authenticated() {
+            return Ok(());
+        }
+        let mut open = slot.connections.open();
+        // Another call of this connection may have been faster.
+        if slot.is_authenticated() {
+            return Ok(());
+        }
+        if open.authenticated.len() >= slot.connections.limit && !open.retire_idle() {
+            drop(open);
+            self.refuse();
+            return Err(Error::TooManyConnections);
+        }
+        open.remove(slot);
+        open.authenticated.insert(slot.id, Arc::downgrade(slot));
+        slot.is_authenticated.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes a health or reflection call. It protects the connection from eviction, unless
+    /// too many others are protected already.
+    pub fn protect_health_checks(&self) {
+        let slot = &self.0;
+        let mut open = slot.connections.open();
+        let is_protected = slot.is_authenticated() || slot.is_health_only();
+        if !is_protected && open.health_only < MAX_HEALTH_ONLY {
+            open.remove(slot);
+            open.health_only += 1;
+            slot.is_health_only.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a call begins.
+    pub(in crate::rpc::transport) fn begin_call(&self) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a call has ended.
+    pub(in crate::rpc::transport) fn end_call(&self) {
+        let number = self.0.connections.next_call.fetch_add(1, Ordering::Relaxed);
+        self.0.last_call.store(number, Ordering::Relaxed);
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection is evicted, which ends it at once.
+    pub(in crate::rpc::transport) async fn evicted(&self) {
+        self.0.evicted.notified().await;
+        self.refuse();
+    }
+
+    /// Waits until the connection has to close gracefully, because it is idle and another
+    /// one needs its place.
+    pub(in crate::rpc::transport) async fn retired(&self) {
+        self.0.retired.notified().await;
+        self.refuse();
+    }
+
+    /// Returns whether the connection is over the limit: an authenticated call on it would
+    /// be rejected, or has been. Connections with only health checks never are.
+    pub(in crate::rpc::transport) fn is_over_limit(&self) -> bool {
+        let slot = &self.0;
+        let may_stay = slot.is_health_only() && !slot.is_refused.load(Ordering::Relaxed);
+        !slot.is_authenticated() && !may_stay && slot.connections.is_full()
+    }
+
+    /// Counts a connection that the limit turns away, once.
+    pub(in crate::rpc::transport) fn refuse(&self) {
+        if !self.0.is_refused.swap(true, Ordering::Relaxed) {
+            self.0.connections.metrics.refused_at_limit.inc();
+            self.0.connections.warn_of_limit();
+        }
+    }
+
+    /// Counts a connection that is closed for a flood, and warns of it.
+    pub(in crate::rpc::transport) fn note_flood(&self, client: SocketAddr, cause: &'static str) {
+        self.0.connections.note_flood(client, cause);
+    }
+}
+
+impl Slot {
+    pub(super) fn new(connections: Arc<Connections>, id: u64, client: IpAddr) -> Self {
+        Slot {
+            connections,
+            id,
+            client,
+            evicted: Arc::default(),
+            retired: Notify::new(),
+            calls: AtomicUsize::new(0),
+            last_call: AtomicU64::new(0),
+            is_authenticated: AtomicBool::new(false),
+            is_health_only: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns what evicts the connection.
+    pub(super) fn evicted(&self) -> Arc<Notify> {
+        Arc::clone(&self.evicted)
+    }
+
+    /// Tells the connection to close gracefully.
+    pub(super) fn retire(&self) {
+        self.retired.notify_one();
+    }
+
+    /// Returns the number of the last call; `None` while a call is in progress.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.calls.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| self.last_call.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_health_only(&self) -> bool {
+        self.is_health_only.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        let connections = &self.0.connections;
+        connections.metrics.open.dec();
+        connections.open().remove(&self.0);
+    }
+}

@@ -1,0 +1,123 @@
+//! Finds the frames in the bytes of an HTTP/2 connection.
+//!
+//! h2 counts some kinds of frames that do no work, and does not say how many others it has read.
+
+/// Length of the header of a frame: length, type, flags, stream (RFC 9113, section 4.1).
+const HEADER: usize = 9;
+/// Length of the fixed text with which a client begins (RFC 9113, section 3.4).
+pub(super) const PREFACE: usize = 24;
+
+const END_STREAM: u8 = 0x1;
+
+/// The types of frames that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// HEADERS of a stream, which begin a call.
+    Headers,
+    /// DATA with content, or the end of a stream.
+    Data,
+    /// RST_STREAM.
+    Reset,
+    /// Any other frame, and DATA without content.
+    Other,
+}
+
+/// Finds frames in bytes that arrive in pieces.
+pub(super) struct Frames {
+    /// The bytes before the next header.
+    skip: usize,
+    header: [u8; HEADER],
+    /// The bytes of the header so far.
+    filled: usize,
+}
+
+impl Frames {
+    /// Starts with bytes of which the first `skip` are no frame.
+    pub(super) fn after(skip: usize) -> Self {
+        Frames {
+            skip,
+            header: [0; HEADER],
+            filled: 0,
+        }
+    }
+
+    /// Reads the next piece. Calls `found` with the kind and the stream of each frame whose header
+    /// is complete.
+    pub(super) fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(Kind, u32)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = bytes.split_at(skipped).1;
+            for byte in bytes.iter().take(HEADER - self.filled) {
+                if let Some(slot) = self.header.get_mut(self.filled) {
+                    *slot = *byte;
+                }
+                self.filled += 1;
+                bytes = bytes.split_at(1).1;
+            }
+            if self.filled == HEADER {
+                self.filled = 0;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
+                let length = u32::from_be_bytes([0, a, b, c]);
+                self.skip = usize::try_from(length).unwrap_or(usize::MAX);
+                // The first bit of the stream is reserved.
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                found(kind_of(kind, flags, length), stream);
+            }
+        }
+    }
+
+    /// Returns whether the bytes so far end with a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.filled == 0
+    }
+}
+
+fn kind_of(kind: u8, flags: u8, length: u32) -> Kind {
+    match kind {
+        0x0 if length > 0 || flags & END_STREAM != 0 => Kind::Data,
+        0x1 => Kind::Headers,
+        0x3 => Kind::Reset,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_however_the_bytes_are_cut() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            bytes.extend([0, 0, u8::try_from(payload.len()).unwrap(), kind, flags]);
+            bytes.extend([0x80, 0, 0, stream]);
+            bytes.extend(payload);
+        };
+        frame(4, 0, 0, &[]);
+        frame(1, 4, 3, b"headers");
+        frame(0, 0, 3, b"data");
+        frame(0, 1, 3, &[]);
+        frame(0, 0, 3, &[]);
+        frame(3, 0, 3, &[0; 4]);
+        frame(99, 0, 0, &[1; 200]);
+        let expected = [
+            (Kind::Other, 0),
+            (Kind::Headers, 3),
+            (Kind::Data, 3),
+            (Kind::Data, 3),
+            (Kind::Other, 3),
+            (Kind::Reset, 3),
+            (Kind::Other, 0),
+        ];
+        for size in [1, 2, 9, 10, 24, 33, bytes.len()] {
+            let mut frames = Frames::after(PREFACE);
+            let mut found = Vec::new();
+            for piece in bytes.chunks(size) {
+                frames.read(piece, |kind, stream| found.push((kind, stream)));
+            }
+            assert_eq!(found, expected, "pieces of {size}");
+            assert!(frames.is_between_frames());
+        }
+    }
+}

@@ -121,7 +121,7 @@ async fn values_of_callers_are_bounded_everywhere() {
     let lines = eventually("all calls are logged", async || {
         let log = server.log();
         let lines: Vec<String> = log.lines().map(ToOwned::to_owned).collect();
-        let calls = lines.iter().filter(|line| line.contains("\"call "));
+        let calls = lines.iter().filter(|line| line.contains("\"request_id\":"));
         (calls.count() >= sent).then_some(lines)
     })
     .await;

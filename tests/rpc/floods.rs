@@ -137,5 +137,4 @@ async fn streams_over_the_limit_are_refused_and_the_others_answered() {
         }
     }
     assert!(refused > 64, "only {refused} calls were over the limit");
-    assert!(!wire.ended.is_finished());
 }

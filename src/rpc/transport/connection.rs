@@ -3,13 +3,11 @@
 use std::{
     convert::Infallible,
     future::Future,
-    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use hyper::{body::Incoming, rt::Executor, server::conn::http2};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -24,7 +22,10 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::{coalesce::Coalescing, flood::Guarded, peer::Peer, preface_timeout::expect_preface};
-use crate::{rpc::limits::ConnectionLimits, util::backoff::jittered};
+use crate::{
+    rpc::limits::ConnectionLimits,
+    util::{backoff::jittered, panics::contain},
+};
 
 /// Flow-control windows of a stream and of a connection, in bytes. A usual batch fits into
 /// the first, and several batches into the second. They bound the memory that one client
@@ -58,11 +59,7 @@ struct Tasks {
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, task: F) {
         let panics = self.panics.clone();
-        tokio::spawn(async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                panics.inc();
-            }
-        });
+        tokio::spawn(async move { contain("call", &panics, task).await });
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Durati
 use prometheus::IntCounter;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     ops::metrics::{ConnectionMetrics, Metrics},
     rpc::limits::ConnectionLimits,
+    util::panics::contain,
 };
 
 /// Pause after a failed accept. The usual cause is that the process has no file
@@ -49,10 +50,7 @@ pub async fn listen(
         let accepted = tokio::select! {
             () = &mut stop => break,
             // Frees the memory of tasks that have ended.
-            Some(ended) = tasks.join_next() => {
-                acceptor.count_panic(&ended);
-                continue;
-            }
+            Some(_) = tasks.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         let Some((stream, address)) = accepted_or_pause(accepted, &connections).await else {
@@ -61,18 +59,20 @@ pub async fn listen(
         acceptor.metrics.accepted.inc();
         let slot = connections.add(address.ip());
         let (acceptor, service) = (acceptor.clone(), service.clone());
+        let panics = acceptor.panics.clone();
         tasks.spawn(async move {
-            tokio::select! {
-                () = acceptor.serve(stream, address, Arc::clone(&slot), service) => {}
-                () = slot.evicted() => {}
-            }
+            let serving = async {
+                tokio::select! {
+                    () = acceptor.serve(stream, address, Arc::clone(&slot), service) => {}
+                    () = slot.evicted() => {}
+                }
+            };
+            contain("connection", &panics, serving).await;
         });
     }
     drop(listener);
     acceptor.shutdown.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        acceptor.count_panic(&ended);
-    }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accepted_or_pause(
@@ -116,13 +116,6 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Counts the panic of a connection's task.
-    fn count_panic(&self, ended: &Result<(), JoinError>) {
-        if ended.as_ref().is_err_and(JoinError::is_panic) {
-            self.panics.inc();
-        }
-    }
-
     async fn serve(
         self,
         stream: TcpStream,

@@ -24,7 +24,7 @@ pub(super) async fn run(
     let panics = metrics.panics();
     let poll_health = async || {
         // After a panic nothing is known until the next poll.
-        health.set(false).await;
+        health.set(false);
         let (health, database) = (health.clone(), database.clone());
         health::poll_database(health, database, url.to_owned(), newest.clone()).await;
     };

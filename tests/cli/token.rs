@@ -73,7 +73,7 @@ async fn all_invalid_arguments_are_named() {
     assert_eq!(output.status.code(), Some(64));
     let text = stderr(&output);
     assert!(
-        text.contains("namespaces[0] must not start with") && text.contains("got \"**\""),
+        text.contains("--namespace must not start with") && text.contains("got \"**\""),
         "{text}"
     );
     let output = token(&app, &["revoke", "7"]);

@@ -1,5 +1,6 @@
 //! The processes of a server: which ones run, and how to stop them.
 
+#[cfg(any(target_os = "linux", test))]
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -180,15 +181,15 @@ pub(super) fn process(pid: u32, cluster: &Path) -> Process {
 /// Lists the postmaster of a cluster and its children.
 #[cfg(not(target_os = "linux"))]
 fn servers(cluster: &Path) -> Vec<u32> {
-    let all = ps(&["-A", "-o", "pid=,ppid=,command="]);
-    let processes = all.lines().filter_map(|line| {
+    let listed = ps(&["-A", "-o", "pid=,ppid=,command="]);
+    let processes = listed.lines().filter_map(|line| {
         let (pid, rest) = line.trim().split_once(char::is_whitespace)?;
         let (parent, command) = rest.trim().split_once(char::is_whitespace)?;
         Some((pid.parse().ok()?, parent.parse().ok()?, command))
     });
     let processes: Vec<(u32, u32, &str)> = processes.collect();
-    let of_cluster = |command| is_postmaster(command, cluster);
-    let postmaster = processes.iter().find(|(_, _, command)| of_cluster(command));
+    let mut all = processes.iter();
+    let postmaster = all.find(|(_, _, command)| is_postmaster(command, cluster));
     let Some((postmaster, ..)) = postmaster else {
         return Vec::new();
     };

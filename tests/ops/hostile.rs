@@ -13,7 +13,7 @@ use crate::support::{
 
 /// Breaks lines and terminals, and is long.
 fn hostile(length: usize) -> String {
-    format!("\u{1b}[2J\n ERROR \u{202e}{}", "x".repeat(length))
+    format!("\u{1b}[2J\n FORGED \u{202e}{}", "x".repeat(length))
 }
 
 /// Returns a message whose every text is hostile, at any depth.

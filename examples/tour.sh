@@ -4,7 +4,8 @@
 # completed workflows, and the registry node (Rust) only stays registered. When everything is
 # counted, the script prints the dashboard, stops all processes and removes all files.
 #
-#   examples/tour.sh [DIRECTORY]        (default: this repository's src)
+#   examples/tour.sh        # DIRECTORY is this repository's src
+#   examples/tour.sh docs   # or another one
 #
 # Exit status 0: every file was stamped and counted, and every process exited with 0.
 #

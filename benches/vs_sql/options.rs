@@ -10,9 +10,14 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "vs_sql")]
 pub struct Options {
-    /// Duration of each measurement, in seconds. A warm-up of 1 s precedes it.
+    /// Duration of each measurement, in seconds.
     #[arg(long, env = "VS_SQL_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+
+    /// Duration of the warm-up before each measurement, in seconds. 1 is long enough for 64
+    /// PostgreSQL sessions to fill their caches and to prepare their statement.
+    #[arg(long, env = "VS_SQL_WARM_UP", default_value_t = 1)]
+    warm_up: u64,
 
     /// Number of rounds. The tables show the medians.
     #[arg(long, env = "VS_SQL_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
@@ -28,6 +33,10 @@ pub struct Options {
     /// prune. The other build must be able to run on this build's schema.
     #[arg(long, env = "VS_SQL_AGAINST", value_name = "PATH")]
     pub against: Option<PathBuf>,
+
+    /// Number of old journal rows to prune, for --only prune.
+    #[arg(long, env = "VS_SQL_OLD_ROWS", default_value_t = 1_000_000)]
+    pub old_rows: u64,
 
     /// Ignored; cargo passes it to every benchmark.
     #[arg(long = "bench", hide = true)]
@@ -78,11 +87,8 @@ impl Options {
 
     /// Returns the window of a measurement.
     pub fn window(&self) -> Window {
-        /// Long enough for 64 PostgreSQL sessions to fill their caches and to prepare their
-        /// statement.
-        const WARM_UP: Duration = Duration::from_secs(1);
         Window {
-            warm_up: WARM_UP,
+            warm_up: Duration::from_secs(self.warm_up),
             counted: Duration::from_secs(self.seconds),
         }
     }

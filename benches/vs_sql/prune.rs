@@ -18,9 +18,6 @@ use crate::{
 /// The number of concurrent callers.
 const CALLERS: usize = 64;
 
-/// The number of journal rows past their retention.
-const OLD_ROWS: u64 = 1_000_000;
-
 /// Prunes these rows, with the shortest interval.
 const PRUNING: [&str; 4] = ["--retain-transitions", "10", "--prune-interval", "1"];
 
@@ -47,7 +44,7 @@ pub async fn measure_prune(sides: &Sides<'_>, options: &Options) -> Result<Vec<P
 async fn measure<S: Scenario>(scenario: S, sides: &Sides<'_>, options: &Options) -> Result<Pruned> {
     let scenario = Arc::new(scenario);
     scenario.prepare(sides.stage, SERVED).await?;
-    fill(sides.stage).await?;
+    fill(sides.stage, options.old_rows).await?;
     sides.stage.vacuum().await?;
     let mut pruned = Pruned {
         title: S::TITLE,
@@ -101,9 +98,9 @@ async fn measure_one<C: Call>(
     Ok(measured)
 }
 
-/// Adds rows past their retention, in 20 namespaces with 5 entity types each.
-async fn fill(stage: &Stage) -> Result<()> {
-    let missing = OLD_ROWS.saturating_sub(old_rows(stage).await?);
+/// Adds rows until `wanted` are past their retention, in 20 namespaces with 5 entity types each.
+async fn fill(stage: &Stage, wanted: u64) -> Result<()> {
+    let missing = wanted.saturating_sub(old_rows(stage).await?);
     let fill = format!(
         "INSERT INTO fsm_transitions
              (id, namespace, entity_id, entity_type, to_state, transition_event, created_at)

@@ -3,7 +3,7 @@
 # Run it again after a change of that file; otherwise it does nothing.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(cd "$(dirname "$0")" && pwd -P) # npm fails on a path with symbolic links
 inputs=$(cat "$here/setup.sh" "$here/package.json" "$here/package-lock.json" | sha256sum)
 if [ "$(cat "$here/node_modules/.inputs.sha256" 2>/dev/null)" = "$inputs" ]; then
     exit 0

@@ -1,5 +1,7 @@
 //! Deleting bridges.
 
+use std::collections::HashSet;
+
 use diesel::{
     QueryResult,
     sql_types::{BigInt, Nullable, Text, Uuid},
@@ -152,20 +154,31 @@ impl Delete for BridgeRemoval {
             namespace: column(round, |item| item.namespace.as_str()),
             bridge_id: column(round, |item| item.bridge_id),
         };
-        let delete = DeleteRows {
-            namespace: column(round, |item| item.namespace.as_str()),
-            bridge_id: column(round, |item| item.bridge_id),
-            transition_id: column(round, |item| item.id),
-            entity_type: column(round, |_| ENTITY_TYPE),
-            to_state: column(round, |_| DELETED),
-            transition_event: column(round, |_| DELETE_EVENT),
-            token_id: column(round, |item| item.token_id),
-        };
         connection
             .transaction(async |connection| {
-                let _: Vec<BridgeId> = lock.load(connection).await?;
-                delete.load(connection).await
+                let locked: Vec<BridgeId> = lock.load(connection).await?;
+                let locked: HashSet<BridgeId> = locked.into_iter().collect();
+                // A bridge that appeared since is not locked, and may change during the delete.
+                let round = round.iter().copied();
+                let round = round.filter(|(_, item)| locked.contains(&item.bridge_id));
+                let round: Vec<Indexed<_>> = round.collect();
+                match round.is_empty() {
+                    true => Ok(Vec::new()),
+                    false => delete_rows(&round).load(connection).await,
+                }
             })
             .await
+    }
+}
+
+fn delete_rows<'a>(round: &[Indexed<'a, Scoped<BridgeDeletion>>]) -> DeleteRows<'a> {
+    DeleteRows {
+        namespace: column(round, |item| item.namespace.as_str()),
+        bridge_id: column(round, |item| item.bridge_id),
+        transition_id: column(round, |item| item.id),
+        entity_type: column(round, |_| ENTITY_TYPE),
+        to_state: column(round, |_| DELETED),
+        transition_event: column(round, |_| DELETE_EVENT),
+        token_id: column(round, |item| item.token_id),
     }
 }

@@ -140,12 +140,13 @@ macro_rules! responses {
 responses! {
     one: GetMachineResponse, GetEntityResponse, GetBridgeStateResponse, GetBridgeStatsResponse,
         GetNodeResponse, GetSystemHealthResponse;
-    all: GetTransitionStatsResponse.stats, DiscoverNodesResponse.nodes,
-        ListNamespaceSummariesResponse.summaries, GetIndexUsageResponse.indexes,
-        GetTableScansResponse.tables, ListMigrationsResponse.migrations;
+    all: GetTransitionStatsResponse.stats, ListNamespaceSummariesResponse.summaries,
+        GetIndexUsageResponse.indexes, GetTableScansResponse.tables,
+        ListMigrationsResponse.migrations;
     page: ListStepsResponse.steps, ListStampsResponse.stamps, ListMachinesResponse.machines,
         ListEntitiesResponse.entities, ListTransitionsResponse.transitions,
         ListBridgeStatesResponse.bridge_states, ListNodesResponse.nodes,
+        DiscoverNodesResponse.nodes,
         ListTokensResponse.tokens, ListRetentionPoliciesResponse.policies;
 }
 

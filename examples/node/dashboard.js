@@ -14,9 +14,21 @@ const POLL_INTERVAL_MS = 200;
 async function read(client, namespace) {
   const health = await client.call(client.admin, 'GetSystemHealth', {});
   const bridges = await client.call(client.bridges, 'GetBridgeStats', { namespace });
-  const discover = (node_type) => client.call(client.registry, 'DiscoverNodes', { namespace, node_type });
-  const found = await Promise.all(NODE_TYPES.map(discover));
-  return { ...health, bridges, found: found.flatMap(({ nodes }) => nodes) };
+  const found = await Promise.all(NODE_TYPES.map((type) => discover(client, namespace, type)));
+  return { ...health, bridges, found: found.flat() };
+}
+
+/** Returns the usable nodes of a type that the namespace owns. */
+async function discover(client, namespace, node_type) {
+  const nodes = [];
+  let page_token = '';
+  do {
+    const request = { namespace, node_type, owner: namespace, page_token };
+    const page = await client.call(client.registry, 'DiscoverNodes', request);
+    nodes.push(...page.nodes);
+    page_token = page.next_page_token;
+  } while (page_token !== '');
+  return nodes;
 }
 
 /** Reads until the bridges have counted every completed workflow, or until `deadline`. */

@@ -48,6 +48,9 @@ pub trait PageRow {
 /// The position in a list that is ordered by a time, then by an id.
 pub type TimePosition = (DateTime<Utc>, Uuid);
 
+/// The position in a list that is ordered by a time, then by a name.
+pub type NamedTimePosition = (DateTime<Utc>, String);
+
 /// Length of the checksum of a token, in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
@@ -88,6 +91,12 @@ impl Cursor {
             .chain_update(&self.id);
         hash.finalize().into_iter().take(CHECKSUM_BYTES).collect()
     }
+
+    /// Returns the number as a time that PostgreSQL can store.
+    fn time(&self) -> Option<DateTime<Utc>> {
+        let time = DateTime::from_timestamp_micros(self.number);
+        time.filter(|time| time::is_storable(*time))
+    }
 }
 
 /// For lists that are ordered by a time.
@@ -97,9 +106,18 @@ impl Position for TimePosition {
     }
 
     fn from_cursor(cursor: &Cursor) -> Option<Self> {
-        let time = DateTime::from_timestamp_micros(cursor.number);
-        let time = time.filter(|time| time::is_storable(*time))?;
-        Some((time, Uuid::from_slice(&cursor.id).ok()?))
+        Some((cursor.time()?, Uuid::from_slice(&cursor.id).ok()?))
+    }
+}
+
+/// For lists that are ordered by a time and a name.
+impl Position for NamedTimePosition {
+    fn to_cursor(self) -> Cursor {
+        Cursor::new(self.0.timestamp_micros(), self.1.into_bytes())
+    }
+
+    fn from_cursor(cursor: &Cursor) -> Option<Self> {
+        Some((cursor.time()?, String::from_cursor(cursor)?))
     }
 }
 

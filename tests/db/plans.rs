@@ -271,7 +271,7 @@ fn locks(plan: &Value, within: bool) -> Vec<bool> {
 }
 
 /// Calls of `sql_query` and `sql` without a registered statement, and why they may.
-const UNREGISTERED: [(&str, &str); 9] = [
+const UNREGISTERED: [(&str, &str); 10] = [
     ("select_targets(self.0)", "is registered for each table"),
     ("prune_rows(expired.table)", "is registered for each table"),
     (
@@ -282,6 +282,7 @@ const UNREGISTERED: [(&str, &str); 9] = [
     ("versions", "reads the versions of migrations"),
     ("\"SELECT pg_advisory_lock($1)\"", "reads no table"),
     ("LAST_ACTIVITY", "is an expression of a list"),
+    ("IS_ALIVE", "is a condition of a list"),
     ("\"now() - \"", "is an expression of a list"),
     (
         "\"coalesce(revoked_at, now())\"",

@@ -1,4 +1,5 @@
 use bridgebook::proto::v1::{DiscoverNodesRequest, NodeHealth, NodeHeartbeat, RegisterNodeRequest};
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use prost_types::Duration;
 use serde_json::json;
@@ -8,15 +9,47 @@ use super::{beat, client, new_node, plain, register, register_as, silence};
 use crate::support::{App, Failure, Tenant, document, failure};
 
 /// Returns the names of the nodes that are found.
-async fn discover(tenant: &Tenant, node_type: &str, limit: i32) -> Result<Vec<String>, Status> {
+async fn discover(tenant: &Tenant, node_type: &str, page_size: i32) -> Result<Vec<String>, Status> {
     let request = DiscoverNodesRequest {
         namespace: tenant.namespace.clone(),
         node_type: node_type.into(),
-        limit,
+        page_size,
+        ..DiscoverNodesRequest::default()
     };
-    let answer = client(tenant).discover_nodes(request).await?;
-    let nodes = answer.into_inner().nodes.into_iter();
-    Ok(nodes.map(|node| node.node_id).collect())
+    Ok(page(tenant, request).await?.0)
+}
+
+/// Returns the names of the nodes on a page, and the token of the next page.
+async fn page(
+    tenant: &Tenant,
+    request: DiscoverNodesRequest,
+) -> Result<(Vec<String>, String), Status> {
+    let answer = client(tenant).discover_nodes(request).await?.into_inner();
+    let nodes = answer.nodes.into_iter().map(|node| node.node_id);
+    Ok((nodes.collect(), answer.next_page_token))
+}
+
+/// Returns the names of the nodes on all pages, from `request` on.
+async fn pages(tenant: &Tenant, mut request: DiscoverNodesRequest) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    loop {
+        let (names, next) = page(tenant, request.clone()).await.unwrap();
+        pages.push(names);
+        if next.is_empty() {
+            return pages;
+        }
+        request.page_token = next;
+    }
+}
+
+/// Returns a request for the nodes of the type that `new_node` has.
+fn reducers(tenant: &Tenant, page_size: i32) -> DiscoverNodesRequest {
+    DiscoverNodesRequest {
+        namespace: tenant.namespace.clone(),
+        node_type: "reducer".into(),
+        page_size,
+        ..DiscoverNodesRequest::default()
+    }
 }
 
 #[tokio::test]
@@ -40,6 +73,111 @@ async fn finds_nodes_of_a_type_by_latest_heartbeat() {
     assert!(discover(&tenant, "nothing", 1).await.unwrap().is_empty());
     beat(&tenant, plain("d")).await.unwrap();
     assert_eq!(discover(&tenant, "other", i32::MAX).await.unwrap(), ["d"]);
+}
+
+#[tokio::test]
+async fn pages_go_on_where_the_last_one_ended() {
+    let (app, tenant) = App::with_tenant().await;
+    for node_id in ["a", "b", "c", "d", "e"] {
+        register(&tenant, node_id).await;
+    }
+    // Nodes with the same heartbeat are ordered by their names.
+    silence(&app, &["b", "c", "d"], 10).await;
+    silence(&app, &["e"], 20).await;
+    let sql = "UPDATE node_registrations SET last_heartbeat =
+                   date_trunc('second', last_heartbeat) WHERE node_id IN ('b', 'c', 'd')";
+    app.schema.connect().await.batch_execute(sql).await.unwrap();
+    assert_eq!(
+        pages(&tenant, reducers(&tenant, 2)).await,
+        [vec!["a", "d"], vec!["c", "b"], vec!["e"]]
+    );
+    assert_eq!(pages(&tenant, reducers(&tenant, 5)).await.len(), 1);
+
+    // A token goes on in its own query only.
+    let (_, token) = page(&tenant, reducers(&tenant, 2)).await.unwrap();
+    let other = app.tenant();
+    for (by, changed) in [
+        (&other, reducers(&other, 2)),
+        (
+            &tenant,
+            DiscoverNodesRequest {
+                owner: tenant.namespace.clone(),
+                ..reducers(&tenant, 2)
+            },
+        ),
+        (
+            &tenant,
+            DiscoverNodesRequest {
+                capabilities: document(json!({"a": 1})),
+                ..reducers(&tenant, 2)
+            },
+        ),
+    ] {
+        let request = DiscoverNodesRequest {
+            page_token: token.clone(),
+            ..changed
+        };
+        assert_eq!(
+            failure(page(by, request).await),
+            Failure::invalid(&["page_token"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_other_owners_do_not_crowd_out_ones_own() {
+    let (app, tenant) = App::with_tenant().await;
+    let stranger = app.tenant();
+    for number in 0..5 {
+        register(&tenant, &format!("own-{number}")).await;
+    }
+    for number in 0..20 {
+        register(&stranger, &format!("strange-{number}")).await;
+    }
+    let first = discover(&tenant, "reducer", 10).await.unwrap();
+    assert!(first.iter().all(|name| name.starts_with("strange")));
+    let own = DiscoverNodesRequest {
+        owner: tenant.namespace.clone(),
+        ..reducers(&tenant, 3)
+    };
+    assert_eq!(
+        pages(&tenant, own.clone()).await,
+        [vec!["own-4", "own-3", "own-2"], vec!["own-1", "own-0"]]
+    );
+    // Owner and tenant may differ.
+    let theirs = DiscoverNodesRequest {
+        namespace: stranger.namespace.clone(),
+        ..own
+    };
+    assert_eq!(pages(&stranger, theirs).await.concat().len(), 5);
+}
+
+#[tokio::test]
+async fn nodes_are_selected_by_what_they_can_do() {
+    let (_app, tenant) = App::with_tenant().await;
+    for (node_id, capabilities) in [
+        ("a", json!({"formats": ["pdf", "png"]})),
+        ("b", json!({"formats": ["png"], "gpu": true})),
+        ("c", json!({})),
+    ] {
+        let request = RegisterNodeRequest {
+            capabilities: document(capabilities),
+            ..new_node(&tenant, node_id)
+        };
+        register_as(&tenant, request).await;
+    }
+    for (wanted, expected) in [
+        (json!({"formats": ["png"]}), vec!["b", "a"]),
+        (json!({"formats": ["png"], "gpu": true}), vec!["b"]),
+        (json!({"gpu": false}), vec![]),
+        (json!({}), vec!["c", "b", "a"]),
+    ] {
+        let request = DiscoverNodesRequest {
+            capabilities: document(wanted.clone()),
+            ..reducers(&tenant, 1)
+        };
+        assert_eq!(pages(&tenant, request).await.concat(), expected, "{wanted}");
+    }
 }
 
 #[tokio::test]
@@ -126,7 +264,7 @@ async fn concurrent_callers_each_find_their_type() {
 }
 
 #[tokio::test]
-async fn a_truncated_response_says_that_more_nodes_exist() {
+async fn a_truncated_page_has_a_next_one() {
     let (_app, tenant) = App::with_tenant().await;
     let large = json!({ "a": "x".repeat(16_000) });
     let nodes = (0..60).map(|number| RegisterNodeRequest {
@@ -136,41 +274,58 @@ async fn a_truncated_response_says_that_more_nodes_exist() {
         ..new_node(&tenant, &format!("node-{number}"))
     });
     join_all(nodes.map(|request| register_as(&tenant, request))).await;
-    for (limit, expected, has_more) in [(10, 10, true), (0, 43, true)] {
-        let request = DiscoverNodesRequest {
-            namespace: tenant.namespace.clone(),
-            node_type: "reducer".into(),
-            limit,
-        };
-        let answer = client(&tenant).discover_nodes(request).await.unwrap();
-        let answer = answer.into_inner();
-        assert_eq!((answer.nodes.len(), answer.has_more), (expected, has_more));
+    for (page_size, first, second) in [(10, 10, 10), (0, 43, 17)] {
+        let pages = pages(&tenant, reducers(&tenant, page_size)).await;
+        assert_eq!((pages[0].len(), pages[1].len()), (first, second));
+        let distinct: std::collections::HashSet<String> = pages.concat().into_iter().collect();
+        assert_eq!((pages.concat().len(), distinct.len()), (60, 60));
     }
 }
 
 #[tokio::test]
-async fn a_complete_response_says_so() {
+async fn a_complete_response_has_no_next_page() {
     let (_app, tenant) = App::with_tenant().await;
     register(&tenant, "a").await;
-    let request = DiscoverNodesRequest {
-        namespace: tenant.namespace.clone(),
-        node_type: "reducer".into(),
-        limit: 1,
-    };
-    let answer = client(&tenant).discover_nodes(request).await.unwrap();
-    assert!(!answer.into_inner().has_more);
+    let (names, next) = page(&tenant, reducers(&tenant, 1)).await.unwrap();
+    assert_eq!((names.len(), next.as_str()), (1, ""));
 }
 
 #[tokio::test]
 async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
-    for (field, node_type, limit) in [
+    for (field, node_type, page_size) in [
         ("node_type", "", 1),
         ("node_type", "a\0", 1),
-        ("limit", "reducer", -1),
-        ("limit", "reducer", i32::MIN),
+        ("page_size", "reducer", -1),
+        ("page_size", "reducer", i32::MIN),
     ] {
-        let failed = failure(discover(&tenant, node_type, limit).await);
+        let failed = failure(discover(&tenant, node_type, page_size).await);
+        assert_eq!(failed, Failure::invalid(&[field]));
+    }
+    for (field, request) in [
+        (
+            "page_token",
+            DiscoverNodesRequest {
+                page_token: "AAAA".into(),
+                ..reducers(&tenant, 1)
+            },
+        ),
+        (
+            "owner",
+            DiscoverNodesRequest {
+                owner: "a*".into(),
+                ..reducers(&tenant, 1)
+            },
+        ),
+        (
+            "capabilities",
+            DiscoverNodesRequest {
+                capabilities: document(json!({"a": "\0"})),
+                ..reducers(&tenant, 1)
+            },
+        ),
+    ] {
+        let failed = failure(page(&tenant, request).await);
         assert_eq!(failed, Failure::invalid(&[field]));
     }
 }

@@ -25,7 +25,9 @@ pub fn sample(rpc: Rpc) -> Option<Sample> {
         Rpc::RegistryServiceListNodes => Sample::new(json!({}))
             .or(json!({"owner": "$namespace"}))
             .public(),
-        Rpc::RegistryServiceDiscoverNodes => Sample::new(json!({"node_type": "~type"})).public(),
+        Rpc::RegistryServiceDiscoverNodes => Sample::new(json!({"node_type": "~type"}))
+            .or(json!({"owner": "$namespace"}))
+            .public(),
         _ => return None,
     };
     Some(sample)

@@ -224,6 +224,7 @@ CREATE INDEX idx_node_registrations_last_heartbeat ON node_registrations USING b
 CREATE INDEX idx_node_registrations_node_type ON node_registrations USING btree (node_type);
 CREATE INDEX idx_node_registrations_node_type_health_status ON node_registrations USING btree (node_type, health_status);
 CREATE INDEX idx_node_registrations_node_type_health_status_last_heartbeat ON node_registrations USING btree (node_type, health_status, last_heartbeat DESC, node_id DESC);
+CREATE INDEX idx_node_registrations_owner_node_type_last_heartbeat ON node_registrations USING btree (owner, node_type, health_status, last_heartbeat DESC, node_id DESC);
 CREATE INDEX idx_workflow_exec_metadata_gin ON workflow_executions USING gin (metadata);
 CREATE INDEX idx_workflow_executions_current_state ON workflow_executions USING btree (current_state);
 CREATE INDEX idx_workflow_executions_namespace ON workflow_executions USING btree (namespace);

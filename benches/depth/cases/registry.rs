@@ -6,7 +6,7 @@ use bridgebook::proto::v1::{
 };
 
 use crate::{
-    case::{Case, PAGE},
+    case::Case,
     dataset::{LARGE, NODES, NodeId},
 };
 
@@ -21,16 +21,21 @@ pub fn cases() -> Vec<Case> {
         },
         GetNodeResponse::default,
     );
-    let discover = Case::new(
-        "RegistryService/DiscoverNodes",
-        "",
-        |_| DiscoverNodesRequest {
-            namespace: LARGE.to_owned(),
-            node_type: "registry".to_owned(),
-            limit: PAGE,
-        },
-        DiscoverNodesResponse::default,
-    );
+    let discover = |title, owner: &'static str| {
+        Case::new(
+            "RegistryService/DiscoverNodes",
+            title,
+            move |params| DiscoverNodesRequest {
+                namespace: LARGE.to_owned(),
+                node_type: "registry".to_owned(),
+                page_size: params.page_size,
+                page_token: params.page_token,
+                owner: owner.to_owned(),
+                ..DiscoverNodesRequest::default()
+            },
+            DiscoverNodesResponse::default,
+        )
+    };
     let list = |title, filter: ListNodesRequest| {
         Case::new(
             "RegistryService/ListNodes",
@@ -52,6 +57,7 @@ pub fn cases() -> Vec<Case> {
         get,
         list("all", ListNodesRequest::default()),
         list("by health", unhealthy),
-        discover,
+        discover("of all owners", ""),
+        discover("by owner", LARGE),
     ]
 }

@@ -157,7 +157,8 @@ impl Call for Discover {
         DiscoverNodesRequest {
             namespace: NAMESPACE.to_owned(),
             node_type: format!("type-{}", self.random.up_to(TYPES)),
-            limit: Self::LIMIT.into(),
+            page_size: Self::LIMIT.into(),
+            ..DiscoverNodesRequest::default()
         }
     }
 

@@ -1,9 +1,11 @@
 //! The RPCs of RegistryService.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use super::{
-    model::NodeFilter,
+    model::{Discovery, NodeFilter},
     store::{DeregisterNodes, DiscoverNodes, GetNodes, RegisterNodes, TouchNodes},
 };
 use crate::{
@@ -101,8 +103,14 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::DiscoverNodesRequest>,
     ) -> Result<Response<v1::DiscoverNodesResponse>, Status> {
-        let discovery = admit(request)?;
-        let found = self.discover.submit(discovery).await?;
-        Ok(Response::new(found.into()))
+        let discovery: Scoped<Discovery> = admit(request)?;
+        let page = if discovery.is_plain() {
+            let page = discovery.page.clone();
+            let found = self.discover.submit(discovery).await?;
+            Arc::unwrap_or_clone(found).into_page(&page)
+        } else {
+            self.database.run(&discovery).await?
+        };
+        Ok(Response::new(page.into()))
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     domain::{
         id::TransitionId,
         json::{JsonObject, Struct},
-        page::DEFAULT_SIZE,
         time,
         violation::Violations,
     },
@@ -44,7 +43,7 @@ impl FromRequest<v1::RegisterNodeRequest> for NewNode {
         NewNode {
             node_id: node_id(check, request.node_id),
             transition_id: TransitionId::generate(),
-            node_type: check.node_type("node_type", request.node_type),
+            node_type: check.name("node_type", request.node_type),
             node_version: check.node_version("node_version", request.node_version),
             capabilities: document(check, "capabilities", request.capabilities),
             endpoints: document(check, "endpoints", request.endpoints),
@@ -101,24 +100,26 @@ impl FromRequest<v1::ListNodesRequest> for NodeFilter {
         let page = read_page(check, &mut request);
         let within = request.heartbeat_within;
         NodeFilter {
-            node_type: (!request.node_type.is_empty())
-                .then(|| check.node_type("node_type", request.node_type)),
+            node_type: check.optional_name("node_type", request.node_type),
             health_statuses: check.enum_set("health_statuses", &request.health_statuses),
             capabilities: check.json("capabilities", request.capabilities),
             heartbeat_within_micros: check.optional_within("heartbeat_within", within),
             heartbeat_older_than_micros: check
                 .optional_within("heartbeat_older_than", request.heartbeat_older_than),
-            owner: (!request.owner.is_empty()).then(|| check.namespace("owner", request.owner)),
+            owner: owner(check, request.owner),
             page,
         }
     }
 }
 
 impl FromRequest<v1::DiscoverNodesRequest> for Discovery {
-    fn from_request(request: v1::DiscoverNodesRequest, check: &mut Validator) -> Self {
+    fn from_request(mut request: v1::DiscoverNodesRequest, check: &mut Validator) -> Self {
+        let page = read_page(check, &mut request);
         Discovery {
-            node_type: check.node_type("node_type", request.node_type),
-            limit: check.page_size("limit", request.limit, DEFAULT_SIZE),
+            node_type: check.name("node_type", request.node_type),
+            owner: owner(check, request.owner),
+            capabilities: check.json("capabilities", request.capabilities),
+            page,
         }
     }
 }
@@ -140,6 +141,10 @@ fn document(check: &mut Validator, field: &str, document: Option<Struct>) -> Jso
 
 fn node_id(check: &mut Validator, text: String) -> NodeId {
     NodeId::new(check.node_id("node_id", text))
+}
+
+fn owner(check: &mut Validator, text: String) -> Option<String> {
+    (!text.is_empty()).then(|| check.namespace("owner", text))
 }
 
 fn ttl_ms(check: &mut Validator, field: &str, ttl: Option<Duration>) -> i64 {

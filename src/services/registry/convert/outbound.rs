@@ -1,13 +1,11 @@
 //! Converts domain types to responses, which cannot fail.
 
-use std::sync::Arc;
-
 use crate::{
     domain::{time, write_outcome::WriteOutcome},
     proto::v1,
     services::{
         convert::responses,
-        registry::model::{Discovered, HeartbeatAck, Node, NodeId, next_heartbeat_ms},
+        registry::model::{HeartbeatAck, LiveNode, Node, NodeId, next_heartbeat_ms},
     },
 };
 
@@ -57,13 +55,9 @@ impl From<HeartbeatAck> for v1::HeartbeatResponse {
     }
 }
 
-impl From<Arc<Discovered>> for v1::DiscoverNodesResponse {
-    fn from(found: Arc<Discovered>) -> Self {
-        let found = Arc::unwrap_or_clone(found);
-        v1::DiscoverNodesResponse {
-            nodes: found.nodes.into_iter().map(Into::into).collect(),
-            has_more: found.has_more,
-        }
+impl From<LiveNode> for v1::Node {
+    fn from(node: LiveNode) -> Self {
+        node.0.into()
     }
 }
 
@@ -72,4 +66,5 @@ responses! {
     DeregisterNodeResponse { deregistered: bool }
     GetNodeResponse { node: Node }
     ListNodesResponse { nodes: Page<Node> }
+    DiscoverNodesResponse { nodes: Page<LiveNode> }
 }

@@ -7,7 +7,8 @@ mod node;
 pub use fleet::{MAX_PAUSE_TTLS, MIN_FLEET_NODES, PausedFleets, StaleNode};
 pub use heartbeat::{Heartbeat, HeartbeatAck};
 pub use node::{
-    Deregistration, Discovered, Discovery, NewNode, Node, NodeFilter, NodeHealth, NodeId, NodeQuery,
+    Deregistration, Discovered, Discovery, LiveNode, NewNode, Node, NodeFilter, NodeHealth, NodeId,
+    NodeQuery,
 };
 
 /// The `entity_type` of nodes in the journal.

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         id::TransitionId,
         json::JsonObject,
-        page::{PageRequest, PageRow, ROW_BYTES},
+        page::{NamedTimePosition, Page, PageRequest, PageRow, ROW_BYTES},
     },
 };
 
@@ -172,19 +172,63 @@ pub struct NodeFilter {
 /// The request to discover nodes that are alive and HEALTHY.
 #[derive(Debug)]
 pub struct Discovery {
-    /// The type of the nodes.
+    /// Selects nodes of this type.
     pub node_type: String,
-    /// Maximum number of nodes.
-    pub limit: i64,
+    /// Selects nodes that belong to this namespace.
+    pub owner: Option<String>,
+    /// Selects nodes whose capabilities contain this document; all contain the empty one.
+    pub capabilities: JsonObject,
+    /// The requested page.
+    pub page: PageRequest<NamedTimePosition>,
 }
 
-/// The discovered nodes.
+impl Discovery {
+    /// Whether the request asks for the first nodes of a type, as most callers do. Such requests
+    /// share round trips and rows.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.owner.is_none() && self.capabilities.is_empty() && self.page.after.is_none()
+    }
+}
+
+/// A node that is alive and HEALTHY. These are listed by heartbeat, the latest one first.
+#[derive(Debug)]
+pub struct LiveNode(pub Node);
+
+impl PageRow for LiveNode {
+    type Position = NamedTimePosition;
+
+    fn position(&self) -> NamedTimePosition {
+        (self.0.last_heartbeat, self.0.node_id.clone())
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
+/// The first nodes of a type, for all requests that ask for as many.
 #[derive(Debug, Clone, Default)]
 pub struct Discovered {
     /// The nodes, the latest heartbeat first.
     pub nodes: Vec<Node>,
     /// Whether more nodes are alive than these.
     pub has_more: bool,
+}
+
+impl Discovered {
+    /// Returns the nodes as the page that a request asked for.
+    #[must_use]
+    pub fn into_page(self, page: &PageRequest<NamedTimePosition>) -> Page<LiveNode> {
+        let rows: Vec<LiveNode> = self.nodes.into_iter().map(LiveNode).collect();
+        let last = rows.last().filter(|_| self.has_more);
+        let next_page_token = last.map(|last| page.token_after(last.position()));
+        Page {
+            next_page_token: next_page_token.unwrap_or_default(),
+            rows,
+            is_cut: false,
+        }
+    }
 }
 
 #[cfg(test)]

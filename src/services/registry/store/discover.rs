@@ -1,10 +1,14 @@
 //! Discovering healthy nodes of a type ("Common Query 5").
+//!
+//! Callers that ask for the first nodes of a type share round trips. Filters and later pages are
+//! queries of their own, because the best index depends on them.
 
 use std::sync::Arc;
 
 use diesel::{
-    QueryResult,
-    sql_types::{BigInt, Text},
+    dsl::sql,
+    prelude::*,
+    sql_types::{BigInt, Bool, Record, Text, Timestamptz},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
@@ -12,23 +16,36 @@ use futures_util::TryStreamExt;
 use super::{NodeSql, node_columns};
 use crate::{
     db::{
+        PageQuery,
         batch::{
             lookup::{Lookup, LookupOperation},
             statement::{batch_statement, index_of},
         },
+        collect_page::collect_page,
         planner::{lateral, ordered_eq},
+        schema::node_registrations,
     },
     domain::{
         error::Result,
         namespace::Scoped,
-        page::{MAX_BYTES, PageRow},
+        page::{MAX_BYTES, Page, PageRow},
     },
-    services::registry::model::{Discovered, Discovery, Node, NodeHealth},
+    services::registry::model::{Discovered, Discovery, LiveNode, Node, NodeHealth},
 };
 
+/// Whether a node has a heartbeat within its TTL. The longest TTL is a day, which bounds the scan
+/// of an index however many nodes are stale.
+macro_rules! is_alive {
+    () => {
+        "last_heartbeat > now() - interval '1 day'
+                AND last_heartbeat > now() - heartbeat_ttl_ms * interval '1 millisecond'"
+    };
+}
+
+const IS_ALIVE: &str = is_alive!();
+
 batch_statement! {
-    /// Finds nodes with a heartbeat within their TTL, latest heartbeat first. The longest TTL is
-    /// a day, which bounds the scan of the index however many nodes are stale.
+    /// Finds nodes with a heartbeat within their TTL, latest heartbeat first.
     struct FindNodes<'a> {
         node_type: &'a str => Text,
         health_status: NodeHealth => Text,
@@ -42,14 +59,13 @@ batch_statement! {
             "SELECT * FROM node_registrations n
               WHERE ", ordered_eq!("n.node_type", "item.node_type"), "
                 AND n.health_status = item.health_status
-                AND n.last_heartbeat > now() - interval '1 day'
-                AND n.last_heartbeat > now() - n.heartbeat_ttl_ms * interval '1 millisecond'
+                AND ", is_alive!(), "
               ORDER BY n.node_type, n.last_heartbeat DESC, n.node_id DESC
               LIMIT item.at_most")
     )
 }
 
-/// Discovers nodes that are healthy and not stale.
+/// Discovers the first nodes of a type that are healthy and not stale.
 pub type DiscoverNodes = LookupOperation<LiveNodes>;
 
 /// See [`DiscoverNodes`].
@@ -62,7 +78,7 @@ impl Lookup for LiveNodes {
     type Row = Arc<Discovered>;
 
     fn key(request: &Scoped<Discovery>) -> Self::Key<'_> {
-        (request.node_type.as_str(), request.limit)
+        (request.node_type.as_str(), request.page.size)
     }
 
     fn if_missing(_request: &Scoped<Discovery>) -> Result<Arc<Discovered>> {
@@ -77,7 +93,7 @@ impl Lookup for LiveNodes {
             node_type: requests.iter().map(|it| it.node_type.as_str()).collect(),
             health_status: requests.iter().map(|_| NodeHealth::Healthy).collect(),
             // One more, to tell whether there are more.
-            at_most: requests.iter().map(|it| it.limit + 1).collect(),
+            at_most: requests.iter().map(|it| it.page.size + 1).collect(),
         };
         let rows = statement.load_stream::<(i64, Node)>(connection).await?;
         let answers = requests.iter().map(|it| Answer::new(it)).collect();
@@ -107,7 +123,7 @@ impl Answer {
         Answer {
             discovered: Discovered::default(),
             bytes: 0,
-            at_most: usize::try_from(discovery.limit).unwrap_or_default(),
+            at_most: usize::try_from(discovery.page.size).unwrap_or_default(),
         }
     }
 
@@ -119,5 +135,47 @@ impl Answer {
             true => nodes.push(node),
             false => self.discovered.has_more = true,
         }
+    }
+}
+
+/// Discovers nodes by filters or from a position on, latest heartbeat first. The first column
+/// of the order is the one that the index begins with, see `ordered_eq!`.
+impl PageQuery for Discovery {
+    type Row = LiveNode;
+
+    async fn page(
+        scoped: &Scoped<Self>,
+        connection: &mut AsyncPgConnection,
+    ) -> QueryResult<Page<LiveNode>> {
+        let newest_first = (
+            node_registrations::last_heartbeat.desc(),
+            node_registrations::node_id.desc(),
+        );
+        let mut query = node_registrations::table
+            .filter(node_registrations::node_type.eq_any([&scoped.node_type]))
+            .filter(node_registrations::health_status.eq(NodeHealth::Healthy))
+            .filter(sql::<Bool>(IS_ALIVE))
+            .select(Node::as_select())
+            .limit(scoped.page.size + 1)
+            .into_boxed();
+        query = match &scoped.owner {
+            Some(owner) => query
+                .filter(node_registrations::owner.eq_any([owner]))
+                .order((node_registrations::owner, newest_first)),
+            None => query.order((node_registrations::node_type, newest_first)),
+        };
+        if !scoped.capabilities.is_empty() {
+            query = query.filter(node_registrations::capabilities.contains(&scoped.capabilities));
+        }
+        if let Some((time, node_id)) = &scoped.page.after {
+            let row = (
+                node_registrations::last_heartbeat,
+                node_registrations::node_id,
+            );
+            let row = row.into_sql::<Record<(Timestamptz, Text)>>();
+            query = query.filter(row.lt((time, node_id)));
+        }
+        let rows = query.load_stream::<Node>(connection).await?;
+        collect_page(rows.map_ok(LiveNode), &scoped.page).await
     }
 }

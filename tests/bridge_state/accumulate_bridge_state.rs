@@ -267,7 +267,7 @@ async fn invalid_fields_are_named() {
         (
             "transition_event",
             AccumulateBridgeStateRequest {
-                transition_event: "ü".into(),
+                transition_event: "\u{85}".into(),
                 ..good.clone()
             },
         ),

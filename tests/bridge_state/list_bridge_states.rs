@@ -101,7 +101,7 @@ async fn invalid_fields_are_named() {
         (
             "current_fsm_state",
             ListBridgeStatesRequest {
-                current_fsm_state: "a b".into(),
+                current_fsm_state: "a\nb".into(),
                 ..all(&tenant)
             },
         ),

@@ -237,7 +237,7 @@ async fn invalid_fields_are_named() {
         (
             "transition_event",
             UpsertBridgeStateRequest {
-                transition_event: "a b".into(),
+                transition_event: "a\nb".into(),
                 ..good.clone()
             },
         ),

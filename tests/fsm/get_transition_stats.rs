@@ -106,7 +106,7 @@ async fn invalid_fields_are_named() {
         (
             "entity_type",
             GetTransitionStatsRequest {
-                entity_type: "a b".into(),
+                entity_type: "a\nb".into(),
                 ..of_orders(&tenant)
             },
         ),

@@ -246,14 +246,14 @@ async fn invalid_fields_are_named() {
         (
             "from_state",
             ListTransitionsRequest {
-                from_state: "a b".into(),
+                from_state: "a\nb".into(),
                 ..all.clone()
             },
         ),
         (
             "to_state",
             ListTransitionsRequest {
-                to_state: "a b".into(),
+                to_state: "a\nb".into(),
                 ..all.clone()
             },
         ),

@@ -8,6 +8,8 @@ mod get_transition_stats;
 mod list_entities;
 mod list_machines;
 mod list_transitions;
+mod mermaid;
+mod names;
 mod put_machine;
 mod record_transition;
 

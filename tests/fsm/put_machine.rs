@@ -149,7 +149,7 @@ async fn invalid_fields_are_named() {
         (
             "initial_state",
             PutMachineRequest {
-                initial_state: "a b".into(),
+                initial_state: "a\nb".into(),
                 ..order_machine(&tenant)
             },
         ),
@@ -184,7 +184,7 @@ async fn invalid_fields_are_named() {
         (
             "moves[4].from_state",
             with_move(FsmMove {
-                from_state: "ü".into(),
+                from_state: "\u{2028}".into(),
                 ..good.clone()
             }),
         ),

@@ -334,7 +334,7 @@ async fn invalid_fields_are_named() {
         (
             "to_state",
             NewTransition {
-                to_state: "1st".into(),
+                to_state: "1st\u{7f}".into(),
                 ..good.clone()
             },
         ),
@@ -348,7 +348,7 @@ async fn invalid_fields_are_named() {
         (
             "transition_event",
             NewTransition {
-                transition_event: "a b".into(),
+                transition_event: "a\nb".into(),
                 ..good.clone()
             },
         ),

@@ -33,7 +33,7 @@ async fn concurrent_callers_each_get_their_node() {
 async fn invalid_fields_are_named() {
     let (_app, tenant) = App::with_tenant().await;
     let longest = "a".repeat(256);
-    for node_id in ["", "a\0b", "a*", &longest] {
+    for node_id in ["", "a\0b", "a ", &longest] {
         let failed = failure(get(&tenant, node_id).await);
         assert_eq!(failed, Failure::invalid(&["node_id"]));
     }

@@ -221,7 +221,7 @@ async fn invalid_fields_are_named() {
             vec!["heartbeat.node_id", "heartbeat.metadata"],
             NodeHeartbeat {
                 metadata: document(json!({"\0": 1})),
-                ..plain("a b")
+                ..plain("a\nb")
             },
         ),
     ];

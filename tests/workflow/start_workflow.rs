@@ -304,7 +304,7 @@ fn bad_requests(good: &StartWorkflowRequest) -> Vec<(&'static str, StartWorkflow
         ("namespace", within("a*")),
         ("namespace", within(&"n".repeat(256))),
         ("workflow_type", named("a\0b")),
-        ("workflow_type", named("9lives")),
+        ("workflow_type", named("lives ")),
         ("workflow_type", named(&"t".repeat(101))),
         ("correlation_id", correlated("")),
         ("correlation_id", correlated("not-a-uuid")),

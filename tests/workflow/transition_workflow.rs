@@ -349,7 +349,7 @@ async fn invalid_fields_are_named() {
         (
             "transition_event",
             TransitionWorkflowRequest {
-                transition_event: "a b".into(),
+                transition_event: "a\nb".into(),
                 ..good.clone()
             },
         ),

@@ -254,8 +254,29 @@ pub(super) fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>, separato
     text
 }
 
+/// Returns a name for a list in an error, such as `pay=PAID,cancel=CANCELLED`: the characters that
+/// have a meaning in the list are percent-encoded.
+#[must_use]
+pub fn listed(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for character in name.chars() {
+        match character {
+            '%' => text.push_str("%25"),
+            ',' => text.push_str("%2C"),
+            '=' => text.push_str("%3D"),
+            '*' => text.push_str("%2A"),
+            '…' => text.push_str("%E2%80%A6"),
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
 /// Formats states with the number of entities in each.
 pub(super) fn counts(states: &[(String, i64)]) -> String {
     let states = states.iter();
-    list(states.map(|(state, count)| format!("{state}={count}")), ",")
+    list(
+        states.map(|(state, count)| format!("{}={count}", listed(state))),
+        ",",
+    )
 }

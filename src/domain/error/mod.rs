@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
     credential::CredentialError,
-    describe::{Code, DOMAIN, Description, Help},
+    describe::{Code, DOMAIN, Description, Help, listed},
     protocol::ProtocolError,
     refused_move::RefusedMove,
     resource::Resource,

@@ -221,7 +221,7 @@ mod tests {
         let found = violations(|check| {
             check.namespace("namespace", "a*b".into());
             check.within("step", |check| {
-                check.name("workflow_type", "7".into());
+                check.name("workflow_type", "7\n".into());
             });
             check.file_hash("file_hash", "ab\0".into());
             check.optional_count("execution_time_ms", Some(-1_i64));

@@ -1,11 +1,29 @@
 //! Checks of names and texts.
+//!
+//! # Names
+//!
+//! Callers name nodes, types, versions, states, events, steps and tokens. One rule holds for all
+//! of these names, and `workflow_service.proto` states it for callers:
+//!
+//! * A name has at least one character and a maximum length, counted in characters.
+//! * All characters are printable, of any script. Not printable are control characters, line
+//!   separators and controls of the writing direction, see [`unprintable`].
+//! * The first and the last character are no blanks, because readers do not see them.
+//! * Names are equal if their bytes are.
+//!
+//! A name may contain what is syntax elsewhere. The code that puts names into another language
+//! escapes them: diagrams (`Definition::mermaid`), lists in errors (`domain::error`), headers (tonic)
+//! and logs (tracing).
+//!
+//! Namespaces and hashes of files have a narrower alphabet. A namespace is part of policies, in
+//! which `*` has a meaning.
 
 use super::Validator;
 use crate::domain::namespace::RESERVED_PREFIX;
 
 /// Maximum length of a namespace, in characters: VARCHAR(255).
 const NAMESPACE_CHARS: usize = 255;
-/// Maximum length of a type name, a step name or an event, in characters: VARCHAR(100).
+/// Maximum length of the name of a type, an event, a step or a token, in characters: VARCHAR(100).
 const NAME_CHARS: usize = 100;
 /// Maximum length of a state, in characters: VARCHAR(50).
 const STATE_CHARS: usize = 50;
@@ -21,35 +39,15 @@ const MESSAGE_CHARS: usize = 65_536;
 /// Maximum length of a rejected value in a violation, in characters.
 const QUOTED_CHARS: usize = 40;
 
-/// How a name may start.
-enum Start {
-    Anything,
-    Letter,
-    LetterOrDigit,
-}
-
-impl Start {
-    fn accepts(&self, text: &str) -> bool {
-        match self {
-            Start::Anything => true,
-            Start::Letter => text.starts_with(|c: char| c.is_ascii_alphabetic()),
-            Start::LetterOrDigit => text.starts_with(|c: char| c.is_ascii_alphanumeric()),
-        }
-    }
-
-    fn rule(&self) -> &'static str {
-        match self {
-            Start::Anything => "",
-            Start::Letter => "start with a letter and ",
-            Start::LetterOrDigit => "start with a letter or digit and ",
-        }
-    }
-}
-
 impl Validator {
     /// Checks a required namespace.
     pub fn namespace(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::LetterOrDigit, "._:/-", NAMESPACE_CHARS)
+        if text.starts_with(|c: char| "._:/-".contains(c)) {
+            let rule = "must start with a letter or digit";
+            self.violation(field, format!("{rule}, got {}", quoted(&text)));
+            return text;
+        }
+        self.pattern(field, text, "._:/-", NAMESPACE_CHARS)
     }
 
     /// Checks a pattern of a token: a namespace, or a prefix of namespaces followed by `*`.
@@ -70,9 +68,9 @@ impl Validator {
         }
     }
 
-    /// Checks the required name of a type or an event.
+    /// Checks the required name of a type, an event, a step or a token.
     pub fn name(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::Letter, "._:/-", NAME_CHARS)
+        self.printable(field, text, NAME_CHARS)
     }
 
     /// Checks a name; an empty one is unset.
@@ -82,7 +80,7 @@ impl Validator {
 
     /// Checks the required state of a state machine.
     pub fn state(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::Letter, "._:/-", STATE_CHARS)
+        self.printable(field, text, STATE_CHARS)
     }
 
     /// Checks a state; an empty one is unset.
@@ -92,7 +90,7 @@ impl Validator {
 
     /// Checks the required hash of a file.
     pub fn file_hash(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::Anything, "+/=._:-", HASH_CHARS)
+        self.pattern(field, text, "+/=._:-", HASH_CHARS)
     }
 
     /// Checks a hash; an empty one is unset.
@@ -100,20 +98,34 @@ impl Validator {
         (!text.is_empty()).then(|| self.file_hash(field, text))
     }
 
-    /// Checks the required name of a node; host names are accepted.
+    /// Checks the required name of a node.
     pub fn node_id(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::LetterOrDigit, "._:/-+", NODE_ID_CHARS)
+        self.printable(field, text, NODE_ID_CHARS)
     }
 
-    /// Checks the required type of a node.
-    pub fn node_type(&mut self, field: &str, text: String) -> String {
-        self.pattern(field, text, &Start::LetterOrDigit, "._:/-+", NAME_CHARS)
-    }
-
-    /// Checks the required version of a node's software; semantic versions are accepted.
+    /// Checks the required version of a node's software.
     pub fn node_version(&mut self, field: &str, text: String) -> String {
-        let start = Start::LetterOrDigit;
-        self.pattern(field, text, &start, "._:/-+", NODE_VERSION_CHARS)
+        self.printable(field, text, NODE_VERSION_CHARS)
+    }
+
+    /// Checks a name by the rule of this module.
+    fn printable(&mut self, field: &str, text: String, max_chars: usize) -> String {
+        let length = text.chars().count();
+        if text.is_empty() {
+            self.violation(field, "is required");
+        } else if let Some(fault) = text.chars().find_map(unprintable) {
+            let value = quoted(&text);
+            self.violation(field, format!("must not contain {fault}, got {value}"));
+        } else if text.trim().len() < text.len() {
+            let value = quoted(&text);
+            self.violation(
+                field,
+                format!("must not begin or end with a blank, got {value}"),
+            );
+        } else if length > max_chars {
+            self.violation(field, too_long(max_chars, length));
+        }
+        text
     }
 
     /// Checks that `text` is not empty and has only letters, digits and `punctuation`.
@@ -121,33 +133,17 @@ impl Validator {
         &mut self,
         field: &str,
         text: String,
-        start: &Start,
         punctuation: &str,
         max_chars: usize,
     ) -> String {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
         if text.is_empty() {
             self.violation(field, "is required");
-        } else if !start.accepts(&text) || !text.chars().all(is_allowed) {
-            let start = start.rule();
-            let rule = format!("must {start}contain only A-Z a-z 0-9 {punctuation}");
+        } else if !text.chars().all(is_allowed) {
+            let rule = format!("must contain only A-Z a-z 0-9 {punctuation}");
             self.violation(field, format!("{rule}, got {}", quoted(&text)));
         } else if text.len() > max_chars {
             self.violation(field, too_long(max_chars, text.len()));
-        }
-        text
-    }
-
-    /// Checks a required line of text for people, such as the name of a step.
-    pub fn line(&mut self, field: &str, text: String) -> String {
-        let length = text.chars().count();
-        if text.is_empty() {
-            self.violation(field, "is required");
-        } else if let Some(fault) = text.chars().find_map(unprintable) {
-            let value = quoted(&text);
-            self.violation(field, format!("must not contain {fault}, got {value}"));
-        } else if length > NAME_CHARS {
-            self.violation(field, too_long(NAME_CHARS, length));
         }
         text
     }
@@ -199,7 +195,7 @@ mod tests {
     fn lengths_are_counted_in_characters() {
         for (chars, good) in [(NAME_CHARS, true), (NAME_CHARS + 1, false)] {
             let found = violations(|check| {
-                check.line("step_name", "ü".repeat(chars));
+                check.name("step_name", "ü".repeat(chars));
             });
             assert_eq!(found.is_empty(), good);
         }
@@ -223,6 +219,38 @@ mod tests {
         ] {
             let found = text.chars().find_map(unprintable);
             assert_eq!(found, named.map(|named| format!("the {named}")), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_printable_and_not_framed_by_blanks() {
+        for (name, good) in [
+            ("celery@host", true),
+            ("app@10.0.0.7", true),
+            ("[2001:db8::1]:4646", true),
+            ("In review? (2nd)", true),
+            ("<script>--> %%{\"#;*", true),
+            ("در حال انجام", true),
+            ("👩\u{200d}💻 e\u{301}", true),
+            (" a", false),
+            ("a\u{a0}", false),
+            (" ", false),
+            ("a\nb", false),
+            ("a\u{7f}", false),
+            ("a\u{85}b", false),
+            ("a\u{2028}b", false),
+            ("a\u{202e}b", false),
+            ("a\u{2066}b", false),
+            ("", false),
+        ] {
+            let found = violations(|check| {
+                check.node_id("node_id", name.into());
+                check.state("state", name.into());
+                check.name("event", name.into());
+                check.node_version("version", name.into());
+            });
+            let expected = if good { 0 } else { 4 };
+            assert_eq!(found.len(), expected, "{name:?}");
         }
     }
 

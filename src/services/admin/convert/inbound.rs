@@ -89,7 +89,7 @@ const MAX_PATTERNS: usize = 100;
 impl FromRequest<v1::CreateTokenRequest> for TokenRequest {
     fn from_request(request: v1::CreateTokenRequest, check: &mut Validator) -> Self {
         let id = check.optional_id("id", &request.id);
-        let name = check.line("name", request.name);
+        let name = check.name("name", request.name);
         let role = check.required_enum("role", request.role, Role::Reader);
         let namespaces = coverage(check, role, request.namespaces);
         let expires_at = request

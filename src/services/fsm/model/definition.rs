@@ -12,7 +12,10 @@ use diesel::{
 use serde_json::{Value, json};
 
 use crate::{
-    domain::{error::RefusedMove, journal::START_EVENT},
+    domain::{
+        error::{RefusedMove, listed},
+        journal::START_EVENT,
+    },
     rpc::validate::Validator,
     services::workflow::model::{LIFECYCLE, State},
 };
@@ -172,11 +175,11 @@ impl Definition {
     pub fn with_allowed_moves(&self, refused: RefusedMove) -> RefusedMove {
         let allowed = match refused.current.as_str() {
             // Any event starts an entity.
-            "" => vec![format!("*={}", self.initial_state)],
+            "" => vec![format!("*={}", listed(&self.initial_state))],
             current => {
                 let moves = self.moves_from(current);
                 moves
-                    .map(|it| format!("{}={}", it.transition_event, it.to_state))
+                    .map(|it| format!("{}={}", listed(&it.transition_event), listed(&it.to_state)))
                     .collect()
             }
         };

@@ -227,7 +227,7 @@ fn new_step(mut step: v1::NewStep, check: &mut Validator) -> NewStep {
         id,
         is_id_chosen,
         workflow_id: check.id("workflow_id", &step.workflow_id),
-        step_name: check.line("step_name", step.step_name),
+        step_name: check.name("step_name", step.step_name),
         step_order: check.count("step_order", step.step_order),
         status: check.required_enum("status", step.status, StepStatus::default()),
         execution_time_ms: check.optional_count("execution_time_ms", step.execution_time_ms),

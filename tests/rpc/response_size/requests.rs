@@ -123,7 +123,7 @@ pub async fn largest(app: &App, rpc: Rpc) -> Value {
         }
         Rpc::RegistryServiceDeregisterNode => json!({"node_id": node(1000)}),
         Rpc::RegistryServiceGetNode => json!({"node_id": node(11)}),
-        Rpc::RegistryServiceDiscoverNodes => json!({"node_type": event(), "limit": 1000}),
+        Rpc::RegistryServiceDiscoverNodes => json!({"node_type": event(), "page_size": 1000}),
         Rpc::AdminServiceListNamespaceSummaries
         | Rpc::AdminServiceGetIndexUsage
         | Rpc::AdminServiceGetTableScans => json!({"limit": 1000}),

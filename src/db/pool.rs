@@ -149,7 +149,7 @@ impl Database {
         result
     }
 
-    /// Runs one try of a batch.
+    /// Runs one try of a batch. `leaves_rows` tells whether its result left rows unread.
     ///
     /// # Errors
     /// Errors of the batch; [`DbError::LockTimeout`] and [`DbError::StatementTimeout`] after
@@ -158,6 +158,7 @@ impl Database {
         &self,
         timeouts: BatchTimeouts,
         batch: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, DbError>,
+        leaves_rows: impl FnOnce(&T) -> bool,
     ) -> Result<T, DbError> {
         let _running = self.running.read().await;
         let mut lease = self.lease(&self.batches).await?;
@@ -167,6 +168,8 @@ impl Database {
             batch(&mut lease.connection).await
         });
         match result.await {
+            // A dropped lease reads the rest, or cancels the statement.
+            Ok(Ok(answers)) if leaves_rows(&answers) => Ok(answers),
             Ok(result) => {
                 self.end(lease, &result);
                 result

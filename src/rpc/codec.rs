@@ -14,7 +14,7 @@ use tonic::{
     codec::{Codec as TonicCodec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use super::response_size;
+use super::{limits, response_size};
 use crate::{
     domain::{
         error::{Error, ProtocolError},
@@ -62,9 +62,12 @@ impl<T: Parts> Encoder for MessageEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, mut message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let length = match T::IS_RESPONSE {
-            true => response_size::fit(&mut message, MAX_RESPONSE),
-            false => message.encoded_len(),
+        let length = if T::IS_RESPONSE {
+            let length = response_size::fit(&mut message, MAX_RESPONSE);
+            limits::reserve_response(length)?;
+            length
+        } else {
+            message.encoded_len()
         };
         buffer.reserve(length);
         message.encode_raw(buffer);

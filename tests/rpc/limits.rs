@@ -9,7 +9,8 @@ use bridgebook::{
     config::{Auth, Config},
     domain::role::Role,
     proto::v1::{
-        BatchRecordStepsRequest, ListWorkflowsRequest, StartWorkflowRequest, StartWorkflowResponse,
+        BatchRecordStepsRequest, GetWorkflowRequest, ListWorkflowsRequest, StartWorkflowRequest,
+        StartWorkflowResponse, WorkflowState, get_workflow_request::Key,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -100,6 +101,48 @@ async fn requests_over_the_byte_budget_are_shed() {
     assert_eq!(failure(failed), exhausted("OVERLOADED"));
     let count = "SELECT count(*) FROM workflow_executions";
     assert_eq!(app.schema.count(count).await, 3);
+}
+
+/// The responses that the client does not read hold the byte budget.
+#[tokio::test]
+async fn reads_over_the_byte_budget_are_shed_before_their_responses_are_made() {
+    let (app, tenant) = with(|config| config.limits.request_bytes = Some(5_000_000)).await;
+    let workflow = StartWorkflowRequest {
+        metadata: document(json!({"a": "x".repeat(900_000)})),
+        ..tenant.new_workflow()
+    };
+    let workflow = tenant.start_as(workflow).await;
+    let request = GetWorkflowRequest {
+        namespace: tenant.namespace.clone(),
+        key: Some(Key::Id(workflow.id.clone())),
+        include_stamps: false,
+    };
+    let wire = Wire::connect(app.address, 0).await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        calls.push(wire.send(GET, &request).await);
+    }
+    let (mut unread, mut shed) = (Vec::new(), 0);
+    for call in calls {
+        let response = call.await.unwrap();
+        match Status::from_header_map(response.headers()) {
+            None => unread.push(response),
+            Some(status) => {
+                assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+                shed += 1;
+            }
+        }
+    }
+    assert_eq!((unread.len(), shed), (5, 15));
+    // The work of a write is done when its response is made.
+    let moved = tenant.transition(tenant.to(&workflow, WorkflowState::Processing));
+    assert!(moved.await.applied);
+    drop((unread, wire));
+    eventually("the budget is free", async || {
+        let mut client = tenant.client.clone();
+        client.get_workflow(request.clone()).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -198,6 +241,7 @@ async fn limits_on_content_can_be_lowered() {
     assert_eq!(page.unwrap().into_inner().workflows.len(), 2);
 }
 
+const GET: &str = "bridgebook.v1.WorkflowService/GetWorkflow";
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
 
 #[tokio::test]

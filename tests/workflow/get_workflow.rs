@@ -2,11 +2,13 @@ use bridgebook::proto::v1::{
     BatchRecordStampsRequest, GetWorkflowRequest, GetWorkflowResponse, ListStampsRequest,
     ListStepsRequest, NewStamp, NewStep, RecordStampRequest, get_workflow_request::Key,
 };
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
+use prost::Message;
 use serde_json::json;
 use tonic::Status;
 
-use crate::support::{App, Failure, Tenant, document, failure, new_id};
+use crate::support::{App, Failure, Tenant, document, failure, new_id, raw_call};
 
 async fn get(tenant: &Tenant, key: Option<Key>) -> Result<GetWorkflowResponse, Status> {
     let request = GetWorkflowRequest {
@@ -95,6 +97,33 @@ async fn concurrent_reads_each_get_their_workflow() {
         .map(|workflow| get(&tenant, Some(Key::Id(workflow.id.clone()))));
     for (read, workflow) in join_all(reads).await.into_iter().zip(&workflows) {
         assert_eq!(read.unwrap().workflow.as_ref(), Some(workflow));
+    }
+}
+
+/// Together the workflows are larger than what a batch reads.
+#[tokio::test]
+async fn concurrent_reads_of_large_workflows_each_get_their_workflow() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflows = join_all((0..40).map(|_| tenant.start())).await;
+    let grow = "UPDATE workflow_executions
+                   SET metadata = jsonb_build_object('id', id, 'text', repeat('x', 2900000))";
+    let mut database = app.schema.connect().await;
+    database.batch_execute(grow).await.unwrap();
+    let reads = workflows.iter().map(|workflow| {
+        let request = GetWorkflowRequest {
+            namespace: tenant.namespace.clone(),
+            key: Some(Key::Id(workflow.id.clone())),
+            include_stamps: false,
+        };
+        let method = "bridgebook.v1.WorkflowService/GetWorkflow";
+        raw_call(&tenant.channel, method, request.encode_to_vec())
+    });
+    for (read, workflow) in join_all(reads).await.into_iter().zip(&workflows) {
+        let read = read.unwrap();
+        assert!(read.len() > 2_900_000);
+        // The id of the row, and that in its metadata.
+        let text = String::from_utf8_lossy(&read);
+        assert_eq!(text.matches(workflow.id.as_str()).count(), 2);
     }
 }
 

@@ -1,13 +1,19 @@
 //! Reads by key: many callers share a round trip, and equal requests share a row.
+//!
+//! A batch stops reading when its rows have many bytes. The requests that are left then run
+//! as another batch, after the callers of this one have their rows.
 
-use std::{collections::HashMap, hash::Hash, marker::PhantomData};
+use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
-use futures_util::future::BoxFuture;
+use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
 
-use super::{Operation, statement::index_of};
+use super::{Batcher, Operation, statement::index_of};
 use crate::{db::DbError, domain::error::Result};
+
+/// Size of rows from which a batch reads no further row, in bytes. Small rows never reach it.
+pub const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
 /// A kind of row that callers read by key.
 pub trait Lookup: Send + Sync + 'static {
@@ -29,17 +35,80 @@ pub trait Lookup: Send + Sync + 'static {
     fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Self::Request],
-    ) -> impl Future<Output = QueryResult<Vec<(i64, Self::Row)>>> + Send;
+    ) -> impl Future<Output = QueryResult<Found<Self::Row>>> + Send;
 }
 
-/// The operation that reads rows of a kind.
+/// The rows that a batch read, each with the `ordinality` of its request.
+pub struct Found<R> {
+    rows: Vec<(i64, R)>,
+    /// Whether these are all rows.
+    is_complete: bool,
+}
+
+impl<R> Found<R> {
+    /// Makes the result of a batch that read all rows, because they are small.
+    pub fn all(rows: impl IntoIterator<Item = (i64, R)>) -> Self {
+        Found {
+            rows: rows.into_iter().collect(),
+            is_complete: true,
+        }
+    }
+
+    /// Makes the result of a batch that stopped, because its rows exceed [`BATCH_BYTES`].
+    pub fn part(rows: impl IntoIterator<Item = (i64, R)>) -> Self {
+        Found {
+            is_complete: false,
+            ..Found::all(rows)
+        }
+    }
+
+    /// Collects rows. Leaves the remaining rows unread when they exceed [`BATCH_BYTES`].
+    ///
+    /// # Errors
+    /// The error of a row.
+    pub async fn collect(
+        rows: impl Stream<Item = QueryResult<(i64, R)>>,
+        size: impl Fn(&R) -> usize,
+    ) -> QueryResult<Self> {
+        pin_mut!(rows);
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.try_next().await? {
+            if bytes > BATCH_BYTES {
+                return Ok(Found::part(read));
+            }
+            bytes += size(&row.1);
+            read.push(row);
+        }
+        Ok(Found::all(read))
+    }
+}
+
+impl<L: Lookup> Batcher<LookupOperation<L>> {
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// [`Lookup::if_missing`], and the errors of [`Batcher::submit`].
+    pub async fn read(&self, request: L::Request) -> Result<L::Row> {
+        let request = Arc::new(request);
+        loop {
+            // Every batch reads a row at least, so the loop ends.
+            if let Some(row) = self.submit(Arc::clone(&request)).await? {
+                return Ok(row);
+            }
+        }
+    }
+}
+
+/// The operation that reads rows of a kind. The answer is `None` if the batch stopped before
+/// the row of the request.
 pub struct LookupOperation<L>(PhantomData<L>);
 
 impl<L: Lookup> Operation for LookupOperation<L> {
     const NAME: &'static str = L::NAME;
 
-    type Item = L::Request;
-    type Answer = L::Row;
+    type Item = Arc<L::Request>;
+    type Answer = Option<L::Row>;
     type Key = u64;
 
     /// Sends equal requests to the same worker, so that they meet in a batch.
@@ -53,11 +122,15 @@ impl<L: Lookup> Operation for LookupOperation<L> {
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
         Box::pin(async move {
             let (distinct, positions) = distinct::<L>(items);
-            let missing = distinct.iter().map(|request| L::if_missing(request));
-            let mut answers: Vec<Result<L::Row>> = missing.collect();
-            for (ordinality, row) in L::read(connection, &distinct).await? {
+            let found = L::read(connection, &distinct).await?;
+            let others = distinct.iter().map(|request| match found.is_complete {
+                true => L::if_missing(request).map(Some),
+                false => Ok(None),
+            });
+            let mut answers: Vec<Result<Option<L::Row>>> = others.collect();
+            for (ordinality, row) in found.rows {
                 if let Some(answer) = answers.get_mut(index_of(ordinality)) {
-                    *answer = Ok(row);
+                    *answer = Ok(Some(row));
                 }
             }
             if distinct.len() < items.len() {
@@ -69,15 +142,19 @@ impl<L: Lookup> Operation for LookupOperation<L> {
             Ok(answers)
         })
     }
+
+    fn leaves_rows(answers: &[Result<Self::Answer>]) -> bool {
+        answers.iter().any(|answer| matches!(answer, Ok(None)))
+    }
 }
 
 /// Returns one request of each key, and for each item the index of the request with its key.
-fn distinct<'a, L: Lookup>(items: &[&'a L::Request]) -> (Vec<&'a L::Request>, Vec<usize>) {
+fn distinct<'a, L: Lookup>(items: &[&'a Arc<L::Request>]) -> (Vec<&'a L::Request>, Vec<usize>) {
     let mut distinct = Vec::with_capacity(items.len());
     let mut indexes = HashMap::with_capacity(items.len());
     let positions = items.iter().map(|item| {
         *indexes.entry(L::key(item)).or_insert_with(|| {
-            distinct.push(*item);
+            distinct.push(&***item);
             distinct.len() - 1
         })
     });

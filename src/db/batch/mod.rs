@@ -71,6 +71,11 @@ pub trait Operation: Send + Sync + 'static {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>>;
 
+    /// Returns whether the batch left rows unread on the connection.
+    fn leaves_rows(_answers: &[Result<Self::Answer>]) -> bool {
+        false
+    }
+
     /// Returns the answer to an item whose statement fails even when it runs alone.
     fn item_error(_item: &Self::Item, error: DbError) -> Error {
         error.into()

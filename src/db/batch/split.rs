@@ -99,7 +99,8 @@ impl Batch<'_> {
     ) -> Result<Vec<Result<O::Answer>>, DbError> {
         let run = async |connection: &mut _| O::run(connection, items).await;
         loop {
-            let attempt = self.database.try_batch(timeouts, run);
+            let leaves_rows = |answers: &Vec<_>| O::leaves_rows(answers);
+            let attempt = self.database.try_batch(timeouts, run, leaves_rows);
             let panics = self.database.metrics().panics();
             let error = match contain(O::NAME, panics, attempt).await {
                 Some(Ok(answers)) => return Ok(answers),

@@ -18,8 +18,11 @@ use super::{
     permit::{ByteBudget, Permit},
 };
 use crate::{
-    domain::error::{Error, internal},
-    proto::{Method, is_infrastructure_rpc},
+    domain::{
+        error::{Error, internal},
+        role::Role,
+    },
+    proto::{Method, Rpc, is_infrastructure_rpc},
     rpc::transport::peer::Peer,
 };
 
@@ -90,15 +93,18 @@ where
         // `poll_ready` has made this service ready, but not its clone.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        Box::pin(async move {
+        Box::pin(Arc::clone(&permit).scope(async move {
             let request = request.map(|body| {
                 let permit = Arc::clone(&permit);
                 Body::new(RequestBody { body, permit })
             });
             let (head, body) = inner.call(request).await?.into_parts();
-            let body = Body::new(ResponseBody::new(body, permit).await);
-            Ok(http::Response::from_parts(head, body))
-        })
+            let body = ResponseBody::new(body, Arc::clone(&permit)).await;
+            if permit.is_rejected() {
+                return Ok(Status::from(Error::Overloaded).into_http());
+            }
+            Ok(http::Response::from_parts(head, Body::new(body)))
+        }))
     }
 }
 
@@ -118,7 +124,7 @@ impl LimitLayer {
             });
             let stream = stream.transpose()?;
             let call = peer.begin_infrastructure_call(stream.is_some());
-            return Ok(Permit::new(budget, None, stream, call));
+            return Ok(Permit::new(budget, None, stream, false, call));
         }
         // A call takes its slot only when its request is complete, so that slow clients
         // cannot hold all slots. It is rejected now if none is free.
@@ -127,6 +133,8 @@ impl LimitLayer {
             return Err(Error::Overloaded);
         }
         let call = peer.begin_call(self.max_duration);
-        Ok(Permit::new(budget, self.slots.clone(), None, call))
+        let is_read = Rpc::from_path(path).is_some_and(|rpc| rpc.role() == Role::Reader);
+        let slots = self.slots.clone();
+        Ok(Permit::new(budget, slots, None, is_read, call))
     }
 }

@@ -9,7 +9,7 @@ mod permit;
 
 use std::{num::NonZeroU32, time::Duration};
 
-pub use self::layer::LimitLayer;
+pub use self::{layer::LimitLayer, permit::reserve_response};
 use crate::domain::limits::ContentLimits;
 
 /// All limits.

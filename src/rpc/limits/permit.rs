@@ -3,10 +3,13 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::futures::TaskLocalFuture,
+};
 
 use crate::{
     domain::error::{Error, Result},
@@ -38,9 +41,29 @@ impl ByteBudget {
     }
 }
 
+tokio::task_local! {
+    static CURRENT: Arc<Permit>;
+}
+
+/// Reserves the bytes of the current call's response, before it is encoded. Does nothing
+/// outside of a call.
+///
+/// # Errors
+/// [`Error::Overloaded`] if the byte budget is exhausted and the call only reads. The call
+/// then fails with this error, whatever its body says.
+pub fn reserve_response(bytes: usize) -> Result<()> {
+    let reserved = CURRENT.try_with(|permit| permit.reserve(bytes));
+    reserved.unwrap_or(Ok(()))
+}
+
 /// The resources of a call. They are released when it is dropped.
 pub(super) struct Permit {
     bytes: AtomicUsize,
+    /// The bytes among them that are reserved for the response.
+    reserved: AtomicUsize,
+    /// Whether the call only reads, so that it can be rejected after its work.
+    is_read: bool,
+    is_rejected: AtomicBool,
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<Arc<Semaphore>>,
@@ -57,10 +80,14 @@ impl Permit {
         budget: Arc<ByteBudget>,
         slots: Option<Arc<Semaphore>>,
         stream: Option<OwnedSemaphorePermit>,
+        is_read: bool,
         call: OpenCall,
     ) -> Self {
         Permit {
             bytes: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            is_read,
+            is_rejected: AtomicBool::new(false),
             budget,
             slots,
             slot: OnceLock::new(),
@@ -88,10 +115,36 @@ impl Permit {
         Ok(())
     }
 
-    /// Counts bytes of the answer. They may exceed the byte budget, because the work is
-    /// done; later requests are rejected instead.
+    /// Makes this the permit of the call that `work` is a part of.
+    pub(super) fn scope<F: Future>(self: &Arc<Self>, work: F) -> TaskLocalFuture<Arc<Self>, F> {
+        CURRENT.scope(Arc::clone(self), work)
+    }
+
+    /// Reserves bytes of the answer. Those of a write may exceed the byte budget, because its
+    /// work is done; later requests are rejected instead.
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        let is_kept = self.budget.add(bytes);
+        if self.is_read && !is_kept {
+            self.budget.release(bytes);
+            self.is_rejected.store(true, Ordering::Relaxed);
+            return Err(Error::Overloaded);
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns whether the answer was not encoded, because the byte budget is exhausted.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.is_rejected.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of the answer, in place of those that are reserved.
     pub(super) fn answer(&self, bytes: usize) {
         self.hold(bytes);
+        let reserved = self.reserved.swap(0, Ordering::Relaxed);
+        self.bytes.fetch_sub(reserved, Ordering::Relaxed);
+        self.budget.release(reserved);
     }
 
     /// Notes that the answer is ready, or that the client has read a part of it.

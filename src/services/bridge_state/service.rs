@@ -59,7 +59,7 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::GetBridgeStateRequest>,
     ) -> Result<Response<v1::GetBridgeStateResponse>, Status> {
         let query = admit(request)?;
-        let bridge = self.get.submit(query).await?;
+        let bridge = self.get.read(query).await?;
         Ok(Response::new(bridge.into()))
     }
 

@@ -100,7 +100,7 @@ impl FsmService for Fsm {
         request: Request<v1::GetEntityRequest>,
     ) -> Result<Response<v1::GetEntityResponse>, Status> {
         let key = admit(request)?;
-        let details = self.get.submit(key).await?;
+        let details = self.get.read(key).await?;
         Ok(Response::new(details.into()))
     }
 

@@ -86,7 +86,7 @@ impl RegistryService for Registry {
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let query = admit(request)?;
-        let node = self.get.submit(query).await?;
+        let node = self.get.read(query).await?;
         Ok(Response::new(node.into()))
     }
 
@@ -106,7 +106,7 @@ impl RegistryService for Registry {
         let discovery: Scoped<Discovery> = admit(request)?;
         let page = if discovery.is_plain() {
             let page = discovery.page.clone();
-            let found = self.discover.submit(discovery).await?;
+            let found = self.discover.read(discovery).await?;
             Arc::unwrap_or_clone(found).into_page(&page)
         } else {
             self.database.run(&discovery).await?

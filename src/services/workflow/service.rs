@@ -70,7 +70,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::GetWorkflowRequest>,
     ) -> Result<Response<v1::GetWorkflowResponse>, Status> {
         let query = admit(request)?;
-        let details = self.get.submit(query).await?;
+        let details = self.get.read(query).await?;
         Ok(Response::new(details.into()))
     }
 

@@ -12,14 +12,19 @@ use crate::{
     db::{
         DbError, PageQuery, TenantQuery,
         batch::{
-            lookup::{Lookup, LookupOperation},
+            lookup::{Found, Lookup, LookupOperation},
             statement::batch_statement,
         },
         collect_page::collect_page,
         planner::{lookup, raw_statement, same_namespace},
         schema::bridge_states,
     },
-    domain::{error::Result, id::BridgeId, namespace::Scoped, page::Page},
+    domain::{
+        error::Result,
+        id::BridgeId,
+        namespace::Scoped,
+        page::{Page, PageRow},
+    },
     services::bridge_state::model::{Bridge, BridgeFilter, BridgeQuery, BridgeStats, StatsQuery},
 };
 
@@ -60,12 +65,13 @@ impl Lookup for BridgeLookup {
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<BridgeQuery>],
-    ) -> QueryResult<Vec<(i64, Bridge)>> {
+    ) -> QueryResult<Found<Bridge>> {
         let statement = ReadBridges {
             namespace: requests.iter().map(|it| it.namespace.as_str()).collect(),
             bridge_id: requests.iter().map(|it| it.bridge_id).collect(),
         };
-        statement.load(connection).await
+        let rows = statement.load_stream(connection).await?;
+        Found::collect(rows, PageRow::size).await
     }
 }
 

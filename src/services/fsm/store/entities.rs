@@ -13,7 +13,7 @@ use crate::{
     db::{
         PageQuery,
         batch::{
-            lookup::{Lookup, LookupOperation},
+            lookup::{Found, Lookup, LookupOperation},
             statement::batch_statement,
         },
         collect_page::collect_page,
@@ -71,7 +71,7 @@ impl Lookup for EntityLookup {
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<EntityKey>],
-    ) -> QueryResult<Vec<(i64, EntityDetails)>> {
+    ) -> QueryResult<Found<EntityDetails>> {
         let types = requests
             .iter()
             .map(|it| (it.namespace.as_str(), it.entity_type.as_str()));
@@ -93,7 +93,7 @@ impl Lookup for EntityLookup {
             let machine = machine.cloned();
             (ordinality, EntityDetails { machine, entity })
         });
-        Ok(entities.collect())
+        Ok(Found::all(entities))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     db::{
         PageQuery,
         batch::{
-            lookup::{Lookup, LookupOperation},
+            lookup::{BATCH_BYTES, Found, Lookup, LookupOperation},
             statement::{batch_statement, index_of},
         },
         collect_page::collect_page,
@@ -88,27 +88,36 @@ impl Lookup for LiveNodes {
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<Discovery>],
-    ) -> QueryResult<Vec<(i64, Arc<Discovered>)>> {
+    ) -> QueryResult<Found<Arc<Discovered>>> {
         let statement = FindNodes {
             node_type: requests.iter().map(|it| it.node_type.as_str()).collect(),
             health_status: requests.iter().map(|_| NodeHealth::Healthy).collect(),
             // One more, to tell whether there are more.
             at_most: requests.iter().map(|it| it.page.size + 1).collect(),
         };
-        let rows = statement.load_stream::<(i64, Node)>(connection).await?;
-        let answers = requests.iter().map(|it| Answer::new(it)).collect();
-        let answers = rows.try_fold(
-            answers,
-            async |mut answers: Vec<Answer>, (ordinality, node)| {
-                if let Some(answer) = answers.get_mut(index_of(ordinality)) {
-                    answer.push(node);
+        let mut rows = statement.load_stream::<(i64, Node)>(connection).await?;
+        let mut answers: Vec<(i64, Answer)> = Vec::new();
+        let mut bytes = 0;
+        // The rows of a request follow each other.
+        while let Some((ordinality, node)) = rows.try_next().await? {
+            if answers.last().is_none_or(|(last, _)| *last != ordinality) {
+                if bytes > BATCH_BYTES {
+                    return Ok(Found::part(answers.into_iter().map(finished)));
                 }
-                Ok(answers)
-            },
-        );
-        let answers = answers.await?.into_iter().map(|it| Arc::new(it.discovered));
-        Ok((1..).zip(answers).collect())
+                let discovery = requests.get(index_of(ordinality));
+                answers.push((ordinality, Answer::new(discovery.map_or(0, |it| it.page.size))));
+            }
+            bytes += node.size();
+            if let Some((_, answer)) = answers.last_mut() {
+                answer.push(node);
+            }
+        }
+        Ok(Found::all(answers.into_iter().map(finished)))
     }
+}
+
+fn finished((ordinality, answer): (i64, Answer)) -> (i64, Arc<Discovered>) {
+    (ordinality, Arc::new(answer.discovered))
 }
 
 /// The answer to a request, while its rows arrive.
@@ -119,11 +128,11 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(discovery: &Discovery) -> Self {
+    fn new(limit: i64) -> Self {
         Answer {
             discovered: Discovered::default(),
             bytes: 0,
-            at_most: usize::try_from(discovery.page.size).unwrap_or_default(),
+            at_most: usize::try_from(limit).unwrap_or_default(),
         }
     }
 

@@ -10,12 +10,12 @@ use super::{NodeSql, no_node, node_columns};
 use crate::{
     db::{
         batch::{
-            lookup::{Lookup, LookupOperation},
+            lookup::{Found, Lookup, LookupOperation},
             statement::batch_statement,
         },
         planner::lookup,
     },
-    domain::{error::Result, namespace::Scoped},
+    domain::{error::Result, namespace::Scoped, page::PageRow},
     services::registry::model::{Node, NodeQuery},
 };
 
@@ -54,10 +54,11 @@ impl Lookup for NodeLookup {
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<NodeQuery>],
-    ) -> QueryResult<Vec<(i64, Node)>> {
+    ) -> QueryResult<Found<Node>> {
         let statement = ReadNodes {
             node_id: requests.iter().map(|it| it.node_id.as_str()).collect(),
         };
-        statement.load(connection).await
+        let rows = statement.load_stream(connection).await?;
+        Found::collect(rows, PageRow::size).await
     }
 }

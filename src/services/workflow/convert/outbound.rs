@@ -1,5 +1,7 @@
 //! Converts domain types to responses, which cannot fail.
 
+use std::sync::Arc;
+
 use super::inbound::{stamps_of, steps_of};
 use crate::{
     domain::{page::PageRow, time, write_outcome::WriteOutcome},
@@ -76,8 +78,9 @@ impl From<Moved> for v1::TransitionWorkflowResponse {
     }
 }
 
-impl From<WorkflowDetails> for v1::GetWorkflowResponse {
-    fn from(details: WorkflowDetails) -> Self {
+impl From<Arc<WorkflowDetails>> for v1::GetWorkflowResponse {
+    fn from(details: Arc<WorkflowDetails>) -> Self {
+        let details = Arc::unwrap_or_clone(details);
         let Workflow { id, namespace, .. } = &details.workflow;
         let last_step = details.steps.last().filter(|_| details.has_more_steps);
         let last_stamp = details.stamps.last().filter(|_| details.has_more_stamps);

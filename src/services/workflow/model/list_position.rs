@@ -1,6 +1,6 @@
 //! The positions and sizes of workflows, steps and stamps in lists.
 
-use super::{Stamp, Step, StepPosition, Workflow, WorkflowSummary};
+use super::{Stamp, Step, StepPosition, Workflow, WorkflowDetails, WorkflowSummary};
 use crate::domain::page::{PageRow, ROW_BYTES, TimePosition};
 
 impl PageRow for WorkflowSummary {
@@ -23,6 +23,16 @@ impl Workflow {
             + self.namespace.len()
             + self.metadata.wire_len()
             + length(self.error_message.as_ref())
+    }
+}
+
+impl WorkflowDetails {
+    /// Returns the approximate size of the workflow with its rows in a response, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let steps = self.steps.iter().map(PageRow::size);
+        let stamps = self.stamps.iter().map(PageRow::size);
+        self.workflow.size() + steps.chain(stamps).sum::<usize>()
     }
 }
 

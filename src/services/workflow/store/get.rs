@@ -1,5 +1,7 @@
 //! Reading workflows by key ("Common Query 1").
 
+use std::sync::Arc;
+
 use diesel::{
     QueryResult,
     deserialize::{self, Queryable},
@@ -7,12 +9,13 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Nullable, Record, Text, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
 
 use super::{StampSql, StepSql, WorkflowSql, stamp_columns, step_columns, workflow_columns};
 use crate::{
     db::{
         batch::{
-            lookup::{Lookup, LookupOperation},
+            lookup::{Found, Lookup, LookupOperation},
             statement::batch_statement,
         },
         planner::{lateral, lookup, same_namespace},
@@ -162,7 +165,7 @@ impl Lookup for WorkflowLookup {
     const NAME: &'static str = "GetWorkflows";
     type Request = Scoped<WorkflowQuery>;
     type Key<'a> = (&'a str, WorkflowKey, bool);
-    type Row = WorkflowDetails;
+    type Row = Arc<WorkflowDetails>;
 
     fn key(request: &Scoped<WorkflowQuery>) -> Self::Key<'_> {
         (
@@ -172,7 +175,7 @@ impl Lookup for WorkflowLookup {
         )
     }
 
-    fn if_missing(request: &Scoped<WorkflowQuery>) -> Result<WorkflowDetails> {
+    fn if_missing(request: &Scoped<WorkflowQuery>) -> Result<Arc<WorkflowDetails>> {
         let (field, name) = match request.key {
             WorkflowKey::Id(id) => ("id", id.to_string()),
             WorkflowKey::CorrelationId(id) => ("correlation_id", id.to_string()),
@@ -188,7 +191,7 @@ impl Lookup for WorkflowLookup {
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<WorkflowQuery>],
-    ) -> QueryResult<Vec<(i64, WorkflowDetails)>> {
+    ) -> QueryResult<Found<Arc<WorkflowDetails>>> {
         let all = requests.iter();
         let statement = ReadWorkflows {
             namespace: all.clone().map(|it| it.namespace.as_str()).collect(),
@@ -196,10 +199,15 @@ impl Lookup for WorkflowLookup {
             correlation_id: all.clone().map(|it| it.key.correlation_id()).collect(),
             include_stamps: all.map(|it| it.include_stamps).collect(),
         };
-        let rows: Vec<Row> = statement.load(connection).await?;
-        let rows = rows.into_iter().map(|row| Ok((row.0, details(row)?)));
-        rows.collect::<deserialize::Result<_>>()
-            .map_err(diesel::result::Error::DeserializationError)
+        let rows = statement.load_stream::<Row>(connection).await?;
+        let rows = rows.and_then(async |row| {
+            let details = (row.0, details(row));
+            match details {
+                (ordinality, Ok(details)) => Ok((ordinality, Arc::new(details))),
+                (_, Err(error)) => Err(diesel::result::Error::DeserializationError(error)),
+            }
+        });
+        Found::collect(rows, |details| details.size()).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
             statement::batch_statement,
         },
         journal::{KnownTransitions, Transition, TransitionSql, transition_columns, write_error},
-        planner::{in_set, lateral, same_namespace},
+        planner::{in_set, left_lateral, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -35,23 +35,31 @@ use crate::{
 };
 
 batch_statement! {
-    /// Reads the database's time, and workflows with the versions of their rows. Also reads
-    /// whether the journal has the item's id, and the row with it if an earlier try of the
-    /// same call wrote it.
+    /// Reads the database's time, and with the first item of each workflow its row and the
+    /// version of it. Also reads whether the journal has the item's id, and the row with it if
+    /// an earlier try of the same call wrote it.
     struct ReadWorkflows<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
         workflow_id: WorkflowId => Uuid,
         request_digest: RequestDigest => Bytea,
+        reads_workflow: bool => Bool,
     }
-    returns (Timestamptz, BigInt, WorkflowSql, Nullable<Uuid>, Nullable<TransitionSql>);
+    returns (
+        Timestamptz,
+        Nullable<BigInt>,
+        Nullable<WorkflowSql>,
+        Nullable<Uuid>,
+        Nullable<TransitionSql>,
+    );
     concat!(
         " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
                  transition_columns!(), "
             FROM item",
-        lateral!("w",
+        left_lateral!("w",
             "SELECT w.xmin, w.* FROM workflow_executions w
-              WHERE w.id = item.workflow_id AND ", same_namespace!("w"), " LIMIT 1"),
+              WHERE item.reads_workflow
+                AND w.id = item.workflow_id AND ", same_namespace!("w"), " LIMIT 1"),
         taken!("fsm_transitions", "t")
     )
 }
@@ -143,8 +151,8 @@ struct Moves {
 
 type Row = (
     DateTime<Utc>,
-    i64,
-    Workflow,
+    Option<i64>,
+    Option<Workflow>,
     Option<TransitionId>,
     Option<Transition>,
 );
@@ -162,7 +170,12 @@ impl<'a> OptimisticWrite<'a> for Moves {
         connection: &mut AsyncPgConnection,
         items: &[&Scoped<Move>],
     ) -> QueryResult<Self> {
+        let mut seen = HashSet::new();
+        let first = items
+            .iter()
+            .map(|item| seen.insert((item.namespace.as_str(), item.workflow_id)));
         let read = ReadWorkflows {
+            reads_workflow: first.collect(),
             id: items.iter().map(|item| item.id).collect(),
             namespace: items.iter().map(|item| item.namespace.as_str()).collect(),
             workflow_id: items.iter().map(|item| item.workflow_id).collect(),
@@ -173,7 +186,8 @@ impl<'a> OptimisticWrite<'a> for Moves {
         for (now, version, workflow, taken, same) in rows {
             batch.now = now;
             batch.known.found(taken, same);
-            batch.workflows.insert(workflow.id, (workflow, version));
+            let row = workflow.zip(version);
+            batch.workflows.extend(row.map(|row| (row.0.id, row)));
         }
         Ok(batch)
     }

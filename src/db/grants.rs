@@ -23,6 +23,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
     ("bridge_revisions", &["SELECT", "INSERT", "UPDATE"]),
     ("bridge_states", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("fsm_entities", &["SELECT", "INSERT", "UPDATE"]),
+    ("fsm_entity_types", &["SELECT", "INSERT", "UPDATE"]),
     ("fsm_machines", &["SELECT", "INSERT", "DELETE"]),
     ("fsm_transitions", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     // Metrics count the journal by it.

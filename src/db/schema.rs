@@ -138,6 +138,24 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// Entity types that have a machine or entities. Rows are locks of their machines, and are never deleted.
+    fsm_entity_types (namespace, entity_type) {
+        /// Tenant that owns the type.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// Name of the type.
+        #[max_length = 100]
+        entity_type -> Varchar,
+        /// Number of changes of the machine since the row was added, starting at 1. A move that sees it change is decided again.
+        revision -> Int8,
+        /// Id that the service made for the call that last deleted the machine. NULL if none did.
+        deletion_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// State machines of tenant-defined entity types: one row per version. The highest version is current.
     fsm_machines (namespace, entity_type, version) {
         /// Tenant that owns the machine.
@@ -154,6 +172,8 @@ diesel::table! {
         definition_digest -> Bytea,
         /// Time of the insert.
         created_at -> Timestamptz,
+        /// Id that the service made for the call that put the version.
+        change_id -> Nullable<Uuid>,
     }
 }
 
@@ -378,6 +398,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     bridge_revisions,
     bridge_states,
     fsm_entities,
+    fsm_entity_types,
     fsm_machines,
     fsm_transitions,
     journal_cluster,

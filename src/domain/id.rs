@@ -74,6 +74,8 @@ id_type! {
     StampId;
     /// Identifies a row of the journal (`fsm_transitions.id`).
     TransitionId;
+    /// Identifies a call that puts or deletes a machine (`fsm_machines.change_id`).
+    MachineChangeId;
     /// The caller's id of an entity (`fsm_entities.entity_id`).
     EntityId;
     /// Identifies a bridge (`bridge_states.bridge_id`).

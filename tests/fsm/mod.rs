@@ -8,6 +8,7 @@ mod get_transition_stats;
 mod list_entities;
 mod list_machines;
 mod list_transitions;
+mod machine_lock;
 mod mermaid;
 mod names;
 mod put_machine;

@@ -60,6 +60,13 @@ CREATE TABLE fsm_entities (
     created_at timestamp with time zone NOT NULL,
     CONSTRAINT fsm_entities_revision_check CHECK ((revision > 0))
 );
+CREATE TABLE fsm_entity_types (
+    namespace character varying(255) NOT NULL,
+    entity_type character varying(100) NOT NULL,
+    revision bigint DEFAULT 1 NOT NULL,
+    deletion_id uuid,
+    CONSTRAINT fsm_entity_types_revision_check CHECK ((revision > 0))
+);
 CREATE TABLE fsm_machines (
     namespace character varying(255) NOT NULL,
     entity_type character varying(100) NOT NULL,
@@ -67,6 +74,7 @@ CREATE TABLE fsm_machines (
     definition jsonb NOT NULL,
     definition_digest bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    change_id uuid,
     CONSTRAINT fsm_machines_version_check CHECK ((version > 0))
 );
 CREATE TABLE fsm_transitions (
@@ -179,6 +187,8 @@ ALTER TABLE ONLY bridge_states
     ADD CONSTRAINT bridge_states_pkey PRIMARY KEY (bridge_id);
 ALTER TABLE ONLY fsm_entities
     ADD CONSTRAINT fsm_entities_pkey PRIMARY KEY (entity_id, namespace, entity_type);
+ALTER TABLE ONLY fsm_entity_types
+    ADD CONSTRAINT fsm_entity_types_pkey PRIMARY KEY (namespace, entity_type);
 ALTER TABLE ONLY fsm_machines
     ADD CONSTRAINT fsm_machines_pkey PRIMARY KEY (namespace, entity_type, version);
 ALTER TABLE ONLY fsm_transitions
@@ -207,6 +217,7 @@ CREATE INDEX idx_bridge_states_namespace_current_fsm_state ON bridge_states USIN
 CREATE INDEX idx_bridge_states_namespace_last_activity ON bridge_states USING btree (namespace, COALESCE(last_aggregation_timestamp, created_at) DESC, bridge_id DESC);
 CREATE INDEX idx_fsm_entities_namespace_entity_type_current_state ON fsm_entities USING btree (namespace, entity_type, current_state, state_since, entity_id);
 CREATE INDEX idx_fsm_entities_namespace_entity_type_state_since ON fsm_entities USING btree (namespace, entity_type, state_since, entity_id);
+CREATE INDEX idx_fsm_machines_change_id ON fsm_machines USING btree (change_id);
 CREATE INDEX idx_fsm_transitions_created_at ON fsm_transitions USING btree (created_at DESC);
 CREATE INDEX idx_fsm_transitions_entity_id_entity_type ON fsm_transitions USING btree (entity_id, entity_type);
 CREATE INDEX idx_fsm_transitions_entity_type ON fsm_transitions USING btree (entity_type);
@@ -241,4 +252,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('022');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022');

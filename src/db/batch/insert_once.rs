@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     Operation,
+    optimistic::{Outcomes, WriteConflict, retry_conflicts},
     rounds::{Indexed, in_order, rounds},
 };
 use crate::db::DbError;
@@ -106,7 +107,11 @@ impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [I::identity(item).0]) {
-                append::<I>(connection, &round, &mut answers).await?;
+                let (positions, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+                let round = retry_conflicts(connection, &round, |connection, items| {
+                    Box::pin(attempt::<I>(connection, items))
+                });
+                answers.extend(positions.into_iter().zip(round.await?));
             }
             Ok(in_order(answers))
         })
@@ -121,76 +126,37 @@ impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
     }
 }
 
-type Answers<R> = Vec<(usize, Result<WriteOutcome<R>>)>;
-
-async fn append<I: InsertOnce>(
+/// Inserts what it can, and finds out why it could not insert the rest. A row whose parent
+/// appeared, or whose id became free, between the two statements is a write conflict.
+async fn attempt<I: InsertOnce>(
     connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Scoped<I::New>>],
-    answers: &mut Answers<I::Row>,
-) -> QueryResult<()> {
-    let others = insert::<I>(connection, round, answers).await?;
-    // Rows whose parent appeared, or whose id became free, since the insert.
-    let again = find::<I>(connection, &others, answers).await?;
-    let taken = insert::<I>(connection, &again, answers).await?;
-    answers.extend(
-        taken
-            .into_iter()
-            .map(|(index, new)| (index, Err(I::id_conflict(new)))),
-    );
-    Ok(())
-}
-
-/// Inserts what it can, answers these items, and returns the others.
-async fn insert<'a, I: InsertOnce>(
-    connection: &mut AsyncPgConnection,
-    round: &[Indexed<'a, Scoped<I::New>>],
-    answers: &mut Answers<I::Row>,
-) -> QueryResult<Vec<Indexed<'a, Scoped<I::New>>>> {
-    if round.is_empty() {
-        return Ok(Vec::new());
-    }
-    let inserted = I::insert(connection, round).await?;
+    items: &[&Scoped<I::New>],
+) -> Result<Outcomes<WriteOutcome<I::Row>>, DbError> {
+    let batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
+    let inserted = I::insert(connection, &batch).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().collect();
-    let mut others = Vec::new();
-    for (index, new) in round {
-        match inserted.get(&I::identity(new).0) {
-            Some(created_at) => {
-                let row = I::stored(new, *created_at);
-                answers.push((*index, Ok(WriteOutcome { row, created: true })));
-            }
-            None => others.push((*index, *new)),
-        }
-    }
-    Ok(others)
-}
-
-/// Finds out why rows were not inserted, answers these items, and returns the rows
-/// that can be inserted now.
-async fn find<'a, I: InsertOnce>(
-    connection: &mut AsyncPgConnection,
-    others: &[Indexed<'a, Scoped<I::New>>],
-    answers: &mut Answers<I::Row>,
-) -> QueryResult<Vec<Indexed<'a, Scoped<I::New>>>> {
-    if others.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found = I::find(connection, others).await?.into_iter();
+    let is_open = |(_, new): &Indexed<Scoped<I::New>>| !inserted.contains_key(&I::identity(new).0);
+    let others: Vec<Indexed<_>> = batch.into_iter().filter(is_open).collect();
+    let found = match others.is_empty() {
+        true => Vec::new(),
+        false => I::find(connection, &others).await?,
+    };
+    let found = found.into_iter();
     let found = found.map(|(id, has_parent, is_taken, same)| (id, (has_parent, is_taken, same)));
     let mut found: HashMap<_, _> = found.collect();
-    let mut again = Vec::new();
-    for (index, new) in others {
+    let outcomes = items.iter().map(|new| {
         let (id, is_id_chosen) = I::identity(new);
-        let answer = match found.remove(&id) {
-            Some((true, false, _)) => {
-                again.push((*index, *new));
-                continue;
-            }
-            Some((true, true, same)) => {
-                resolve_duplicate(same, is_id_chosen, || I::id_conflict(new))
-            }
-            _ => Err(I::parent_not_found(new)),
-        };
-        answers.push((*index, answer));
-    }
-    Ok(again)
+        if let Some(created_at) = inserted.get(&id) {
+            let row = I::stored(new, *created_at);
+            return Ok(Ok(WriteOutcome { row, created: true }));
+        }
+        match found.remove(&id) {
+            Some((true, false, _)) => Err(WriteConflict),
+            Some((true, true, same)) => Ok(resolve_duplicate(same, is_id_chosen, || {
+                I::id_conflict(new)
+            })),
+            _ => Ok(Err(I::parent_not_found(new))),
+        }
+    });
+    Ok(outcomes.collect())
 }

@@ -1,12 +1,14 @@
 //! Policies of namespaces.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use diesel::{prelude::*, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::{
     db::{DbError, Query, collect_page::collect_page, schema::retention_policies},
     domain::{error::Result, page::Page},
-    ops::retention::model::{NewPolicy, Policy, PolicyFilter, PolicyRemoval},
+    ops::retention::model::{NewPolicy, Policy, PolicyFilter, PolicyKey, PolicyRemoval},
 };
 
 /// Creates or changes a policy.
@@ -41,9 +43,14 @@ impl Query for PolicyRemoval {
     type Answer = bool;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<bool>, DbError> {
-        let policy = retention_policies::table.find((&self.0.namespace, self.0.table.as_str()));
-        let removed = diesel::delete(policy).execute(connection).await?;
-        Ok(Ok(removed > 0))
+        let PolicyKey { namespace, table } = &self.key;
+        let policy = retention_policies::table.find((namespace, table.as_str()));
+        let exists = diesel::select(diesel::dsl::exists(policy));
+        if exists.get_result(connection).await? {
+            self.existed.store(true, Ordering::Relaxed);
+            diesel::delete(policy).execute(connection).await?;
+        }
+        Ok(Ok(AtomicBool::load(&self.existed, Ordering::Relaxed)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Converts requests to domain types, and collects every violation.
 
+use std::sync::atomic::AtomicBool;
+
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
@@ -206,6 +208,9 @@ impl FromRequest<v1::ListRetentionPoliciesRequest> for PolicyFilter {
 impl FromRequest<v1::DeleteRetentionPolicyRequest> for PolicyRemoval {
     fn from_request(request: v1::DeleteRetentionPolicyRequest, check: &mut Validator) -> Self {
         let key = policy_key(check, request.namespace, request.table);
-        PolicyRemoval(key)
+        PolicyRemoval {
+            key,
+            existed: AtomicBool::new(false),
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! Converts requests to domain types, and collects every violation.
 
 use crate::{
-    domain::{digest::RequestDigest, id::EntityId, json::Struct, violation::Violations},
+    domain::{
+        digest::RequestDigest,
+        id::{EntityId, MachineChangeId},
+        json::Struct,
+        violation::Violations,
+    },
     proto::v1,
     rpc::{
         admit::FromRequest,
@@ -67,6 +72,7 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
             definition.check(check);
         }
         NewMachine {
+            id: MachineChangeId::generate(),
             entity_type,
             definition,
             digest,
@@ -119,6 +125,7 @@ impl FromRequest<v1::ListMachinesRequest> for MachineFilter {
 impl FromRequest<v1::DeleteMachineRequest> for MachineDeletion {
     fn from_request(request: v1::DeleteMachineRequest, check: &mut Validator) -> Self {
         MachineDeletion {
+            id: MachineChangeId::generate(),
             entity_type: machine_type(check, request.entity_type),
             allow_missing: request.allow_missing,
         }

@@ -9,6 +9,7 @@ use crate::{
     domain::text_enum::text_enum,
     domain::{
         digest::RequestDigest,
+        id::MachineChangeId,
         page::{PageRequest, PageRow, ROW_BYTES},
     },
     services::workflow,
@@ -79,6 +80,8 @@ impl BuiltIn {
 /// The request to put a machine.
 #[derive(Debug)]
 pub struct NewMachine {
+    /// The id of the change, which the service makes for the call.
+    pub id: MachineChangeId,
     /// The type of the entities that the machine moves.
     pub entity_type: String,
     /// The states and moves.
@@ -181,6 +184,8 @@ pub struct MachineFilter {
 /// The request to delete a machine.
 #[derive(Debug)]
 pub struct MachineDeletion {
+    /// The id of the change, which the service makes for the call.
+    pub id: MachineChangeId,
     /// The type of the entities that the machine moves.
     pub entity_type: String,
     /// Whether to answer `false`, and not with an error, if the machine is missing.

@@ -1,25 +1,19 @@
-//! Machines: reading, listing, deleting, and the machines of a batch.
+//! Machines: reading, listing, and the machines of a batch.
 
 use std::{collections::HashMap, sync::Arc};
 
-use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*, sql_types::Text};
+use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
-    db::{
-        DbError, PageQuery, TenantQuery,
-        batch::{Operation, statement::statement},
-        collect_page::collect_page,
-        schema::fsm_machines,
-    },
+    db::{DbError, PageQuery, TenantQuery, collect_page::collect_page, schema::fsm_machines},
     domain::{
         error::{Error, Resource, Result},
         namespace::{Namespace, Scoped},
         page::Page,
     },
     services::{
-        fsm::model::{Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion},
+        fsm::model::{Machine, MachineFilter, MachineQuery, MachineVersion},
         workflow,
     },
 };
@@ -47,24 +41,6 @@ macro_rules! current_machine {
 }
 
 pub(crate) use current_machine;
-
-/// The common table expression `outdated`: whether a machine by which items were decided has
-/// been replaced.
-macro_rules! outdated_machines {
-    () => {
-        "outdated AS (
-            SELECT EXISTS (
-                SELECT FROM item
-                 WHERE item.checks_machine
-                   AND item.machine_digest IS DISTINCT FROM (
-                       SELECT m.definition_digest FROM fsm_machines m
-                        WHERE m.namespace = item.namespace AND m.entity_type = item.entity_type
-                        ORDER BY m.version DESC LIMIT 1)) AS is_outdated
-        )"
-    };
-}
-
-pub(crate) use outdated_machines;
 
 /// The SQL types of the columns of [`Machine`].
 pub type MachineSql = SqlTypeOf<<Machine as Selectable<Pg>>::SelectExpression>;
@@ -98,7 +74,7 @@ impl Machines {
     }
 }
 
-fn no_machine(namespace: &Namespace, entity_type: &str) -> Error {
+pub(super) fn no_machine(namespace: &Namespace, entity_type: &str) -> Error {
     Error::NotFound {
         resource: Resource::Machine,
         field: "entity_type",
@@ -164,50 +140,5 @@ impl PageQuery for MachineFilter {
         }
         let rows = query.load_stream(connection).await?;
         collect_page(rows, &scoped.page).await
-    }
-}
-
-statement! {
-    /// Deletes all versions of a machine.
-    struct DeleteMachine { namespace: String, entity_type: String, }
-    returns (), is_batch: true;
-    "DELETE FROM fsm_machines WHERE namespace = " {namespace: Text}
-    " AND entity_type = " {entity_type: Text}
-}
-
-/// Deletes machines. The answer is whether the machine existed.
-pub struct DeleteMachines;
-
-impl Operation for DeleteMachines {
-    const NAME: &'static str = "DeleteMachines";
-
-    type Item = Scoped<MachineDeletion>;
-    type Answer = bool;
-    type Key = (String, String);
-
-    fn key(item: &Self::Item) -> (String, String) {
-        (item.namespace.to_string(), item.entity_type.clone())
-    }
-
-    fn run<'a>(
-        connection: &'a mut AsyncPgConnection,
-        items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
-        async move {
-            let mut answers = Vec::with_capacity(items.len());
-            // Deletes of machines are rare, so they run one by one.
-            for item in items {
-                let delete = DeleteMachine {
-                    namespace: item.namespace.to_string(),
-                    entity_type: item.entity_type.clone(),
-                };
-                answers.push(match delete.execute(connection).await? {
-                    0 if !item.allow_missing => Err(no_machine(&item.namespace, &item.entity_type)),
-                    count => Ok(count > 0),
-                });
-            }
-            Ok(answers)
-        }
-        .boxed()
     }
 }

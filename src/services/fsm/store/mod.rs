@@ -1,7 +1,9 @@
 //! The SQL of machines, entities and the journal. Every statement names the namespace of
 //! every row that it touches.
 
+mod delete;
 mod entities;
+mod entity_types;
 mod history;
 mod machines;
 mod put;
@@ -9,9 +11,11 @@ mod record;
 
 use diesel::{Selectable, dsl::SqlTypeOf, pg::Pg};
 
+pub use delete::DeleteMachines;
 pub use entities::GetEntities;
-pub use machines::{DeleteMachines, MachineSql, Machines};
-pub(crate) use machines::{current_machine, machine_columns, outdated_machines};
+pub(crate) use entity_types::outdated_machines;
+pub use machines::{MachineSql, Machines};
+pub(crate) use machines::{current_machine, machine_columns};
 pub use put::PutMachines;
 pub use record::RecordTransitions;
 

@@ -1,21 +1,19 @@
 //! Putting machines.
 //!
-//! A new version must not strand an entity that changes its state at the same moment. So the
-//! table of entities is locked for writers, from just before the check of their states until
-//! the commit. The check takes a few index lookups, however many entities exist. Stranded
-//! entities are counted after the lock is released. A concurrent batch that decided by the old
-//! version finds at its write that the version is outdated, and decides again.
+//! Only the row of the type is locked, see [`super::entity_types`], from just before the check of
+//! the entities' states until the commit. The check takes a few index lookups, however many
+//! entities exist. Stranded entities are counted after the lock is released.
 
 use std::sync::Arc;
 
 use diesel::{
     prelude::*,
-    sql_types::{Array, BigInt, Bool, Text},
+    sql_types::{Array, BigInt, Bool, Nullable, Text, Uuid},
 };
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{MachineSql, machine_columns};
+use super::{MachineSql, entity_types, machine_columns};
 use crate::{
     db::{
         DbError,
@@ -23,23 +21,17 @@ use crate::{
             Operation,
             statement::{batch_statement, statement},
         },
-        planner::lookup,
+        planner::{lookup, same_namespace, unindexed_eq},
         schema::fsm_machines,
     },
     domain::{
         error::{Error, Resource, Result},
+        id::MachineChangeId,
         namespace::Scoped,
         write_outcome::WriteOutcome,
     },
     services::fsm::model::{BuiltIn, Machine, NewMachine},
 };
-
-/// Locks out writers. The timeout is short, because all writers queue behind the lock while it
-/// waits, for example for a VACUUM.
-const LOCK_ENTITIES: &str = "SET LOCAL lock_timeout = '2s';
-     LOCK TABLE fsm_entities IN SHARE ROW EXCLUSIVE MODE";
-const LOCK_BRIDGES: &str = "SET LOCAL lock_timeout = '2s';
-     LOCK TABLE bridge_states IN SHARE ROW EXCLUSIVE MODE";
 
 statement! {
     /// Finds out whether an entity is in a state that the machine lacks. Goes from state to
@@ -89,21 +81,37 @@ statement! {
 }
 
 batch_statement! {
-    /// Reads the current machine.
+    /// Reads the current machine, and the id of the call that put it.
     struct ReadCurrent<'a> {
         namespace: &'a str => Text,
         entity_type: &'a str => Text,
     }
-    returns MachineSql;
+    returns (MachineSql, Nullable<Uuid>);
     concat!(
-        " SELECT ", machine_columns!(), "
+        " SELECT ", machine_columns!(), ", m.change_id
             FROM item",
         lookup!("fsm_machines", "m", "m.namespace = item.namespace
              AND m.entity_type = item.entity_type ORDER BY m.version DESC")
     )
 }
 
-/// Puts machines. Idempotent by definition.
+batch_statement! {
+    /// Reads the version that a call put.
+    struct FindPut<'a> {
+        namespace: &'a str => Text,
+        entity_type: &'a str => Text,
+        change_id: MachineChangeId => Uuid,
+    }
+    returns MachineSql;
+    concat!(
+        " SELECT ", machine_columns!(), "
+            FROM item",
+        lookup!("fsm_machines", "m", "m.change_id = item.change_id AND ", same_namespace!("m"), "
+             AND ", unindexed_eq!("m.entity_type", "item.entity_type"))
+    )
+}
+
+/// Puts machines. Idempotent by definition, and by the id of the call if a batch runs again.
 pub struct PutMachines;
 
 impl Operation for PutMachines {
@@ -152,14 +160,8 @@ async fn put(
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Result<WriteOutcome<Machine>>> {
     // Nodes put their machine at every start, mostly an unchanged one, which needs no lock.
-    if let Some(row) = current(connection, new)
-        .await?
-        .filter(|it| is_same(it, new))
-    {
-        return Ok(Ok(WriteOutcome {
-            row,
-            created: false,
-        }));
+    if let Some(outcome) = unchanged(current(connection, new).await?, new) {
+        return Ok(Ok(outcome));
     }
     let put = connection.transaction(async |connection| put_locked(connection, new).await);
     match put.await? {
@@ -169,28 +171,31 @@ async fn put(
     }
 }
 
-fn is_same(machine: &Machine, new: &NewMachine) -> bool {
-    machine.definition_digest == new.digest
+/// The current machine, and the id of the call that put it.
+type Current = Option<(Machine, Option<MachineChangeId>)>;
+
+/// Returns the outcome if the current machine has the definition that a call puts.
+fn unchanged(current: Current, new: &NewMachine) -> Option<WriteOutcome<Machine>> {
+    let (row, change_id) = current.filter(|(it, _)| it.definition_digest == new.digest)?;
+    // An earlier try of this very call stored the row, and its answer was lost.
+    let created = change_id == Some(new.id);
+    Some(WriteOutcome { row, created })
 }
 
 async fn put_locked(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Put> {
-    let lock = match is_of_bridges(new) {
-        true => LOCK_BRIDGES,
-        false => LOCK_ENTITIES,
-    };
-    connection.batch_execute(lock).await?;
+    entity_types::lock(connection, &new.namespace, &new.entity_type).await?;
     let current = current(connection, new).await?;
-    if let Some(row) = current.as_ref().filter(|it| is_same(it, new)) {
-        let row = row.clone();
-        return Ok(Put::Done(WriteOutcome {
-            row,
-            created: false,
-        }));
+    let version = current.as_ref().map_or(0, |(machine, _)| machine.version);
+    if let Some(outcome) = unchanged(current, new) {
+        return Ok(Put::Done(outcome));
     }
-    let version = current.map_or(0, |machine| machine.version);
+    // A later call replaced what an earlier try of this one stored.
+    if let Some(row) = earlier_put(connection, new).await? {
+        return Ok(Put::Done(WriteOutcome { row, created: true }));
+    }
     if let Some(expected) = new.expected_version.filter(|it| *it != version) {
         return Ok(Put::Refused(Error::RevisionChanged {
             resource: Resource::Machine,
@@ -235,12 +240,24 @@ fn states(new: &NewMachine) -> Vec<String> {
 async fn current(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
-) -> QueryResult<Option<Machine>> {
+) -> QueryResult<Current> {
     let read = ReadCurrent {
         namespace: vec![new.namespace.as_str()],
         entity_type: vec![&new.entity_type],
     };
     read.get_result(connection).await.optional()
+}
+
+async fn earlier_put(
+    connection: &mut AsyncPgConnection,
+    new: &Scoped<NewMachine>,
+) -> QueryResult<Option<Machine>> {
+    let find = FindPut {
+        namespace: vec![new.namespace.as_str()],
+        entity_type: vec![&new.entity_type],
+        change_id: vec![new.id],
+    };
+    find.get_result(connection).await.optional()
 }
 
 async fn insert(
@@ -255,6 +272,7 @@ async fn insert(
             fsm_machines::version.eq(version),
             fsm_machines::definition.eq(&new.definition),
             fsm_machines::definition_digest.eq(new.digest),
+            fsm_machines::change_id.eq(new.id),
         ))
         .returning(Machine::as_returning())
         .get_result(connection)

@@ -63,6 +63,7 @@ impl FromRequest<v1::StartWorkflowRequest> for NewWorkflow {
         NewWorkflow {
             id,
             is_id_chosen,
+            transition_id: TransitionId::generate(),
             correlation_id,
             workflow_type: check.name("workflow_type", request.workflow_type),
             current_state,

@@ -21,6 +21,8 @@ pub struct NewWorkflow {
     pub id: WorkflowId,
     /// Whether the caller chose it.
     pub is_id_chosen: bool,
+    /// The id of the first row of the journal, which the service makes for the call.
+    pub transition_id: TransitionId,
     /// The caller's id of the workflow, which is the idempotency key.
     pub correlation_id: CorrelationId,
     /// The type of the workflow.

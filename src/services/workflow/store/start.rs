@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid};
+use diesel::{
+    QueryResult,
+    sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
@@ -13,10 +16,11 @@ use crate::{
         DbError,
         batch::{
             Operation,
+            optimistic::{Outcomes, WriteConflict, retry_conflicts},
             rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
-        planner::{in_set, lookup, same_namespace},
+        planner::{in_set, left_lookup, row_exists, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -71,23 +75,29 @@ batch_statement! {
 }
 
 batch_statement! {
-    /// Finds by correlation_id the workflows that the same request started, with the id that
-    /// the caller chose, if any. Rows of other requests are not read, so the work for a taken
-    /// id does not depend on which tenant took it.
+    /// Finds out why workflows were not inserted: whether the correlation_id or the id is taken
+    /// (by any tenant), and the row with the correlation_id if the same request started it, with
+    /// the id that the caller chose, if any. Rows of other requests are not read, so the work for
+    /// a taken id does not depend on which tenant took it.
     struct FindWorkflows<'a> {
         namespace: &'a str => Text,
         correlation_id: CorrelationId => Uuid,
-        chosen_id: Option<WorkflowId> => Nullable<Uuid>,
+        id: WorkflowId => Uuid,
+        is_id_chosen: bool => Bool,
         request_digest: RequestDigest => Bytea,
     }
-    returns WorkflowSql;
+    returns (Uuid, Bool, Nullable<WorkflowSql>);
     concat!(
-        " SELECT ", workflow_columns!(), "
+        " SELECT item.correlation_id, ",
+                 row_exists!("workflow_executions", "k", "k.correlation_id = item.correlation_id"), "
+                     IS NOT NULL
+                 OR ", row_exists!("workflow_executions", "k", "k.id = item.id"), " IS NOT NULL, ",
+                 workflow_columns!(), "
             FROM item",
-        lookup!("workflow_executions", "w",
+        left_lookup!("workflow_executions", "w",
             "w.correlation_id = item.correlation_id AND ", same_namespace!("w"), "
              AND w.request_digest = item.request_digest
-             AND (item.chosen_id IS NULL OR w.id = item.chosen_id)")
+             AND (NOT item.is_id_chosen OR w.id = item.id)")
     )
 }
 
@@ -112,42 +122,55 @@ impl Operation for StartWorkflows {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [item.correlation_id.0, item.id.0]) {
-                start(connection, &round, &mut answers).await?;
+                let (positions, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+                let round = retry_conflicts(connection, &round, |connection, items| {
+                    Box::pin(attempt(connection, items))
+                });
+                answers.extend(positions.into_iter().zip(round.await?));
             }
             Ok(in_order(answers))
         })
     }
-}
 
-type Answers = Vec<(usize, Result<WriteOutcome<Workflow>>)>;
-
-async fn start(
-    connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Scoped<NewWorkflow>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let inserted = insert(connection, round).await?;
-    let mut inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
-    let mut taken = Vec::new();
-    for (index, new) in round {
-        match inserted.remove(&new.id) {
-            Some((_, started_at, created_at)) => {
-                let row = stored(new, started_at, created_at);
-                answers.push((*index, Ok(WriteOutcome { row, created: true })));
-            }
-            None => taken.push((*index, *new)),
+    /// A violated key of the journal means that an earlier try of this very call started the
+    /// workflow, and that it has been deleted since.
+    fn item_error(_item: &Self::Item, error: DbError) -> Error {
+        match error.constraint() {
+            Some("fsm_transitions_pkey") => Error::Contended,
+            _ => error.into(),
         }
     }
-    if !taken.is_empty() {
-        answer_taken(connection, &taken, answers).await?;
-    }
-    Ok(())
+}
+
+/// Inserts what it can, and finds out why it could not insert the rest. A workflow whose ids
+/// became free between the two statements is a write conflict.
+async fn attempt(
+    connection: &mut AsyncPgConnection,
+    items: &[&Scoped<NewWorkflow>],
+) -> Result<Outcomes<WriteOutcome<Workflow>>, DbError> {
+    let batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
+    let inserted = insert(connection, &batch).await?;
+    let inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
+    let is_open = |(_, new): &Indexed<Scoped<NewWorkflow>>| !inserted.contains_key(&new.id);
+    let others: Vec<Indexed<_>> = batch.into_iter().filter(is_open).collect();
+    let mut found = find(connection, &others).await?;
+    let outcomes = items.iter().map(|new| match inserted.get(&new.id) {
+        Some((_, started_at, created_at)) => {
+            let row = stored(new, *started_at, *created_at);
+            Ok(Ok(WriteOutcome { row, created: true }))
+        }
+        None => match found.remove(&new.correlation_id) {
+            Some((true, same)) => Ok(resolve(new, same)),
+            _ => Err(WriteConflict),
+        },
+    });
+    Ok(outcomes.collect())
 }
 
 async fn insert(
     connection: &mut AsyncPgConnection,
     round: &[Indexed<'_, Scoped<NewWorkflow>>],
-) -> diesel::QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
+) -> QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
     let statement = InsertWorkflows {
         id: column(round, |new| new.id),
         correlation_id: column(round, |new| new.correlation_id),
@@ -157,7 +180,7 @@ async fn insert(
         started_at: column(round, |new| new.started_at),
         metadata: column(round, |new| &new.metadata),
         request_digest: column(round, |new| new.request_digest),
-        transition_id: column(round, |_| TransitionId::generate()),
+        transition_id: column(round, |new| new.transition_id),
         entity_type: column(round, |_| ENTITY_TYPE),
         transition_event: column(round, |_| START_EVENT),
         token_id: column(round, |new| new.token_id),
@@ -165,34 +188,39 @@ async fn insert(
     statement.load(connection).await
 }
 
-/// Answers the items whose correlation_id or id is taken: by an earlier try of the same
-/// request, or by another request of any tenant.
-async fn answer_taken(
+/// Returns for each correlation_id whether it or the id is taken, and the workflow if the same
+/// request started it.
+async fn find(
     connection: &mut AsyncPgConnection,
-    taken: &[Indexed<'_, Scoped<NewWorkflow>>],
-    answers: &mut Answers,
-) -> Result<(), DbError> {
-    let find = FindWorkflows {
-        namespace: column(taken, |new| new.namespace.as_str()),
-        correlation_id: column(taken, |new| new.correlation_id),
-        chosen_id: column(taken, |new| new.is_id_chosen.then_some(new.id)),
-        request_digest: column(taken, |new| new.request_digest),
-    };
-    let found: Vec<Workflow> = find.load(connection).await?;
-    let found = found.into_iter().map(|row| (row.correlation_id, row));
-    let mut found: HashMap<_, _> = found.collect();
-    for (index, new) in taken {
-        let same = found.remove(&new.correlation_id);
-        // The service made the id for this very call, so an earlier try of it stored the row.
-        let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
-        let answer = resolve_duplicate(same, !is_ours, || Error::IdConflict {
-            resource: Resource::Workflow,
-            field: "correlation_id",
-            name: new.correlation_id.to_string(),
-        });
-        answers.push((*index, answer));
+    others: &[Indexed<'_, Scoped<NewWorkflow>>],
+) -> QueryResult<HashMap<CorrelationId, (bool, Option<Workflow>)>> {
+    if others.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(())
+    let find = FindWorkflows {
+        namespace: column(others, |new| new.namespace.as_str()),
+        correlation_id: column(others, |new| new.correlation_id),
+        id: column(others, |new| new.id),
+        is_id_chosen: column(others, |new| new.is_id_chosen),
+        request_digest: column(others, |new| new.request_digest),
+    };
+    let rows: Vec<(CorrelationId, bool, Option<Workflow>)> = find.load(connection).await?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(id, is_taken, same)| (id, (is_taken, same)))
+        .collect())
+}
+
+/// Resolves a start whose correlation_id or id is taken: by an earlier try of the same request,
+/// or by another request of any tenant.
+fn resolve(new: &Scoped<NewWorkflow>, same: Option<Workflow>) -> Result<WriteOutcome<Workflow>> {
+    // The service made the id for this very call, so an earlier try of it stored the row.
+    let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
+    resolve_duplicate(same, !is_ours, || Error::IdConflict {
+        resource: Resource::Workflow,
+        field: "correlation_id",
+        name: new.correlation_id.to_string(),
+    })
 }
 
 fn stored(

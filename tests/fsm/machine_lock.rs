@@ -1,0 +1,155 @@
+//! What PutMachine waits for, and what waits for it.
+
+use bridgebook::proto::v1::PutMachineRequest;
+use diesel_async::SimpleAsyncConnection;
+use futures_util::future::join_all;
+
+use super::{machine, new_order, order_machine, put, record, transition};
+use crate::{
+    bridge_state,
+    support::{App, Tenant, eventually, new_id},
+};
+
+fn bridge_machine(tenant: &Tenant) -> PutMachineRequest {
+    PutMachineRequest {
+        entity_type: "bridge".into(),
+        ..machine(tenant, "ACTIVE", &[], &[("ACTIVE", "stay", "ACTIVE")])
+    }
+}
+
+/// Another tenant's transaction has written an entity and a bridge, and does not end.
+#[tokio::test]
+async fn a_machine_is_put_while_other_types_and_tenants_write() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.tenant();
+    let moving = format!(
+        "BEGIN;
+         INSERT INTO fsm_entities (namespace, entity_type, entity_id, current_state, revision,
+             state_since, created_at)
+         VALUES ('{0}', 'order', '{1}', 'NEW', 1, now(), now());
+         INSERT INTO bridge_states (bridge_id, namespace, current_fsm_state, revision)
+         VALUES ('{1}', '{0}', 'ACTIVE', 1)",
+        other.namespace,
+        new_id()
+    );
+    let mut writer = app.schema.connect().await;
+    writer.batch_execute(&moving).await.unwrap();
+    assert!(put(&tenant, order_machine(&tenant)).await.unwrap().created);
+    assert!(put(&tenant, bridge_machine(&tenant)).await.unwrap().created);
+    writer.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// A put waits in the middle of its transaction.
+#[tokio::test]
+async fn other_types_and_tenants_write_while_a_machine_is_put() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.tenant();
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let order = new_order(&tenant).await;
+    let mut blocker = app.schema.connect().await;
+    let waiting = "SELECT count(*) FROM pg_locks
+        WHERE NOT granted AND relation = 'fsm_machines'::regclass";
+    let small = machine(&tenant, "NEW", &["PAID"], &[("NEW", "pay", "PAID")]);
+    for request in [small, bridge_machine(&tenant)] {
+        let lock = "BEGIN; LOCK TABLE fsm_machines IN SHARE MODE";
+        blocker.batch_execute(lock).await.unwrap();
+        let put = tokio::spawn({
+            let tenant = tenant.clone();
+            async move { put(&tenant, request).await }
+        });
+        eventually("the put waits", || async {
+            (app.schema.count(waiting).await > 0).then_some(())
+        })
+        .await;
+        new_order(&other).await;
+        bridge_state::new_bridge(&other).await;
+        let parcel = bridgebook::proto::v1::NewTransition {
+            entity_type: "parcel".into(),
+            ..transition(&new_id(), "create", "SOMEWHERE")
+        };
+        record(&tenant, parcel).await.unwrap();
+        blocker.batch_execute("COMMIT").await.unwrap();
+        assert!(put.await.unwrap().unwrap().created);
+    }
+    // The moves of the type follow the new machine.
+    record(&tenant, transition(&order, "pay", ""))
+        .await
+        .unwrap();
+    assert!(
+        record(&tenant, transition(&order, "ship", ""))
+            .await
+            .is_err()
+    );
+}
+
+/// Without a machine, entities may move to any state. The first machine is put while they do,
+/// on another replica, and so is a machine after a deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_machine_of_a_type_strands_no_entity() {
+    let (app, tenant) = App::with_tenant().await;
+    let replica = app.replica().await;
+    let elsewhere = Tenant {
+        channel: replica.channel.clone(),
+        ..tenant.clone()
+    };
+    let mut stored = 0;
+    for round in 0..20 {
+        let entity_type = format!("type-{round}");
+        let moves = (0..8).map(|_| {
+            let transition = bridgebook::proto::v1::NewTransition {
+                entity_type: entity_type.clone(),
+                ..transition(&new_id(), "create", "LEGACY")
+            };
+            record(&tenant, transition)
+        });
+        let request = PutMachineRequest {
+            entity_type: entity_type.clone(),
+            ..machine(&tenant, "NEW", &[], &[("NEW", "stay", "NEW")])
+        };
+        let (put, moved) = tokio::join!(put(&elsewhere, request), join_all(moves));
+        let moved = moved.iter().filter(|it| it.is_ok()).count() as i64;
+        let legacy =
+            format!("SELECT count(*) FROM fsm_entities WHERE entity_type = '{entity_type}'");
+        assert_eq!(app.schema.count(&legacy).await, moved);
+        match put {
+            Ok(_) => assert_eq!(moved, 0, "stranded"),
+            Err(_) => assert!(moved > 0),
+        }
+        stored += moved;
+    }
+    assert!(stored > 0, "no entity was ever first");
+}
+
+/// Moves of the type never pause, on two replicas.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_put_while_entities_of_its_type_move_without_pause() {
+    let (app, tenant) = App::with_tenant().await;
+    let replica = app.replica().await;
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = std::sync::Arc::new(stop);
+    let writers: Vec<_> = (0..16)
+        .map(|number| {
+            let channel = [&app, &replica][number % 2].channel.clone();
+            let tenant = Tenant {
+                channel,
+                ..tenant.clone()
+            };
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    new_order(&tenant).await;
+                }
+            })
+        })
+        .collect();
+    for number in 0..20 {
+        let stay = format!("stay{number}");
+        let request = machine(&tenant, "NEW", &[], &[("NEW", &stay, "NEW")]);
+        assert!(put(&tenant, request).await.unwrap().created);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}

@@ -11,4 +11,5 @@ mod omitted_fields;
 mod record_stamp;
 mod record_step;
 mod start_workflow;
+mod step_counts;
 mod transition_workflow;

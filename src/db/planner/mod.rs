@@ -19,7 +19,13 @@
 //! Connections for queries ([`QUERY_SETTINGS`]) run lists and statistics for one caller.
 //! The best index depends on the filters, so these are planned for their actual values. A
 //! generic plan would read all transitions of an entity for each page, because most entities
-//! have few. The settings also bound how long PostgreSQL works for a caller that is gone.
+//! have few. Sequential scans are off here, too: if one workflow of any tenant has most of the
+//! steps, the planner expects as many of every workflow, and would read the whole table for
+//! each. Reports for operators that count whole tables turn them on ([`READ_WHOLE_TABLES`]).
+//! The settings also bound how long PostgreSQL works for a caller that is gone.
+//!
+//! Just-in-time compilation is off. PostgreSQL starts it by the estimated cost, which other
+//! tenants' rows raise, and it takes longer than these statements.
 //!
 //! Timeouts of connections for batches ([`BatchTimeouts`]) keep one locked row, or one slow
 //! item, from holding up the other items of its batch: the batch fails and is taken apart.
@@ -60,7 +66,8 @@ use crate::domain::namespace::Namespace;
 
 /// The settings of connections for batches: generic plans that use indexes only.
 pub const BATCH_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan;
-     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+     SET jit = off";
 
 /// How long the statements of a batch may wait for locks, and how long they may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +95,15 @@ impl BatchTimeouts {
 /// takes milliseconds.
 pub const PLAN_LIFETIME: Duration = Duration::from_secs(10);
 
-/// The settings of connections for queries: plans for the actual values, at most 60 s for a
-/// statement, and a check every 2 s of whether the service is still connected.
+/// The settings of connections for queries: plans for the actual values that use indexes, at
+/// most 60 s for a statement, and a check every 2 s of whether the service is still connected.
 pub const QUERY_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan;
+     SET enable_seqscan = off; SET jit = off;
      SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+
+/// Lets the statements of a transaction read whole tables, in the order of their pages. For
+/// reports that count all rows.
+pub const READ_WHOLE_TABLES: &str = "SET LOCAL enable_seqscan = on";
 
 /// Returns the namespace of a list for `eq_any`, so that it stays in the sort order.
 #[must_use]

@@ -5,7 +5,7 @@ use diesel::{
     pg::data_types::PgInterval,
     sql_types::{BigInt, Interval, Nullable},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::model::{
     FleetHealth, HealthQuery, IndexQuery, IndexUsage, MigrationsQuery, NamespaceSummary, ScanQuery,
@@ -15,7 +15,7 @@ use crate::{
     db::{
         DbError, Query,
         migrations::{self, MigrationError},
-        planner::raw_statement,
+        planner::{READ_WHOLE_TABLES, raw_statement},
     },
     domain::error::{Error, Result},
     services::registry::CountPausedFleets,
@@ -105,7 +105,11 @@ impl Query for HealthQuery {
         let within = PgInterval::from_microseconds(self.started_within_micros);
         let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
         let workflows: WorkflowHealth = query.get_result(connection).await?;
-        let nodes: FleetHealth = diesel::sql_query(NODES).get_result(connection).await?;
+        let nodes = connection.transaction(async |connection| {
+            connection.batch_execute(READ_WHOLE_TABLES).await?;
+            diesel::sql_query(NODES).get_result(connection).await
+        });
+        let nodes: FleetHealth = nodes.await?;
         let paused = CountPausedFleets.run(connection).await?;
         Ok(paused.map(|paused| SystemHealth {
             workflows,
@@ -129,7 +133,11 @@ impl Query for SummaryQuery {
         let query = diesel::sql_query(SUMMARIES)
             .bind::<Nullable<Interval>, _>(within)
             .bind::<BigInt, _>(self.limit);
-        Ok(Ok(query.load(connection).await?))
+        let summaries = connection.transaction(async |connection| {
+            connection.batch_execute(READ_WHOLE_TABLES).await?;
+            query.load(connection).await
+        });
+        Ok(Ok(summaries.await?))
     }
 }
 

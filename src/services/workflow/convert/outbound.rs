@@ -103,6 +103,7 @@ impl From<WorkflowSummary> for v1::WorkflowSummary {
         v1::WorkflowSummary {
             workflow: Some(summary.workflow.into()),
             step_count: summary.step_count,
+            has_more_steps: summary.has_more_steps,
         }
     }
 }

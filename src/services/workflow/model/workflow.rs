@@ -117,8 +117,26 @@ pub struct WorkflowDetails {
 pub struct WorkflowSummary {
     /// The workflow.
     pub workflow: Workflow,
-    /// Number of its steps.
+    /// Number of its steps, at most [`MAX_STEP_COUNT`](Self::MAX_STEP_COUNT).
     pub step_count: i64,
+    /// Whether it has more steps.
+    pub has_more_steps: bool,
+}
+
+impl WorkflowSummary {
+    /// The number up to which the steps of a workflow are counted.
+    pub const MAX_STEP_COUNT: i64 = 1000;
+
+    /// Creates a summary. `counted` is the number of steps, or a larger one than
+    /// [`MAX_STEP_COUNT`](Self::MAX_STEP_COUNT) if there may be more.
+    #[must_use]
+    pub fn new(workflow: Workflow, counted: i64) -> Self {
+        WorkflowSummary {
+            workflow,
+            step_count: counted.min(Self::MAX_STEP_COUNT),
+            has_more_steps: counted > Self::MAX_STEP_COUNT,
+        }
+    }
 }
 
 /// The filter of a list of workflows.

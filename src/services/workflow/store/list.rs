@@ -1,10 +1,12 @@
 //! Lists of workflows ("Common Query 2"), steps and stamps, with keyset pages.
 
 use diesel::{
-    dsl::{count_star, sql},
-    pg::data_types::PgInterval,
+    dsl::sql,
+    expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate},
+    pg::{Pg, data_types::PgInterval},
     prelude::*,
-    sql_types::{Integer, Interval, Record, Timestamptz, Uuid},
+    query_builder::{AstPass, QueryFragment, QueryId},
+    sql_types::{BigInt, Integer, Interval, Record, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
@@ -14,7 +16,7 @@ use crate::{
     db::{
         DbError, PageQuery, TenantQuery,
         collect_page::collect_page,
-        planner::any_namespace,
+        planner::{any_namespace, same_namespace},
         schema::{metadata_stamps, workflow_executions, workflow_steps},
     },
     domain::{error::Result, namespace::Scoped, page::Page},
@@ -71,14 +73,9 @@ async fn read_workflows(
     connection: &mut AsyncPgConnection,
     filter: &Scoped<WorkflowFilter>,
 ) -> QueryResult<Page<WorkflowSummary>> {
-    let step_count = workflow_steps::table
-        .filter(workflow_steps::workflow_id.eq(workflow_executions::id))
-        .filter(workflow_steps::namespace.eq(workflow_executions::namespace))
-        .select(count_star())
-        .single_value();
     let mut query = workflow_executions::table
         .filter(workflow_executions::namespace.eq_any(any_namespace(&filter.namespace)))
-        .select((Workflow::as_select(), step_count))
+        .select((Workflow::as_select(), StepCount))
         .order((
             workflow_executions::namespace,
             workflow_executions::started_at.desc(),
@@ -113,14 +110,43 @@ async fn read_workflows(
         let row = (workflow_executions::started_at, workflow_executions::id);
         query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
     }
-    let rows = query
-        .load_stream::<(Workflow, Option<i64>)>(connection)
-        .await?;
-    let rows = rows.map_ok(|(workflow, step_count)| WorkflowSummary {
-        workflow,
-        step_count: step_count.unwrap_or_default(),
-    });
+    let rows = query.load_stream::<(Workflow, i64)>(connection).await?;
+    let rows = rows.map_ok(|(workflow, counted)| WorkflowSummary::new(workflow, counted));
     collect_page(rows, &filter.page).await
+}
+
+/// Counts the steps of a workflow, up to one more than [`WorkflowSummary::MAX_STEP_COUNT`].
+///
+/// The order is that of an index, so the count reads the first entries of the workflow and no
+/// others, however many steps the planner expects.
+#[derive(QueryId)]
+struct StepCount;
+
+impl Expression for StepCount {
+    type SqlType = BigInt;
+}
+
+impl AppearsOnTable<workflow_executions::table> for StepCount {}
+
+impl SelectableExpression<workflow_executions::table> for StepCount {}
+
+impl ValidGrouping<()> for StepCount {
+    type IsAggregate = is_aggregate::No;
+}
+
+impl QueryFragment<Pg> for StepCount {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(concat!(
+            "(SELECT count(*) FROM (
+                SELECT FROM workflow_steps s
+                 WHERE s.workflow_id = workflow_executions.id AND ",
+            same_namespace!("s", "workflow_executions"),
+            " ORDER BY s.step_order LIMIT 1 + "
+        ));
+        out.push_bind_param::<BigInt, _>(&WorkflowSummary::MAX_STEP_COUNT)?;
+        out.push_sql(") counted)");
+        Ok(())
+    }
 }
 
 async fn read_steps(
@@ -163,9 +189,10 @@ async fn read_stamps(
     filter: &Scoped<StampFilter>,
 ) -> QueryResult<Page<Stamp>> {
     let mut query = metadata_stamps::table
-        .filter(metadata_stamps::namespace.eq(&filter.namespace))
+        .filter(metadata_stamps::namespace.eq_any(any_namespace(&filter.namespace)))
         .select(Stamp::as_select())
         .order((
+            metadata_stamps::namespace,
             metadata_stamps::created_at.desc(),
             metadata_stamps::id.desc(),
         ))

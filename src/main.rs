@@ -11,10 +11,6 @@ use bridgebook::{
 };
 use clap::Parser;
 
-/// Gives the memory of large documents back to the system, which glibc's allocator does not.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const EX_USAGE: u8 = 64;
 
 /// What a shell reports for a program that SIGPIPE has ended.

@@ -1,8 +1,7 @@
-//! Logs, memory, metrics, traces and retention.
+//! Logs, metrics, traces and retention.
 
 mod hostile;
 mod logs;
-mod memory;
 mod metrics;
 mod retention;
 mod traces;

@@ -11,6 +11,10 @@ use bridgebook::{
 };
 use clap::Parser;
 
+/// Gives the memory of large documents back to the system, which glibc's allocator does not.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const EX_USAGE: u8 = 64;
 
 /// What a shell reports for a program that SIGPIPE has ended.

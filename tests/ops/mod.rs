@@ -1,7 +1,8 @@
-//! Logs, metrics, traces and retention.
+//! Logs, memory, metrics, traces and retention.
 
 mod hostile;
 mod logs;
+mod memory;
 mod metrics;
 mod retention;
 mod traces;

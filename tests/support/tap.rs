@@ -166,12 +166,6 @@ impl Tap {
         ran.cloned().collect()
     }
 
-    /// Returns the texts of all later statements, in no order.
-    pub fn texts_since(&self, mark: usize) -> BTreeSet<String> {
-        let ran = self.ran.lock().unwrap();
-        ran[mark..].iter().map(|ran| ran.sql.clone()).collect()
-    }
-
     async fn relay(self, client: tokio::net::TcpStream, server: UnixStream) {
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();

@@ -105,7 +105,10 @@ impl Lookup for LiveNodes {
                     return Ok(Found::part(answers.into_iter().map(finished)));
                 }
                 let discovery = requests.get(index_of(ordinality));
-                answers.push((ordinality, Answer::new(discovery.map_or(0, |it| it.page.size))));
+                answers.push((
+                    ordinality,
+                    Answer::new(discovery.map_or(0, |it| it.page.size)),
+                ));
             }
             bytes += node.size();
             if let Some((_, answer)) = answers.last_mut() {

@@ -2,7 +2,7 @@
 //! of a commit.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io,
     sync::{
         Arc, Mutex,

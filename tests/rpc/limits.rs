@@ -105,6 +105,15 @@ async fn requests_over_the_byte_budget_are_shed() {
 
 /// The responses that the client does not read hold the byte budget.
 #[tokio::test]
+async fn health_checks_have_no_part_in_the_byte_budget() {
+    let (app, tenant) = with(|config| config.limits.request_bytes = Some(1)).await;
+    let request = tenant.new_workflow();
+    let failed = tenant.client.clone().start_workflow(request).await;
+    assert_eq!(failure(failed), exhausted("OVERLOADED"));
+    assert!(is_healthy(&app.channel).await);
+}
+
+#[tokio::test]
 async fn reads_over_the_byte_budget_are_shed_before_their_responses_are_made() {
     let (app, tenant) = with(|config| config.limits.request_bytes = Some(5_000_000)).await;
     let workflow = StartWorkflowRequest {

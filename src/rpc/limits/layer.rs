@@ -113,7 +113,6 @@ impl LimitLayer {
         let peer = request.extensions().get::<Arc<Peer>>();
         let peer = peer.ok_or_else(|| internal("the request has no peer"))?;
         let path = request.uri().path();
-        let budget = Arc::clone(&self.budget);
         if is_infrastructure_rpc(path) {
             let stream = Method::from_path(path).is_stream().then(|| {
                 let stream = Arc::clone(&self.streams).try_acquire_owned();
@@ -124,6 +123,9 @@ impl LimitLayer {
             });
             let stream = stream.transpose()?;
             let call = peer.begin_infrastructure_call(stream.is_some());
+            // Their messages are small and their streams few, and they need no credential. So they
+            // have no part in the budget of the other calls.
+            let budget = Arc::new(ByteBudget::new(None));
             return Ok(Permit::new(budget, None, stream, false, call));
         }
         // A call takes its slot only when its request is complete, so that slow clients
@@ -134,6 +136,7 @@ impl LimitLayer {
         }
         let call = peer.begin_call(self.max_duration);
         let is_read = Rpc::from_path(path).is_some_and(|rpc| rpc.role() == Role::Reader);
+        let budget = Arc::clone(&self.budget);
         let slots = self.slots.clone();
         Ok(Permit::new(budget, slots, None, is_read, call))
     }

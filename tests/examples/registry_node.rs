@@ -62,7 +62,7 @@ async fn a_node_reregisters_when_needed_and_deregisters_on_sigterm() {
 #[tokio::test]
 async fn a_refused_node_prints_the_reason_and_exits() {
     let app = App::start().await;
-    let mut node = spawn(&app.address.to_string(), "bad node id");
+    let mut node = spawn(&app.address.to_string(), " bad node id");
     let status = node.ends().await;
     assert_eq!(status.code(), Some(1));
     assert!(node.printed().contains("node_id"), "{}", node.printed());

@@ -6,6 +6,8 @@ CREATE TABLE fsm_entity_types (
     revision BIGINT NOT NULL DEFAULT 1
         CONSTRAINT fsm_entity_types_revision_check CHECK (revision > 0),
     deletion_id UUID,
+    last_version INTEGER NOT NULL DEFAULT 0
+        CONSTRAINT fsm_entity_types_last_version_check CHECK (last_version >= 0),
     CONSTRAINT fsm_entity_types_pkey PRIMARY KEY (namespace, entity_type)
 );
 
@@ -19,4 +21,5 @@ COMMENT ON COLUMN fsm_entity_types.namespace IS 'Tenant that owns the type.';
 COMMENT ON COLUMN fsm_entity_types.entity_type IS 'Name of the type.';
 COMMENT ON COLUMN fsm_entity_types.revision IS 'Number of changes of the machine since the row was added, starting at 1. A move that sees it change is decided again.';
 COMMENT ON COLUMN fsm_entity_types.deletion_id IS 'Id that the service made for the call that last deleted the machine. NULL if none did.';
+COMMENT ON COLUMN fsm_entity_types.last_version IS 'Last version of the deleted machine, 0 if none was deleted. The next machine of the type has later versions.';
 COMMENT ON COLUMN fsm_machines.change_id IS 'Id that the service made for the call that put the version.';

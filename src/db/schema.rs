@@ -150,6 +150,8 @@ diesel::table! {
         revision -> Int8,
         /// Id that the service made for the call that last deleted the machine. NULL if none did.
         deletion_id -> Nullable<Uuid>,
+        /// Last version of the deleted machine, 0 if none was deleted. The next machine of the type has later versions.
+        last_version -> Int4,
     }
 }
 

@@ -1,7 +1,7 @@
-use bridgebook::proto::v1::{DeleteMachineRequest, PutMachineRequest};
+use bridgebook::proto::v1::DeleteMachineRequest;
 use tonic::{Code, Status};
 
-use super::{client, new_order, order_machine, put, record, transition};
+use super::{client, machine, new_order, order_machine, put, record, transition};
 use crate::support::{App, Failure, Tenant, failure};
 
 async fn delete(tenant: &Tenant, allow_missing: bool) -> Result<bool, Status> {
@@ -26,20 +26,34 @@ async fn without_its_machine_an_entity_can_make_any_move() {
     );
     assert!(delete(&tenant, false).await.unwrap());
     record(&tenant, odd).await.unwrap();
-    // All versions are deleted, so the next one is version 1.
-    let request = PutMachineRequest {
-        allow_stranded: true,
-        ..order_machine(&tenant)
-    };
-    assert_eq!(
-        put(&tenant, request)
-            .await
-            .unwrap()
-            .machine
-            .unwrap()
-            .version,
-        1
-    );
+}
+
+/// Puts the machine for orders, or its other definition without moves from "PAID".
+async fn put_expecting(tenant: &Tenant, is_other: bool, version: i32) -> Result<i32, Status> {
+    let mut request = order_machine(tenant);
+    if is_other {
+        request = machine(tenant, "NEW", &["PAID"], &[("NEW", "pay", "PAID")]);
+    }
+    request.expected_version = Some(version);
+    let answer = put(tenant, request).await?;
+    Ok(answer.machine.unwrap().version)
+}
+
+#[tokio::test]
+async fn an_outdated_expected_version_does_not_fit_the_machine_after_a_deleted_one() {
+    let (_app, tenant) = App::with_tenant().await;
+    assert_eq!(put_expecting(&tenant, false, 0).await.unwrap(), 1);
+    assert!(delete(&tenant, false).await.unwrap());
+    assert_eq!(put_expecting(&tenant, false, 0).await.unwrap(), 2);
+    let outdated = failure(put_expecting(&tenant, true, 1).await);
+    assert_eq!(outdated, Failure::new(Code::Aborted, "VERSION_CHANGED"));
+    assert_eq!(put_expecting(&tenant, true, 2).await.unwrap(), 3);
+    // A delete without a machine forgets nothing, and neither does a second delete.
+    assert!(delete(&tenant, false).await.unwrap());
+    assert!(!delete(&tenant, true).await.unwrap());
+    let outdated = failure(put_expecting(&tenant, true, 3).await);
+    assert_eq!(outdated, Failure::new(Code::Aborted, "VERSION_CHANGED"));
+    assert_eq!(put_expecting(&tenant, true, 0).await.unwrap(), 4);
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ CREATE TABLE fsm_entity_types (
     entity_type character varying(100) NOT NULL,
     revision bigint DEFAULT 1 NOT NULL,
     deletion_id uuid,
+    last_version integer DEFAULT 0 NOT NULL,
+    CONSTRAINT fsm_entity_types_last_version_check CHECK ((last_version >= 0)),
     CONSTRAINT fsm_entity_types_revision_check CHECK ((revision > 0))
 );
 CREATE TABLE fsm_machines (

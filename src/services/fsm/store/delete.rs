@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use diesel::{QueryResult, sql_types::Text};
+use diesel::{
+    QueryResult,
+    sql_types::{Integer, Nullable, Text},
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -17,11 +20,15 @@ use crate::{
 };
 
 statement! {
-    /// Deletes all versions of a machine.
+    /// Deletes all versions of a machine. Returns the last one, or NULL without a machine.
     struct DeleteMachine { namespace: String, entity_type: String, }
-    returns (), is_batch: true;
-    "DELETE FROM fsm_machines WHERE namespace = " {namespace: Text}
-    " AND entity_type = " {entity_type: Text}
+    returns Nullable<Integer>, is_batch: true;
+    "WITH deleted AS (
+        DELETE FROM fsm_machines WHERE namespace = " {namespace: Text} "
+           AND entity_type = " {entity_type: Text} "
+        RETURNING version
+    )
+    SELECT max(version) FROM deleted"
 }
 
 /// Deletes machines. The answer is whether the machine existed.
@@ -79,11 +86,11 @@ async fn delete(
             namespace: namespace.to_string(),
             entity_type: entity_type.to_owned(),
         };
-        let is_deleted = delete.execute(connection).await? > 0;
-        if is_deleted {
-            entity_types::note_deletion(connection, namespace, entity_type, item.id).await?;
+        let last: Option<i32> = delete.get_result(connection).await?;
+        if let Some(last) = last {
+            entity_types::note_deletion(connection, namespace, entity_type, item.id, last).await?;
         }
-        Ok(is_deleted)
+        Ok(last.is_some())
     });
     transaction.await
 }

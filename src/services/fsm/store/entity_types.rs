@@ -6,7 +6,7 @@
 //! the entities, and commits. A batch that comes meanwhile waits for the row, sees that it
 //! has changed, writes nothing and decides again. Types do not wait for each other.
 
-use diesel::sql_types::{Nullable, Text, Uuid};
+use diesel::sql_types::{Integer, Nullable, Text, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use crate::{
@@ -65,12 +65,13 @@ macro_rules! outdated_machines {
 pub(crate) use outdated_machines;
 
 statement! {
-    /// Changes the row of a type, or adds it.
+    /// Changes the row of a type, or adds it. Returns the last version of a deleted machine.
     struct ChangeType { namespace: String, entity_type: String, }
-    returns (), is_batch: true;
+    returns Integer, is_batch: true;
     "INSERT INTO fsm_entity_types AS t (namespace, entity_type)
      VALUES (" {namespace: Text} ", " {entity_type: Text} ")
-         ON CONFLICT ON CONSTRAINT fsm_entity_types_pkey DO UPDATE SET revision = t.revision + 1"
+         ON CONFLICT ON CONSTRAINT fsm_entity_types_pkey DO UPDATE SET revision = t.revision + 1
+     RETURNING t.last_version"
 }
 
 statement! {
@@ -83,27 +84,35 @@ statement! {
 }
 
 statement! {
-    /// Notes a deletion.
-    struct NoteDeletion { namespace: String, entity_type: String, deletion_id: MachineChangeId, }
+    /// Notes a deletion, and the last version that it deletes.
+    struct NoteDeletion {
+        namespace: String,
+        entity_type: String,
+        deletion_id: MachineChangeId,
+        last_version: i32,
+    }
     returns (), is_batch: true;
-    "INSERT INTO fsm_entity_types AS t (namespace, entity_type, deletion_id)
-     VALUES (" {namespace: Text} ", " {entity_type: Text} ", " {deletion_id: Uuid} ")
+    "INSERT INTO fsm_entity_types AS t (namespace, entity_type, deletion_id, last_version)
+     VALUES (" {namespace: Text} ", " {entity_type: Text} ", " {deletion_id: Uuid} ", "
+        {last_version: Integer} ")
          ON CONFLICT ON CONSTRAINT fsm_entity_types_pkey
-         DO UPDATE SET revision = t.revision + 1, deletion_id = excluded.deletion_id"
+         DO UPDATE SET revision = t.revision + 1, deletion_id = excluded.deletion_id,
+                       last_version = excluded.last_version"
 }
 
-/// Locks a type until the end of the transaction. Waits for moves in progress.
+/// Locks a type until the end of the transaction. Waits for moves in progress. Returns the last
+/// version of a machine of the type that was deleted, or 0.
 pub(super) async fn lock(
     connection: &mut AsyncPgConnection,
     namespace: &Namespace,
     entity_type: &str,
-) -> diesel::QueryResult<()> {
+) -> diesel::QueryResult<i32> {
     connection.batch_execute(BOUND_WAIT).await?;
     let change = ChangeType {
         namespace: namespace.to_string(),
         entity_type: entity_type.to_owned(),
     };
-    change.execute(connection).await.map(drop)
+    change.get_result(connection).await
 }
 
 /// Locks a type, if it has a row. Returns the id of the call that last deleted its machine.
@@ -121,17 +130,19 @@ pub(super) async fn lock_existing(
     Ok(rows.into_iter().flatten().next())
 }
 
-/// Notes which call deleted the machine of a type.
+/// Notes which call deleted the machine of a type, and its last version.
 pub(super) async fn note_deletion(
     connection: &mut AsyncPgConnection,
     namespace: &Namespace,
     entity_type: &str,
     deletion_id: MachineChangeId,
+    last_version: i32,
 ) -> diesel::QueryResult<()> {
     let note = NoteDeletion {
         namespace: namespace.to_string(),
         entity_type: entity_type.to_owned(),
         deletion_id,
+        last_version,
     };
     note.execute(connection).await.map(drop)
 }

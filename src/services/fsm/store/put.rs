@@ -186,7 +186,7 @@ async fn put_locked(
     connection: &mut AsyncPgConnection,
     new: &Scoped<NewMachine>,
 ) -> QueryResult<Put> {
-    entity_types::lock(connection, &new.namespace, &new.entity_type).await?;
+    let deleted = entity_types::lock(connection, &new.namespace, &new.entity_type).await?;
     let current = current(connection, new).await?;
     let version = current.as_ref().map_or(0, |(machine, _)| machine.version);
     if let Some(outcome) = unchanged(current, new) {
@@ -207,7 +207,10 @@ async fn put_locked(
     if !new.allow_stranded && is_stranded(connection, new).await? {
         return Ok(Put::Stranding);
     }
-    insert(connection, new, version + 1).await.map(Put::Done)
+    // A version that a caller remembers of a deleted machine must not be that of another one.
+    insert(connection, new, version.max(deleted) + 1)
+        .await
+        .map(Put::Done)
 }
 
 fn is_of_bridges(new: &NewMachine) -> bool {

@@ -7,7 +7,7 @@ use diesel_async::SimpleAsyncConnection;
 use tonic::{Code, Status};
 
 use super::{accumulate, batch, bridge, client, get, history, new_bridge, totals, upsert};
-use crate::support::{App, Failure, Tenant, eventually, failure, new_id};
+use crate::support::{App, Failure, Tenant, failure, new_id};
 
 async fn delete(tenant: &Tenant, bridge_id: &str, allow_missing: bool) -> Result<bool, Status> {
     let request = DeleteBridgeStateRequest {
@@ -218,19 +218,17 @@ async fn concurrent_changes_and_deletions_do_not_deadlock() {
     assert_eq!(retries, 0.0);
 }
 
-/// Together the deletes of the batches take longer than one try may.
+/// A trigger of the operator makes PostgreSQL end the delete of one bridge's batches.
 #[tokio::test]
-async fn a_bridge_with_many_batches_is_deleted_in_parts() {
+async fn a_delete_that_takes_too_long_fails_alone_and_keeps_the_batches() {
     let (app, tenant) = App::with_tenant().await;
-    let id = new_bridge(&tenant).await;
-    let namespace = &tenant.namespace;
+    let [slow, other] = [new_bridge(&tenant).await, new_bridge(&tenant).await];
+    let counted = batch(&tenant, &slow, 7);
+    accumulate(&tenant, counted.clone()).await.unwrap();
+    let before = totals(&tenant, &slow).await;
     let sql = format!(
-        "INSERT INTO bridge_batches
-            (namespace, bridge_id, batch_id, workflows_processed, items_aggregated, request_digest)
-         SELECT '{namespace}', '{id}', gen_random_uuid(), 1, 1, ''
-           FROM generate_series(1, 3000);
-         CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             PERFORM pg_sleep(0.004);
+        "CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF OLD.bridge_id = '{slow}' THEN PERFORM pg_sleep(3600); END IF;
              RETURN OLD;
          END $$;
          CREATE TRIGGER is_slow BEFORE DELETE ON bridge_batches
@@ -238,10 +236,14 @@ async fn a_bridge_with_many_batches_is_deleted_in_parts() {
     );
     let mut connection = app.schema.connect().await;
     connection.batch_execute(&sql).await.unwrap();
-    eventually("it is deleted", || async {
-        delete(&tenant, &id, true).await.ok()
-    })
-    .await;
-    let batches = "SELECT count(*) FROM bridge_batches";
-    assert_eq!(app.schema.count(batches).await, 0);
+    let (refused, deleted) = tokio::join!(
+        delete(&tenant, &slow, false),
+        delete(&tenant, &other, false)
+    );
+    let timeout = Failure::new(Code::DeadlineExceeded, "STATEMENT_TIMEOUT");
+    assert_eq!(failure(refused), timeout);
+    assert!(deleted.unwrap());
+    // The bridge still knows which batches it has counted.
+    accumulate(&tenant, counted).await.unwrap();
+    assert_eq!(totals(&tenant, &slow).await, before);
 }

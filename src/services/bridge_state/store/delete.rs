@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use diesel::{
     QueryResult,
-    sql_types::{BigInt, Nullable, Text, Uuid},
+    sql_types::{Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 
@@ -26,29 +26,6 @@ use crate::{
     },
     services::bridge_state::model::{BridgeDeletion, ENTITY_TYPE},
 };
-
-batch_statement! {
-    /// Deletes 1000 batches of bridges that have more than 1000.
-    struct DeleteSomeBatches<'a> {
-        namespace: &'a str => Text,
-        bridge_id: BridgeId => Uuid,
-    }
-    returns BigInt;
-    concat!(", surplus AS MATERIALIZED (
-        SELECT b.namespace, b.bridge_id, b.batch_id
-          FROM item", lateral!("b",
-              "SELECT b.namespace, b.bridge_id, b.batch_id FROM bridge_batches b
-                WHERE b.namespace = item.namespace AND b.bridge_id = item.bridge_id
-                ORDER BY b.batch_id LIMIT 1000 OFFSET 1000"), "
-         LIMIT 1000
-    ), deleted AS (
-        DELETE FROM bridge_batches b USING surplus
-         WHERE b.namespace = surplus.namespace AND b.bridge_id = surplus.bridge_id
-           AND b.batch_id = surplus.batch_id
-        RETURNING 1
-    )
-    SELECT count(*) FROM deleted")
-}
 
 batch_statement! {
     /// Locks bridges. It waits for statements that add batches to them, so the next statement
@@ -138,18 +115,6 @@ impl Delete for BridgeRemoval {
         connection: &mut AsyncPgConnection,
         round: &[Indexed<'_, Scoped<BridgeDeletion>>],
     ) -> QueryResult<Vec<TransitionId>> {
-        // One statement for millions of batches would exceed its timeout. If the delete fails
-        // after this, its retry goes on from here.
-        loop {
-            let some = DeleteSomeBatches {
-                namespace: column(round, |item| item.namespace.as_str()),
-                bridge_id: column(round, |item| item.bridge_id),
-            };
-            let deleted: i64 = some.get_result(connection).await?;
-            if deleted == 0 {
-                break;
-            }
-        }
         let lock = Lock {
             namespace: column(round, |item| item.namespace.as_str()),
             bridge_id: column(round, |item| item.bridge_id),

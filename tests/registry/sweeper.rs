@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridgebook::{
     config::Config,
@@ -23,6 +23,8 @@ const A_DAY: prost_types::Duration = prost_types::Duration {
     nanos: 0,
 };
 const MORE_THAN_A_DAY: u32 = 90_000;
+
+const A_GRACE: Duration = Duration::from_secs(10);
 
 /// Counts the nodes that the sweeper marked.
 const EXPIRED: &str = "SELECT count(*) FROM fsm_transitions WHERE transition_event = 'expire'";
@@ -265,6 +267,32 @@ async fn a_heartbeat_during_the_sweep_keeps_the_node_healthy() {
     let after = get(&tenant, "a").await.unwrap();
     assert_eq!(after.health_status(), NodeHealth::Healthy);
     assert_eq!(journal(&app, &node).await, [">HEALTHY register"]);
+}
+
+#[tokio::test]
+async fn a_locked_node_does_not_keep_others_from_being_marked() {
+    let with_grace = |config: &mut Config| {
+        often(config);
+        config.sweep_grace = A_GRACE;
+    };
+    let app = App::start_with(with_grace).await;
+    let [locking, other] = [app.tenant(), app.tenant()];
+    register(&locking, "a").await;
+    register(&other, "b").await;
+    let lock = "SELECT FROM node_registrations WHERE node_id = 'a' FOR UPDATE";
+    silence(&app, &["a"], TOO_LONG).await;
+    let pending = Pending::begin(&app, lock).await;
+    silence(&app, &["b"], TOO_LONG).await;
+    until_marked(&other, "b").await;
+    // The session that holds the lock stays. Each sweep meets it, also before a later node.
+    register(&other, "c").await;
+    silence(&app, &["c"], TOO_LONG).await;
+    let silent = Instant::now();
+    until_marked(&other, "c").await;
+    // A sweep waits for a lock for two seconds. After an outage it would wait for the grace.
+    assert!(silent.elapsed() < A_GRACE);
+    pending.commit().await;
+    until_marked(&locking, "a").await;
 }
 
 #[tokio::test]

@@ -4,8 +4,6 @@
 //! the entities' states until the commit. The check takes a few index lookups, however many
 //! entities exist. Stranded entities are counted after the lock is released.
 
-use std::sync::Arc;
-
 use diesel::{
     prelude::*,
     sql_types::{Array, BigInt, Bool, Nullable, Text, Uuid},
@@ -139,11 +137,12 @@ impl Operation for PutMachines {
         .boxed()
     }
 
-    /// A transient error here means that the lock was not available, even after retries.
+    /// A wait for moves that never pause ends with a timeout of the statement, see
+    /// [`entity_types::lock`].
     fn item_error(_item: &Self::Item, error: DbError) -> Error {
-        match error.is_transient() {
-            true => Error::DatabaseUnavailable(Arc::new(error)),
-            false => error.into(),
+        match error {
+            DbError::StatementTimeout(_) => Error::Locked,
+            other => other.into(),
         }
     }
 }

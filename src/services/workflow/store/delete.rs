@@ -18,7 +18,7 @@ use crate::{
     },
     domain::{
         error::Error,
-        id::{TokenId, TransitionId, WorkflowId},
+        id::{CorrelationId, TokenId, TransitionId, WorkflowId},
         journal::{DELETE_EVENT, DELETED},
         namespace::{Namespace, Scoped},
     },
@@ -33,6 +33,7 @@ batch_statement! {
     struct DeleteRows<'a> {
         namespace: &'a str => Text,
         deleted_namespace: &'a str => Text,
+        correlation_id: CorrelationId => Uuid,
         id: WorkflowId => Uuid,
         transition_id: TransitionId => Uuid,
         entity_type: &'a str => Text,
@@ -43,7 +44,7 @@ batch_statement! {
     returns Uuid;
     concat!(", locked AS (
         SELECT w.id, w.current_state, w.updated_at, item.namespace, item.deleted_namespace,
-               item.transition_id, item.entity_type, item.to_state, item.transition_event,
+               item.correlation_id, item.transition_id, item.entity_type, item.to_state, item.transition_event,
                item.token_id, steps.count + stamps.count > 1000 AS is_large
           FROM item", lateral!("w",
                "SELECT w.id, w.current_state, w.updated_at FROM workflow_executions w
@@ -59,7 +60,7 @@ batch_statement! {
          WHERE w.id = locked.id AND ", same_namespace!("w", "locked"), " AND NOT locked.is_large
     ), moved AS (
         UPDATE workflow_executions w
-           SET namespace = locked.deleted_namespace, correlation_id = gen_random_uuid(),
+           SET namespace = locked.deleted_namespace, correlation_id = locked.correlation_id,
                completed_at = now(), updated_at = now()
           FROM locked
          WHERE w.id = locked.id AND ", same_namespace!("w", "locked"), " AND locked.is_large
@@ -106,6 +107,7 @@ impl Delete for WorkflowDeletion {
         let statement = DeleteRows {
             namespace: column(round, |item| item.namespace.as_str()),
             deleted_namespace: column(round, |_| deleted.as_str()),
+            correlation_id: column(round, |_| CorrelationId::generate()),
             id: column(round, |item| item.workflow_id),
             transition_id: column(round, |item| item.id),
             entity_type: column(round, |_| ENTITY_TYPE),

@@ -86,7 +86,7 @@ pub async fn adopt(url: &str) -> Result<usize, MigrationError> {
     if is_adopted(recorded, cluster) {
         return Ok(0);
     }
-    let is_interrupted = recorded == Some((cluster, false));
+    let is_interrupted = matches!(recorded, Some((_, false)));
     let mut rows = 0;
     if is_interrupted || has_foreign_ids(&mut connection).await? {
         record(&mut connection, cluster, false).await?;

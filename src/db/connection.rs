@@ -114,6 +114,8 @@ impl Connection {
     /// Sets the timeouts of the session, unless it has them.
     pub(super) async fn set_timeouts(&mut self, timeouts: BatchTimeouts) -> Result<(), DbError> {
         if self.timeouts != Some(timeouts) {
+            // A failure may leave one of them set.
+            self.timeouts = None;
             self.connection.batch_execute(timeouts.settings()).await?;
             self.timeouts = Some(timeouts);
         }

@@ -20,7 +20,7 @@ pub enum DbError {
     NotReady,
     /// The database has been unavailable for longer than calls wait. A write may have been
     /// done.
-    #[error("health checks of the database have failed for 2 s")]
+    #[error("the database does not answer")]
     Outage,
     /// All connections are in use, and none became free within 1 s.
     #[error("all connections to the database are in use")]
@@ -76,7 +76,7 @@ impl From<DbError> for Error {
         match error {
             DbError::Busy => Error::QueueFull,
             DbError::LockTimeout(_) => Error::Locked,
-            DbError::StatementTimeout(_) => Error::DatabaseUnavailable(Arc::new(error)),
+            DbError::StatementTimeout(_) => Error::StatementTimeout(Arc::new(error)),
             _ if error.is_unavailable() => Error::DatabaseUnavailable(Arc::new(error)),
             _ => Error::Internal(Arc::new(error)),
         }

@@ -218,9 +218,13 @@ async fn no_transaction_removes_many_rows_whatever_hangs_on_a_workflow() {
 
 /// Makes every delete of a namespace's workflows fail.
 async fn refuse_deletes(schema: &Schema, namespace: &str) {
+    fail_deletes(schema, namespace, "it is refused").await;
+}
+
+async fn fail_deletes(schema: &Schema, namespace: &str, message: &str) {
     let refuse = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF OLD.namespace = '{namespace}' THEN RAISE 'it is refused'; END IF;
+             IF OLD.namespace = '{namespace}' THEN RAISE '{message}'; END IF;
              RETURN OLD;
          END $$;
          CREATE TRIGGER refuses BEFORE DELETE ON workflow_executions
@@ -228,6 +232,29 @@ async fn refuse_deletes(schema: &Schema, namespace: &str) {
     );
     let mut database = schema.connect().await;
     database.batch_execute(&refuse).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_times_out_does_not_keep_other_namespaces_from_being_pruned() {
+    let app = App::start().await;
+    let [slow, other] = [app.tenant(), app.tenant()];
+    for tenant in [&slow, &other] {
+        leave_rows(tenant).await;
+        age(&app.schema, &tenant.namespace).await;
+    }
+    // PostgreSQL's own error after the 60 s that a statement may take.
+    let timeout = "canceling statement due to statement timeout";
+    fail_deletes(&app.schema, &slow.namespace, timeout).await;
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("the other namespace is pruned", async || {
+        (rows(&app.schema, &other.namespace).await == AGELESS).then_some(())
+    })
+    .await;
+    assert_eq!(rows(&app.schema, &slow.namespace).await[0], 2);
+    let table = [("table", "workflow_executions")];
+    let figures = replica.figures();
+    assert!(figures.sum("bridgebook_retention_failures_total", &table) > 0.0);
 }
 
 #[tokio::test]

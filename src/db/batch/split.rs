@@ -81,8 +81,8 @@ impl Batch<'_> {
         timeouts: BatchTimeouts,
     ) -> Vec<Result<O::Answer>> {
         let timeouts = match (error, half) {
-            // The item itself takes long, or it would have succeeded with others.
-            (DbError::StatementTimeout(_), [_]) => BatchTimeouts::Whole,
+            // The item itself may take long.
+            (error, [_]) if error.is_timeout() => BatchTimeouts::Item,
             _ if error.is_timeout() => BatchTimeouts::Part,
             _ => timeouts,
         };

@@ -78,6 +78,9 @@ pub enum BatchTimeouts {
     /// For a part of a batch that timed out as a whole. A batch is halved up to ten times until
     /// the item at fault is alone, and the other items wait for all of these tries.
     Part,
+    /// For a single item of a batch that timed out. Other items wait for it as for a part, but
+    /// its own work may take as long as that of a whole batch.
+    Item,
 }
 
 impl BatchTimeouts {
@@ -87,6 +90,7 @@ impl BatchTimeouts {
         match self {
             BatchTimeouts::Whole => "SET lock_timeout = '2s'; SET statement_timeout = '8s'",
             BatchTimeouts::Part => "SET lock_timeout = '200ms'; SET statement_timeout = '1s'",
+            BatchTimeouts::Item => "SET lock_timeout = '200ms'; SET statement_timeout = '8s'",
         }
     }
 }

@@ -232,6 +232,7 @@ impl Error {
             Error::DatabaseUnavailable(_) => {
                 new(Code::Unavailable, "DATABASE_UNAVAILABLE").retry_after(DATABASE_RETRY)
             }
+            Error::StatementTimeout(_) => new(Code::DeadlineExceeded, "STATEMENT_TIMEOUT"),
             Error::DeadlineExceeded => new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Error::Internal(_) => new(Code::Internal, "INTERNAL"),
         }

@@ -195,6 +195,12 @@ pub enum Error {
     /// The database cannot be reached or written to.
     #[error("the database is unavailable; retry in {}", wait(self))]
     DatabaseUnavailable(#[source] Arc<Cause>),
+    /// PostgreSQL works, and ended a statement that took too long.
+    #[error(
+        "the database took too long for this call alone; nothing was written; ask for less, or \
+         report the request id to the operator"
+    )]
+    StatementTimeout(#[source] Arc<Cause>),
     /// The caller's deadline, or the server's maximum call duration, has passed.
     #[error("the deadline passed; a write may have been stored, retry it with the same ids")]
     DeadlineExceeded,
@@ -229,7 +235,10 @@ impl Error {
     /// Returns the cause that the caller is not told, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<Arc<Cause>> {
-        if let Error::Internal(cause) | Error::DatabaseUnavailable(cause) = self {
+        if let Error::Internal(cause)
+        | Error::DatabaseUnavailable(cause)
+        | Error::StatementTimeout(cause) = self
+        {
             return Some(Arc::clone(cause));
         }
         None

@@ -2,7 +2,7 @@
 //! of a commit.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{
         Arc, Mutex,
@@ -164,6 +164,12 @@ impl Tap {
         let ran = ran[mark..].iter();
         let ran = ran.filter(|it| tables.iter().any(|table| it.sql.contains(table)));
         ran.cloned().collect()
+    }
+
+    /// Returns the texts of all later statements, in any table.
+    pub fn texts_since(&self, mark: usize) -> BTreeSet<String> {
+        let ran = self.ran.lock().unwrap();
+        ran[mark..].iter().map(|it| it.sql.clone()).collect()
     }
 
     async fn relay(self, client: tokio::net::TcpStream, server: UnixStream) {

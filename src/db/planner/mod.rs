@@ -3,7 +3,7 @@
 //! A statement has to stay fast with any size of its tables, with outdated statistics,
 //! and with any data of other tenants. PostgreSQL has no hints, so the
 //! service uses session settings and forms of SQL that leave the planner one good plan.
-//! Each has a name here. `tests/db/plans.rs` explains every statement of [`statements`].
+//! Each has a name here. `tests/db/plans` explains every statement of [`statements`].
 //!
 //! # Session settings
 //!

@@ -1,6 +1,6 @@
 //! The list of all statements, which the macros that declare statements fill.
 
-/// A statement of a store, as `tests/db/plans.rs` prepares and explains it.
+/// A statement of a store, as `tests/db/plans` prepares and explains it.
 #[derive(Debug)]
 pub struct Statement {
     /// The module that declares it.

@@ -1,6 +1,8 @@
 //! Query plans: which indexes statements use, and how many entries they read.
 //! `db::planner` explains what the statements do for these plans.
 
+mod skewed;
+
 use std::{collections::BTreeSet, fs};
 
 use bridgebook::{

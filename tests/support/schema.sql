@@ -232,6 +232,7 @@ CREATE INDEX idx_metadata_stamps_namespace ON metadata_stamps USING btree (names
 CREATE INDEX idx_metadata_stamps_namespace_created_at ON metadata_stamps USING btree (namespace, created_at DESC);
 CREATE INDEX idx_metadata_stamps_namespace_file_hash_created_at_id ON metadata_stamps USING btree (namespace, file_hash, created_at DESC, id DESC);
 CREATE INDEX idx_metadata_stamps_workflow_id ON metadata_stamps USING btree (workflow_id);
+CREATE INDEX idx_metadata_stamps_workflow_id_created_at ON metadata_stamps USING btree (workflow_id, created_at DESC, id DESC);
 CREATE INDEX idx_node_registrations_health_status ON node_registrations USING btree (health_status);
 CREATE INDEX idx_node_registrations_last_heartbeat ON node_registrations USING btree (last_heartbeat DESC);
 CREATE INDEX idx_node_registrations_node_type ON node_registrations USING btree (node_type);
@@ -254,4 +255,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023');

@@ -74,8 +74,11 @@ batch_statement! {
         RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
                   item.entity_type, item.to_state, item.transition_event, item.token_id
     ), deleted_batches AS (
-        DELETE FROM bridge_batches b USING deleted
-         WHERE b.namespace = deleted.namespace AND b.bridge_id = deleted.bridge_id
+        DELETE FROM bridge_batches b WHERE b.ctid = ANY (ARRAY(
+            SELECT x.ctid FROM deleted", lateral!("x",
+                "SELECT y.ctid FROM bridge_batches y
+                  WHERE y.namespace = deleted.namespace AND y.bridge_id = deleted.bridge_id
+                 OFFSET 0"), "))
     )
     INSERT INTO fsm_transitions
         (id, namespace, entity_id, entity_type, from_state, to_state, transition_event, token_id,

@@ -18,7 +18,7 @@ use crate::{
             lookup::{Found, Lookup, LookupOperation},
             statement::batch_statement,
         },
-        planner::{lateral, lookup, same_namespace},
+        planner::{lateral, lookup, ordered_eq, same_namespace},
     },
     domain::{
         error::{Error, Resource, Result},
@@ -131,14 +131,16 @@ batch_statement! {
                FROM (SELECT m.id, ", stored_size!("m.stamp_data"), " AS bytes
                        FROM metadata_stamps m
                       WHERE item.include_stamps
-                        AND m.workflow_id = w.id AND ", same_namespace!("m", "w"), "
-                      ORDER BY m.created_at DESC, m.id DESC LIMIT 1001) m"),
+                        AND ", ordered_eq!("m.workflow_id", "w.id"), "
+                        AND ", same_namespace!("m", "w"), "
+                      ORDER BY m.workflow_id, m.created_at DESC, m.id DESC LIMIT 1001) m"),
         lateral!("first_stamps",
             "SELECT array_agg(ROW(", stamp_columns!(), ")) AS rows
                FROM (SELECT * FROM metadata_stamps m
                       WHERE item.include_stamps
-                        AND m.workflow_id = w.id AND ", same_namespace!("m", "w"), "
-                      ORDER BY m.created_at DESC, m.id DESC
+                        AND ", ordered_eq!("m.workflow_id", "w.id"), "
+                        AND ", same_namespace!("m", "w"), "
+                      ORDER BY m.workflow_id, m.created_at DESC, m.id DESC
                       LIMIT ", filling!("stamps", "metadata_stamps", "p",
                           "octet_length(p.stamp_data::text)"), ") m")
     )

@@ -1,0 +1,1 @@
+DROP INDEX idx_metadata_stamps_workflow_id_created_at;

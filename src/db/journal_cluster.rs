@@ -32,12 +32,19 @@ const PAGES_AT_A_TIME: i64 = 1024;
 const UNKNOWN: i64 = 0;
 
 raw_statement! {
+/// Returns 1 if the role may read the identifier of the cluster, else 0.
+const MAY_IDENTIFY() = "
+    SELECT coalesce(has_function_privilege(to_regprocedure('pg_control_system()'), 'EXECUTE'),
+                    false)::int::bigint AS number";
+}
+
+raw_statement! {
 /// Selects the identifier of the cluster.
 const IDENTIFIER() = "SELECT system_identifier AS number FROM pg_control_system()";
 }
 
 raw_statement! {
-/// Counts a row with a transaction id that this cluster has not assigned yet, if there is one.
+/// Returns 1 if a row has a transaction id that this cluster has not assigned yet, else 0.
 const FOREIGN_IDS() = "
     SELECT count(*) AS number
       FROM (SELECT FROM fsm_transitions
@@ -86,6 +93,7 @@ pub async fn adopt(url: &str) -> Result<usize, MigrationError> {
     if is_adopted(recorded, cluster) {
         return Ok(0);
     }
+    // The cluster may differ from that of the interrupted repair: a dump takes the row along.
     let is_interrupted = matches!(recorded, Some((_, false)));
     let mut rows = 0;
     if is_interrupted || has_foreign_ids(&mut connection).await? {
@@ -102,12 +110,11 @@ fn is_adopted(recorded: Recorded, cluster: i64) -> bool {
     cluster != UNKNOWN && recorded == Some((cluster, true))
 }
 
-/// Returns the identifier of the cluster.
+/// Returns the identifier of the cluster, or [`UNKNOWN`].
 async fn identifier(connection: &mut AsyncPgConnection) -> Result<i64, MigrationError> {
-    match number(connection, diesel::sql_query(IDENTIFIER)).await {
-        // The role may not call the function.
-        Err(DieselError::DatabaseError(..)) => Ok(UNKNOWN),
-        outcome => Ok(outcome?),
+    match number(connection, diesel::sql_query(MAY_IDENTIFY)).await? {
+        0 => Ok(UNKNOWN),
+        _ => Ok(number(connection, diesel::sql_query(IDENTIFIER)).await?),
     }
 }
 

@@ -108,9 +108,10 @@ pub fn set_target_token_id(token_id: TokenId) {
     });
 }
 
-/// Notes which namespace the current call names.
+/// Notes which valid namespace the current call names. The whole of it, because two namespaces
+/// may differ only in their ends.
 pub fn set_namespace(namespace: &str) {
-    note(|call| drop(call.namespace.set(excerpt(namespace, MAX_VALUE))));
+    note(|call| drop(call.namespace.set(namespace.to_owned())));
 }
 
 /// Notes the correlation id of the current call, unless its headers have one.

@@ -170,7 +170,7 @@ fn shortened(mut message: String, max_bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::error::{RefusedMove, Resource};
+    use crate::domain::error::{AllowedMove, RefusedMove, Resource};
 
     /// Returns the size of the headers that carry an error, in bytes.
     fn header_bytes(error: Error) -> usize {
@@ -188,6 +188,10 @@ mod tests {
             description: format!("must not, got {:?}", "\u{1F600}".repeat(40)),
         };
         let name = "\u{1F600}".repeat(255);
+        let largest_move = AllowedMove {
+            event: Some("\u{1F600}".repeat(100)),
+            state: "\u{1F600}".repeat(50),
+        };
         [
             Error::InvalidRequest(Violations {
                 listed: (0..20).map(violation).collect(),
@@ -205,7 +209,7 @@ mod tests {
                 current: "\u{1F600}".repeat(50),
                 event: "\u{1F600}".repeat(100),
                 to: "\u{1F600}".repeat(50),
-                allowed: vec!["\u{1F600}".repeat(150); 1000],
+                allowed: vec![largest_move; 1000],
             })),
         ]
     }

@@ -1,6 +1,6 @@
 //! Panics of tasks. Each is a bug, which must end neither the process nor other tasks.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use prometheus::IntCounter;
@@ -8,7 +8,8 @@ use prometheus::IntCounter;
 /// The pause before a task that panicked starts again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs `work`. Counts and logs a panic, and returns `None` after one.
+/// Runs `work`. Counts a panic and logs its task, and returns `None` after one. The hook of
+/// [`crate::ops::telemetry`] logs its message.
 pub async fn contain<T>(
     task: &'static str,
     panics: &IntCounter,
@@ -16,9 +17,9 @@ pub async fn contain<T>(
 ) -> Option<T> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => Some(result),
-        Err(panic) => {
+        Err(_) => {
             panics.inc();
-            tracing::error!(task, cause = message(&*panic), "task panicked");
+            tracing::error!(task, "task panicked");
             None
         }
     }
@@ -37,13 +38,6 @@ pub async fn keep_running<F: Future<Output = ()>>(
     {
         tokio::time::sleep(RESTART_PAUSE).await;
     }
-}
-
-/// Returns the message of a panic.
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -135,6 +135,24 @@ async fn an_interrupted_repair_of_a_large_journal_continues_at_the_next_start() 
     assert_eq!(app.schema.count(adopted).await, 1);
 }
 
+/// A dump of a journal whose repair was interrupted is restored into a third cluster, which has
+/// assigned the ids of its rows already.
+#[tokio::test]
+async fn an_interrupted_repair_continues_in_yet_another_cluster() {
+    let (app, tenant) = App::with_tenant().await;
+    tenant.start().await;
+    assert_eq!(app.schema.count(REPAIRED).await, 0);
+    let interrupted = "UPDATE journal_cluster SET system_identifier = 1, is_adopted = false";
+    app.schema
+        .connect()
+        .await
+        .batch_execute(interrupted)
+        .await
+        .unwrap();
+    app.replica().await;
+    assert_eq!(app.schema.count(REPAIRED).await, 1);
+}
+
 /// As after pg_upgrade, which keeps transaction ids but not the identifier.
 #[tokio::test]
 async fn positions_that_are_valid_in_another_cluster_stay() {

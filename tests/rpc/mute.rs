@@ -5,10 +5,12 @@ use bridgebook::{
 };
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
+use tonic_health::pb::HealthCheckRequest;
 
 use crate::support::{ANY_WINDOW, App, Issued, Wire, connect, tenant_on};
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
+const HEALTH_WATCH: &str = "grpc.health.v1.Health/Watch";
 
 const LIMIT: usize = 200;
 /// More than the limit and the reserve of 256 together.
@@ -32,7 +34,7 @@ async fn guarded() -> (App, Issued) {
     (app, token)
 }
 
-/// Makes calls over new connections. Each succeeds at once.
+/// Makes calls over new connections. Each succeeds.
 async fn assert_new_clients_get_in(app: &App, token: &Issued) {
     for _ in 0..20 {
         let channel = connect(app.address);
@@ -86,5 +88,20 @@ async fn connections_that_are_silent_after_a_call_make_room() {
     let oldest = silent.swap_remove(0).ended;
     let ended = tokio::time::timeout(std::time::Duration::from_secs(60), oldest).await;
     ended.expect("it is closed").unwrap().unwrap();
+    tenant_on(app.channel.clone()).start().await;
+}
+
+#[tokio::test]
+async fn connections_that_only_watch_the_health_after_a_call_make_room() {
+    let app = App::start_with(|config| config.limits.connection.connections = 5).await;
+    let mut watching = Vec::new();
+    for _ in 0..20 {
+        let wire = Wire::connect(app.address, ANY_WINDOW).await;
+        let request = HealthCheckRequest::default();
+        let watch = wire.send(HEALTH_WATCH, &request).await.await.unwrap();
+        let answer = wire.send(LIST, &listing()).await.await.unwrap();
+        assert!(answer.headers().get("grpc-status").is_none(), "{answer:?}");
+        watching.push((wire, watch));
+    }
     tenant_on(app.channel.clone()).start().await;
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Error, Resource};
+use super::{Error, Resource, refused_move::AllowedMove};
 use crate::domain::violation::Violations;
 
 /// The domain of every reason.
@@ -156,7 +156,10 @@ impl Error {
                     .with("current_state", &refused.current)
                     .with("transition_event", &refused.event)
                     .with("to_state", &refused.to)
-                    .with("allowed_moves", list(&refused.allowed, ","))
+                    .with(
+                        "allowed_moves",
+                        list(refused.allowed.iter().map(AllowedMove::listed), ","),
+                    )
                     .precondition(
                         "STATE",
                         format!("{}/{}", refused.entity_type, refused.entity_id),
@@ -257,8 +260,7 @@ pub(super) fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>, separato
 
 /// Returns a name for a list in an error, such as `pay=PAID,cancel=CANCELLED`: the characters that
 /// have a meaning in the list are percent-encoded.
-#[must_use]
-pub fn listed(name: &str) -> String {
+pub(super) fn listed(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
         match character {

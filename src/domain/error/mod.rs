@@ -13,9 +13,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
     credential::CredentialError,
-    describe::{Code, DOMAIN, Description, Help, listed},
+    describe::{Code, DOMAIN, Description, Help},
     protocol::ProtocolError,
-    refused_move::RefusedMove,
+    refused_move::{AllowedMove, RefusedMove},
     resource::Resource,
 };
 use super::{namespace::Namespace, violation::Violations};

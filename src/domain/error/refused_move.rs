@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::describe::list;
+use super::describe::{list, listed};
 
 /// A move that a machine does not have.
 #[derive(Debug, Clone, Default)]
@@ -17,18 +17,41 @@ pub struct RefusedMove {
     pub event: String,
     /// The requested state; empty if the request leaves it to the machine.
     pub to: String,
-    /// The moves that are allowed, as `event=state`.
-    pub allowed: Vec<String>,
+    /// The moves that are allowed.
+    pub allowed: Vec<AllowedMove>,
+}
+
+/// A move that a machine has.
+#[derive(Debug, Clone)]
+pub struct AllowedMove {
+    /// The event; `None` if any event starts the entity.
+    pub event: Option<String>,
+    /// The state that it leads to.
+    pub state: String,
+}
+
+impl AllowedMove {
+    /// Formats the move for a list that programs read.
+    pub(super) fn listed(&self) -> String {
+        let event = self.event.as_deref().map_or("*".to_owned(), listed);
+        format!("{event}={}", listed(&self.state))
+    }
+}
+
+impl fmt::Display for AllowedMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.event.as_deref().unwrap_or("*"), self.state)
+    }
 }
 
 impl fmt::Display for RefusedMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.entity_type, self.entity_id)?;
         if let ("", "", [start]) = (self.current.as_str(), self.to.as_str(), &*self.allowed) {
-            let state = start.trim_start_matches("*=");
             return write!(
                 f,
-                "does not exist yet; to start it, set to_state to {state}"
+                "does not exist yet; to start it, set to_state to {}",
+                start.state
             );
         }
         match self.current.as_str() {
@@ -44,7 +67,7 @@ impl fmt::Display for RefusedMove {
         }
         match self.allowed.as_slice() {
             [first] if self.current.is_empty() => {
-                write!(f, "; it must start in {}", first.trim_start_matches("*="))
+                write!(f, "; it must start in {}", first.state)
             }
             [] => write!(f, "; {} is terminal", self.current),
             allowed => write!(f, "; allowed from there: {}", list(allowed, ", ")),

@@ -95,7 +95,10 @@ impl Peer {
     }
 
     fn begin(self: &Arc<Self>, call: Call) -> OpenCall {
-        self.slot.begin_call();
+        // A health watch may never end, and must not keep the slot from another client.
+        if call.deadline.is_some() {
+            self.slot.begin_call();
+        }
         let mut calls = self.calls();
         let number = calls.next_number;
         calls.next_number += 1;
@@ -160,10 +163,12 @@ impl OpenCall {
 impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut calls = self.peer.calls();
-        calls.open.remove(&self.number);
+        let call = calls.open.remove(&self.number);
         calls.idle_since = Instant::now();
         drop(calls);
-        self.peer.slot.end_call();
+        if call.is_some_and(|call| call.deadline.is_some()) {
+            self.peer.slot.end_call();
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Slot {
     pub(super) client: IpAddr,
     evicted: Arc<Notify>,
     retired: Notify,
-    /// The number of calls in progress.
+    /// The number of calls in progress, without health and reflection calls.
     calls: AtomicUsize,
     /// The number of the last call, in the order of their ends.
     last_call: AtomicU64,
@@ -36,8 +36,8 @@ pub(super) struct Slot {
 
 impl ConnectionSlot {
     /// Notes an authenticated call. From the first one on, the connection counts against
-    /// the limit. It is not evicted while it has calls, and not as long as others are idle
-    /// for longer.
+    /// the limit. It is closed only while it is idle, and only if no other has been idle for
+    /// longer.
     ///
     /// # Errors
     /// [`Error::TooManyConnections`] if the limit is reached, and all connections have calls.
@@ -75,12 +75,12 @@ impl ConnectionSlot {
         }
     }
 
-    /// Notes that a call begins.
+    /// Notes that a call begins that is neither a health nor a reflection call.
     pub(in crate::rpc::transport) fn begin_call(&self) {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that a call has ended.
+    /// Notes that such a call has ended.
     pub(in crate::rpc::transport) fn end_call(&self) {
         let number = self.0.connections.next_call.fetch_add(1, Ordering::Relaxed);
         self.0.last_call.store(number, Ordering::Relaxed);

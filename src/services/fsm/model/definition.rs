@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{
-        error::{RefusedMove, listed},
+        error::{AllowedMove, RefusedMove},
         journal::START_EVENT,
     },
     rpc::validate::Validator,
@@ -175,11 +175,17 @@ impl Definition {
     pub fn with_allowed_moves(&self, refused: RefusedMove) -> RefusedMove {
         let allowed = match refused.current.as_str() {
             // Any event starts an entity.
-            "" => vec![format!("*={}", listed(&self.initial_state))],
+            "" => vec![AllowedMove {
+                event: None,
+                state: self.initial_state.clone(),
+            }],
             current => {
                 let moves = self.moves_from(current);
                 moves
-                    .map(|it| format!("{}={}", listed(&it.transition_event), listed(&it.to_state)))
+                    .map(|it| AllowedMove {
+                        event: Some(it.transition_event.clone()),
+                        state: it.to_state.clone(),
+                    })
                     .collect()
             }
         };

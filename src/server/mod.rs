@@ -42,7 +42,7 @@ use crate::{
         auth::{certificate::CertificateMappingError, layer::AuthLayer, token_cache::TokenCache},
         call::{CallLayer, RepeatedLines},
         health::Health,
-        limits::LimitLayer,
+        limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
         reflection::Reflection,
         transport::{listener::listen, tls::TlsError},
     },
@@ -204,11 +204,12 @@ async fn serve_calls(
 
     let content = config.limits.content;
     let reflection = Reflection::new(proto::DESCRIPTORS)?;
-    let routes = Routes::new(health_service)
-        .add_service(v1::server_reflection_server::ServerReflectionServer::new(
-            reflection.clone(),
-        ))
-        .add_service(v1alpha::server_reflection_server::ServerReflectionServer::new(reflection));
+    let max = MAX_INFRASTRUCTURE_MESSAGE;
+    let newest = v1::server_reflection_server::ServerReflectionServer::new(reflection.clone());
+    let alpha = v1alpha::server_reflection_server::ServerReflectionServer::new(reflection);
+    let routes = Routes::new(health_service.max_decoding_message_size(max))
+        .add_service(newest.max_decoding_message_size(max))
+        .add_service(alpha.max_decoding_message_size(max));
     let limits = LimitsInForce {
         content,
         call_duration: config.call_timeout,

@@ -123,3 +123,18 @@ async fn a_reducer_survives_a_crash_of_the_service() {
     reducer.prints("counted 300 with 600 items", 1).await;
     assert!(reducer.terminate().await.success(), "{}", reducer.printed());
 }
+
+#[tokio::test]
+async fn all_steps_of_a_large_workflow_are_counted() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflow = tenant.start_processing().await;
+    for orders in [1..=600, 601..=1200] {
+        let steps = orders.map(|order| tenant.new_step(&workflow, order));
+        tenant.record_steps(steps.collect()).await;
+    }
+    tenant
+        .transition(tenant.to(&workflow, WorkflowState::Completed))
+        .await;
+    let mut reducer = spawn(app.address, &tenant, "1");
+    reducer.prints("counted 1 with 1200 items", 1).await;
+}

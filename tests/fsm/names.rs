@@ -38,6 +38,10 @@ async fn names_have_blanks_and_punctuation() {
         metadata["allowed_moves"],
         "is it urgent? (y%3D1%2C n%3D0)=In review%E2%80%A6,100 %25 done=xstate.init%2A"
     );
+    // Its text has the names as they are sent.
+    let expected =
+        "allowed from there: is it urgent? (y=1, n=0)=In review…, 100 % done=xstate.init*";
+    assert!(refused.message().ends_with(expected), "{refused:?}");
     let moved = to("is it urgent? (y=1, n=0)", "");
     let entity = record(&tenant, moved).await.unwrap().entity.unwrap();
     assert_eq!(entity.current_state, "In review…");

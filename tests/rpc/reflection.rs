@@ -3,7 +3,7 @@ use prost::Message;
 use prost_types::FileDescriptorProto;
 use tonic_reflection::pb;
 
-use crate::support::App;
+use crate::support::{App, raw_call};
 
 /// What a version of reflection answers, by its parts that clients use.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,5 +144,23 @@ async fn an_unknown_name_is_an_error_and_the_stream_goes_on() {
         for ((kind, text, expected), answer) in cases.iter().zip(answers) {
             assert_eq!(answer, *expected, "{kind} {text}");
         }
+    }
+}
+
+/// Neither needs a credential, and reflection repeats the request in its answer.
+#[tokio::test]
+async fn messages_of_health_and_reflection_are_small() {
+    let app = App::start().await;
+    for method in [
+        "grpc.health.v1.Health/Check",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        // An unknown field, which is valid in every message.
+        let message = [&[0x7a, 0x80, 0x80, 0x04][..], &[0; 64 * 1024]].concat();
+        let refused = raw_call(&app.channel, method, message).await;
+        let code = refused.unwrap_err().code();
+        let is_limit = [tonic::Code::ResourceExhausted, tonic::Code::OutOfRange].contains(&code);
+        assert!(is_limit, "{method}: {code:?}");
     }
 }

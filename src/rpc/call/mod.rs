@@ -21,14 +21,14 @@ use tracing::Instrument;
 
 pub use self::repeated_lines::RepeatedLines;
 use self::{audit_log::AuditLog, call_log::CallLog};
-use super::context::CallContext;
+use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE};
 use crate::{
     domain::{
         error::{Error, internal},
         limits::ContentLimits,
     },
     ops::{metrics::Metrics, spans},
-    proto::Method,
+    proto::{Method, is_infrastructure_rpc},
 };
 
 /// The request header with the caller's correlation id.
@@ -88,7 +88,10 @@ where
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let call = CallContext::new(correlation_id(request.headers()));
         let log = self.layer.begin(&request, call.clone());
-        let max_message = self.layer.limits.message_bytes;
+        let max_message = match is_infrastructure_rpc(request.uri().path()) {
+            true => MAX_INFRASTRUCTURE_MESSAGE,
+            false => self.layer.limits.message_bytes,
+        };
         let timeout = match call.enter(|| self.layer.check(&request)) {
             Ok(timeout) => timeout,
             Err(rejection) => {

@@ -12,6 +12,10 @@ use std::{num::NonZeroU32, time::Duration};
 pub use self::{layer::LimitLayer, permit::reserve_response};
 use crate::domain::limits::ContentLimits;
 
+/// Maximum size of a message of health and reflection, in bytes. Reflection repeats requests, which
+/// need no credential, in its answers.
+pub const MAX_INFRASTRUCTURE_MESSAGE: usize = 64 * 1024;
+
 /// All limits.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -103,15 +103,34 @@ class Reducer {
     return added;
   }
 
+  /** Returns the number of steps of a workflow. The summary has it up to 1000 steps. */
+  async steps({ workflow, step_count, has_more_steps }) {
+    if (!has_more_steps) return step_count;
+    let count = 0;
+    let page_token = '';
+    do {
+      const page = await this.client.call(this.client.workflows, 'ListSteps', {
+        namespace: this.namespace,
+        workflow_id: workflow.id,
+        page_size: PAGE_SIZE,
+        page_token,
+      });
+      count += page.steps.length;
+      page_token = page.next_page_token;
+    } while (page_token !== '');
+    return count;
+  }
+
   /** Adds one workflow to the bridge. Returns whether it was not counted before. */
-  async accumulate({ workflow, step_count }) {
+  async accumulate(summary) {
+    const { workflow } = summary;
     try {
       const response = await this.client.call(this.client.bridges, 'AccumulateBridgeState', {
         namespace: this.namespace,
         bridge_id: this.bridgeId,
         batch_id: uuidv5(workflow.id, ID_ROOT),
         workflows_processed: 1,
-        items_aggregated: step_count,
+        items_aggregated: await this.steps(summary),
       });
       return response.applied;
     } catch (error) {

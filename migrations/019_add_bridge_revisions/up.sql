@@ -8,8 +8,8 @@ CREATE TABLE bridge_revisions (
     CONSTRAINT bridge_revisions_pkey PRIMARY KEY (bridge_id, namespace)
 );
 
-COMMENT ON TABLE bridge_revisions IS 'Last revisions of deleted bridges. A new bridge with the same id goes on from there. Rows are never deleted.';
+COMMENT ON TABLE bridge_revisions IS 'Last revisions of deleted bridges. A new bridge with the same id continues from there. Rows are never deleted.';
 COMMENT ON COLUMN bridge_revisions.namespace IS 'Tenant that owns the bridge.';
 COMMENT ON COLUMN bridge_revisions.bridge_id IS 'Id of the bridge.';
 COMMENT ON COLUMN bridge_revisions.revision IS 'Last revision of the deleted bridges with this id. 0 if none was deleted.';
-COMMENT ON COLUMN bridge_states.revision IS 'Number of changes of the row, starting at 1. Goes on if the bridge is deleted and stored again.';
+COMMENT ON COLUMN bridge_states.revision IS 'Number of changes of the row, starting at 1. It is not reset if the bridge is deleted and stored again.';

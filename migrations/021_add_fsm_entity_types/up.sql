@@ -19,7 +19,7 @@ CREATE INDEX idx_fsm_machines_change_id ON fsm_machines (change_id);
 COMMENT ON TABLE fsm_entity_types IS 'Entity types that have a machine or entities. Rows are locks of their machines, and are never deleted.';
 COMMENT ON COLUMN fsm_entity_types.namespace IS 'Tenant that owns the type.';
 COMMENT ON COLUMN fsm_entity_types.entity_type IS 'Name of the type.';
-COMMENT ON COLUMN fsm_entity_types.revision IS 'Number of changes of the machine since the row was added, starting at 1. A move that sees it change is decided again.';
+COMMENT ON COLUMN fsm_entity_types.revision IS 'Changes whenever the row is locked for a change of the machine. A move that sees it change is decided again.';
 COMMENT ON COLUMN fsm_entity_types.deletion_id IS 'Id that the service made for the call that last deleted the machine. NULL if none did.';
 COMMENT ON COLUMN fsm_entity_types.last_version IS 'Last version of the deleted machine, 0 if none was deleted. The next machine of the type has later versions.';
 COMMENT ON COLUMN fsm_machines.change_id IS 'Id that the service made for the call that put the version.';

@@ -123,7 +123,8 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Whether the reader of the output has gone, as `head` does. It does not want to hear of it.
+    /// Returns whether the reader of the output has closed its end, as `head` does. Such an error is
+    /// not reported.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, CliError::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)

@@ -66,7 +66,7 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
-    /// Last revisions of deleted bridges. A new bridge with the same id goes on from there. Rows are never deleted.
+    /// Last revisions of deleted bridges. A new bridge with the same id continues from there. Rows are never deleted.
     bridge_revisions (bridge_id, namespace) {
         /// Tenant that owns the bridge.
         #[max_length = 255]
@@ -103,7 +103,7 @@ diesel::table! {
         created_at -> Timestamptz,
         /// Time of the last update of the row.
         updated_at -> Timestamptz,
-        /// Number of changes of the row, starting at 1. Goes on if the bridge is deleted and stored again.
+        /// Number of changes of the row, starting at 1. It is not reset if the bridge is deleted and stored again.
         revision -> Int8,
         /// Digest of the request that made this revision. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
@@ -146,7 +146,7 @@ diesel::table! {
         /// Name of the type.
         #[max_length = 100]
         entity_type -> Varchar,
-        /// Number of changes of the machine since the row was added, starting at 1. A move that sees it change is decided again.
+        /// Changes whenever the row is locked for a change of the machine. A move that sees it change is decided again.
         revision -> Int8,
         /// Id that the service made for the call that last deleted the machine. NULL if none did.
         deletion_id -> Nullable<Uuid>,

@@ -41,7 +41,7 @@ impl Namespace {
         Namespace(REGISTRY.to_owned())
     }
 
-    /// Whether `namespace`, that of a row, is the registry's.
+    /// Returns whether `namespace`, that of a row, is the registry's.
     #[must_use]
     pub fn is_registry(namespace: &str) -> bool {
         namespace == REGISTRY
@@ -54,13 +54,13 @@ impl Namespace {
         Namespace(DELETED.to_owned())
     }
 
-    /// Whether `namespace`, that of a row, is that of deleted rows.
+    /// Returns whether `namespace`, that of a row, is that of deleted rows.
     #[must_use]
     pub fn is_deleted(namespace: &str) -> bool {
         namespace == DELETED
     }
 
-    /// Whether the namespace belongs to the service.
+    /// Returns whether the namespace belongs to the service.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with(RESERVED_PREFIX)
@@ -85,7 +85,7 @@ impl ToSql<Text, Pg> for Namespace {
     }
 }
 
-/// Whether a namespace can have rows: any tenant's can, and of the service's own only
+/// Returns whether a namespace can have rows: any tenant's can, and of the service's own only
 /// the registry's.
 #[must_use]
 pub fn may_have_rows(namespace: &str) -> bool {

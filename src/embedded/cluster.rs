@@ -27,7 +27,7 @@ If that directory is missing, bridgebook does not start, because it would begin 
 Remove this file to begin with an empty one.
 ";
 
-/// Whether a data directory has a cluster.
+/// Returns whether a data directory has a cluster.
 pub(super) fn exists(data_dir: &Path) -> Result<bool, EmbeddedError> {
     is_there(&path(data_dir))
 }

@@ -157,7 +157,7 @@ pub enum EmbeddedError {
 const NO_SPACE: &str = "No space left on device";
 
 impl EmbeddedError {
-    /// Whether the disk of the data directory is full.
+    /// Returns whether the disk of the data directory is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match self {
@@ -168,8 +168,8 @@ impl EmbeddedError {
         }
     }
 
-    /// Whether another attempt may succeed without a change of the settings, for example once a disk
-    /// has space again.
+    /// Returns whether another attempt may succeed without a change of the settings, for example once
+    /// a disk has space again.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {

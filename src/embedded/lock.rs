@@ -38,7 +38,7 @@ pub(super) async fn lock_server(data_dir: &Path) -> Result<File, EmbeddedError> 
     Ok(file)
 }
 
-/// Whether a service or a command runs the server of a data directory.
+/// Returns whether a service or a command runs the server of a data directory.
 #[must_use]
 pub fn is_running(data_dir: &Path) -> bool {
     let lock = File::open(data_dir.join(SERVER));

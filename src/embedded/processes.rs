@@ -159,7 +159,7 @@ fn servers(cluster: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a process is frozen with SIGSTOP.
+/// Returns whether a process is frozen with SIGSTOP.
 #[cfg(target_os = "linux")]
 fn is_frozen(pid: u32) -> bool {
     // The state stands behind the name, which is in parentheses and may contain some itself.

@@ -93,8 +93,8 @@ pub async fn submit_item<O: Operation>(
 }
 
 /// Submits the valid items of a batch, the request's `field`, and returns a result for each
-/// item. If every item failed and may succeed soon, the call fails as a whole, so that the retry policies of
-/// clients retry it.
+/// item. If every item failed and may succeed soon, the call fails as a whole, so that the retry
+/// policies of clients retry it.
 ///
 /// # Errors
 /// The error of the first item, if all items failed and may succeed soon.

@@ -11,7 +11,8 @@ use crate::{
     util::panics::keep_running,
 };
 
-/// Runs all background tasks. Never returns. A task that panics starts again. `newest` is the migration that the schema must have.
+/// Runs all background tasks. Never returns. A task that panics starts again. `newest` is the
+/// migration that the schema must have.
 pub(super) async fn run(
     config: &Config,
     database: &Database,

@@ -59,8 +59,8 @@ use crate::{
 
 /// The connections that wait to be accepted, if the system allows as many (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
-/// The open files beside those of callers' connections: the database, logs, and what is being
-/// evicted.
+/// Files that the process needs beside callers' connections: for the database, the log and
+/// connections that are closing.
 const OTHER_FILES: usize = 512;
 
 /// Why the service failed.

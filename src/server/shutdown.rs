@@ -24,7 +24,8 @@ impl Stop {
         (sender, Stop(receiver))
     }
 
-    /// Returns the requests by SIGTERM and SIGINT. From now on SIGHUP ends the process no longer.
+    /// Returns the requests by SIGTERM and SIGINT. From then on SIGHUP no
+    /// longer ends the process.
     pub(super) fn by_signals() -> Result<Self, ServeError> {
         let listen = |kind| signal(kind).map_err(ServeError::Signals);
         let mut terminate = listen(SignalKind::terminate())?;

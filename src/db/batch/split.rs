@@ -12,7 +12,7 @@ use crate::{
     util::panics::contain,
 };
 
-/// How many parts of a batch may time out before the other parts are halved no more. This
+/// How many parts of a batch may time out before it is halved no further. This
 /// isolates three items of the largest batch. If a whole table is locked, all parts time out,
 /// and their callers get the error after some seconds.
 const MAX_TIMEOUTS: u32 = 32;

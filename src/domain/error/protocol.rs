@@ -10,8 +10,8 @@ pub enum ProtocolError {
     UnknownMethod(String),
     /// Health is not known for such a service.
     #[error(
-        "unknown service {0:?}; health is known for each gRPC service of this server, and for the \
-         server as a whole under the empty name"
+        "unknown service {0:?}; ask for a gRPC service of this server, or for the empty name, which \
+         stands for the whole server"
     )]
     UnknownService(String),
     /// The call is not a POST.

@@ -32,8 +32,8 @@ pub(super) struct LineKind {
 }
 
 impl LineKind {
-    /// Whether calls with this code fail because of the state of the server or of a client, and
-    /// so in great numbers.
+    /// Returns whether calls with this code fail because of the state of the server or of a client,
+    /// and so in great numbers.
     pub(super) fn is_collapsed(code: Code) -> bool {
         matches!(
             code,

@@ -33,13 +33,13 @@ use crate::{
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Factor from the limit of headers to the size at which h2 answers by itself. With the default
+/// How many times the limit of headers h2 accepts before it answers by itself. With the default
 /// limit that is 128 KiB, twice what proxies forward.
 const HEADER_MARGIN: usize = 8;
 
 /// Maximum number of streams that the client has reset and hyper has not accepted yet.
-/// [`super::flood`] limits resets; this only has to be so high that it does not, because h2
-/// counts all that arrive in one read.
+/// [`super::flood`] limits resets. This limit must never apply first, because h2 counts all resets
+/// that arrive in one read.
 const MAX_PENDING_RESETS: usize = 100_000;
 /// Maximum number of streams that h2 refuses on one connection, because they are malformed
 /// or over the limit of streams. A client that does not know the limit yet may open

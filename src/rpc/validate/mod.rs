@@ -20,9 +20,9 @@ use crate::domain::{
     violation::{Violation, Violations},
 };
 
-/// Maximum number of violations that are listed. Others are only counted, so that a request with a million faults
-/// costs no more than one with twenty. Error details travel in a header, and clients
-/// accept 8 KiB of headers.
+/// Maximum number of violations that are listed. Others are only counted, so that a request with a
+/// million faults costs no more than one with twenty. Error details travel in a header, and
+/// clients accept 8 KiB of headers.
 const MAX_VIOLATIONS: usize = 20;
 
 /// Length of a UUID in its hyphenated form, the only one that is accepted.

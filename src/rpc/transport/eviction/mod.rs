@@ -21,8 +21,8 @@ use self::{evictable::Evictable, slot::Slot};
 use crate::ops::metrics::ConnectionMetrics;
 
 /// Connections beyond the limit that stay open. They answer calls with an error that names
-/// the limit, and they answer health checks. A new connection has the time of as many
-/// others to authenticate its first call, even if the limit is reached.
+/// the limit, and they answer health checks. Even at the limit, a new connection is evicted
+/// only after many newer ones. So it has time to authenticate its first call.
 const RESERVE: usize = 256;
 
 /// Connections that health checks protect from eviction, for as long as they are open: a

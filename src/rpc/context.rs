@@ -19,7 +19,7 @@ tokio::task_local! {
 
 /// The context of one call. Cheap to clone; all clones share what is noted. A value is
 /// absent if the call was rejected, or its caller went away, before it became known. Values of
-/// the caller are excerpts, because every line of the log and every span has them.
+/// the caller are valid or excerpts, because every line of the log and every span has them.
 #[derive(Debug, Clone)]
 pub struct CallContext(Arc<Inner>);
 

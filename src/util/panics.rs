@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs `work`. Counts a panic and logs its task, and returns `None` after one. The hook of
-/// [`crate::ops::telemetry`] logs its message.
+/// the telemetry logs its message.
 pub async fn contain<T>(
     task: &'static str,
     panics: &IntCounter,

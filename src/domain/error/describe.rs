@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Error, Resource, refused_move::AllowedMove};
+use super::{AllowedMove, Error, Resource};
 use crate::domain::violation::Violations;
 
 /// The domain of every reason.

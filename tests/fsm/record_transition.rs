@@ -60,7 +60,7 @@ async fn a_machine_allows_only_its_moves() {
         assert_eq!(metadata(&refused, "current_state"), "");
         assert_eq!(metadata(&refused, "allowed_moves"), "*=NEW");
         let text = match to {
-            "" => format!("order {id} does not exist yet; to start it, set to_state to NEW"),
+            "" => format!("order {id} does not exist yet; it must start in NEW"),
             to => format!(
                 "order {id} does not exist yet and cannot start in {to} by {event}; it must start in NEW"
             ),

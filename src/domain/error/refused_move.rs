@@ -48,11 +48,7 @@ impl fmt::Display for RefusedMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.entity_type, self.entity_id)?;
         if let ("", "", [start]) = (self.current.as_str(), self.to.as_str(), &*self.allowed) {
-            return write!(
-                f,
-                "does not exist yet; to start it, set to_state to {}",
-                start.state
-            );
+            return write!(f, "does not exist yet; it must start in {}", start.state);
         }
         match self.current.as_str() {
             "" => f.write_str("does not exist yet and cannot start")?,

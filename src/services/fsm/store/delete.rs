@@ -15,7 +15,10 @@ use crate::{
         DbError,
         batch::{Operation, statement::statement},
     },
-    domain::{error::Result, namespace::Scoped},
+    domain::{
+        error::{Error, Result},
+        namespace::Scoped,
+    },
     services::fsm::model::MachineDeletion,
 };
 
@@ -67,6 +70,15 @@ impl Operation for DeleteMachines {
             Ok(answers)
         }
         .boxed()
+    }
+
+    /// A wait for moves that never pause ends with a timeout of the statement, see
+    /// [`entity_types::lock`].
+    fn item_error(_item: &Self::Item, error: DbError) -> Error {
+        match error {
+            DbError::StatementTimeout(_) => Error::Locked,
+            other => other.into(),
+        }
     }
 }
 

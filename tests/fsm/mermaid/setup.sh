@@ -12,5 +12,5 @@ if [ "$(cat "$1/node_modules/.inputs.sha256" 2>/dev/null)" = "$inputs" ]; then
 fi
 
 # No package needs its install scripts.
-npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --silent
+(cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --silent)
 printf '%s\n' "$inputs" >"$1/node_modules/.inputs.sha256"

@@ -17,7 +17,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const EX_USAGE: u8 = 64;
 
-/// What a shell reports for a program that SIGPIPE has ended.
+/// The exit status that a shell reports for a program that SIGPIPE has ended.
 const CLOSED_PIPE: u8 = 128 + 13;
 
 #[tokio::main]

@@ -175,7 +175,7 @@ mod tests {
     /// Returns the size of the headers that carry an error, in bytes.
     fn header_bytes(error: Error) -> usize {
         let headers = Status::from(error).into_http::<()>().into_parts().0.headers;
-        // What HTTP/2 counts for each header.
+        // HTTP/2 counts 32 bytes for each header beside its name and value.
         let sizes = headers
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + 32);

@@ -1,7 +1,7 @@
 //! A PostgreSQL whose processes are frozen: they act on no signal but SIGKILL and SIGCONT.
 
-use super::{postmaster, start_workflow};
-use crate::support::{Frozen, Server, eventually, send_signal, temp_dir};
+use super::{assert_restarted_after_kill, postmaster, start_workflow};
+use crate::support::{Frozen, Server, temp_dir};
 
 #[tokio::test]
 async fn a_frozen_orphan_does_not_block_the_next_start() {
@@ -40,15 +40,7 @@ async fn frozen_processes_of_a_killed_postmaster_are_killed() {
     server.serving().await;
     let killed = postmaster(&dir.0).unwrap();
     let _frozen = Frozen::freeze_server(killed);
-    send_signal("KILL", killed);
-    eventually("PostgreSQL was restarted", || async {
-        postmaster(&dir.0).filter(|pid| *pid != killed)
-    })
-    .await;
-    eventually("calls succeed again", || async {
-        start_workflow(&server).await.then_some(())
-    })
-    .await;
+    assert_restarted_after_kill(&server, &dir.0, killed).await;
     assert!(
         server.log().contains("killing processes"),
         "{}",

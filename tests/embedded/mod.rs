@@ -4,7 +4,7 @@ mod damage;
 mod frozen;
 mod full_disk;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bridgebook::proto::v1::{StartWorkflowRequest, workflow_service_client::WorkflowServiceClient};
 
@@ -26,7 +26,7 @@ async fn start_workflow(server: &Server) -> bool {
 }
 
 /// Returns the process id of the cluster's postmaster while it runs.
-fn postmaster(dir: &std::path::Path) -> Option<u32> {
+fn postmaster(dir: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(dir.join("cluster/postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.parse().ok()?;
     std::fs::exists(format!("/proc/{pid}"))
@@ -72,13 +72,18 @@ async fn a_killed_postgresql_is_restarted() {
     let server = Server::spawn(&["--data-dir", dir.0.to_str().unwrap()]).expect_errors();
     server.serving().await;
     let killed = postmaster(&dir.0).unwrap();
+    assert_restarted_after_kill(&server, &dir.0, killed).await;
+}
+
+/// Kills the postmaster. Waits until another one runs and calls succeed.
+async fn assert_restarted_after_kill(server: &Server, data_dir: &Path, killed: u32) {
     send_signal("KILL", killed);
     eventually("PostgreSQL was restarted", || async {
-        postmaster(&dir.0).filter(|pid| *pid != killed)
+        postmaster(data_dir).filter(|pid| *pid != killed)
     })
     .await;
     eventually("calls succeed again", || async {
-        start_workflow(&server).await.then_some(())
+        start_workflow(server).await.then_some(())
     })
     .await;
 }

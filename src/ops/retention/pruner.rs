@@ -57,6 +57,17 @@ enum Pass {
     HasBacklog,
 }
 
+/// Waits for work, rests for [`PAUSE_FACTOR`] times as long, and then counts the time of the work.
+async fn and_rest<T>(busy: &Counter, work: impl Future<Output = T>) -> T {
+    // tokio's clock, which tests can pause.
+    let begun = tokio::time::Instant::now();
+    let answer = work.await;
+    let time = begun.elapsed();
+    tokio::time::sleep(time * PAUSE_FACTOR).await;
+    busy.inc_by(time.as_secs_f64());
+    answer
+}
+
 /// Finds and removes expired rows.
 pub struct Pruner {
     database: Database,
@@ -114,14 +125,9 @@ impl Pruner {
         self.run_and_rest(&PruneRows(expired)).await
     }
 
-    /// Runs a query, rests for [`PAUSE_FACTOR`] times as long, and then counts the time.
+    /// Runs a query, and rests.
     async fn run_and_rest<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
-        let begun = Instant::now();
-        let answer = self.database.run(query).await;
-        let busy = begun.elapsed();
-        tokio::time::sleep(busy * PAUSE_FACTOR).await;
-        self.busy.inc_by(busy.as_secs_f64());
-        answer
+        and_rest(&self.busy, self.database.run(query)).await
     }
 
     /// Makes a pass over all tables.
@@ -221,5 +227,23 @@ impl Progress {
     fn set_clean_since(&self, begun: Instant) {
         let since = self.clean_since.lock();
         *since.unwrap_or_else(PoisonError::into_inner) = begun;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_takes_a_fifth_of_the_time() {
+        let busy = Counter::new("busy", "Busy.").unwrap();
+        let begun = tokio::time::Instant::now();
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            "done"
+        };
+        assert_eq!(and_rest(&busy, work).await, "done");
+        assert!(busy.get() >= 1.0);
+        assert!(begun.elapsed().as_secs_f64() >= busy.get() * 5.0);
     }
 }

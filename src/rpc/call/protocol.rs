@@ -11,7 +11,7 @@ use crate::{
     util::excerpt::{MAX_VALUE, excerpt},
 };
 
-/// What HTTP/2 counts for a header beside its name and its value, in bytes (RFC 9113, section
+/// Size that HTTP/2 counts for a header beside its name and its value, in bytes (RFC 9113, section
 /// 6.5.2).
 const HEADER_OVERHEAD: usize = 32;
 

@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The most causes that are counted at a time. Lines of further ones are all logged.
 const MAX_CAUSES: usize = 1024;
 
-/// What equal lines have in common.
+/// The key by which lines count as equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LineKind {
     /// The code of the calls.

@@ -49,8 +49,8 @@ tokio::task_local! {
 /// outside of a call.
 ///
 /// # Errors
-/// [`Error::Overloaded`] if the byte budget is exhausted and the call only reads. The call
-/// then fails with this error, whatever its body says.
+/// [`Error::Overloaded`] if the byte budget is exhausted and the call only reads. The limit
+/// layer then answers the call with this error and drops the response.
 pub fn reserve_response(bytes: usize) -> Result<()> {
     let reserved = CURRENT.try_with(|permit| permit.reserve(bytes));
     reserved.unwrap_or(Ok(()))

@@ -4,7 +4,7 @@
 //! credential, and a client can send millions of them per second. Each connection therefore has a
 //! budget for them. Calls and responses refill it, because they are what clients send such frames
 //! for: WINDOW_UPDATE for the bytes of a response, PING to measure the path of a call. A busy client
-//! never exhausts it, whatever its rate of calls is.
+//! never exhausts it, at any rate of calls.
 
 use std::{
     io,
@@ -42,7 +42,7 @@ const MIN_STREAMS: f64 = 100.0;
 const GOAWAY: u8 = 0x7;
 const ENHANCE_YOUR_CALM: u8 = 0xb;
 
-/// What a connection was closed for.
+/// The reason for which a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flood {
     /// Too many frames that do no work.
@@ -52,7 +52,7 @@ pub(super) enum Flood {
 }
 
 impl Flood {
-    /// Returns the name, as the log and the debug data of GOAWAY have it.
+    /// Returns the name for the log and for the debug data of GOAWAY.
     pub(super) fn name(self) -> &'static str {
         match self {
             Flood::Frames => "too_many_frames",

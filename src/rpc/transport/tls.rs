@@ -69,7 +69,7 @@ struct Current {
     config: Arc<ServerConfig>,
     /// Expiry of the server certificate, as time since 1970.
     expires_at: Duration,
-    /// What it was made of.
+    /// The contents of the files that `config` was made of.
     contents: Contents,
 }
 

@@ -3,7 +3,7 @@
 
 use diesel::{
     pg::data_types::PgInterval,
-    sql_types::{BigInt, Interval, Nullable},
+    sql_types::{BigInt, Interval, Nullable, Text},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
@@ -17,13 +17,16 @@ use crate::{
         migrations::{self, MigrationError},
         planner::{READ_WHOLE_TABLES, raw_statement},
     },
-    domain::error::{Error, Result},
+    domain::{
+        error::{Error, Result},
+        namespace::Namespace,
+    },
     services::registry::CountPausedFleets,
 };
 
 raw_statement! {
 /// The workflows of "System Health Dashboard".
-const WORKFLOWS(Interval) = "
+const WORKFLOWS(Interval, Text) = "
     SELECT count(*) AS total,
            count(*) FILTER (WHERE current_state = 'COMPLETED') AS completed,
            count(*) FILTER (WHERE current_state = 'FAILED') AS failed,
@@ -31,7 +34,7 @@ const WORKFLOWS(Interval) = "
            count(*) FILTER (WHERE current_state = 'PENDING') AS pending,
            count(*) FILTER (WHERE current_state = 'CANCELLED') AS cancelled
       FROM workflow_executions
-     WHERE started_at > now() - $1 AND namespace <> 'bridgebook.deleted'";
+     WHERE started_at > now() - $1 AND namespace <> $2";
 }
 
 raw_statement! {
@@ -51,7 +54,7 @@ raw_statement! {
 /// The cross-namespace summary. Workflows and bridges are counted before the join. Otherwise
 /// each workflow would count once per bridge, and namespaces without workflows would be
 /// missing.
-const SUMMARIES(Nullable<Interval>, BigInt) = "
+const SUMMARIES(Nullable<Interval>, BigInt, Text) = "
     SELECT namespace,
            coalesce(total_workflows, 0) AS total_workflows,
            avg_execution_time_ms,
@@ -59,7 +62,7 @@ const SUMMARIES(Nullable<Interval>, BigInt) = "
       FROM (SELECT namespace, count(*) AS total_workflows,
                    avg(execution_time_ms)::double precision AS avg_execution_time_ms
               FROM workflow_executions
-             WHERE ($1 IS NULL OR started_at > now() - $1) AND namespace <> 'bridgebook.deleted'
+             WHERE ($1 IS NULL OR started_at > now() - $1) AND namespace <> $3
              GROUP BY namespace) workflows
       FULL JOIN (SELECT namespace, count(*) AS bridge_count
                    FROM bridge_states
@@ -103,7 +106,9 @@ impl Query for HealthQuery {
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
         let within = PgInterval::from_microseconds(self.started_within_micros);
-        let query = diesel::sql_query(WORKFLOWS).bind::<Interval, _>(within);
+        let query = diesel::sql_query(WORKFLOWS)
+            .bind::<Interval, _>(within)
+            .bind::<Text, _>(Namespace::deleted());
         let workflows: WorkflowHealth = query.get_result(connection).await?;
         let nodes = connection.transaction(async |connection| {
             connection.batch_execute(READ_WHOLE_TABLES).await?;
@@ -132,7 +137,8 @@ impl Query for SummaryQuery {
             .map(PgInterval::from_microseconds);
         let query = diesel::sql_query(SUMMARIES)
             .bind::<Nullable<Interval>, _>(within)
-            .bind::<BigInt, _>(self.limit);
+            .bind::<BigInt, _>(self.limit)
+            .bind::<Text, _>(Namespace::deleted());
         let summaries = connection.transaction(async |connection| {
             connection.batch_execute(READ_WHOLE_TABLES).await?;
             query.load(connection).await

@@ -16,7 +16,7 @@ use crate::domain::error::{Error, Result};
 /// The slot of one connection among all open ones, until it is dropped.
 pub struct ConnectionSlot(pub(super) Arc<Slot>);
 
-/// What the set of connections knows of one.
+/// The entry of a connection in the set of connections.
 pub(super) struct Slot {
     connections: Arc<Connections>,
     pub(super) id: u64,

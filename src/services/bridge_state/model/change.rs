@@ -86,7 +86,7 @@ pub struct Changed {
 impl Bridge {
     /// Changes a bridge, `None` for a new one, at time `now`, by the rules of the namespace's
     /// machine, if it has one. Returns `None` if the bridge already has the requested content.
-    /// A new bridge goes on from `last_revision`, which deleted bridges with its id had.
+    /// A new bridge continues from `last_revision`, which deleted bridges with its id had.
     ///
     /// # Errors
     /// [`Error::RevisionChanged`], [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if a

@@ -46,7 +46,7 @@ batch_statement! {
 
 batch_statement! {
     /// Deletes bridges and their batches, each bridge with a last row of the journal. The last
-    /// revision stays, so that a new bridge with the same id goes on from it.
+    /// revision stays, so that a new bridge with the same id continues from it.
     struct DeleteRows<'a> {
         namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,

@@ -72,13 +72,8 @@ impl Operation for DeleteMachines {
         .boxed()
     }
 
-    /// A wait for moves that never pause ends with a timeout of the statement, see
-    /// [`entity_types::lock`].
     fn item_error(_item: &Self::Item, error: DbError) -> Error {
-        match error {
-            DbError::StatementTimeout(_) => Error::Locked,
-            other => other.into(),
-        }
+        entity_types::change_error(error)
     }
 }
 

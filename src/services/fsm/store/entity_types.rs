@@ -10,8 +10,8 @@ use diesel::sql_types::{Integer, Nullable, Text, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use crate::{
-    db::batch::statement::statement,
-    domain::{id::MachineChangeId, namespace::Namespace},
+    db::{DbError, batch::statement::statement},
+    domain::{error::Error, id::MachineChangeId, namespace::Namespace},
 };
 
 /// Bounds the wait for moves in progress, which end within milliseconds. Other calls of the
@@ -98,6 +98,15 @@ statement! {
          ON CONFLICT ON CONSTRAINT fsm_entity_types_pkey
          DO UPDATE SET revision = t.revision + 1, deletion_id = excluded.deletion_id,
                        last_version = excluded.last_version"
+}
+
+/// Converts the error of a change of a machine. Its wait for moves that never pause ends with a
+/// timeout of the statement, see [`BOUND_WAIT`].
+pub(super) fn change_error(error: DbError) -> Error {
+    match error {
+        DbError::StatementTimeout(_) => Error::Locked,
+        other => other.into(),
+    }
 }
 
 /// Locks a type until the end of the transaction. Waits for moves in progress. Returns the last

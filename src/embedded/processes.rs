@@ -221,7 +221,8 @@ fn is_frozen(_pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Child;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Stdio};
 
     use super::*;
 
@@ -232,16 +233,15 @@ mod tests {
     ];
 
     /// Starts a shell as the user of the server. Returns when the shell has run `script`.
-    async fn shell(account: &Account, script: &str) -> Child {
-        let ready = std::env::temp_dir().join(format!("bridgebook-{}", uuid::Uuid::now_v7()));
-        let name = ready.display();
-        let script = format!("{script}; touch {name}; while :; do sleep 0.1; done");
+    fn shell(account: &Account, script: &str) -> Child {
+        let script = format!("{script}; echo ready; while :; do sleep 0.1; done");
         let mut command = account.command(Path::new("/bin/sh"));
-        let child = command.args(["-c", &script]).spawn().unwrap();
-        while !ready.exists() {
-            sleep(POLL).await;
-        }
-        fs::remove_file(&ready).unwrap();
+        let command = command.args(["-c", &script]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the shell ended");
         child
     }
 
@@ -249,7 +249,7 @@ mod tests {
     async fn stop_shell(script: &str, steps: &[Step]) -> Result<&'static str, String> {
         let nowhere = Path::new("/nonexistent");
         let account = Account::choose(nowhere).unwrap();
-        let mut child = shell(&account, script).await;
+        let mut child = shell(&account, script);
         let pid = child.id();
         let has_ended = || Ok(child.try_wait().unwrap().is_some());
         let stopped = stop(pid, nowhere, &account, steps, has_ended).await;

@@ -75,7 +75,7 @@ impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Busy => Error::QueueFull,
-            DbError::LockTimeout(_) => Error::Locked,
+            DbError::LockTimeout(_) => Error::Locked(Arc::new(error)),
             DbError::StatementTimeout(_) => Error::StatementTimeout(Arc::new(error)),
             _ if error.is_unavailable() => Error::DatabaseUnavailable(Arc::new(error)),
             _ => Error::Internal(Arc::new(error)),

@@ -116,7 +116,7 @@ impl Sweeper {
         for answer in self.mark.submit_all(stale).await {
             match answer {
                 Ok(is_marked) => marked += usize::from(is_marked),
-                Err(error @ (Error::Locked | Error::Contended)) => {
+                Err(error @ (Error::Locked(_) | Error::Contended)) => {
                     tracing::debug!(cause = error_chain(&error), "stale node skipped");
                 }
                 Err(error) => outcome = Err(error),

@@ -64,6 +64,7 @@ async fn a_failed_call_is_one_line_with_its_ids_and_cause() {
     assert_eq!(line["request_id"], request_id.to_str().unwrap());
     assert_eq!(line["correlation_id"], correlation_id);
     assert!(line["duration_ms"].is_u64());
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@ mod hostile;
 mod logs;
 mod memory;
 mod metrics;
+mod repeated_lines;
 mod retention;
 mod traces;

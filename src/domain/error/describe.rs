@@ -205,7 +205,7 @@ impl Error {
                 .with("node_id", node_id)
                 .resource(Resource::Node, node_id),
             Error::Contended => new(Code::Aborted, "CONTENDED").retry_after(BUSY_RETRY),
-            Error::Locked => new(Code::Aborted, "CONTENDED").retry_after(LOCK_RETRY),
+            Error::Locked(_) => new(Code::Aborted, "CONTENDED").retry_after(LOCK_RETRY),
             Error::Unauthenticated(fault) => new(Code::Unauthenticated, fault.reason()),
             Error::RoleTooLow {
                 role,

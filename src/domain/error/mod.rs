@@ -154,7 +154,7 @@ pub enum Error {
          written, retry in {}",
         wait(self)
     )]
-    Locked,
+    Locked(#[source] Arc<Cause>),
     /// The caller has no valid credential.
     #[error("{0}")]
     Unauthenticated(CredentialError),
@@ -235,8 +235,13 @@ impl Error {
     /// Returns the cause that the caller is not told, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<Arc<Cause>> {
+        if let Error::Contended = self {
+            let lost = std::io::Error::other("other calls changed the row at every attempt");
+            return Some(Arc::new(lost));
+        }
         if let Error::Internal(cause)
         | Error::DatabaseUnavailable(cause)
+        | Error::Locked(cause)
         | Error::StatementTimeout(cause) = self
         {
             return Some(Arc::clone(cause));

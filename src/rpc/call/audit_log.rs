@@ -1,12 +1,13 @@
 //! The audit log: one event under the target `bridgebook::audit` for each call that was
 //! rejected, and for each call of an administrator.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::Request;
 use tonic::Code;
 use tonic_types::ErrorInfo;
 
+use super::severity::{at_level, severity};
 use crate::{
     domain::role::Role,
     proto::{Rpc, is_infrastructure_rpc},
@@ -41,54 +42,62 @@ impl AuditLog {
         self.rpc.is_some_and(|rpc| rpc.role() == Role::Admin)
     }
 
-    /// Logs the end of the call if it belongs in the audit log. Returns whether it does.
-    /// `info` is what the caller is told of a failure, `cause` its internal reason.
+    /// Returns whether a call with this code belongs in the audit log.
+    pub(super) fn includes(&self, code: Code) -> bool {
+        self.is_admin() || is_rejected(code)
+    }
+
+    /// Logs the end of a call. `info` is what the caller is told of a failure, `cause` its internal
+    /// reason.
     pub(super) fn record(
         &self,
         call: &CallContext,
         code: Code,
         info: Option<&ErrorInfo>,
         cause: Option<&str>,
-    ) -> bool {
-        let is_rejected = matches!(
-            code,
-            Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
-        );
-        if !is_rejected && !self.is_admin() {
-            return false;
-        }
-        let rejected_namespace = info.and_then(|info| info.metadata.get("namespace"));
-        let namespace = rejected_namespace.map(String::as_str).or(call.namespace());
-        let token_id = call.token_id().map(|id| id.to_string());
+    ) {
         let target_token_id = call.target_token_id().map(|id| id.to_string());
         let subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref());
         let subject = subject.map(|subject| excerpt(subject, MAX_SUBJECT));
         let reason = info.map_or("", |info| info.reason.as_str());
         macro_rules! event {
-            ($level:ident, $message:literal) => {
-                tracing::$level!(
-                    target: "bridgebook::audit",
+            ($message:literal) => {
+                at_level!(
+                    severity(code, cause.is_some()),
+                    "bridgebook::audit",
                     request_id = %call.request_id(),
-                    token_id,
+                    token_id = call.token_id().map(tracing::field::display),
                     rpc = self.rpc_name(),
-                    namespace,
+                    namespace = self.namespace(call, info),
                     code = ?code,
                     reason,
                     cause,
                     target_token_id,
-                    peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address)),
+                    peer = self.peer_address().map(tracing::field::display),
                     subject,
                     $message
                 )
             };
         }
-        match code {
-            _ if is_rejected => event!(warn, "call rejected"),
-            Code::Internal | Code::Unknown | Code::DataLoss => event!(error, "admin call"),
-            Code::Unavailable | Code::DeadlineExceeded => event!(warn, "admin call"),
-            _ => event!(info, "admin call"),
+        match is_rejected(code) {
+            true => event!("call rejected"),
+            false => event!("admin call"),
         }
-        true
+    }
+
+    /// Returns the namespace that a call names. The rejection of a call may be all that tells it.
+    pub(super) fn namespace<'a>(
+        &self,
+        call: &'a CallContext,
+        info: Option<&'a ErrorInfo>,
+    ) -> Option<&'a str> {
+        let rejected = info.and_then(|info| info.metadata.get("namespace"));
+        rejected.map(String::as_str).or(call.namespace())
+    }
+
+    /// Returns the address of the client.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer.as_ref().map(|peer| peer.address)
     }
 
     /// Returns the path of the call, as an excerpt if it is unknown: callers choose it.
@@ -103,4 +112,11 @@ impl AuditLog {
     pub(super) fn is_unknown(&self) -> bool {
         self.rpc.is_none() && !is_infrastructure_rpc(self.path.path())
     }
+}
+
+fn is_rejected(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted
+    )
 }

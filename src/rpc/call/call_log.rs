@@ -13,7 +13,8 @@ use tracing::Span;
 
 use super::{
     audit_log::AuditLog,
-    repeated_lines::{LineKind, RepeatedLines},
+    repeated_lines::{LineKind, Origin, RepeatedLines},
+    severity::{at_level, severity},
 };
 use crate::{ops::metrics::RunningCall, rpc::context::CallContext};
 
@@ -50,27 +51,42 @@ impl CallLog {
         let duration = running.end(code);
         self.end_span(code);
         let info = failure.and_then(|status| status.get_details_error_info());
-        if self.is_repeated(code, info.as_ref(), cause) {
-            return;
-        }
-        let is_audited = self.audit.record(&self.context, code, info.as_ref(), cause);
+        let is_audited = self.audit.includes(code);
         let is_slow = duration >= self.slow && !running.method().is_stream();
         // A stream has no other end than that its client leaves.
-        let is_usual = code == Code::Cancelled && running.method().is_stream();
-        if is_audited || is_usual || (code == Code::Ok && !is_slow && cause.is_none()) {
+        let is_usual = match code {
+            Code::Ok => !is_slow && cause.is_none(),
+            Code::Cancelled => running.method().is_stream(),
+            _ => false,
+        };
+        if is_usual && !is_audited {
             return;
         }
-        let reason = info.map(|info| info.reason);
+        let is_first = self.audit.is_admin() || {
+            let kind = self.line_kind(code, info.as_ref(), cause);
+            self.repeated_lines.is_first(kind)
+        };
+        match (is_first, is_audited) {
+            (false, _) => {}
+            (true, true) => self.audit.record(&self.context, code, info.as_ref(), cause),
+            (true, false) => self.log(code, info.as_ref(), cause, duration),
+        }
+    }
+
+    fn log(&self, code: Code, info: Option<&ErrorInfo>, cause: Option<&str>, duration: Duration) {
         macro_rules! event {
-            ($level:ident, $message:literal) => {
-                tracing::$level!(
-                    target: "bridgebook::call",
+            ($message:literal) => {
+                at_level!(
+                    severity(code, code == Code::Ok || cause.is_some()),
+                    "bridgebook::call",
                     request_id = %self.context.request_id(),
                     correlation_id = self.context.correlation_id(),
                     rpc = self.audit.rpc_name(),
                     namespace = self.context.namespace(),
+                    token_id = self.context.token_id().map(tracing::field::display),
+                    peer = self.audit.peer_address().map(tracing::field::display),
                     code = ?code,
-                    reason,
+                    reason = info.map(|info| info.reason.as_str()),
                     cause,
                     duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
                     $message
@@ -78,28 +94,49 @@ impl CallLog {
             };
         }
         match code {
-            Code::Ok if is_slow => event!(warn, "slow call"),
-            Code::Ok => event!(warn, "items failed"),
-            Code::Internal | Code::Unknown | Code::DataLoss => event!(error, "call failed"),
-            Code::Unavailable | Code::DeadlineExceeded => event!(warn, "call failed"),
-            _ => event!(info, "call failed"),
+            Code::Ok if cause.is_some() => event!("items failed"),
+            Code::Ok => event!("slow call"),
+            _ => event!("call failed"),
         }
     }
 
-    /// Returns whether an equal line was just logged, so that this one is only counted.
-    fn is_repeated(&self, code: Code, info: Option<&ErrorInfo>, cause: Option<&str>) -> bool {
-        if !LineKind::is_collapsed(code) || self.audit.is_admin() {
-            return false;
-        }
-        let is_rejected = code == Code::ResourceExhausted;
-        let token_id = self.context.token_id().filter(|_| is_rejected);
-        let kind = LineKind {
+    /// Returns the kind of the call's line. Failures within the service count together for all
+    /// callers, those of callers for each caller.
+    fn line_kind(&self, code: Code, info: Option<&ErrorInfo>, cause: Option<&str>) -> LineKind {
+        let rpc = Some(self.audit.rpc_name());
+        let origin = match code {
+            _ if cause.is_some() => Origin::default(),
+            Code::Internal
+            | Code::Unknown
+            | Code::DataLoss
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled => Origin::default(),
+            Code::Ok => Origin {
+                rpc,
+                ..Origin::default()
+            },
+            _ => self.caller(rpc, info),
+        };
+        LineKind {
+            is_audited: self.audit.includes(code),
             code,
             reason: info.map(|info| info.reason.clone()),
             cause: cause.map(ToOwned::to_owned),
+            origin,
+        }
+    }
+
+    fn caller(&self, rpc: Option<String>, info: Option<&ErrorInfo>) -> Origin {
+        let token_id = self.context.token_id();
+        let peer = self.audit.peer_address().map(|address| address.ip());
+        let namespace = self.audit.namespace(&self.context, info);
+        Origin {
+            rpc,
+            namespace: namespace.map(ToOwned::to_owned),
             token_id,
-        };
-        !self.repeated_lines.is_first(kind)
+            peer: peer.filter(|_| token_id.is_none()),
+        }
     }
 
     fn end_span(&self, code: Code) {

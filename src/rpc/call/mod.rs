@@ -6,6 +6,7 @@ mod deadline;
 mod protocol;
 mod repeated_lines;
 mod response;
+mod severity;
 
 use std::{
     panic::AssertUnwindSafe,

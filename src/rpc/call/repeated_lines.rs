@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,44 +11,75 @@ use std::{
 use tokio::runtime::Handle;
 use tonic::Code;
 
+use super::severity::{at_level, severity};
 use crate::domain::id::TokenId;
 
 /// How long equal lines are counted before one line reports their number.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The most causes that are counted at a time. Lines of further ones are all logged.
-const MAX_CAUSES: usize = 1024;
+/// The most kinds that are counted at a time, because callers can make many. Lines of further kinds
+/// are counted by their code alone.
+const MAX_KINDS: usize = 1024;
 
 /// The key by which lines count as equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LineKind {
-    /// The code of the calls.
+    /// Whether the lines belong in the audit log.
+    pub(super) is_audited: bool,
+    /// The code of the calls. `Ok` stands for slow calls and for batches with failed items.
     pub(super) code: Code,
     /// The reason that the callers are told.
     pub(super) reason: Option<String>,
     /// The cause that they are not told.
     pub(super) cause: Option<String>,
-    /// The token of rejected calls. Their lines are in the audit log.
+    /// The origin of the calls, unless the cause lies within the service: then the calls of all
+    /// callers fail alike.
+    pub(super) origin: Origin,
+}
+
+/// The origin of calls whose lines are counted together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// The path of the RPC.
+    pub(super) rpc: Option<String>,
+    /// The namespace that the calls name.
+    pub(super) namespace: Option<String>,
+    /// The token that the calls are made with.
     pub(super) token_id: Option<TokenId>,
+    /// The address of clients without a token.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl LineKind {
-    /// Returns whether calls with this code fail because of the state of the server or of a client,
-    /// and so in great numbers.
-    pub(super) fn is_collapsed(code: Code) -> bool {
-        matches!(
-            code,
-            Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled
-        )
+    /// Returns the kind that stands for all kinds over [`MAX_KINDS`].
+    fn further(&self) -> Self {
+        LineKind {
+            is_audited: self.is_audited,
+            code: self.code,
+            reason: None,
+            cause: None,
+            origin: Origin::default(),
+        }
     }
 
     fn log(&self, repeated: u64) {
-        let token_id = self.token_id.map(|id| id.to_string());
+        let is_slow = self.code == Code::Ok && self.cause.is_none();
+        let level = severity(self.code, is_slow || self.cause.is_some());
+        let Origin {
+            rpc,
+            namespace,
+            token_id,
+            peer,
+        } = &self.origin;
         macro_rules! event {
-            ($level:ident, $target:literal, $message:literal) => {
-                tracing::$level!(
-                    target: $target,
-                    token_id,
+            ($target:literal, $message:literal) => {
+                at_level!(
+                    level,
+                    $target,
+                    rpc,
+                    namespace,
+                    token_id = token_id.map(tracing::field::display),
+                    peer = peer.map(tracing::field::display),
                     code = ?self.code,
                     reason = self.reason,
                     cause = self.cause,
@@ -57,9 +89,10 @@ impl LineKind {
             };
         }
         match self.code {
-            Code::ResourceExhausted => event!(warn, "bridgebook::audit", "calls rejected"),
-            Code::Cancelled => event!(info, "bridgebook::call", "calls failed"),
-            _ => event!(warn, "bridgebook::call", "calls failed"),
+            _ if self.is_audited => event!("bridgebook::audit", "calls rejected"),
+            Code::Ok if is_slow => event!("bridgebook::call", "slow calls"),
+            Code::Ok => event!("bridgebook::call", "items of batches failed"),
+            _ => event!("bridgebook::call", "calls failed"),
         }
     }
 }
@@ -69,18 +102,20 @@ impl LineKind {
 pub struct RepeatedLines(Arc<Mutex<HashMap<LineKind, u64>>>);
 
 impl RepeatedLines {
-    /// Returns whether to log a line: whether it is the first of its kind. Others are counted,
-    /// and one line per second reports their number until there are none.
+    /// Returns whether to log a line: whether it is the first of its kind. Others are counted.
+    /// One line per second reports their number until there are none.
     pub(super) fn is_first(&self, kind: LineKind) -> bool {
         let mut counts = self.lock();
+        let kind = match counts.len() < MAX_KINDS || counts.contains_key(&kind) {
+            true => kind,
+            false => kind.further(),
+        };
         if let Some(count) = counts.get_mut(&kind) {
             *count += 1;
             return false;
         }
         // Without a runtime the process is ending.
-        if let Ok(runtime) = Handle::try_current()
-            && counts.len() < MAX_CAUSES
-        {
+        if let Ok(runtime) = Handle::try_current() {
             counts.insert(kind.clone(), 0);
             runtime.spawn(self.clone().report(kind));
         }
@@ -117,15 +152,19 @@ impl RepeatedLines {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_first_line_of_each_kind_is_logged_and_the_others_are_counted() {
-        let lines = RepeatedLines::default();
-        let kind = |cause: &str| LineKind {
+    fn kind(cause: &str) -> LineKind {
+        LineKind {
+            is_audited: false,
             code: Code::Unavailable,
             reason: None,
             cause: Some(cause.to_owned()),
-            token_id: None,
-        };
+            origin: Origin::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_line_of_each_kind_is_logged_and_the_others_are_counted() {
+        let lines = RepeatedLines::default();
         assert!(lines.is_first(kind("a")) && lines.is_first(kind("b")));
         assert!(!lines.is_first(kind("a")) && !lines.is_first(kind("a")));
         assert_eq!(lines.take(&kind("a")), Some(2));
@@ -133,5 +172,16 @@ mod tests {
         tokio::time::sleep(WINDOW * 2).await;
         assert!(lines.lock().is_empty());
         assert!(lines.is_first(kind("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_different_kinds_is_counted_by_its_code() {
+        let lines = RepeatedLines::default();
+        let flood = (0..10 * MAX_KINDS).map(|n| kind(&n.to_string()));
+        let logged = flood.filter(|kind| lines.is_first(kind.clone())).count();
+        assert_eq!(logged, MAX_KINDS + 1);
+        let further = kind("").further();
+        assert_eq!(lines.take(&further), Some((9 * MAX_KINDS - 1) as u64));
+        assert!(lines.lock().len() <= MAX_KINDS + 1);
     }
 }

@@ -6,6 +6,8 @@
 //! the entities, and commits. A batch that comes meanwhile waits for the row, sees that it
 //! has changed, writes nothing and decides again. Types do not wait for each other.
 
+use std::sync::Arc;
+
 use diesel::sql_types::{Integer, Nullable, Text, Uuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
@@ -104,7 +106,7 @@ statement! {
 /// timeout of the statement, see [`BOUND_WAIT`].
 pub(super) fn change_error(error: DbError) -> Error {
     match error {
-        DbError::StatementTimeout(_) => Error::Locked,
+        DbError::StatementTimeout(_) => Error::Locked(Arc::new(error)),
         other => other.into(),
     }
 }

@@ -9,6 +9,7 @@ mod tls;
 
 use std::net::SocketAddr;
 
+use futures_util::FutureExt;
 use prometheus::{IntCounter, IntGauge};
 use secrecy::ExposeSecret;
 use tokio::{
@@ -19,7 +20,7 @@ use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 use tower::ServiceBuilder;
 
-use self::{embedded::serve_embedded, shutdown::drain, startup_log::log_listening};
+use self::{embedded::serve_embedded, shutdown::Draining, startup_log::log_listening};
 pub use self::{shutdown::Stop, tls::TlsState};
 use crate::{
     config::{Auth, Config, DatabaseSource},
@@ -40,7 +41,7 @@ use crate::{
     },
     rpc::{
         auth::{certificate::CertificateMappingError, layer::AuthLayer, token_cache::TokenCache},
-        call::{CallLayer, RepeatedLines},
+        call::{CallLayer, Cutoff, RepeatedLines},
         health::Health,
         limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
         reflection::Reflection,
@@ -216,6 +217,7 @@ async fn serve_calls(
         calls_per_second: config.limits.rate,
     };
     let routes = with_services(routes, &database, limits).prepare();
+    let cutoff = Cutoff::default();
     let service = ServiceBuilder::new()
         // Request id, panics, deadline, log and metrics.
         .layer(CallLayer {
@@ -225,6 +227,7 @@ async fn serve_calls(
             header_bytes: config.limits.connection.header_bytes,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
+            cutoff: cutoff.clone(),
         })
         // Load shedding: concurrent calls, memory, rate.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))
@@ -246,6 +249,7 @@ async fn serve_calls(
         service,
         drained,
     );
+    let server = server.fuse();
     let background = async {
         schema::prepare(url, migrate).await?;
         database.mark_ready();
@@ -261,7 +265,14 @@ async fn serve_calls(
         () = keep_running("file watch", metrics.panics(), || tls.watch(config)) => {}
         () = stop.requested() => {}
     }
-    drain(config, &health, &database, begin_drain, server, stop).await;
+    let service = Draining {
+        config,
+        health: &health,
+        database: &database,
+        begin_drain,
+        cutoff,
+    };
+    service.drain(server, stop).await;
     Ok(())
 }
 

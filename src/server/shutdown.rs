@@ -1,7 +1,8 @@
 //! Shutdown: lets accepted calls and batches finish.
 
-use std::{future::Future, pin::pin};
+use std::{pin::Pin, time::Duration};
 
+use futures_util::future::FusedFuture;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -9,9 +10,14 @@ use tokio::{
 };
 
 use super::ServeError;
-use crate::{config::Config, db::Database, rpc::health::Health};
+use crate::{
+    config::Config,
+    db::Database,
+    rpc::{call::Cutoff, health::Health},
+};
 
-/// Requests to stop the service. The first one begins the drain, the second one ends it.
+/// Requests to stop the service. The first one begins the drain, the second one ends it. The third
+/// one does not wait for the responses of calls that the second one ended.
 #[derive(Debug)]
 pub struct Stop(mpsc::Receiver<&'static str>);
 
@@ -58,57 +64,76 @@ impl Stop {
         }
     }
 
-    /// Waits for the second request.
-    async fn repeated(&mut self) {
+    /// Waits for a further request.
+    async fn repeated(&mut self) -> &'static str {
         match self.0.recv().await {
-            Some(origin) => {
-                tracing::warn!(
-                    origin,
-                    "shutdown: calls aborted, a second request ends the drain"
-                );
-            }
+            Some(origin) => origin,
             None => std::future::pending().await,
         }
     }
 }
 
-/// Shuts the service down in two phases, and returns when `server` has ended, the drain timed out, or
-/// a second request to stop has ended it.
-///
-/// First health reports NOT_SERVING while calls are still served, so that load balancers notice.
-/// Then no connection is accepted, and calls in progress may finish, as may batches whose callers
-/// have disconnected.
-pub(super) async fn drain(
-    config: &Config,
-    health: &Health,
-    database: &Database,
-    begin_drain: oneshot::Sender<()>,
-    server: impl Future<Output = ()>,
-    mut stop: Stop,
-) {
-    let drain = async {
-        let mut server = pin!(server);
-        tracing::info!("shutdown: NOT_SERVING");
-        health.set(false);
+/// How long the connections may take to send the responses of the calls that a shutdown ends.
+const CUTOFF_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A service that shuts down.
+pub(super) struct Draining<'a> {
+    pub(super) config: &'a Config,
+    pub(super) health: &'a Health,
+    pub(super) database: &'a Database,
+    /// Begins the drain when it is dropped.
+    pub(super) begin_drain: oneshot::Sender<()>,
+    pub(super) cutoff: Cutoff,
+}
+
+impl Draining<'_> {
+    /// Shuts the service down in two phases. Returns when `server` has ended.
+    ///
+    /// First health reports NOT_SERVING while calls are still served, so that load balancers notice.
+    /// Then no connection is accepted, and calls in progress may finish, as may batches whose callers
+    /// have disconnected. Calls that are still in progress when the drain times out, or when a second
+    /// request to stop ends it, fail with SHUTTING_DOWN.
+    pub(super) async fn drain(
+        self,
+        mut server: Pin<&mut impl FusedFuture<Output = ()>>,
+        mut stop: Stop,
+    ) {
+        let (health, cutoff) = (self.health, self.cutoff.clone());
         tokio::select! {
-            () = sleep(config.drain_pause) => {}
-            () = &mut server => {}
+            is_complete = self.wait_for_calls(server.as_mut()) => if is_complete { return },
+            origin = stop.repeated() => {
+                tracing::warn!(origin, "shutdown: a second request ends the drain");
+            }
         }
+        health.clear();
+        cutoff.cut_off();
+        if !server.is_terminated() {
+            tokio::select! {
+                _ = timeout(CUTOFF_TIMEOUT, server) => {}
+                _ = stop.repeated() => {}
+            }
+        }
+        tracing::warn!(calls = cutoff.calls(), "shutdown: calls aborted");
+    }
+
+    /// Runs both phases. Returns whether all calls and batches have finished in time.
+    async fn wait_for_calls(self, mut server: Pin<&mut impl FusedFuture<Output = ()>>) -> bool {
+        tracing::info!("shutdown: NOT_SERVING");
+        self.health.set(false);
+        sleep(self.config.drain_pause).await;
         tracing::info!("shutdown: draining, no new connections");
         // Ends all Watch calls, which would never finish by themselves.
-        health.clear();
-        drop(begin_drain);
+        self.health.clear();
+        drop(self.begin_drain);
         let ending = async {
-            server.await;
-            database.wait_idle().await;
+            server.as_mut().await;
+            self.database.wait_idle().await;
         };
-        if timeout(config.drain_timeout, ending).await.is_err() {
-            let seconds = config.drain_timeout.as_secs();
-            tracing::warn!(seconds, "shutdown: calls aborted, the drain timed out");
+        let is_complete = timeout(self.config.drain_timeout, ending).await.is_ok();
+        if !is_complete {
+            let seconds = self.config.drain_timeout.as_secs();
+            tracing::warn!(seconds, "shutdown: the drain timed out");
         }
-    };
-    tokio::select! {
-        () = drain => {}
-        () = stop.repeated() => {}
+        is_complete
     }
 }

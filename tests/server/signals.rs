@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use bridgebook::proto::v1::{ListWorkflowsRequest, workflow_service_client::WorkflowServiceClient};
-use diesel_async::SimpleAsyncConnection;
+use bridgebook::proto::v1::{
+    ListWorkflowsRequest, ListWorkflowsResponse, workflow_service_client::WorkflowServiceClient,
+};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use tokio::task::JoinHandle;
+use tonic::{Code, Response, Status};
 
-use crate::support::{Pki, Schema, Server, eventually};
+use crate::support::{Failure, Pki, Schema, Server, eventually, failure};
 
 async fn logged(server: &Server, part: &str) {
     eventually(part, || async { server.log().contains(part).then_some(()) }).await;
@@ -27,9 +31,40 @@ async fn a_second_sigterm_ends_the_pause_before_a_drain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_aborts_calls_in_progress() {
     let schema = Schema::create().await;
+    let (mut server, call, _blocker) = with_stuck_call(&schema, "--drain-timeout=86400").await;
+    server.signal("TERM");
+    logged(&server, "shutdown: draining").await;
+    server.signal("INT");
+    assert!(server.wait().success());
+    let log = server.log();
+    assert!(log.contains("a second request ends the drain"), "{log}");
+    assert_aborted(call, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_drain_timeout_aborts_calls_in_progress() {
+    let schema = Schema::create().await;
+    let (mut server, call, _blocker) = with_stuck_call(&schema, "--drain-timeout=1").await;
+    assert!(server.terminate().success());
+    let log = server.log();
+    assert!(log.contains("the drain timed out"), "{log}");
+    assert_aborted(call, &log).await;
+}
+
+type Call = JoinHandle<Result<Response<ListWorkflowsResponse>, Status>>;
+
+/// The caller is told that a shutdown ended its call, and the operator how many there were.
+async fn assert_aborted(call: Call, log: &str) {
+    let ended = Failure::new(Code::Unavailable, "SHUTTING_DOWN");
+    assert_eq!(failure(call.await.unwrap()), ended);
+    assert!(log.contains("calls aborted calls=1"), "{log}");
+}
+
+/// Starts a service with a call that waits for a lock of the returned connection.
+async fn with_stuck_call(schema: &Schema, drain: &str) -> (Server, Call, AsyncPgConnection) {
     let url = schema.url();
-    let patient = ["--drain-timeout=86400", "--call-timeout=86400"];
-    let mut server = Server::spawn(&["--database-url", &url, patient[0], patient[1]]);
+    let patient = ["--call-timeout=86400", drain, "--database-url", &url];
+    let server = Server::spawn(&patient);
     let channel = server.serving().await;
     let mut blocker = schema.connect().await;
     let lock = "BEGIN; LOCK TABLE workflow_executions";
@@ -49,13 +84,7 @@ async fn a_second_signal_aborts_calls_in_progress() {
         (schema.count(waiting).await > 0).then_some(())
     })
     .await;
-    server.signal("TERM");
-    logged(&server, "shutdown: draining").await;
-    server.signal("INT");
-    assert!(server.wait().success());
-    assert!(call.await.unwrap().is_err());
-    let log = server.log();
-    assert!(log.contains("a second request ends the drain"), "{log}");
+    (server, call, blocker)
 }
 
 #[tokio::test(flavor = "multi_thread")]

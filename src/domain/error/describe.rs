@@ -16,6 +16,8 @@ const CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// Retry delay for an outage of the database: about the time of a restart or a failover.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
+/// Retry delay after a shutdown: about the time of a restart. Another replica takes the call at once.
+const SHUTDOWN_RETRY: Duration = Duration::from_secs(1);
 
 /// Maximum length of a list of states or moves in an error, in bytes. An error travels in
 /// a header, in three places, and clients accept 8 KiB of headers.
@@ -236,6 +238,9 @@ impl Error {
                 new(Code::Unavailable, "DATABASE_UNAVAILABLE").retry_after(DATABASE_RETRY)
             }
             Error::StatementTimeout(_) => new(Code::DeadlineExceeded, "STATEMENT_TIMEOUT"),
+            Error::ShuttingDown => {
+                new(Code::Unavailable, "SHUTTING_DOWN").retry_after(SHUTDOWN_RETRY)
+            }
             Error::DeadlineExceeded => new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Error::Internal(_) => new(Code::Internal, "INTERNAL"),
         }

@@ -201,6 +201,13 @@ pub enum Error {
          report the request id to the operator"
     )]
     StatementTimeout(#[source] Arc<Cause>),
+    /// A shutdown of the server has ended the call.
+    #[error(
+        "the server is shutting down and has ended the call; a write may have been stored, retry it \
+         with the same ids in {}",
+        wait(self)
+    )]
+    ShuttingDown,
     /// The caller's deadline, or the server's maximum call duration, has passed.
     #[error("the deadline passed; a write may have been stored, retry it with the same ids")]
     DeadlineExceeded,

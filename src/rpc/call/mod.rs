@@ -2,6 +2,7 @@
 
 mod audit_log;
 mod call_log;
+mod cutoff;
 mod deadline;
 mod protocol;
 mod repeated_lines;
@@ -20,7 +21,7 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-pub use self::repeated_lines::RepeatedLines;
+pub use self::{cutoff::Cutoff, repeated_lines::RepeatedLines};
 use self::{audit_log::AuditLog, call_log::CallLog};
 use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE};
 use crate::{
@@ -52,6 +53,8 @@ pub struct CallLayer {
     pub metrics: Metrics,
     /// The lines of the log that are counted instead of logged.
     pub repeated_lines: RepeatedLines,
+    /// Ends the calls that a shutdown no longer waits for.
+    pub cutoff: Cutoff,
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -105,11 +108,13 @@ where
         let work = call.enter(|| tokio::time::timeout(timeout, self.inner.call(request)));
         let work = AssertUnwindSafe(work.instrument(log.span.clone())).catch_unwind();
         let panics = self.layer.metrics.panics().clone();
+        let cutoff = self.layer.cutoff.clone();
         Box::pin(call.scope(async move {
-            let response = match work.await {
-                Ok(Ok(response)) => response?,
-                Ok(Err(_)) => Status::from(Error::DeadlineExceeded).into_http(),
-                Err(_) => {
+            let response = match cutoff.or_cut_off(work).await {
+                Some(Ok(Ok(response))) => response?,
+                Some(Ok(Err(_))) => Status::from(Error::DeadlineExceeded).into_http(),
+                None => Status::from(Error::ShuttingDown).into_http(),
+                Some(Err(_)) => {
                     panics.inc();
                     Status::from(internal("the call panicked")).into_http()
                 }
@@ -165,6 +170,7 @@ mod tests {
             header_bytes: 16 * 1024,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
+            cutoff: Cutoff::default(),
         };
         let broken = service_fn(|request: http::Request<()>| async move {
             assert_ne!(request.uri().path(), "/a.B/C", "a fault of ours");

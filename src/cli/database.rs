@@ -107,7 +107,7 @@ impl Access {
             // Not another command: it would hold the lock.
             if embedded::is_running(data_dir) {
                 drop(lock);
-                embedded::wait_until_ready(data_dir).await;
+                embedded::wait_until_ready(data_dir).await?;
                 return Ok(Access::Service(embedded::database_url(data_dir)?));
             }
             match Own::start(data_dir, lock).await {

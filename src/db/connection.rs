@@ -1,7 +1,7 @@
 //! Connections to PostgreSQL: connection settings, and the manager of a pool.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,11 +11,12 @@ use diesel_async::{
     pooled_connection::PoolableConnection,
 };
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls, config::Host};
+use tokio_postgres::{Config, NoTls, config::Host, error::SqlState};
 
 use super::{
     DbError,
     instrumentation::StatementObserver,
+    outage::OutageDetector,
     planner::{BatchTimeouts, PLAN_LIFETIME},
 };
 use crate::{ops::metrics::PoolMetrics, util::error_chain::error_chain};
@@ -63,7 +64,8 @@ pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnect
     let bad = |cause| ConnectionError::BadConnection(format!("{}: {cause}", addresses(&config)));
     let connected = timeout(CONNECT_TIMEOUT, async {
         let connected = config.connect(NoTls).await;
-        let (client, connection) = connected.map_err(|error| bad(error_chain(&error)))?;
+        let (client, connection) =
+            connected.map_err(|error| bad(format!("{}{}", error_chain(&error), remedy(&error))))?;
         AsyncPgConnection::try_from_client_and_connection(client, connection).await
     });
     let connected = connected.await;
@@ -73,6 +75,21 @@ pub(super) async fn connect_to_any(url: &str) -> ConnectionResult<AsyncPgConnect
             CONNECT_TIMEOUT.as_secs()
         )))
     })
+}
+
+/// Returns what to do about a server that refuses the database, the role or the password of a URL.
+/// Waiting does not help, unless they are about to be created.
+fn remedy(error: &tokio_postgres::Error) -> &'static str {
+    match error.code() {
+        Some(&SqlState::INVALID_CATALOG_NAME) => {
+            "; create the database, or correct its name in --database-url"
+        }
+        Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION | &SqlState::INVALID_PASSWORD) => {
+            "; create the role, allow it to connect (pg_hba.conf), or correct the user and password \
+             in --database-url"
+        }
+        _ => "",
+    }
 }
 
 /// Returns the addresses of a database: `db1:5432, db2:5432`.
@@ -170,19 +187,35 @@ impl bb8::ManageConnection for Manager {
 
 /// The last error of connecting. bb8 itself reports only that no connection became available
 /// in time.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LastFailure(Arc<Mutex<Option<Arc<ConnectionError>>>>);
+#[derive(Debug, Clone)]
+pub(super) struct LastFailure {
+    error: Arc<Mutex<Option<Arc<ConnectionError>>>>,
+    outage: OutageDetector,
+}
 
 impl LastFailure {
+    /// Tells `outage` of each error.
+    pub(super) fn new(outage: OutageDetector) -> Self {
+        LastFailure {
+            error: Arc::default(),
+            outage,
+        }
+    }
+
     /// Removes and returns the last error.
     pub(super) fn take(&self) -> Option<Arc<ConnectionError>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<ConnectionError>>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl bb8::ErrorSink<ConnectionError> for LastFailure {
     fn sink(&self, error: ConnectionError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+        self.outage.note_failure();
+        *self.lock() = Some(Arc::new(error));
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ConnectionError>> {

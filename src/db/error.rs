@@ -7,6 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
 };
 
+use super::grants;
 use crate::{domain::error::Error, ops::metrics::RETRY_CAUSES};
 
 /// A failure of the database or of a connection to it.
@@ -37,6 +38,14 @@ pub enum DbError {
     /// A statement took longer than its session allows. It wrote nothing.
     #[error("a statement took too long")]
     StatementTimeout(#[source] DieselError),
+    /// The role of the service has lost a right. The text names the statements that give it back.
+    #[error("the database role lacks a right; run as the owner of the tables: {grant}")]
+    MissingGrant {
+        /// The GRANT statement.
+        grant: String,
+        /// The error of the statement.
+        source: DieselError,
+    },
     /// The code of an operation panicked, which is a bug.
     #[error("a batch panicked")]
     Panicked,
@@ -60,7 +69,13 @@ impl From<DieselError> for DbError {
             message if message.contains(NO_SPACE) => DbError::DiskFull(error),
             LOCK_TIMEOUT => DbError::LockTimeout(error),
             STATEMENT_TIMEOUT => DbError::StatementTimeout(error),
-            _ => DbError::Statement(error),
+            message => match grants::missing_at_run_time(message) {
+                Some(grant) => DbError::MissingGrant {
+                    grant,
+                    source: error,
+                },
+                None => DbError::Statement(error),
+            },
         }
     }
 }
@@ -103,6 +118,7 @@ impl DbError {
             DbError::Busy
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::MissingGrant { .. }
             | DbError::Panicked
             | DbError::Statement(_) => false,
         }
@@ -146,6 +162,7 @@ impl DbError {
             | DbError::DiskFull(_)
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::MissingGrant { .. }
             | DbError::Panicked
             | DbError::Statement(_) => false,
         }
@@ -179,6 +196,7 @@ impl DbError {
             | DbError::DiskFull(_)
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
+            | DbError::MissingGrant { .. }
             | DbError::Panicked
             | DbError::Statement(_) => None,
         }

@@ -97,3 +97,56 @@ pub async fn missing(url: &str) -> Result<Vec<String>, MigrationError> {
     all.extend(on_tables);
     Ok(all.into_iter().map(|row| row.statement).collect())
 }
+
+/// Returns the GRANT statement that a failed statement lacks, from PostgreSQL's message. A right can
+/// be revoked, or a table replaced, while the service runs. Returns `None` for any other message.
+#[must_use]
+pub fn missing_at_run_time(message: &str) -> Option<String> {
+    let object = message.strip_prefix("permission denied for ")?;
+    let (kind, name) = object.split_once(' ')?;
+    if kind == "schema" {
+        return Some(format!("GRANT USAGE ON SCHEMA {name} TO {ROLE}"));
+    }
+    let (_, verbs) = NEEDED.iter().find(|(table, _)| *table == name)?;
+    let kind = kind.to_uppercase();
+    Some(format!(
+        "GRANT {} ON {kind} {name} TO {ROLE}",
+        verbs.join(", ")
+    ))
+}
+
+/// Stands for the role in a GRANT statement: PostgreSQL's message does not name it.
+const ROLE: &str = "<the role of --database-url>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_that_is_lost_at_run_time_is_named_as_the_grant_that_gives_it() {
+        for (message, expected) in [
+            (
+                "permission denied for table workflow_steps",
+                Some("GRANT SELECT, INSERT, DELETE ON TABLE workflow_steps TO <"),
+            ),
+            (
+                "permission denied for sequence fsm_transitions_seq_seq",
+                Some("GRANT SELECT ON SEQUENCE fsm_transitions_seq_seq TO <"),
+            ),
+            (
+                "permission denied for schema public",
+                Some("GRANT USAGE ON SCHEMA public TO <"),
+            ),
+            // A table of a trigger that the operator has added.
+            ("permission denied for table audit", None),
+            ("deadlock detected", None),
+        ] {
+            let grant = missing_at_run_time(message);
+            let fits = match (&grant, expected) {
+                (Some(grant), Some(expected)) => grant.starts_with(expected),
+                (grant, expected) => grant.is_none() && expected.is_none(),
+            };
+            assert!(fits, "{message}: {grant:?}");
+        }
+    }
+}

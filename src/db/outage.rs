@@ -29,6 +29,8 @@ struct State {
     since: watch::Sender<Option<Instant>>,
     /// When the database last answered, in microseconds after `start`.
     answered: AtomicU64,
+    /// When it last failed to answer, or refused a connection; 0 for never.
+    failed: AtomicU64,
     start: Instant,
 }
 
@@ -37,6 +39,7 @@ impl Default for OutageDetector {
         OutageDetector(Arc::new(State {
             since: watch::Sender::new(None),
             answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             start: Instant::now(),
         }))
     }
@@ -45,6 +48,7 @@ impl Default for OutageDetector {
 impl OutageDetector {
     /// Notes that the database did not answer.
     pub fn mark_started(&self) {
+        self.note_failure();
         self.0.since.send_if_modified(|since| {
             let is_new = since.is_none();
             since.get_or_insert_with(Instant::now);
@@ -54,13 +58,29 @@ impl OutageDetector {
 
     /// Notes that the database answered.
     pub fn mark_over(&self) {
-        let now = self.0.start.elapsed().as_micros();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        self.0.answered.store(now, Ordering::Relaxed);
+        self.0.answered.store(self.now(), Ordering::Relaxed);
         // A read lock is cheaper than a write lock, and outages are rare.
         if self.0.since.borrow().is_some() {
             self.0.since.send_replace(None);
         }
+    }
+
+    /// Notes that a statement or a connection failed because the database is unavailable. Only health
+    /// checks tell whether that is an outage.
+    pub(super) fn note_failure(&self) {
+        self.0.failed.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Returns the time in microseconds after `start`, at least 1.
+    fn now(&self) -> u64 {
+        let now = self.0.start.elapsed().as_micros();
+        u64::try_from(now).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Returns whether the database has been unavailable at some time since `time`.
+    pub(super) fn has_failed_since(&self, time: Instant) -> bool {
+        let failed = self.0.failed.load(Ordering::Relaxed);
+        failed > 0 && self.0.start + Duration::from_micros(failed) >= time
     }
 
     /// Returns whether the database has answered since a time. Health checks ask it more than
@@ -139,6 +159,20 @@ mod tests {
         tokio::time::advance(OUTAGE_GRACE).await;
         outage.mark_over();
         assert!(outage.has_answered_since(before));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_failure_is_known() {
+        let outage = OutageDetector::default();
+        tokio::time::advance(OUTAGE_GRACE).await;
+        let before = Instant::now();
+        assert!(!outage.has_failed_since(before));
+        tokio::time::advance(OUTAGE_GRACE).await;
+        outage.note_failure();
+        outage.mark_over();
+        assert!(outage.has_failed_since(before));
+        tokio::time::advance(OUTAGE_GRACE).await;
+        assert!(!outage.has_failed_since(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,16 +60,17 @@ impl Database {
     pub fn new(url: &str, max_connections: u32, metrics: &Metrics) -> Self {
         let queries = (max_connections / QUERIES_SHARE).max(1);
         let batches = max_connections.saturating_sub(queries).max(1);
+        let outage = OutageDetector::default();
         let pool = |name, size, setup| {
             let metrics = metrics.database().pool(name, size);
-            Pool::new(url, size, setup, metrics)
+            Pool::new(url, size, setup, metrics, outage.clone())
         };
         let database = Database {
             batches: pool("batches", batches, BATCH_SETTINGS),
             queries: pool("queries", queries, QUERY_SETTINGS),
             quota: TenantQuota::new(queries),
             is_ready: Arc::new(AtomicBool::new(false)),
-            outage: OutageDetector::default(),
+            outage: outage.clone(),
             running: Arc::default(),
             metrics: metrics.clone(),
         };
@@ -182,7 +183,12 @@ impl Database {
     /// Returns the connection to its pool, or closes it if `result` says that it may be dead.
     fn end<T>(&self, lease: Lease, result: &Result<T, DbError>) {
         match result {
-            Err(error) if error.may_end_connection() => lease.close(),
+            Err(error) if error.may_end_connection() => {
+                if error.is_unavailable() {
+                    self.outage.note_failure();
+                }
+                lease.close();
+            }
             _ => {
                 self.outage.mark_over();
                 lease.give_back();
@@ -200,10 +206,12 @@ impl Database {
     }
 
     /// Returns the error of a wait for a connection that began at a time. If the database
-    /// answered nothing meanwhile, the connections are not busy, but stuck in an outage.
+    /// answered nothing meanwhile, or was unavailable for a part of the time, the connections are
+    /// not busy, but stuck in an outage.
     fn busy_or_outage(&self, begun: Instant, error: DbError) -> DbError {
+        let is_away = !self.outage.has_answered_since(begun) || self.outage.has_failed_since(begun);
         match error {
-            DbError::Busy if !self.outage.has_answered_since(begun) => DbError::Outage,
+            DbError::Busy if is_away => DbError::Outage,
             other => other,
         }
     }
@@ -218,8 +226,14 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(url: &str, max_size: u32, setup: &'static str, metrics: PoolMetrics) -> Self {
-        let last_failure = LastFailure::default();
+    fn new(
+        url: &str,
+        max_size: u32,
+        setup: &'static str,
+        metrics: PoolMetrics,
+        outage: OutageDetector,
+    ) -> Self {
+        let last_failure = LastFailure::new(outage);
         let connections = bb8::Pool::builder()
             .max_size(max_size)
             .connection_timeout(LEASE_TIMEOUT)

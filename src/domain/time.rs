@@ -54,7 +54,7 @@ pub fn upper_bound_from_proto(time: &Timestamp) -> Result<DateTime<Utc>, String>
     Ok(bound + TimeDelta::microseconds(is_rounded.into()))
 }
 
-/// Whether PostgreSQL can store a time. [`from_proto`] returns only such times.
+/// Returns whether PostgreSQL can store a time. [`from_proto`] returns only such times.
 #[must_use]
 pub fn is_storable(time: DateTime<Utc>) -> bool {
     SECONDS.contains(&time.timestamp())
@@ -116,7 +116,7 @@ pub fn describe(duration: &Duration) -> String {
     }
 }
 
-/// Whether a duration is a valid protobuf Duration and not negative.
+/// Returns whether a duration is a valid protobuf Duration and not negative.
 fn is_valid(duration: &Duration) -> bool {
     (0..=MAX_SECONDS).contains(&duration.seconds) && (0..1_000_000_000).contains(&duration.nanos)
 }

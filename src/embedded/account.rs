@@ -49,7 +49,7 @@ impl Account {
             .map_or(self.own_uid, |user| user.uid)
     }
 
-    /// Whether a file with this owner was created by this process or by the server.
+    /// Returns whether a file with this owner was created by this process or by the server.
     pub(super) fn trusts(&self, uid: u32) -> bool {
         uid == self.own_uid || uid == self.uid()
     }

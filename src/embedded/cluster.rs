@@ -51,6 +51,12 @@ pub(super) fn check_absence(data_dir: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
+/// Returns whether the files of a cluster in use have been removed. An error of the file system does
+/// not tell.
+pub(super) fn has_vanished(data_dir: &Path) -> bool {
+    matches!(is_there(&path(data_dir).join("PG_VERSION")), Ok(false))
+}
+
 /// Returns the error of a data directory whose cluster has vanished.
 pub(super) fn gone(data_dir: &Path) -> EmbeddedError {
     EmbeddedError::ClusterGone {

@@ -143,6 +143,19 @@ pub enum EmbeddedError {
         tail: String,
     },
 
+    /// The server of a running service does not become ready.
+    #[error(
+        "the PostgreSQL of the running service did not accept connections within {seconds} s; its \
+         log {path} says why",
+        path = log.display()
+    )]
+    NotReady {
+        /// The time waited, in seconds.
+        seconds: u64,
+        /// The log of the server.
+        log: PathBuf,
+    },
+
     /// The server did not stop in time.
     #[error("PostgreSQL, process {pid}, did not stop within {seconds} s")]
     DoesNotStop {
@@ -176,6 +189,7 @@ impl EmbeddedError {
             Self::Io { .. }
             | Self::Program { .. }
             | Self::Ended { .. }
+            | Self::NotReady { .. }
             | Self::DoesNotStop { .. } => true,
             Self::NoHome
             | Self::InUse { .. }

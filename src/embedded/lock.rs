@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::EmbeddedError;
+use super::log::LOG;
 use super::processes::{POLL, Process, process};
 use super::{cluster, create_data_dir, postmaster};
 
@@ -70,9 +71,11 @@ impl CommandLock {
     }
 }
 
-/// Waits until the server that another process runs accepts connections, has ended, or 30 s have
-/// passed. The attempt to connect then says what is wrong.
-pub async fn wait_until_ready(data_dir: &Path) {
+/// Waits until the server that another process runs accepts connections or has ended.
+///
+/// # Errors
+/// [`EmbeddedError::NotReady`] after 30 s.
+pub async fn wait_until_ready(data_dir: &Path) -> Result<(), EmbeddedError> {
     /// A service that has just started needs a few seconds at most.
     const LIMIT: Duration = Duration::from_secs(30);
     let cluster = cluster::path(data_dir);
@@ -81,9 +84,25 @@ pub async fn wait_until_ready(data_dir: &Path) {
         Some((pid, true)) => process(pid, &cluster) == Process::Server,
         _ => false,
     };
-    while !is_ready() && is_running(data_dir) && Instant::now() < deadline {
+    let mut is_logged = false;
+    while !is_ready() && is_running(data_dir) {
+        if !is_logged {
+            is_logged = true;
+            tracing::info!(
+                path = %data_dir.display(),
+                limit_s = LIMIT.as_secs(),
+                "waiting for the PostgreSQL of the running service to accept connections"
+            );
+        }
+        if Instant::now() >= deadline {
+            return Err(EmbeddedError::NotReady {
+                seconds: LIMIT.as_secs(),
+                log: data_dir.join(LOG),
+            });
+        }
         sleep(COMMAND_POLL).await;
     }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<File, EmbeddedError> {

@@ -4,27 +4,31 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::account::last_lines;
 use super::error::EmbeddedError;
 
+/// The name of the log in the data directory.
+pub(super) const LOG: &str = "postgresql.log";
+
 /// The size at which the log is rotated, in bytes: weeks of an ordinary log. The log and its
 /// predecessor take at most about twice this.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The interval between two checks of the size. A statement that fails 10,000 times a second adds
-/// about 100 MB in between.
-const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// about 10 MB in between.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// The log file of the server.
 #[derive(Debug)]
 pub(super) struct ServerLog {
     path: PathBuf,
     file: File,
-    /// Its length when this server started, in bytes.
-    begin: u64,
+    /// Its length when this server started, in bytes; 0 once it has been truncated.
+    begin: AtomicU64,
 }
 
 impl ServerLog {
@@ -37,13 +41,14 @@ impl ServerLog {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        let mut log = Self {
+        let log = Self {
             path: path.to_owned(),
             file,
-            begin: 0,
+            begin: AtomicU64::new(0),
         };
         log.rotate().map_err(failed)?;
-        log.begin = log.file.metadata().map_err(failed)?.len();
+        let begin = log.file.metadata().map_err(failed)?.len();
+        log.begin.store(begin, Ordering::Relaxed);
         let log = Arc::new(log);
         tokio::spawn(rotate_regularly(Arc::downgrade(&log)));
         Ok(log)
@@ -68,7 +73,8 @@ impl ServerLog {
         const BYTES: u64 = 8 * 1024;
         let read = || -> io::Result<String> {
             let mut file = File::open(&self.path)?;
-            let from = file.metadata()?.len().saturating_sub(BYTES).max(self.begin);
+            let begin = self.begin.load(Ordering::Relaxed);
+            let from = file.metadata()?.len().saturating_sub(BYTES).max(begin);
             file.seek(SeekFrom::Start(from))?;
             let mut bytes = Vec::new();
             file.take(BYTES).read_to_end(&mut bytes)?;
@@ -83,6 +89,7 @@ impl ServerLog {
         if self.file.metadata()?.len() > MAX_BYTES {
             fs::copy(&self.path, self.path.with_extension("log.1"))?;
             self.file.set_len(0)?;
+            self.begin.store(0, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -96,5 +103,31 @@ async fn rotate_regularly(log: Weak<ServerLog>) {
         if let Ok(Err(error)) = rotated {
             tracing::warn!(%error, "cannot rotate the log of PostgreSQL");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_log_is_that_of_this_server_also_after_a_rotation() {
+        let name = format!("bridgebook-log-{}", std::process::id());
+        let path = std::env::temp_dir().join(name).with_extension("log");
+        fs::write(&path, "FATAL: of an earlier server\n").unwrap();
+        let log = ServerLog::open(&path).unwrap();
+        assert_eq!(log.tail(), "");
+        let mut server = log.writer().unwrap();
+        writeln!(server, "FATAL: of this server").unwrap();
+        assert_eq!(log.tail(), "FATAL: of this server");
+        server.set_len(MAX_BYTES + 1).unwrap();
+        log.rotate().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        writeln!(server, "FATAL: after it").unwrap();
+        assert_eq!(log.tail(), "FATAL: after it");
+        fs::remove_file(path.with_extension("log.1")).unwrap();
+        fs::remove_file(path).unwrap();
     }
 }

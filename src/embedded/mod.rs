@@ -136,7 +136,7 @@ impl Embedded {
         cluster::record(&data_dir)?;
         let plan = Plan {
             socket_dir: socket::prepare(&data_dir, &account)?,
-            log: data_dir.join("postgresql.log"),
+            log: data_dir.join(log::LOG),
             cluster,
             installation,
             account,
@@ -201,7 +201,8 @@ impl Embedded {
         self.server.pid()
     }
 
-    /// Waits until the server ends without a request to stop. Returns how it ended.
+    /// Waits until the server ends without a request to stop, or its cluster vanishes. Returns how
+    /// it ended, or [`EmbeddedError::ClusterGone`].
     pub async fn crashed(&mut self) -> EmbeddedError {
         /// Long enough to cost nothing, short enough that few calls fail before the restart.
         const INTERVAL: Duration = Duration::from_millis(200);
@@ -210,6 +211,10 @@ impl Embedded {
                 Ok(Some(crash)) | Err(crash) => {
                     self.has_crashed = true;
                     return crash;
+                }
+                // The server would go on for up to a minute, and acknowledge writes that are lost.
+                Ok(None) if cluster::has_vanished(&self.data_dir) => {
+                    return cluster::gone(&self.data_dir);
                 }
                 Ok(None) => tokio::time::sleep(INTERVAL).await,
             }
@@ -235,15 +240,14 @@ impl Embedded {
 async fn launch(plan: &Plan) -> Result<Server, EmbeddedError> {
     let begin = Instant::now();
     postmaster::clear(&plan.cluster, &plan.socket_dir, &plan.account).await?;
+    let server = Server::start(plan).await?;
     let installation = &plan.installation;
     tracing::info!(
         version = installation.version,
         path = %installation.bin_dir.display(),
-        "starting PostgreSQL"
+        duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "PostgreSQL is ready"
     );
-    let server = Server::start(plan).await?;
-    let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(duration_ms, "PostgreSQL is ready");
     Ok(server)
 }
 

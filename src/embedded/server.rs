@@ -67,6 +67,7 @@ impl Server {
         /// Each attempt costs a process and some lines in the log.
         const PAUSE: Duration = Duration::from_millis(250);
         let deadline = Instant::now() + LEFTOVERS_LIMIT;
+        let mut is_waiting = false;
         loop {
             let mut server = Self::launch(plan)?;
             match server.ready(&plan.cluster).await {
@@ -74,7 +75,10 @@ impl Server {
                 Err(EmbeddedError::Ended { tail, .. })
                     if tail.contains("shared memory block") && Instant::now() < deadline =>
                 {
-                    tracing::info!("waiting for the last backends of a killed PostgreSQL");
+                    if !is_waiting {
+                        is_waiting = true;
+                        tracing::info!("waiting for the last backends of a killed PostgreSQL");
+                    }
                     sleep(PAUSE).await;
                 }
                 Err(error) => return Err(error),

@@ -59,6 +59,9 @@ async fn start(settings: &Settings) -> Result<Embedded, EmbeddedError> {
 async fn restart_on_crash(embedded: &mut Embedded) -> EmbeddedError {
     loop {
         let crash = embedded.crashed().await;
+        if !crash.is_temporary() {
+            return crash;
+        }
         tracing::error!(
             cause = error_chain(&crash),
             "PostgreSQL crashed, restarting it"

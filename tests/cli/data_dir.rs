@@ -1,11 +1,12 @@
 //! Commands on the private PostgreSQL of a data directory.
 
 use std::{
+    fs::{self, File},
     path::Path,
     process::{Command, Output, Stdio},
 };
 
-use crate::support::{Server, bridgebook, new_id, stderr, temp_dir};
+use crate::support::{Server, bridgebook, eventually, new_id, stderr, temp_dir};
 
 fn command(arguments: &[&str], data_dir: &Path) -> Command {
     let mut command = bridgebook();
@@ -63,6 +64,25 @@ fn commands_at_once_take_turns_while_the_service_is_stopped() {
     }
     let listed = stdout(&run(&["token", "list"], &dir.0));
     assert_eq!(listed.lines().count(), 4, "{listed}");
+}
+
+/// This test holds the lock as a service does whose PostgreSQL does not start.
+#[tokio::test]
+async fn a_command_says_that_it_waits_for_the_postgresql_of_a_service() {
+    let dir = temp_dir();
+    stdout(&run(&["migrate", "up"], &dir.0));
+    let lock = File::open(dir.0.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let log = dir.0.join("output");
+    let mut command = command(&["token", "list"], &dir.0);
+    let mut waiting = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    eventually("the command says so", async || {
+        let text = fs::read_to_string(&log).unwrap();
+        text.contains("waiting for the PostgreSQL").then_some(())
+    })
+    .await;
+    drop(lock);
+    waiting.wait().unwrap();
 }
 
 /// The service has its PostgreSQL by then, and begins to migrate.

@@ -11,11 +11,12 @@ use bridgebook::{
 };
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use tokio_postgres::NoTls;
+use tonic::Code;
 
 use super::plans;
 use crate::{
     samples::{Rows, call, sample},
-    support::{App, Schema, bridgebook, stderr},
+    support::{App, Failure, Schema, Server, bridgebook, eventually, failure, stderr, tenant_on},
 };
 
 /// A role that has only the documented rights on a schema, and none to create anything in it.
@@ -135,6 +136,25 @@ async fn each_missing_right_is_named_as_the_grant_that_gives_it() {
     );
     let needed: usize = grants::NEEDED.iter().map(|(_, verbs)| verbs.len()).sum();
     assert_eq!(limited.schema.count(&granted).await, needed as i64);
+    limited.drop_role().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_revoked_while_the_service_runs_is_named_in_the_log() {
+    let mut limited = Limited::new().await;
+    let server = Server::spawn(&["--database-url", &limited.url()]).expect_errors();
+    let tenant = tenant_on(server.serving().await);
+    let revoke = "REVOKE INSERT ON workflow_executions FROM ROLE";
+    limited.run(revoke).await;
+    let request = tenant.new_workflow();
+    let refused = tenant.client.clone().start_workflow(request).await;
+    assert_eq!(failure(refused), Failure::new(Code::Internal, "INTERNAL"));
+    let grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE workflow_executions TO ";
+    eventually("the right is logged", async || {
+        server.log().contains(grant).then_some(())
+    })
+    .await;
+    drop(server);
     limited.drop_role().await;
 }
 

@@ -15,8 +15,8 @@ use tokio::{
 use tonic::{Code, Request, Status};
 
 use crate::support::{
-    App, Failure, Frozen, Server, Tenant, connect_database, eventually, failure, temp_dir,
-    tenant_on,
+    App, Failure, Frozen, Server, Tenant, connect_database, eventually, failure, send_signal,
+    temp_dir, tenant_on,
 };
 
 async fn start(tenant: &Tenant, patience: Duration) -> Result<(), Status> {
@@ -167,6 +167,45 @@ async fn calls_fail_during_an_outage_and_succeed_after_it() {
     drop(frozen);
     starts_again(&tenant).await;
     list_workflows(&tenant, PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_unavailable_and_never_queued_while_postgresql_restarts() {
+    let dir = temp_dir();
+    let mut cluster = Embedded::start(Settings::new(&dir.0)).await.unwrap();
+    let server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
+    let tenant = tenant_on(server.serving().await);
+    list_workflows(&tenant, PATIENCE).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let callers = (0..100).map(|_| {
+        let (tenant, stopped) = (tenant.clone(), stopped.clone());
+        tokio::spawn(async move {
+            let mut failures = Vec::new();
+            while !*stopped.borrow() {
+                failures.extend(list_workflows(&tenant, PATIENCE).await.err());
+            }
+            failures
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    send_signal("QUIT", cluster.pid());
+    cluster.crashed().await;
+    eventually("the service notices the outage", async || {
+        server.log().contains("NOT_SERVING").then_some(())
+    })
+    .await;
+    cluster.restart().await.unwrap();
+    eventually("lists succeed again", async || {
+        list_workflows(&tenant, PATIENCE).await.ok()
+    })
+    .await;
+    stop.send_replace(true);
+    let away = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    for failures in join_all(callers).await {
+        for refused in failures.unwrap() {
+            assert_eq!(failure::<()>(Err(refused)), away);
+        }
+    }
 }
 
 /// The numbers of calls in each line of the call log about an outage.

@@ -1,9 +1,9 @@
 //! Data directories in a state that a full disk, a power failure or an operator has left.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, future::ready, path::Path, process::Output};
 
 use super::{postmaster, start_workflow};
-use crate::support::{Server, TempDir, bridgebook, send_signal, stderr, temp_dir};
+use crate::support::{Server, TempDir, bridgebook, eventually, send_signal, stderr, temp_dir};
 
 fn run(arguments: &[&str], data_dir: &Path) -> Output {
     let mut command = bridgebook();
@@ -67,6 +67,20 @@ fn a_directory_that_is_a_cluster_of_others_is_left_alone() {
         assert!(text.contains("--database-url"), "{text}");
         assert_eq!(names(&dir.0), ["PG_VERSION"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_vanishes_ends_the_service_at_once() {
+    let dir = temp_dir();
+    let mut server = Server::spawn(&["--data-dir", dir.0.to_str().unwrap()]).expect_errors();
+    server.serving().await;
+    fs::remove_dir_all(dir.0.join("cluster")).unwrap();
+    // PostgreSQL itself would notice within a minute, which is longer than this test waits.
+    let code = eventually("the service ends", || ready(server.try_wait())).await;
+    assert_eq!(code.code(), Some(1));
+    let log = server.log();
+    assert!(log.contains("has vanished"), "{log}");
+    assert!(postmaster(&dir.0).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,6 +154,11 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// Returns how the service ended, or `None` while it runs.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Sends a signal to the service.
     pub fn signal(&self, name: &str) {
         send_signal(name, self.child.id());

@@ -44,7 +44,7 @@ impl JsonObject {
         self.check_size()
     }
 
-    /// Whether the object has no keys.
+    /// Returns whether the object has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -53,7 +53,7 @@ impl From<Map<String, Value>> for Values {
 }
 
 impl Struct {
-    /// Whether the document has neither keys nor a fault.
+    /// Returns whether the document has neither keys nor a fault.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.0 {

@@ -33,7 +33,7 @@ pub(super) struct CallLog {
 }
 
 impl CallLog {
-    /// Whether the call is answered by a stream.
+    /// Returns whether the call is answered by a stream.
     pub(super) fn is_stream(&self) -> bool {
         let running = self.running.as_ref();
         running.is_some_and(|running| running.method().is_stream())

@@ -21,8 +21,8 @@ use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
-pub use self::{cutoff::Cutoff, repeated_lines::RepeatedLines};
 use self::{audit_log::AuditLog, call_log::CallLog};
+pub use self::{cutoff::Cutoff, repeated_lines::RepeatedLines};
 use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE};
 use crate::{
     domain::{

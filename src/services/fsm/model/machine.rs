@@ -35,7 +35,7 @@ impl BuiltIn {
         all.find(|it| it.as_str() == entity_type).copied()
     }
 
-    /// Whether tenants may put a machine for the type.
+    /// Returns whether tenants may put a machine for the type.
     #[must_use]
     pub fn allows_custom_machine(self) -> bool {
         match self {

@@ -33,19 +33,19 @@ pub const LIFECYCLE: &[(State, &str, State)] = &[
 ];
 
 impl State {
-    /// Whether a workflow may start in this state.
+    /// Returns whether a workflow may start in this state.
     #[must_use]
     pub fn is_initial(self) -> bool {
         matches!(self, State::Pending | State::Processing)
     }
 
-    /// Whether a workflow in this state has ended.
+    /// Returns whether a workflow in this state has ended.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(self, State::Completed | State::Failed | State::Cancelled)
     }
 
-    /// Whether a workflow in this state may have an error message.
+    /// Returns whether a workflow in this state may have an error message.
     #[must_use]
     pub fn has_error_message(self) -> bool {
         matches!(self, State::Failed | State::Cancelled)

@@ -3,11 +3,12 @@
 use bridgebook::proto::v1::PutMachineRequest;
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
+use tonic::Code;
 
 use super::{machine, new_order, order_machine, put, record, transition};
 use crate::{
     bridge_state,
-    support::{App, Tenant, eventually, new_id},
+    support::{App, Failure, Tenant, count, eventually, failure, new_id},
 };
 
 fn bridge_machine(tenant: &Tenant) -> PutMachineRequest {
@@ -118,6 +119,77 @@ async fn the_first_machine_of_a_type_strands_no_entity() {
         stored += moved;
     }
     assert!(stored > 0, "no entity was ever first");
+}
+
+/// Counts the sessions that wait for a session, or for one that waits for it.
+fn waiting_for(pid: i64) -> String {
+    format!(
+        "WITH RECURSIVE waiting AS (
+            SELECT pid FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid))
+             UNION
+            SELECT a.pid FROM waiting w JOIN pg_stat_activity a
+                ON w.pid = ANY (pg_blocking_pids(a.pid)))
+         SELECT count(*) FROM waiting"
+    )
+}
+
+/// Makes the moves of an order wait, before they commit, for an advisory lock of the test's.
+fn hold_moves(order: &str, key: i64) -> String {
+    format!(
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$ BEGIN
+             PERFORM pg_advisory_xact_lock_shared({key});
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER holds BEFORE INSERT ON fsm_transitions
+             FOR EACH ROW WHEN (NEW.entity_id = '{order}') EXECUTE FUNCTION hold()"
+    )
+}
+
+/// A put waits for a move in progress. A move that comes later, on another replica, does not
+/// overtake it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_comes_after_a_put_waits_for_its_turn() {
+    let (app, tenant) = App::with_tenant().await;
+    let replica = app.replica().await;
+    let elsewhere = Tenant {
+        channel: replica.channel.clone(),
+        ..tenant.clone()
+    };
+    put(&tenant, order_machine(&tenant)).await.unwrap();
+    let [held, later] = [new_order(&tenant).await, new_order(&tenant).await];
+    let mut blocker = app.schema.connect().await;
+    let key = 4_172_663_009_120_551_337;
+    let hold = format!("{}; SELECT pg_advisory_lock({key})", hold_moves(&held, key));
+    blocker.batch_execute(&hold).await.unwrap();
+    let waiting = waiting_for(count(&mut blocker, "SELECT pg_backend_pid()").await);
+    let waits = async |sessions: i64| {
+        eventually("sessions wait", || async {
+            (app.schema.count(&waiting).await >= sessions).then_some(())
+        })
+        .await;
+    };
+    let moved = |tenant: &Tenant, order: &str| {
+        let (tenant, pay) = (tenant.clone(), transition(order, "pay", ""));
+        tokio::spawn(async move { record(&tenant, pay).await })
+    };
+    let first = moved(&tenant, &held);
+    waits(1).await;
+    let without_pay = machine(&tenant, "NEW", &["PAID"], &[("NEW", "settle", "PAID")]);
+    let put = tokio::spawn({
+        let tenant = tenant.clone();
+        async move { put(&tenant, without_pay).await }
+    });
+    waits(2).await;
+    let second = moved(&elsewhere, &later);
+    waits(3).await;
+    blocker
+        .batch_execute("SELECT pg_advisory_unlock_all()")
+        .await
+        .unwrap();
+    assert!(first.await.unwrap().unwrap().applied);
+    assert!(put.await.unwrap().unwrap().created);
+    let refused = Failure::new(Code::FailedPrecondition, "MOVE_NOT_ALLOWED");
+    assert_eq!(failure(second.await.unwrap()), refused);
 }
 
 /// Moves of the type never pause, on two replicas.

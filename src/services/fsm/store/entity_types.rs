@@ -5,6 +5,11 @@
 //! changes the row: it waits until the moves in progress are committed, checks the states of
 //! the entities, and commits. A batch that comes meanwhile waits for the row, sees that it
 //! has changed, writes nothing and decides again. Types do not wait for each other.
+//!
+//! Locks of a row are not fair: while moves share it, others join them, and a put could wait for
+//! ever. So both first take the advisory lock of the type, moves for sharing. PostgreSQL grants
+//! advisory locks in the order of the requests. Moves of an earlier version do not take it; the
+//! row still protects against them.
 
 use std::sync::Arc;
 
@@ -16,9 +21,9 @@ use crate::{
     domain::{error::Error, id::MachineChangeId, namespace::Namespace},
 };
 
-/// Bounds the wait for moves in progress, which end within milliseconds. Other calls of the
-/// batch wait behind this one. It is not `lock_timeout`, because that bounds the wait for each
-/// lock, and new moves may get theirs in between.
+/// Bounds each wait for moves in progress, which end within milliseconds. Other calls of the
+/// batch, and moves of the type, wait behind this one. It is not `lock_timeout`, because that
+/// bounds the wait for each lock, and moves of an earlier version may get theirs in between.
 const BOUND_WAIT: &str = "SET LOCAL statement_timeout = '2s'";
 
 /// The common table expression `outdated`: whether a machine by which items were decided has
@@ -28,7 +33,9 @@ macro_rules! outdated_machines {
     () => {
         concat!(
             "checked AS MATERIALIZED (
-                SELECT item.namespace, item.entity_type, seen.revision
+                SELECT item.namespace, item.entity_type, seen.revision,
+                       pg_advisory_xact_lock_shared(
+                           hashtextextended(item.namespace || ' ' || item.entity_type, 0))
                   FROM item",
             $crate::db::planner::left_lookup!(
                 "fsm_entity_types",
@@ -40,6 +47,8 @@ macro_rules! outdated_machines {
                        SELECT m.definition_digest FROM fsm_machines m
                         WHERE m.namespace = item.namespace AND m.entity_type = item.entity_type
                         ORDER BY m.version DESC LIMIT 1)
+                 -- The order of the locks, which PostgreSQL takes after it has sorted.
+                 ORDER BY item.namespace, item.entity_type
             ), locked AS MATERIALIZED (
                 -- The lock waits for a change in progress, and then reads the changed row.
                 SELECT 1 FROM checked",
@@ -65,6 +74,15 @@ macro_rules! outdated_machines {
 }
 
 pub(crate) use outdated_machines;
+
+statement! {
+    /// Takes the advisory lock of a type: waits until the moves in progress are committed, and
+    /// moves that come meanwhile wait behind it. The key is that of `outdated_machines!`.
+    struct TakeTurn { namespace: String, entity_type: String, }
+    returns (), is_batch: true;
+    "SELECT pg_advisory_xact_lock(hashtextextended("
+    {namespace: Text} " || ' ' || " {entity_type: Text} ", 0))"
+}
 
 statement! {
     /// Changes the row of a type, or adds it. Returns the last version of a deleted machine.
@@ -111,6 +129,19 @@ pub(super) fn change_error(error: DbError) -> Error {
     }
 }
 
+async fn take_turn(
+    connection: &mut AsyncPgConnection,
+    namespace: &Namespace,
+    entity_type: &str,
+) -> diesel::QueryResult<()> {
+    connection.batch_execute(BOUND_WAIT).await?;
+    let turn = TakeTurn {
+        namespace: namespace.to_string(),
+        entity_type: entity_type.to_owned(),
+    };
+    turn.execute(connection).await.map(drop)
+}
+
 /// Locks a type until the end of the transaction. Waits for moves in progress. Returns the last
 /// version of a machine of the type that was deleted, or 0.
 pub(super) async fn lock(
@@ -118,7 +149,7 @@ pub(super) async fn lock(
     namespace: &Namespace,
     entity_type: &str,
 ) -> diesel::QueryResult<i32> {
-    connection.batch_execute(BOUND_WAIT).await?;
+    take_turn(connection, namespace, entity_type).await?;
     let change = ChangeType {
         namespace: namespace.to_string(),
         entity_type: entity_type.to_owned(),
@@ -132,7 +163,7 @@ pub(super) async fn lock_existing(
     namespace: &Namespace,
     entity_type: &str,
 ) -> diesel::QueryResult<Option<MachineChangeId>> {
-    connection.batch_execute(BOUND_WAIT).await?;
+    take_turn(connection, namespace, entity_type).await?;
     let change = ChangeExistingType {
         namespace: namespace.to_string(),
         entity_type: entity_type.to_owned(),

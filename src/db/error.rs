@@ -26,7 +26,7 @@ pub enum DbError {
     /// All connections are in use, and none became free within 1 s.
     #[error("all connections to the database are in use")]
     Busy,
-    /// The database did not answer in time. A write may have been done.
+    /// A batch took too long, while the database answered others. A write may have been done.
     #[error("the database did not answer in time")]
     TimedOut,
     /// The disk of the database is full.
@@ -125,10 +125,13 @@ impl DbError {
     }
 
     /// Returns whether one item of a batch may have made all others wait, for a lock or for
-    /// its own work.
+    /// its own work, or whether all of them together took too long.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, DbError::LockTimeout(_) | DbError::StatementTimeout(_))
+        matches!(
+            self,
+            DbError::LockTimeout(_) | DbError::StatementTimeout(_) | DbError::TimedOut
+        )
     }
 
     /// Returns the cause of a retry, one of [`RETRY_CAUSES`].

@@ -30,7 +30,8 @@ use crate::{
 };
 
 /// The timeout of one try of a batch. PostgreSQL ends its statements earlier, see
-/// [`BatchTimeouts`], so a batch that takes longer waits for a dead connection.
+/// [`BatchTimeouts`]. So a batch that takes longer has several slow statements, or waits for a
+/// dead connection.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One of this many connections is for queries. The others are for batches.
@@ -136,7 +137,7 @@ impl Database {
         let _permit = match query.tenant() {
             Some(namespace) => {
                 let permit = self.quota.acquire(namespace.as_str()).await;
-                Some(permit.map_err(|error| self.busy_or_outage(begun, error))?)
+                Some(permit.map_err(|error| self.late_or_outage(begun, error))?)
             }
             None => None,
         };
@@ -154,7 +155,8 @@ impl Database {
     ///
     /// # Errors
     /// Errors of the batch; [`DbError::LockTimeout`] and [`DbError::StatementTimeout`] after
-    /// `timeouts`; [`DbError::TimedOut`] after 10 s.
+    /// `timeouts`; [`DbError::TimedOut`] after 10 s, or [`DbError::Outage`] if the database
+    /// answered nothing meanwhile.
     pub(super) async fn try_batch<T>(
         &self,
         timeouts: BatchTimeouts,
@@ -163,6 +165,7 @@ impl Database {
     ) -> Result<T, DbError> {
         let _running = self.running.read().await;
         let mut lease = self.lease(&self.batches).await?;
+        let begun = Instant::now();
         let result = timeout(BATCH_TIMEOUT, async {
             lease.set_timeouts(timeouts).await?;
             lease.discard_old_plans().await?;
@@ -176,7 +179,7 @@ impl Database {
                 result
             }
             // Dropping the lease cancels the statement.
-            Err(_) => Err(DbError::TimedOut),
+            Err(_) => Err(self.late_or_outage(begun, DbError::TimedOut)),
         }
     }
 
@@ -202,16 +205,17 @@ impl Database {
         }
         let begun = Instant::now();
         let lease = pool.lease().await;
-        lease.map_err(|error| self.busy_or_outage(begun, error))
+        lease.map_err(|error| self.late_or_outage(begun, error))
     }
 
-    /// Returns the error of a wait for a connection that began at a time. If the database
-    /// answered nothing meanwhile, or was unavailable for a part of the time, the connections are
-    /// not busy, but stuck in an outage.
-    fn busy_or_outage(&self, begun: Instant, error: DbError) -> DbError {
-        let is_away = !self.outage.has_answered_since(begun) || self.outage.has_failed_since(begun);
+    /// Returns the error of a wait for a connection, or for a batch, that began at a time. If the
+    /// database answered nothing meanwhile, it is not busy or slow, but stuck in an outage.
+    /// Connections are not busy either if it was unavailable for a part of the time.
+    fn late_or_outage(&self, begun: Instant, error: DbError) -> DbError {
+        let is_stuck = !self.outage.has_answered_since(begun);
         match error {
-            DbError::Busy if is_away => DbError::Outage,
+            DbError::Busy if is_stuck || self.outage.has_failed_since(begun) => DbError::Outage,
+            DbError::TimedOut if is_stuck => DbError::Outage,
             other => other,
         }
     }

@@ -9,7 +9,10 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use super::writes::{Writes, write_rpcs};
-use crate::support::{App, Failure, failure};
+use crate::{
+    fsm::{order_machine, put},
+    support::{App, Failure, failure},
+};
 
 /// The number of rows, and that of the locked one.
 const ROWS: usize = 40;
@@ -101,6 +104,34 @@ async fn a_locked_table_fails_every_call_long_before_its_deadline() {
     // All items have the same error, so it is the error of the call.
     let contended = Failure::new(Code::Aborted, "CONTENDED");
     assert_eq!(failure(answer), contended);
+}
+
+/// Each put takes statements of its own. None takes long, but together they take longer than
+/// two tries of a batch may: one of the two workers has half of them at least.
+#[tokio::test]
+async fn items_that_together_take_too_long_all_succeed() {
+    let app = App::start_with(|config| config.call_timeout = Duration::from_secs(120)).await;
+    let tenant = app.tenant();
+    let mut admin = app.schema.connect().await;
+    let slow = "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(1.7);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER is_slow BEFORE INSERT ON fsm_machines
+            FOR EACH ROW EXECUTE FUNCTION be_slow()";
+    admin.batch_execute(slow).await.unwrap();
+    let puts = (0..24).map(|number| {
+        let request = v1::PutMachineRequest {
+            entity_type: format!("type-{number}"),
+            ..order_machine(&tenant)
+        };
+        put(&tenant, request)
+    });
+    for answer in futures_util::future::join_all(puts).await {
+        let machine = answer.unwrap();
+        assert!(machine.created);
+        assert_eq!(machine.machine.unwrap().version, 1);
+    }
 }
 
 /// A trigger of the operator takes long for one of the steps.

@@ -61,7 +61,8 @@ impl Batch<'_> {
                 return vec![Err(O::item_error(item, error))];
             }
             self.timeouts += u32::from(error.is_timeout());
-            let concerns_all = error.is_unavailable() || matches!(error, DbError::Busy);
+            let is_unavailable = error.is_unavailable() && !error.is_timeout();
+            let concerns_all = is_unavailable || matches!(error, DbError::Busy);
             if concerns_all || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
                 let error = Error::from(error);
                 return items.iter().map(|_| Err(error.clone())).collect();
@@ -108,6 +109,10 @@ impl Batch<'_> {
                 // The item that causes it is found as any other item at fault.
                 None => DbError::Panicked,
             };
+            // Its halves take less time. A single item runs again, in case its connection was dead.
+            if items.len() > 1 && error.is_timeout() {
+                return Err(error);
+            }
             match retries.pause_after(&error) {
                 Some(pause) if (self.is_wanted)() => self.database.pause(&error, pause).await,
                 _ => return Err(error),

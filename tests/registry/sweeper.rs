@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use super::{
     Pending, beat, execute, get, journal, new_node, plain, register, register_as, silence,
 };
-use crate::support::{App, Tenant, eventually};
+use crate::support::{App, Server, Tenant, eventually};
 
 /// Longer than twice the default TTL of 5 minutes.
 const TOO_LONG: u32 = 301;
@@ -324,4 +324,29 @@ async fn concurrent_sweepers_mark_and_journal_each_node_once() {
     until_swept(&app).await;
     assert_eq!(app.schema.count(EXPIRED).await, 600);
     drop(replicas);
+}
+
+#[tokio::test]
+async fn a_stale_node_that_stays_locked_is_logged_and_the_others_are_marked() {
+    let (app, tenant) = App::with_tenant().await;
+    register_all(&tenant, &["locked", "other"]).await;
+    silence(&app, &["locked", "other"], FAR_TOO_LONG).await;
+    let lock = "SELECT FROM node_registrations WHERE node_id = 'locked' FOR UPDATE";
+    let session = Pending::begin(&app, lock).await;
+    let url = app.schema.url();
+    let sweeps = ["--sweep-interval=1", "--sweep-grace=1"];
+    let server = Server::spawn(&[&["--database-url", &url][..], &sweeps].concat());
+    eventually("the locked node is logged", || async {
+        let log = server.log();
+        let is_logged = log.lines().any(|line| {
+            line.contains("WARN")
+                && line.contains("stale nodes not marked")
+                && line.contains("locked")
+        });
+        is_logged.then_some(())
+    })
+    .await;
+    until_marked(&tenant, "other").await;
+    session.commit().await;
+    until_marked(&tenant, "locked").await;
 }

@@ -1,7 +1,5 @@
 //! Retention: tables, default ages and policies.
 
-use std::sync::atomic::AtomicBool;
-
 use chrono::{DateTime, Utc};
 
 use crate::domain::{
@@ -105,13 +103,7 @@ pub struct PolicyKey {
 
 /// A policy to remove, after which the settings apply again.
 #[derive(Debug)]
-pub struct PolicyRemoval {
-    /// The policy.
-    pub key: PolicyKey,
-    /// Whether the policy existed. A removal that runs again because the answer of its commit
-    /// was lost does not find the policy any more.
-    pub existed: AtomicBool,
-}
+pub struct PolicyRemoval<'a>(pub &'a PolicyKey);
 
 /// Which policies to list.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
 use crate::{
     db::Database,
-    ops::retention::model::{NewPolicy, PolicyFilter, PolicyRemoval},
+    ops::retention::model::{NewPolicy, PolicyFilter, PolicyKey, PolicyRemoval},
     proto::v1::{self, admin_service_server::AdminService},
     rpc::{
         admit::admit_operator,
@@ -123,8 +123,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteRetentionPolicyRequest>,
     ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
-        let removal: PolicyRemoval = admit_operator(request)?;
-        let deleted = self.database.run(&removal).await?;
-        Ok(Response::new(deleted.into()))
+        let key: PolicyKey = admit_operator(request)?;
+        // A removal that runs again after a lost answer does not find the policy any more.
+        let existed = self.database.run(&key).await?;
+        self.database.run(&PolicyRemoval(&key)).await?;
+        Ok(Response::new(existed.into()))
     }
 }

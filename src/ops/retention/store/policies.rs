@@ -1,7 +1,5 @@
 //! Policies of namespaces.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use diesel::{prelude::*, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -38,19 +36,26 @@ impl Query for NewPolicy {
     }
 }
 
-/// Deletes a policy. The answer is whether it existed.
-impl Query for PolicyRemoval {
+/// Returns whether a policy exists.
+impl Query for PolicyKey {
     type Answer = bool;
 
     async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<bool>, DbError> {
-        let PolicyKey { namespace, table } = &self.key;
-        let policy = retention_policies::table.find((namespace, table.as_str()));
+        let policy = retention_policies::table.find((&self.namespace, self.table.as_str()));
         let exists = diesel::select(diesel::dsl::exists(policy));
-        if exists.get_result(connection).await? {
-            self.existed.store(true, Ordering::Relaxed);
-            diesel::delete(policy).execute(connection).await?;
-        }
-        Ok(Ok(AtomicBool::load(&self.existed, Ordering::Relaxed)))
+        Ok(Ok(exists.get_result(connection).await?))
+    }
+}
+
+/// Deletes a policy, if it exists.
+impl Query for PolicyRemoval<'_> {
+    type Answer = ();
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<()>, DbError> {
+        let PolicyRemoval(key) = self;
+        let policy = retention_policies::table.find((&key.namespace, key.table.as_str()));
+        diesel::delete(policy).execute(connection).await?;
+        Ok(Ok(()))
     }
 }
 

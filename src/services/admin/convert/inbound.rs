@@ -1,7 +1,5 @@
 //! Converts requests to domain types, and collects every violation.
 
-use std::sync::atomic::AtomicBool;
-
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
@@ -13,9 +11,7 @@ use crate::{
         role::Role,
         time,
     },
-    ops::retention::model::{
-        MAX_AGE, MIN_AGE, NewPolicy, PolicyFilter, PolicyKey, PolicyRemoval, Table,
-    },
+    ops::retention::model::{MAX_AGE, MIN_AGE, NewPolicy, PolicyFilter, PolicyKey, Table},
     proto::v1,
     rpc::{
         admit::FromRequest,
@@ -205,12 +201,8 @@ impl FromRequest<v1::ListRetentionPoliciesRequest> for PolicyFilter {
     }
 }
 
-impl FromRequest<v1::DeleteRetentionPolicyRequest> for PolicyRemoval {
+impl FromRequest<v1::DeleteRetentionPolicyRequest> for PolicyKey {
     fn from_request(request: v1::DeleteRetentionPolicyRequest, check: &mut Validator) -> Self {
-        let key = policy_key(check, request.namespace, request.table);
-        PolicyRemoval {
-            key,
-            existed: AtomicBool::new(false),
-        }
+        policy_key(check, request.namespace, request.table)
     }
 }

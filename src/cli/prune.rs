@@ -55,8 +55,8 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     for table in Table::ALL {
         let groups = pruner.groups(*table).await;
         for expired in groups.map_err(rejected)? {
-            has_targets = true;
             match prune_group(&pruner, &expired, dry_run).await {
+                Ok(is_reported) => has_targets |= is_reported,
                 // The other groups are independent of this one.
                 Err(error @ CliError::Rejected(_)) => {
                     let group = &expired.group;
@@ -69,7 +69,7 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
                     );
                     failure = Some(error);
                 }
-                outcome => outcome?,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -83,11 +83,13 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     Ok(())
 }
 
+/// Removes or counts the expired rows of a group, and reports the number. Says nothing about
+/// deleted rows if there are none. Returns whether it has reported the group.
 async fn prune_group(
     pruner: &Pruner,
     expired: &ExpiredGroup,
     dry_run: bool,
-) -> Result<(), CliError> {
+) -> Result<bool, CliError> {
     let rows = pruner.count(expired).await.map_err(rejected)?;
     let mut removed = 0;
     if !dry_run {
@@ -99,20 +101,35 @@ async fn prune_group(
             }
         }
     }
-    let group = &expired.group;
-    let age = format_age(expired.max_age_seconds as f64);
-    let oldest = format_age(rows.oldest_seconds.unwrap_or_default());
     let (count, done) = match dry_run {
         true => (rows.count, "to remove"),
         false => (removed, "removed"),
     };
-    Ok(writeln!(
-        std::io::stdout(),
-        "{:20} {} {} {count} {done}, older than {age}; the oldest is {oldest} old",
-        expired.table.as_str(),
-        group.namespace,
-        group.part,
-    )?)
+    let is_reported = count > 0 || !expired.is_deleted();
+    if is_reported {
+        let oldest = rows.oldest_seconds.unwrap_or_default();
+        let line = report(expired, &format!("{count} {done}"), oldest);
+        writeln!(std::io::stdout(), "{:20} {line}", expired.table.as_str())?;
+    }
+    Ok(is_reported)
+}
+
+/// Returns the line about a group, without the table.
+fn report(expired: &ExpiredGroup, done: &str, oldest_seconds: f64) -> String {
+    if expired.is_deleted() {
+        let what = match expired.table {
+            Table::Batches => "of bridges that callers have deleted",
+            Table::Workflows | Table::Transitions | Table::Stamps => {
+                "deleted by callers, or expired, with many steps or stamps"
+            }
+        };
+        return format!("{done}, {what}");
+    }
+    let group = &expired.group;
+    let age = format_age(expired.max_age_seconds as f64);
+    let oldest = format_age(oldest_seconds);
+    let (namespace, part) = (&group.namespace, &group.part);
+    format!("{namespace} {part} {done}, older than {age}; the oldest is {oldest} old")
 }
 
 /// Formats a duration in days, or in hours if it is shorter than a day.

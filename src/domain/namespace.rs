@@ -47,8 +47,9 @@ impl Namespace {
         namespace == REGISTRY
     }
 
-    /// Returns the namespace to which deleted workflows with many steps or stamps move. No
-    /// tenant can name it, so every reader finds them gone. Retention removes them in parts.
+    /// Returns the namespace to which deleted workflows with many steps or stamps move, and
+    /// deleted bridges with many batches. No tenant can name it, so every reader finds them gone.
+    /// Retention removes them in parts.
     #[must_use]
     pub fn deleted() -> Self {
         Namespace(DELETED.to_owned())

@@ -2,6 +2,7 @@
 
 mod accumulate_bridge_state;
 mod delete_bridge_state;
+mod delete_large_bridge;
 mod get_bridge_state;
 mod get_bridge_stats;
 mod list_bridge_states;

@@ -6,8 +6,9 @@ use bridgebook::{
     config::Config,
     ops::retention::model::RetentionDefaults,
     proto::v1::{
-        AccumulateBridgeStateRequest, NewStamp, RecordStampRequest, RetainedTable,
-        SetRetentionPolicyRequest, WorkflowState, admin_service_client::AdminServiceClient,
+        AccumulateBridgeStateRequest, ListWorkflowsRequest, NewStamp, RecordStampRequest,
+        RetainedTable, SetRetentionPolicyRequest, WorkflowState,
+        admin_service_client::AdminServiceClient,
         bridge_state_service_client::BridgeStateServiceClient,
     },
 };
@@ -205,7 +206,8 @@ async fn no_transaction_removes_many_rows_whatever_hangs_on_a_workflow() {
     };
     let _replica = App::start_on(app.schema.clone(), workflows_only).await;
     eventually("all workflows are gone", async || {
-        (rows(&app.schema, namespace).await[0] == 0).then_some(())
+        let left = "SELECT count(*) FROM workflow_executions";
+        (app.schema.count(left).await == 0).then_some(())
     })
     .await;
     assert_eq!(rows(&app.schema, namespace).await, [0, 0, 950, 0, 0, 0]);
@@ -214,6 +216,46 @@ async fn no_transaction_removes_many_rows_whatever_hangs_on_a_workflow() {
     assert!(most <= 600, "a transaction removed {most} rows");
     let attached = "SELECT count(*) FROM metadata_stamps WHERE workflow_id IS NOT NULL";
     assert_eq!(app.schema.count(attached).await, 0);
+}
+
+/// The removal of a workflow stops after its first step.
+#[tokio::test]
+async fn an_expired_workflow_with_many_steps_is_gone_before_any_of_them() {
+    let app = App::start().await;
+    let tenant = app.tenant();
+    leave_workflows(&app.schema, &tenant.namespace, 1, 1200, 0).await;
+    let read = async || {
+        let request = ListWorkflowsRequest {
+            namespace: tenant.namespace.clone(),
+            ..ListWorkflowsRequest::default()
+        };
+        let page = tenant.client.clone().list_workflows(request).await;
+        let workflows = page.unwrap().into_inner().workflows;
+        workflows.iter().map(|it| it.step_count).collect::<Vec<_>>()
+    };
+    // It counts no further.
+    assert_eq!(read().await, [1000]);
+    let stop = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE 'it is refused';
+         END $$;
+         CREATE TRIGGER refuses BEFORE DELETE ON workflow_steps
+             FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let mut database = app.schema.connect().await;
+    database.batch_execute(stop).await.unwrap();
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("the workflow is gone", async || {
+        read().await.is_empty().then_some(())
+    })
+    .await;
+    let steps = "SELECT count(*) FROM workflow_steps";
+    assert_eq!(app.schema.count(steps).await, 1200);
+    let allow = "DROP TRIGGER refuses ON workflow_steps";
+    database.batch_execute(allow).await.unwrap();
+    eventually("its steps are gone", async || {
+        (app.schema.count(steps).await == 0).then_some(())
+    })
+    .await;
 }
 
 /// Makes every delete of a namespace's workflows fail.

@@ -92,13 +92,15 @@ impl Resource {
             Resource::Token => {
                 "its credential cannot be shown again, so create a token with another id"
             }
-            Resource::Workflow
-            | Resource::Step
+            Resource::Workflow | Resource::Bridge => {
+                "choose another one, or retry with the original content; the id of a large one that \
+                 was just deleted is free some minutes later"
+            }
+            Resource::Step
             | Resource::Stamp
             | Resource::Transition
             | Resource::Machine
             | Resource::Entity
-            | Resource::Bridge
             | Resource::Batch
             | Resource::Node => "choose another one, or retry with the original content",
         }

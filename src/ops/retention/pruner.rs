@@ -87,16 +87,17 @@ impl Pruner {
         }
     }
 
-    /// Returns the groups of a table whose rows can expire.
+    /// Returns the groups of a table whose rows can expire. The group of deleted rows is the last
+    /// one, because large rows of the others move there.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn groups(&self, table: Table) -> Result<Vec<ExpiredGroup>> {
         let default = self.defaults.of(table);
         let groups = self.run_and_rest(&PruneTargets(table)).await?.into_iter();
+        let groups = groups.filter(|group| !Namespace::is_deleted(&group.namespace));
         let expired = groups.filter_map(|group| {
             let max_age_seconds = match group.is_set {
-                _ if Namespace::is_deleted(&group.namespace) => Some(0),
                 true => group.max_age_seconds,
                 false => default,
             }?;
@@ -106,7 +107,7 @@ impl Pruner {
                 max_age_seconds,
             })
         });
-        Ok(expired.collect())
+        Ok(expired.chain(ExpiredGroup::deleted(table)).collect())
     }
 
     /// Counts the expired rows of a group.

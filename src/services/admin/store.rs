@@ -66,6 +66,7 @@ const SUMMARIES(Nullable<Interval>, BigInt, Text) = "
              GROUP BY namespace) workflows
       FULL JOIN (SELECT namespace, count(*) AS bridge_count
                    FROM bridge_states
+                  WHERE namespace <> $3
                   GROUP BY namespace) bridges USING (namespace)
      ORDER BY total_workflows DESC, namespace
      LIMIT $2";

@@ -6,12 +6,13 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::deleted_bridges;
 use crate::{
     db::{
         DbError, Query,
         planner::{byte_order, lateral, register},
     },
-    domain::error::Result,
+    domain::{error::Result, namespace::Namespace},
     ops::retention::model::Table,
 };
 
@@ -152,6 +153,57 @@ pub struct ExpiredGroup {
     pub max_age_seconds: i64,
 }
 
+impl ExpiredGroup {
+    /// Returns the rows of a table in the namespace of deleted rows; `None` if none move there.
+    #[must_use]
+    pub fn deleted(table: Table) -> Option<Self> {
+        let namespace = match table {
+            Table::Workflows | Table::Batches => Namespace::deleted().to_string(),
+            Table::Transitions | Table::Stamps => return None,
+        };
+        let group = Group {
+            namespace,
+            part: String::new(),
+            max_age_seconds: None,
+            is_set: false,
+        };
+        Some(ExpiredGroup {
+            table,
+            group,
+            max_age_seconds: 0,
+        })
+    }
+
+    /// Returns whether these are rows that callers or retention deleted, but that are still to be
+    /// removed.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        Namespace::is_deleted(&self.group.namespace)
+    }
+
+    /// Returns whether these are batches of deleted bridges. They keep the namespace of the tenant;
+    /// only their bridges have moved.
+    fn is_of_deleted_bridges(&self) -> bool {
+        self.table == Table::Batches && self.is_deleted()
+    }
+
+    /// Returns the statement that removes some of the rows.
+    fn prune(&self) -> String {
+        match self.is_of_deleted_bridges() {
+            true => deleted_bridges::DELETE.to_owned(),
+            false => prune_rows(self.table),
+        }
+    }
+
+    /// Returns the statement that counts the rows.
+    fn count(&self) -> String {
+        match self.is_of_deleted_bridges() {
+            true => deleted_bridges::COUNT.to_owned(),
+            false => count_expired(self.table),
+        }
+    }
+}
+
 /// Deletes some expired rows, oldest first. Skips rows that another replica deletes, or another
 /// statement changes.
 pub struct PruneRows<'a>(pub &'a ExpiredGroup);
@@ -192,9 +244,11 @@ fn delete_expired(table: Table) -> String {
 
 /// Returns the statement that deletes workflows. The foreign keys delete their steps, and detach
 /// their stamps. It takes the oldest workflows that have fewer than `$4` steps and stamps together.
-/// If the oldest one alone has more, it deletes or detaches only `$4` of them.
+/// If the oldest one alone has more, it moves to the namespace of deleted rows, so that no caller
+/// sees a part of it. There the statement deletes or detaches `$4` of them.
 fn delete_workflows() -> String {
     let is_expired = Table::Workflows.spec().is_expired();
+    let deleted = Namespace::deleted();
     let children = lateral!(
         "child",
         "(SELECT s.id, true AS is_step FROM workflow_steps s
@@ -219,12 +273,21 @@ fn delete_workflows() -> String {
             DELETE FROM workflow_executions w USING expired, complete
              WHERE w.id = expired.id AND expired.number <= complete.workflows
             RETURNING 1
+         ), moved AS (
+            UPDATE workflow_executions w
+               SET namespace = '{deleted}', correlation_id = gen_random_uuid(),
+                   completed_at = now(), updated_at = now()
+              FROM expired, complete
+             WHERE w.id = expired.id AND expired.number = 1 AND complete.workflows = 0
+               AND $1 <> '{deleted}'
          ), fewer_steps AS (
             DELETE FROM workflow_steps s USING children, complete
              WHERE s.id = children.id AND children.is_step AND complete.workflows = 0
+               AND $1 = '{deleted}'
          ), fewer_stamps AS (
             UPDATE metadata_stamps m SET workflow_id = NULL FROM children, complete
              WHERE m.id = children.id AND NOT children.is_step AND complete.workflows = 0
+               AND $1 = '{deleted}'
          )
          SELECT count(*) AS removed,
                 (SELECT count(*) FROM locked) > least(count(*), {WORKFLOWS} - 1) AS may_leave_some
@@ -247,7 +310,7 @@ impl Query for PruneRows<'_> {
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
         let PruneRows(expired) = self;
-        let pruned = diesel::sql_query(prune_rows(expired.table))
+        let pruned = diesel::sql_query(expired.prune())
             .bind::<Text, _>(&expired.group.namespace)
             .bind::<Text, _>(&expired.group.part)
             .bind::<BigInt, _>(expired.max_age_seconds)
@@ -291,7 +354,7 @@ impl Query for CountExpired<'_> {
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
         let CountExpired(expired) = self;
-        let rows = diesel::sql_query(count_expired(expired.table))
+        let rows = diesel::sql_query(expired.count())
             .bind::<Text, _>(&expired.group.namespace)
             .bind::<Text, _>(&expired.group.part)
             .bind::<BigInt, _>(expired.max_age_seconds)

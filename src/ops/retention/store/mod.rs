@@ -1,5 +1,6 @@
 //! The SQL of retention, across all namespaces.
 
+mod deleted_bridges;
 mod expired;
 mod policies;
 

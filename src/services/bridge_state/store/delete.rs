@@ -22,7 +22,7 @@ use crate::{
         error::Error,
         id::{BridgeId, TokenId, TransitionId},
         journal::{DELETE_EVENT, DELETED},
-        namespace::Scoped,
+        namespace::{Namespace, Scoped},
     },
     services::bridge_state::model::{BridgeDeletion, ENTITY_TYPE},
 };
@@ -47,8 +47,13 @@ batch_statement! {
 batch_statement! {
     /// Deletes bridges and their batches, each bridge with a last row of the journal. The last
     /// revision stays, so that a new bridge with the same id continues from it.
+    ///
+    /// A bridge with more than 10,000 batches only moves to the namespace of deleted rows, because
+    /// the delete of millions would time out. There retention removes its batches in parts. It
+    /// keeps its id until then, so no new bridge with that id meets batches of the old one.
     struct DeleteRows<'a> {
         namespace: &'a str => Text,
+        deleted_namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,
         transition_id: TransitionId => Uuid,
         entity_type: &'a str => Text,
@@ -57,27 +62,40 @@ batch_statement! {
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
     returns Uuid;
-    concat!(", ended AS (
-        INSERT INTO bridge_revisions AS r (namespace, bridge_id, revision)
-        SELECT b.namespace, b.bridge_id, b.revision
+    concat!(", found AS MATERIALIZED (
+        SELECT b.namespace, b.bridge_id, b.revision, b.current_fsm_state, b.updated_at,
+               item.ordinality, item.deleted_namespace, item.transition_id, item.entity_type,
+               item.to_state, item.transition_event, item.token_id, batches.count > 10000 AS is_large
           FROM item", lateral!("b",
-              "SELECT b.* FROM bridge_states b
-                WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), " LIMIT 1"), "
-         ORDER BY item.ordinality
+               "SELECT b.* FROM bridge_states b
+                 WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), " LIMIT 1"),
+               lateral!("batches",
+               "SELECT count(*) FROM (SELECT FROM bridge_batches y
+                                       WHERE y.namespace = b.namespace
+                                         AND y.bridge_id = b.bridge_id LIMIT 10001) y"), "
+    ), ended AS (
+        INSERT INTO bridge_revisions AS r (namespace, bridge_id, revision)
+        SELECT namespace, bridge_id, revision FROM found ORDER BY ordinality
             ON CONFLICT ON CONSTRAINT bridge_revisions_pkey
             DO UPDATE SET revision = greatest(r.revision, excluded.revision)
         RETURNING r.bridge_id
     ), deleted AS (
-        DELETE FROM bridge_states b USING item
-         WHERE b.bridge_id = item.bridge_id AND ", same_namespace!("b"), "
+        DELETE FROM bridge_states b USING found
+         WHERE b.bridge_id = found.bridge_id AND ", same_namespace!("b", "found"), "
            AND ", in_set!("b.bridge_id", "SELECT bridge_id FROM ended"), "
-        RETURNING b.bridge_id, b.namespace, b.current_fsm_state, b.updated_at, item.transition_id,
-                  item.entity_type, item.to_state, item.transition_event, item.token_id
+           AND NOT found.is_large
+    ), moved AS (
+        UPDATE bridge_states b SET namespace = found.deleted_namespace, updated_at = now()
+          FROM found
+         WHERE b.bridge_id = found.bridge_id AND ", same_namespace!("b", "found"), "
+           AND ", in_set!("b.bridge_id", "SELECT bridge_id FROM ended"), "
+           AND found.is_large
     ), deleted_batches AS (
         DELETE FROM bridge_batches b WHERE b.ctid = ANY (ARRAY(
-            SELECT x.ctid FROM deleted", lateral!("x",
+            SELECT x.ctid FROM found", lateral!("x",
                 "SELECT y.ctid FROM bridge_batches y
-                  WHERE y.namespace = deleted.namespace AND y.bridge_id = deleted.bridge_id
+                  WHERE y.namespace = found.namespace AND y.bridge_id = found.bridge_id
+                    AND NOT found.is_large
                  OFFSET 0"), "))
     )
     INSERT INTO fsm_transitions
@@ -87,7 +105,7 @@ batch_statement! {
            transition_event, token_id,
            -- Not before the transition whose lock the delete waited for.
            greatest(now(), updated_at)
-      FROM deleted
+      FROM found
     RETURNING id")
 }
 
@@ -132,16 +150,23 @@ impl Delete for BridgeRemoval {
                 let round: Vec<Indexed<_>> = round.collect();
                 match round.is_empty() {
                     true => Ok(Vec::new()),
-                    false => delete_rows(&round).load(connection).await,
+                    false => {
+                        let deleted = Namespace::deleted();
+                        delete_rows(&round, &deleted).load(connection).await
+                    }
                 }
             })
             .await
     }
 }
 
-fn delete_rows<'a>(round: &[Indexed<'a, Scoped<BridgeDeletion>>]) -> DeleteRows<'a> {
+fn delete_rows<'a>(
+    round: &[Indexed<'a, Scoped<BridgeDeletion>>],
+    deleted: &'a Namespace,
+) -> DeleteRows<'a> {
     DeleteRows {
         namespace: column(round, |item| item.namespace.as_str()),
+        deleted_namespace: column(round, |_| deleted.as_str()),
         bridge_id: column(round, |item| item.bridge_id),
         transition_id: column(round, |item| item.id),
         entity_type: column(round, |_| ENTITY_TYPE),

@@ -120,13 +120,19 @@ impl Draining<'_> {
     async fn wait_for_calls(self, mut server: Pin<&mut impl FusedFuture<Output = ()>>) -> bool {
         tracing::info!("shutdown: NOT_SERVING");
         self.health.set(false);
-        sleep(self.config.drain_pause).await;
+        // The server accepts connections only while it is polled.
+        tokio::select! {
+            () = sleep(self.config.drain_pause) => {}
+            () = server.as_mut() => {}
+        }
         tracing::info!("shutdown: draining, no new connections");
         // Ends all Watch calls, which would never finish by themselves.
         self.health.clear();
         drop(self.begin_drain);
         let ending = async {
-            server.as_mut().await;
+            if !server.is_terminated() {
+                server.as_mut().await;
+            }
             self.database.wait_idle().await;
         };
         let is_complete = timeout(self.config.drain_timeout, ending).await.is_ok();

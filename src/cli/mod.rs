@@ -6,7 +6,10 @@ mod prune;
 mod remote;
 mod token;
 
-use std::{collections::HashSet, io::Write};
+use std::{
+    collections::HashSet,
+    io::{ErrorKind, Write},
+};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -157,10 +160,21 @@ impl Cli {
             Command::Fsm(command) => command.run().await,
             Command::Health { address, tls } => {
                 let tls = tls.config(&address)?;
-                probe(&address, tls).await?;
+                probe(&address, tls).await.map_err(health_error)?;
                 Ok(writeln!(std::io::stdout(), "SERVING")?)
             }
         }
+    }
+}
+
+/// Returns the error of a health check. An address without a port is an invalid argument, and not a
+/// service that is unhealthy.
+fn health_error(error: ProbeError) -> CliError {
+    match &error {
+        ProbeError::Address { source, .. } if source.kind() == ErrorKind::InvalidInput => {
+            ConfigErrors::from(vec![format!("ADDRESS: {error}")]).into()
+        }
+        _ => error.into(),
     }
 }
 

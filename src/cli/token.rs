@@ -73,32 +73,59 @@ enum RoleName {
 
 impl TokenCommand {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let action = self.action;
+        // Before the database, which may have to be started for it.
+        let work = Work::new(self.action)?;
         let database = database::checked(self.database)?;
-        database::on_current_database(database, async |url| run(action, url).await).await
+        database::on_current_database(database, async |url| work.run(url).await).await
     }
 }
 
-async fn run(action: Action, url: &str) -> Result<(), CliError> {
-    let connection = &mut db::connect(url).await?;
-    let mut out = std::io::stdout();
-    match action {
-        Action::Create(create) => {
-            let wanted = create.new_token()?;
-            let token = answer(&wanted, connection).await?;
-            // Only the credential goes to standard output, for scripts. It must not get lost
-            // because the other output is closed.
-            let _ = writeln!(std::io::stderr(), "{}", described(&token));
-            writeln!(out, "{}", wanted.credential())?;
-        }
-        Action::List { active_only } => list(active_only, connection).await?,
-        Action::Revoke { id } => {
-            let revocation = checked::<_, Revocation>(RevokeTokenRequest { id })?;
-            let token = answer(&revocation, connection).await?;
-            writeln!(out, "{}", described(&token))?;
+/// A valid action.
+enum Work {
+    Create(NewToken),
+    List { active_only: bool },
+    Revoke(Revocation),
+}
+
+impl Work {
+    fn new(action: Action) -> Result<Self, CliError> {
+        Ok(match action {
+            Action::Create(create) => Work::Create(create.new_token()?),
+            Action::List { active_only } => Work::List { active_only },
+            Action::Revoke { id } => Work::Revoke(checked(RevokeTokenRequest { id })?),
+        })
+    }
+
+    async fn run(self, url: &str) -> Result<(), CliError> {
+        let connection = &mut db::connect(url).await?;
+        match self {
+            Work::Create(wanted) => create(&wanted, connection).await,
+            Work::List { active_only } => list(active_only, connection).await,
+            Work::Revoke(revocation) => {
+                let token = answer(&revocation, connection).await?;
+                Ok(writeln!(std::io::stdout(), "{}", described(&token))?)
+            }
         }
     }
-    Ok(())
+}
+
+/// Creates a token and prints its credential. Revokes the token if that fails, because nothing can
+/// show the credential again.
+async fn create(wanted: &NewToken, connection: &mut AsyncPgConnection) -> Result<(), CliError> {
+    let token = answer(wanted, connection).await?;
+    // Only the credential goes to standard output, for scripts. It must not get lost because the
+    // other output is closed.
+    let _ = writeln!(std::io::stderr(), "{}", described(&token));
+    let written = writeln!(std::io::stdout(), "{}", wanted.credential());
+    if written.is_err() {
+        let revoked = answer(&Revocation { id: token.id }, connection).await?;
+        let _ = writeln!(
+            std::io::stderr(),
+            "revoked, because its credential could not be written: {}",
+            described(&revoked)
+        );
+    }
+    Ok(written?)
 }
 
 async fn list(active_only: bool, connection: &mut AsyncPgConnection) -> Result<(), CliError> {

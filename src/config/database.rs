@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::SslMode;
 
@@ -26,7 +29,14 @@ pub struct DatabaseSettings {
 
     /// Keep the private PostgreSQL in this directory. Default: /var/lib/bridgebook for root, else
     /// bridgebook in the user's data directory, such as ~/.local/share/bridgebook.
-    #[arg(long, env = "BRIDGEBOOK_DATA_DIR", value_name = "DIR", global = true)]
+    // clap itself would report an empty path alone, without the other errors.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_DATA_DIR",
+        value_name = "DIR",
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        global = true
+    )]
     data_dir: Option<PathBuf>,
 }
 
@@ -63,6 +73,9 @@ impl DatabaseSettings {
                  PostgreSQL, the directory holds a private one"
                     .to_owned(),
             ),
+            (None, Some(data_dir)) if data_dir.as_os_str().is_empty() => {
+                Err("--data-dir: expected a directory, got an empty text".to_owned())
+            }
             (None, Some(data_dir)) => Ok(DatabaseSource::Embedded(data_dir)),
             (None, None) => crate::embedded::default_data_dir()
                 .map(DatabaseSource::Embedded)

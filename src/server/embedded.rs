@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
-use super::{ServeError, Stop, TlsState, run};
+use super::{Listeners, ServeError, Stop, TlsState, run};
 use crate::{
     config::Config,
     embedded::{Embedded, EmbeddedError, Settings},
@@ -25,7 +25,7 @@ pub(super) async fn serve_embedded(
     tls: &TlsState,
     metrics: &Metrics,
     settings: Settings,
-    listener: TcpListener,
+    listeners: Listeners,
     mut stop: Stop,
 ) -> Result<(), ServeError> {
     let mut embedded = tokio::select! {
@@ -35,7 +35,7 @@ pub(super) async fn serve_embedded(
     };
     let url = embedded.database_url();
     let result = tokio::select! {
-        result = run(config, tls, metrics, &url, true, listener, stop) => result,
+        result = run(config, tls, metrics, &url, true, listeners, stop) => result,
         error = restart_on_crash(&mut embedded) => Err(error.into()),
     };
     let stopped = embedded.stop().await.map_err(ServeError::from);

@@ -126,25 +126,47 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     let metrics = Metrics::new()?;
     count_dropped_lines(&metrics, telemetry)?;
     let tls = TlsState::load(&config)?;
-    let listener = bind(config.listen)?;
+    let listeners = Listeners::bind(&config)?;
     check_open_files(&config);
     match &config.database {
         DatabaseSource::Url(url) => {
             let (url, migrate) = (url.expose_secret(), config.migrate);
-            run(&config, &tls, &metrics, url, migrate, listener, stop).await?;
+            run(&config, &tls, &metrics, url, migrate, listeners, stop).await?;
         }
         DatabaseSource::Embedded(data_dir) => {
             let settings = crate::embedded::Settings::new(data_dir);
-            serve_embedded(&config, &tls, &metrics, settings, listener, stop).await?;
+            serve_embedded(&config, &tls, &metrics, settings, listeners, stop).await?;
         }
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Serves the database at `url` on `listener` until a stop is requested, then drains.
+/// The ports of the service.
+pub struct Listeners {
+    /// The port of gRPC.
+    pub calls: TcpListener,
+    /// The port for metrics and health checks over HTTP, if it is on.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds the ports of the settings, before anything is done to the database. Port 0 stands for
+    /// any free port.
+    ///
+    /// # Errors
+    /// [`ServeError::Listen`].
+    pub fn bind(config: &Config) -> Result<Self, ServeError> {
+        Ok(Listeners {
+            calls: bind(config.listen)?,
+            metrics: config.metrics_listen.map(bind).transpose()?,
+        })
+    }
+}
+
+/// Serves the database at `url` on `listeners` until a stop is requested, then drains.
 ///
-/// Listener and URL are passed beside the settings because they are known by now: the port that was
+/// Listeners and URL are passed beside the settings because they are known by now: the port that was
 /// free, the PostgreSQL that was started.
 ///
 /// # Errors
@@ -155,17 +177,13 @@ pub async fn run(
     metrics: &Metrics,
     url: &str,
     migrate: bool,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: Stop,
 ) -> Result<(), ServeError> {
-    log_listening(&listener, config);
+    log_listening(&listeners, config);
     register_certificate_expiry(metrics, tls)?;
-    let http = match config.metrics_listen {
-        Some(address) => Some(bind_metrics(address)?),
-        None => None,
-    };
     let http = async {
-        match http {
+        match listeners.metrics {
             Some(listener) => {
                 let serve = || endpoint::serve(&listener, metrics.clone());
                 keep_running("metrics endpoint", metrics.panics(), serve).await;
@@ -174,19 +192,9 @@ pub async fn run(
         }
     };
     tokio::select! {
-        result = serve_calls(config, tls, metrics, url, migrate, listener, stop) => result,
+        result = serve_calls(config, tls, metrics, url, migrate, listeners.calls, stop) => result,
         () = http => Ok(()),
     }
-}
-
-/// Binds the port for metrics and health checks over HTTP, and logs its address: port 0
-/// stands for any free port.
-fn bind_metrics(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    let listener = bind(address)?;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("metrics on {address}");
-    }
-    Ok(listener)
 }
 
 async fn serve_calls(

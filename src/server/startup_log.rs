@@ -2,14 +2,18 @@
 
 use tokio::net::TcpListener;
 
+use super::Listeners;
 use crate::{
     config::{Auth, Config},
     util::net::is_loopback,
 };
 
-/// Logs the address, and a warning for each risk that --insecure accepts.
-pub(super) fn log_listening(listener: &TcpListener, config: &Config) {
-    let Ok(address) = listener.local_addr() else {
+/// Logs the addresses, and a warning for each risk that --insecure accepts.
+pub(super) fn log_listening(listeners: &Listeners, config: &Config) {
+    if let Some(Ok(address)) = listeners.metrics.as_ref().map(TcpListener::local_addr) {
+        tracing::info!("metrics on {address}");
+    }
+    let Ok(address) = listeners.calls.local_addr() else {
         return;
     };
     tracing::info!("listening on {address}");

@@ -61,6 +61,24 @@ async fn a_command_into_a_closed_pipe_ends_quietly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_credential_cannot_be_written_is_revoked() {
+    let app = App::start().await;
+    let token = |arguments: &[&str]| {
+        let mut command = bridgebook();
+        command.arg("token").args(arguments);
+        command.args(["--database-url", &app.schema.url()]);
+        command
+    };
+    let mut create = token(&["create", "--name", "x", "--role", "admin"]);
+    let output = create.stdout(closed()).stderr(Stdio::piped()).output();
+    let text = stderr(&output.unwrap());
+    assert!(text.contains("revoked, because"), "{text}");
+    let listed = |arguments| token(arguments).output().unwrap().stdout;
+    assert!(listed(&["list", "--active-only"]).is_empty());
+    assert!(!listed(&["list"]).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_standard_error_changes_no_exit_status() {
     let app = App::start().await;
     let status = |command: &mut Command| -> ExitStatus {

@@ -56,6 +56,23 @@ async fn a_token_is_created_listed_and_revoked() {
     assert_eq!(failure::<()>(Err(failed.await)).code, Code::Unauthenticated);
 }
 
+/// The database is unreachable, and so is not tried.
+#[test]
+fn invalid_arguments_are_named_before_the_database_is_used() {
+    let create = [
+        "token",
+        "create",
+        "--name=a",
+        "--role=writer",
+        "--namespace=**",
+    ];
+    let url = "--database-url=postgres://a@127.0.0.1:1/b";
+    let output = bridgebook().args(create).arg(url).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let text = stderr(&output);
+    assert!(text.contains("--namespace"), "{text}");
+}
+
 #[tokio::test]
 async fn all_invalid_arguments_are_named() {
     let app = App::start().await;

@@ -1,6 +1,13 @@
 //! Outages: a full disk, a read-only or frozen database, dead connections, slow queries.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bridgebook::{
     embedded::{Embedded, Settings},
@@ -177,17 +184,26 @@ async fn lists_are_unavailable_and_never_queued_while_postgresql_restarts() {
     let tenant = tenant_on(server.serving().await);
     list_workflows(&tenant, PATIENCE).await.unwrap();
     let (stop, stopped) = watch::channel(false);
+    let listed = Arc::new(AtomicUsize::new(0));
     let callers = (0..100).map(|_| {
-        let (tenant, stopped) = (tenant.clone(), stopped.clone());
+        let (tenant, stopped, listed) = (tenant.clone(), stopped.clone(), Arc::clone(&listed));
         tokio::spawn(async move {
             let mut failures = Vec::new();
             while !*stopped.borrow() {
-                failures.extend(list_workflows(&tenant, PATIENCE).await.err());
+                match list_workflows(&tenant, PATIENCE).await {
+                    Ok(()) => drop(listed.fetch_add(1, Ordering::Relaxed)),
+                    Err(failure) => failures.push(failure),
+                }
             }
             failures
         })
     });
     let callers: Vec<_> = callers.collect();
+    // All callers are in the middle of a list then, most of them waiting for a connection.
+    eventually("the callers are busy", async || {
+        (listed.load(Ordering::Relaxed) > 500).then_some(())
+    })
+    .await;
     send_signal("QUIT", cluster.pid());
     cluster.crashed().await;
     eventually("the service notices the outage", async || {

@@ -1,4 +1,6 @@
-use crate::support::{Schema, Server, bridgebook, eventually, stderr};
+use std::path::Path;
+
+use crate::support::{Schema, Server, bridgebook, eventually, stderr, temp_dir};
 
 #[test]
 fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
@@ -234,6 +236,75 @@ async fn an_address_in_use_is_named() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains(&address));
+}
+
+/// The database is unreachable, so a service that tried it first would wait for ever.
+#[test]
+fn a_metrics_address_in_use_is_named_before_the_database_is_used() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = temp_dir();
+    let output = bridgebook()
+        .args([
+            "serve",
+            "--listen=127.0.0.1:0",
+            "--metrics-listen",
+            &address,
+        ])
+        .args([Path::new("--data-dir"), &dir.0])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+    assert!(!dir.0.exists());
+}
+
+#[test]
+fn an_empty_data_directory_is_reported_with_the_other_faults() {
+    let output = bridgebook()
+        .args(["serve", "--data-dir=", "--listen=x"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    for flag in ["--data-dir: expected", "--listen: expected"] {
+        assert!(stderr(&output).contains(flag), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_health_check_of_an_address_without_a_port_is_an_invalid_command_line() {
+    let output = bridgebook().args(["health", "localhost"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        stderr(&output).contains("localhost:50051"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn a_refused_database_or_role_is_named_with_what_to_correct() {
+    let schema = Schema::create().await;
+    let url = schema.url();
+    let (server, _) = url.split_once('?').unwrap_or((&url, ""));
+    let (before, database) = server.rsplit_once('/').unwrap();
+    assert!(!database.is_empty());
+    let other_database = url.replacen(server, &format!("{before}/nowhere"), 1);
+    let other_role = url.replacen("//bridgebook@", "//nobody_here@", 1);
+    for (url, remedy) in [
+        (other_database, "create the database, or correct its name"),
+        (other_role, "create the role"),
+    ] {
+        let server = Server::spawn(&["--database-url", &url]);
+        eventually("the log names it", async || {
+            server.log().contains(remedy).then_some(())
+        })
+        .await;
+        let list = ["token", "list", "--database-url", &url];
+        let output = bridgebook().args(list).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(remedy), "{}", stderr(&output));
+    }
 }
 
 /// Returns the output of `serve` with these arguments and an unreachable database.

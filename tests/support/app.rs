@@ -1,6 +1,10 @@
 //! The service in this process, on a schema of its own.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use bridgebook::{
     config::{Auth, Config, Settings},
@@ -9,9 +13,9 @@ use bridgebook::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
         WorkflowState, workflow_service_client::WorkflowServiceClient,
     },
-    server::{self, Stop, TlsState},
+    server::{self, Listeners, Stop, TlsState},
 };
-use tokio::{net::TcpListener, runtime, sync::mpsc, task::JoinHandle};
+use tokio::{runtime, sync::mpsc, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -99,11 +103,9 @@ impl App {
         change: impl FnOnce(&mut Config),
         connect: impl FnOnce(SocketAddr) -> Channel,
     ) -> App {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (stop, stopped) = Stop::channel();
         let mut config = usual(&url);
-        config.listen = address;
+        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
         // Tests of the sweeper and of retention shorten the intervals.
         config.sweep_interval = Duration::from_secs(3600);
         config.prune_interval = Duration::from_secs(3600);
@@ -111,12 +113,15 @@ impl App {
         config.drain_timeout = Duration::from_secs(1);
         config.database_connections = 8;
         change(&mut config);
+        let listeners = Listeners::bind(&config).unwrap();
+        let address = listeners.calls.local_addr().unwrap();
+        config.listen = address;
         let runtime = errors::collect();
         let metrics = Metrics::new().unwrap();
         let counted = metrics.clone();
         let mut service = tokio::spawn(async move {
             let tls = TlsState::load(&config).unwrap();
-            let served = server::run(&config, &tls, &metrics, &url, true, listener, stopped);
+            let served = server::run(&config, &tls, &metrics, &url, true, listeners, stopped);
             served.await.expect("the service runs");
         });
         let channel = connect(address);

@@ -71,6 +71,26 @@ async fn a_flood_of_frames_without_work_closes_its_connection() {
     tenant.start().await;
 }
 
+/// One call, whose message arrives byte by byte.
+#[tokio::test]
+async fn a_flood_of_tiny_data_frames_closes_its_connection() {
+    let (app, tenant) = App::with_tenant().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let (_answer, mut body) = wire.begin(wire.head(LIST)).await;
+    // A message of 1 MiB begins.
+    let head = [0, 0, 16, 0, 0].as_slice();
+    body.send_data(head.into(), false).unwrap();
+    for _ in 0..20_000 {
+        body.send_data(b"x".as_slice().into(), false).unwrap();
+    }
+    wire.ended.await.unwrap().unwrap_err();
+    eventually("it is counted", async || {
+        (floods(&app) >= 1.0).then_some(())
+    })
+    .await;
+    tenant.start().await;
+}
+
 #[tokio::test]
 async fn a_flooding_client_is_told_why() {
     let app = App::start().await;

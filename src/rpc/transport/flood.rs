@@ -1,7 +1,7 @@
 //! Closes a connection that floods the server with frames that do no work.
 //!
-//! Frames such as PING, SETTINGS and PRIORITY, and streams that are reset at once, need no
-//! credential, and a client can send millions of them per second. Each connection therefore has a
+//! Frames such as PING, SETTINGS, PRIORITY and tiny DATA, and streams that are reset at once, need
+//! no credential, and a client can send millions of them per second. Each connection therefore has a
 //! budget for them. Calls and responses refill it, because they are what clients send such frames
 //! for: WINDOW_UPDATE for the bytes of a response, PING to measure the path of a call. A busy client
 //! never exhausts it, at any rate of calls.
@@ -28,6 +28,9 @@ const MAX_FRAMES: f64 = 10_000.0;
 const FRAMES_PER_SECOND: f64 = 1000.0;
 const FRAMES_PER_CALL: f64 = 10.0;
 const FRAMES_PER_KIB: f64 = 1.0;
+/// Content of a DATA frame, in bytes, from which it costs nothing. A smaller one costs a part of a
+/// frame: the limit of a message bounds the bytes of a call, but not the frames that carry them.
+const FREE_DATA: f64 = 256.0;
 
 /// The budget of resets, in calls. A client may cancel half of its calls at any rate, as hedging
 /// does. Beside those it may cancel all its streams twice at once, and once in a second.
@@ -121,7 +124,9 @@ impl Budgets {
                 self.frames.gain(FRAMES_PER_CALL);
                 self.resets.gain(RESETS_PER_CALL);
             }
-            Kind::Data => {}
+            Kind::Data(bytes) => {
+                self.frames.level -= (1.0 - f64::from(bytes) / FREE_DATA).max(0.0);
+            }
             Kind::Reset => self.resets.level -= 1.0,
             Kind::Other => self.frames.level -= 1.0,
         }
@@ -268,7 +273,10 @@ mod tests {
         for calls in [10, 1000, 50_000] {
             let frames = [
                 (Kind::Headers, calls),
-                (Kind::Data, calls),
+                // The header of a message, a small message, and the end of the stream.
+                (Kind::Data(5), calls),
+                (Kind::Data(50), calls),
+                (Kind::Data(0), calls),
                 (Kind::Other, 3 * calls),
                 // Hedging: every second call is cancelled.
                 (Kind::Reset, calls / 2),
@@ -312,14 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn a_large_request_costs_nothing_in_frames_of_a_usual_size() {
+        for size in [256, 1400, 16 * 1024] {
+            let mut budgets = Budgets::new(256);
+            for _ in 0..100 {
+                budgets.receive(Kind::Headers, 1);
+                for _ in 0..4 * 1024 * 1024 / size {
+                    budgets.receive(Kind::Data(size), 1);
+                }
+                assert_eq!(budgets.flood(), None, "{size}");
+            }
+        }
+    }
+
+    #[test]
     fn floods_are_told_by_their_rate() {
         let mut budgets = Budgets::new(256);
         let frames = [(Kind::Other, 500)];
         for _ in 0..10 {
             assert_eq!(second(&mut budgets, &frames), None);
         }
-        let frames = [(Kind::Other, 100_000)];
-        assert_eq!(second(&mut budgets, &frames), Some(Flood::Frames));
+        for flood in [Kind::Other, Kind::Data(0), Kind::Data(1), Kind::Data(20)] {
+            let mut budgets = Budgets::new(256);
+            let frames = [(flood, 100_000)];
+            assert_eq!(second(&mut budgets, &frames), Some(Flood::Frames));
+        }
         let mut budgets = Budgets::new(256);
         let frames = [(Kind::Headers, 10_000), (Kind::Reset, 10_000)];
         assert_eq!(second(&mut budgets, &frames), Some(Flood::Resets));

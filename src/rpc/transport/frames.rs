@@ -7,18 +7,20 @@ const HEADER: usize = 9;
 /// Length of the fixed text with which a client begins (RFC 9113, section 3.4).
 pub(super) const PREFACE: usize = 24;
 
-const END_STREAM: u8 = 0x1;
+/// The flag of DATA with padding, and the maximum of what the padding takes with its length.
+const PADDED: u8 = 0x8;
+const MAX_PADDING: u32 = 256;
 
 /// The types of frames that matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// HEADERS of a stream, which begin a call.
     Headers,
-    /// DATA with content, or the end of a stream.
-    Data,
+    /// DATA, with the number of bytes that its content has at least.
+    Data(u32),
     /// RST_STREAM.
     Reset,
-    /// Any other frame, and DATA without content.
+    /// Any other frame.
     Other,
 }
 
@@ -75,7 +77,8 @@ impl Frames {
 
 fn kind_of(kind: u8, flags: u8, length: u32) -> Kind {
     match kind {
-        0x0 if length > 0 || flags & END_STREAM != 0 => Kind::Data,
+        0x0 if flags & PADDED != 0 => Kind::Data(length.saturating_sub(MAX_PADDING)),
+        0x0 => Kind::Data(length),
         0x1 => Kind::Headers,
         0x3 => Kind::Reset,
         _ => Kind::Other,
@@ -99,14 +102,16 @@ mod tests {
         frame(0, 0, 3, b"data");
         frame(0, 1, 3, &[]);
         frame(0, 0, 3, &[]);
+        frame(0, 8, 3, &[0; 200]);
         frame(3, 0, 3, &[0; 4]);
         frame(99, 0, 0, &[1; 200]);
         let expected = [
             (Kind::Other, 0),
             (Kind::Headers, 3),
-            (Kind::Data, 3),
-            (Kind::Data, 3),
-            (Kind::Other, 3),
+            (Kind::Data(4), 3),
+            (Kind::Data(0), 3),
+            (Kind::Data(0), 3),
+            (Kind::Data(0), 3),
             (Kind::Reset, 3),
             (Kind::Other, 0),
         ];

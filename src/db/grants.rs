@@ -34,6 +34,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
         "node_registrations",
         &["SELECT", "INSERT", "UPDATE", "DELETE"],
     ),
+    ("page_token_key", &["SELECT", "INSERT"]),
     (
         "retention_policies",
         &["SELECT", "INSERT", "UPDATE", "DELETE"],

@@ -11,6 +11,7 @@ pub mod journal_cluster;
 mod lease;
 pub mod migrations;
 pub mod outage;
+pub mod page_token_key;
 pub mod planner;
 mod pool;
 pub mod pooler_check;

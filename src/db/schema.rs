@@ -304,6 +304,20 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// The key that signs page tokens; one row, or none before the first start.
+    page_token_key (is_only_row) {
+        /// Primary key. Always true, so that there is one row.
+        is_only_row -> Bool,
+        /// Key of HMAC-SHA-256. Random.
+        key -> Bytea,
+        /// Time at which the key was made.
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// Retention per tenant and table, overriding the default in the settings.
     retention_policies (namespace, table_name) {
         /// Tenant that the policy applies to.
@@ -406,6 +420,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     journal_cluster,
     metadata_stamps,
     node_registrations,
+    page_token_key,
     retention_policies,
     workflow_executions,
     workflow_steps,

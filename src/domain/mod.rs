@@ -8,6 +8,7 @@ pub mod json;
 pub mod limits;
 pub mod namespace;
 pub mod page;
+pub mod page_token_key;
 pub mod role;
 pub(crate) mod text_enum;
 pub mod time;

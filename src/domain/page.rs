@@ -1,18 +1,17 @@
 //! Keyset paging: a page token holds the position of the last row of the previous page.
 //!
 //! A token is bound to its query by a digest of the filters, so that a client cannot use
-//! it with other filters by mistake. A checksum over the digest and the position tells a
-//! damaged token. A token is neither secret nor a permission: a forged one only makes the
-//! caller's own list start elsewhere. So the checksum needs no secret key, and tokens are
-//! valid on every replica and after a restart.
+//! it with other filters by mistake. A signature over the digest and the position tells a
+//! damaged or invented token. The key of the signature is in the database, so tokens are valid
+//! on every replica and after a restart. A token is not secret: its position is readable.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use prost::Message;
-use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{digest::RequestDigest, time};
+use super::{digest::RequestDigest, page_token_key::PageTokenKey, time};
 
 /// Default number of rows of a page.
 pub const DEFAULT_SIZE: i32 = 100;
@@ -51,11 +50,9 @@ pub type TimePosition = (DateTime<Utc>, Uuid);
 /// The position in a list that is ordered by a time, then by a name.
 pub type NamedTimePosition = (DateTime<Utc>, String);
 
-/// Length of the checksum of a token, in bytes.
-const CHECKSUM_BYTES: usize = 8;
-
-/// Begins what the checksum covers, so that it is not the hash of anything else.
-const CHECKSUM_CONTEXT: &[u8] = b"bridgebook page token\0";
+/// The rule that an invalid token breaks, and what to do.
+const INVALID_TOKEN: &str = "must be a next_page_token that this service returned for the same \
+                             RPC, namespace and filters; leave it unset to begin the list again";
 
 /// The content of a page token.
 #[derive(Clone, PartialEq, Message)]
@@ -69,9 +66,9 @@ pub struct Cursor {
     /// The id or the name that orders rows with the same number.
     #[prost(bytes = "vec", tag = "3")]
     id: Vec<u8>,
-    /// The checksum of the other fields. Versions without it skip the field.
+    /// The signature of the other fields, encoded without it.
     #[prost(bytes = "vec", tag = "4")]
-    checksum: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 impl Cursor {
@@ -81,15 +78,6 @@ impl Cursor {
             id,
             ..Cursor::default()
         }
-    }
-
-    fn checksum(&self) -> Vec<u8> {
-        let hash = Sha256::new()
-            .chain_update(CHECKSUM_CONTEXT)
-            .chain_update(&self.filters)
-            .chain_update(self.number.to_le_bytes())
-            .chain_update(&self.id);
-        hash.finalize().into_iter().take(CHECKSUM_BYTES).collect()
     }
 
     /// Returns the number as a time that PostgreSQL can store.
@@ -154,6 +142,7 @@ pub struct PageRequest<P> {
     /// The position after which the page starts; `None` for the first page.
     pub after: Option<P>,
     filters: RequestDigest,
+    key: PageTokenKey,
 }
 
 impl<P: Position> PageRequest<P> {
@@ -161,51 +150,58 @@ impl<P: Position> PageRequest<P> {
     /// token asks for the first page.
     ///
     /// # Errors
-    /// If the token is malformed or belongs to another query.
-    pub fn new(size: i64, token: &str, filters: RequestDigest) -> Result<Self, &'static str> {
+    /// If the token is malformed, belongs to another query, or another key signed it.
+    pub fn new(
+        size: i64,
+        token: &str,
+        filters: RequestDigest,
+        key: PageTokenKey,
+    ) -> Result<Self, &'static str> {
+        let first = Self::first(size, filters, key);
         if token.is_empty() {
-            return Ok(Self::first(size, filters));
+            return Ok(first);
         }
-        let after = read_token(token, filters);
-        let after = after.ok_or("must be a next_page_token of the same RPC, namespace and filters; leave it unset to start again")?;
+        let after = read_token(token, &filters, &key).ok_or(INVALID_TOKEN)?;
         Ok(PageRequest {
-            size,
             after: Some(after),
-            filters,
+            ..first
         })
     }
 
     /// Makes the request of the first page.
     #[must_use]
-    pub fn first(size: i64, filters: RequestDigest) -> Self {
+    pub fn first(size: i64, filters: RequestDigest, key: PageTokenKey) -> Self {
         PageRequest {
             size,
             after: None,
             filters,
+            key,
         }
     }
 
     /// Returns the token of the page that starts after `last`.
     pub fn token_after(&self, last: P) -> String {
-        token(&self.filters, last.to_cursor())
+        token(&self.filters, &self.key, last.to_cursor())
     }
 }
 
-fn token(filters: &RequestDigest, position: Cursor) -> String {
+fn token(filters: &RequestDigest, key: &PageTokenKey, position: Cursor) -> String {
     let mut cursor = Cursor {
         filters: filters.as_bytes().to_vec(),
         ..position
     };
-    cursor.checksum = cursor.checksum();
+    cursor.signature = key.sign(&cursor.encode_to_vec());
     URL_SAFE_NO_PAD.encode(cursor.encode_to_vec())
 }
 
-/// Reads a token. It is valid only if the service makes the same text for its position.
-fn read_token<P: Position>(text: &str, filters: RequestDigest) -> Option<P> {
+/// Reads a token. It is valid only if the service makes the same text for its position. The
+/// comparison takes the same time for every wrong signature, so that it helps no guessing.
+fn read_token<P: Position>(text: &str, filters: &RequestDigest, key: &PageTokenKey) -> Option<P> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let cursor = Cursor::decode(bytes.as_slice()).ok()?;
     let position = Cursor::new(cursor.number, cursor.id);
-    (token(&filters, position.clone()) == text)
+    let expected = token(filters, key, position.clone());
+    bool::from(expected.as_bytes().ct_eq(text.as_bytes()))
         .then(|| P::from_cursor(&position))
         .flatten()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     auth::{AuthenticatedCall, Caller},
-    context,
+    context, page_token,
     transport::peer::Peer,
     validate::Validator,
 };
@@ -45,15 +45,16 @@ const FORWARDED: [&str; 5] = ["forwarded", "via", "x-envoy-", "x-forwarded-", "x
 /// every field of the message.
 ///
 /// # Errors
-/// [`Error::RoleTooLow`], [`Error::NamespaceDenied`], and [`Error::InvalidRequest`] with
-/// every violation, that of the namespace included.
+/// [`Error::RoleTooLow`], [`Error::NamespaceDenied`], [`Error::DatabaseUnavailable`] before the
+/// service has seen its database, and [`Error::InvalidRequest`] with every violation, that of
+/// the namespace included.
 pub fn admit<R, T>(request: tonic::Request<R>) -> Result<Scoped<T>, Error>
 where
     R: TenantRequest,
     T: FromRequest<R>,
 {
     let call = authenticated(&request)?;
-    let mut check = validator(&request)?;
+    let mut check = list_validator(&request)?;
     let request = request.into_inner();
     if let Some(correlation_id) = request.correlation_id() {
         context::set_correlation_id(correlation_id);
@@ -85,15 +86,15 @@ where
 /// without tokens, only callers on this machine are operators.
 ///
 /// # Errors
-/// [`Error::RoleTooLow`], [`Error::LoopbackOnly`], and [`Error::InvalidRequest`] with
-/// every violation.
+/// [`Error::RoleTooLow`], [`Error::LoopbackOnly`], [`Error::DatabaseUnavailable`] before the
+/// service has seen its database, and [`Error::InvalidRequest`] with every violation.
 pub fn admit_operator<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Result<T, Error> {
     let call = authenticated(&request)?;
     call.require_role(None)?;
     if matches!(call.caller, Caller::Anyone) && !is_local(&request) {
         return Err(Error::LoopbackOnly);
     }
-    let mut check = validator(&request)?;
+    let mut check = list_validator(&request)?;
     let content = T::from_request(request.into_inner(), &mut check);
     let content = check.finish(content)?;
     if let Some(token_id) = content.target_token_id() {
@@ -133,6 +134,12 @@ fn validator<R>(request: &tonic::Request<R>) -> Result<Validator, Error> {
     Ok(Validator::new(*limits))
 }
 
+/// Returns a validator for a request that may be a list.
+fn list_validator<R>(request: &tonic::Request<R>) -> Result<Validator, Error> {
+    let key = page_token::key_of(request)?;
+    Ok(validator(request)?.with_page_tokens(key))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -140,12 +147,16 @@ mod tests {
     use tonic::Request;
 
     use super::*;
-    use crate::{proto::v1::GetIndexUsageRequest, services::admin::model::IndexQuery};
+    use crate::{
+        domain::page_token_key::PageTokenKey, proto::v1::GetIndexUsageRequest,
+        services::admin::model::IndexQuery,
+    };
 
     /// A call of a service that runs without tokens.
     fn request() -> Request<GetIndexUsageRequest> {
         let mut request = Request::new(GetIndexUsageRequest::default());
         request.extensions_mut().insert(ContentLimits::default());
+        request.extensions_mut().insert(PageTokenKey::default());
         request.extensions_mut().insert(AuthenticatedCall {
             caller: Caller::Anyone,
             rpc: None,

@@ -7,7 +7,10 @@ mod shutdown;
 mod startup_log;
 mod tls;
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use futures_util::FutureExt;
 use prometheus::{IntCounter, IntGauge};
@@ -212,6 +215,7 @@ async fn serve_calls(
     let (health, health_service) = Health::new(metrics);
 
     let content = config.limits.content;
+    let page_token_key = Arc::new(OnceLock::new());
     let reflection = Reflection::new(proto::DESCRIPTORS)?;
     let max = MAX_INFRASTRUCTURE_MESSAGE;
     let newest = v1::server_reflection_server::ServerReflectionServer::new(reflection.clone());
@@ -232,6 +236,7 @@ async fn serve_calls(
             max_duration: config.call_timeout,
             slow: config.slow_call,
             limits: content,
+            page_token_key: Arc::clone(&page_token_key),
             header_bytes: config.limits.connection.header_bytes,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
@@ -259,7 +264,8 @@ async fn serve_calls(
     );
     let server = server.fuse();
     let background = async {
-        schema::prepare(url, migrate).await?;
+        let key = schema::prepare(url, migrate).await?;
+        page_token_key.get_or_init(|| key);
         database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();

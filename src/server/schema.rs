@@ -6,7 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::ServeError;
 use crate::{
-    db::{grants, journal_cluster, migrations, pooler_check},
+    db::{grants, journal_cluster, migrations, page_token_key, pooler_check},
+    domain::page_token_key::PageTokenKey,
     util::error_chain::error_chain,
 };
 
@@ -17,9 +18,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Waits for the database, then applies pending migrations or checks that there are none, and
-/// repairs the journal after a restore. Tries again while the database is unreachable, and when a
-/// connection is lost meanwhile.
-pub(super) async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
+/// repairs the journal after a restore. Returns the key of page tokens. Tries again while the
+/// database is unreachable, and when a connection is lost meanwhile.
+pub(super) async fn prepare(url: &str, migrate: bool) -> Result<PageTokenKey, ServeError> {
     let mut logged: Option<(String, Instant)> = None;
     loop {
         let cause = match try_prepare(url, migrate).await {
@@ -37,7 +38,7 @@ pub(super) async fn prepare(url: &str, migrate: bool) -> Result<(), ServeError> 
     }
 }
 
-async fn try_prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
+async fn try_prepare(url: &str, migrate: bool) -> Result<PageTokenKey, ServeError> {
     if pooler_check::shares_sessions(url).await {
         return Err(ServeError::SharedSessions);
     }
@@ -57,5 +58,5 @@ async fn try_prepare(url: &str, migrate: bool) -> Result<(), ServeError> {
         }
     }
     journal_cluster::adopt(url).await?;
-    Ok(())
+    Ok(page_token_key::load_or_create(url).await?)
 }

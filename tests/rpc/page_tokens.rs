@@ -1,12 +1,13 @@
-//! Page tokens that were damaged on their way.
+//! Page tokens that were damaged on their way, or that the service did not make.
 
 use bridgebook::proto::Rpc;
+use diesel_async::SimpleAsyncConnection;
 use serde_json::Value;
 use tonic::Code;
 
 use crate::{
     samples::{Rows, call, sample},
-    support::{App, Failure, contract, failure, raw_call},
+    support::{App, Failure, Schema, contract, failure, raw_call},
 };
 
 /// The lists: by time, by number, by name.
@@ -104,4 +105,37 @@ async fn a_page_token_is_valid_on_every_replica() {
         let second = call(&replica, rpc, None, &request).await.unwrap();
         assert_eq!(first, second, "{rpc:?}");
     }
+}
+
+/// The token fits the query. Without a key, everybody could make it.
+#[tokio::test]
+async fn a_page_token_that_another_key_signed_is_refused() {
+    let (app, rows) = app_with_rows().await;
+    let another = "UPDATE page_token_key SET key = DEFAULT";
+    let mut owner = app.schema.connect().await;
+    owner.batch_execute(another).await.unwrap();
+    let replica = app.replica().await;
+    for rpc in LISTS {
+        let (request, _) = second_page(&app, rpc, &rows).await;
+        call(&app, rpc, None, &request).await.unwrap();
+        let refused = call(&replica, rpc, None, &request).await;
+        let refused = refused.expect_err("the token is invalid");
+        let advice = "leave it unset to begin the list again";
+        assert!(refused.message().contains(advice), "{refused:?}");
+        let refused = failure(Err::<(), _>(refused));
+        assert_eq!(refused, Failure::invalid(&["page_token"]), "{rpc:?}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_start_for_the_first_time_together_share_a_key() {
+    let schema = Schema::create().await;
+    let start = || App::start_on(schema.clone(), |_| {});
+    let (app, replica) = tokio::join!(start(), start());
+    assert_eq!(schema.count("SELECT count(*) FROM page_token_key").await, 1);
+    let rows = Rows::make(&app, "team-a", None).await;
+    let (request, _) = second_page(&app, Rpc::WorkflowServiceListSteps, &rows).await;
+    call(&replica, Rpc::WorkflowServiceListSteps, None, &request)
+        .await
+        .unwrap();
 }

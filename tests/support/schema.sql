@@ -137,6 +137,13 @@ CREATE TABLE node_registrations (
     CONSTRAINT node_registrations_health_status_check CHECK (((health_status)::text = ANY ((ARRAY['HEALTHY'::character varying, 'DEGRADED'::character varying, 'UNHEALTHY'::character varying])::text[]))),
     CONSTRAINT node_registrations_heartbeat_ttl_ms_check CHECK (((heartbeat_ttl_ms >= 1) AND (heartbeat_ttl_ms <= 86400000)))
 );
+CREATE TABLE page_token_key (
+    is_only_row boolean DEFAULT true NOT NULL,
+    key bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT page_token_key_is_only_row_check CHECK (is_only_row),
+    CONSTRAINT page_token_key_key_check CHECK ((octet_length(key) = 32))
+);
 CREATE TABLE retention_policies (
     namespace character varying(255) NOT NULL,
     table_name character varying(100) NOT NULL,
@@ -201,6 +208,8 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY node_registrations
     ADD CONSTRAINT node_registrations_pkey PRIMARY KEY (node_id);
+ALTER TABLE ONLY page_token_key
+    ADD CONSTRAINT page_token_key_pkey PRIMARY KEY (is_only_row);
 ALTER TABLE ONLY retention_policies
     ADD CONSTRAINT retention_policies_pkey PRIMARY KEY (namespace, table_name);
 ALTER TABLE ONLY workflow_executions
@@ -255,4 +264,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024');

@@ -11,6 +11,7 @@ mod severity;
 
 use std::{
     panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,6 +29,7 @@ use crate::{
     domain::{
         error::{Error, internal},
         limits::ContentLimits,
+        page_token_key::PageTokenKey,
     },
     ops::{metrics::Metrics, spans},
     proto::{Method, is_infrastructure_rpc},
@@ -47,6 +49,8 @@ pub struct CallLayer {
     pub slow: Duration,
     /// Limits of what a request may contain.
     pub limits: ContentLimits,
+    /// The key that signs page tokens, once it is read from the database.
+    pub page_token_key: Arc<OnceLock<PageTokenKey>>,
     /// Maximum size of the headers of a call, in bytes.
     pub header_bytes: usize,
     /// The metrics of the service.
@@ -104,6 +108,9 @@ where
             }
         };
         request.extensions_mut().insert(self.layer.limits);
+        if let Some(key) = self.layer.page_token_key.get() {
+            request.extensions_mut().insert(*key);
+        }
         // The clock starts here, not when the future is first polled.
         let work = call.enter(|| tokio::time::timeout(timeout, self.inner.call(request)));
         let work = AssertUnwindSafe(work.instrument(log.span.clone())).catch_unwind();
@@ -167,6 +174,7 @@ mod tests {
             max_duration: Duration::from_secs(60),
             slow: Duration::from_secs(60),
             limits: ContentLimits::default(),
+            page_token_key: Arc::default(),
             header_bytes: 16 * 1024,
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),

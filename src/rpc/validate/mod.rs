@@ -17,6 +17,7 @@ use self::texts::quoted;
 use crate::domain::{
     json::{JsonLimits, JsonObject, Struct},
     limits::ContentLimits,
+    page_token_key::PageTokenKey,
     violation::{Violation, Violations},
 };
 
@@ -32,6 +33,7 @@ const HYPHENATED_LENGTH: usize = 36;
 #[derive(Debug)]
 pub struct Validator {
     limits: ContentLimits,
+    page_token_key: Option<PageTokenKey>,
     prefix: String,
     violations: Vec<Violation>,
     unlisted: usize,
@@ -43,10 +45,25 @@ impl Validator {
     pub fn new(limits: ContentLimits) -> Self {
         Validator {
             limits,
+            page_token_key: None,
             prefix: String::new(),
             violations: Vec::new(),
             unlisted: 0,
         }
+    }
+
+    /// Lets the request be a list: gives the key that signs its page tokens.
+    #[must_use]
+    pub fn with_page_tokens(self, key: PageTokenKey) -> Self {
+        Validator {
+            page_token_key: Some(key),
+            ..self
+        }
+    }
+
+    /// Returns the key that signs page tokens.
+    pub(super) fn page_token_key(&self) -> Option<PageTokenKey> {
+        self.page_token_key
     }
 
     /// Makes a validator for the fields of one item of a list, such as `steps[3]`. Its

@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
+    convert::get_workflow_response,
     model::{StampFilter, StepFilter, WorkflowFilter},
     store::{
         DeleteWorkflows, GetWorkflows, MoveWorkflows, RecordStamps, RecordSteps, StartWorkflows,
@@ -15,6 +16,7 @@ use crate::{
     rpc::{
         admit::admit,
         batch_request::{submit_item, submit_valid},
+        page_token,
     },
 };
 
@@ -69,9 +71,10 @@ impl WorkflowService for Workflows {
         &self,
         request: Request<v1::GetWorkflowRequest>,
     ) -> Result<Response<v1::GetWorkflowResponse>, Status> {
+        let key = page_token::key_of(&request)?;
         let query = admit(request)?;
         let details = self.get.read(query).await?;
-        Ok(Response::new(details.into()))
+        Ok(Response::new(get_workflow_response(details, key)))
     }
 
     async fn list_workflows(

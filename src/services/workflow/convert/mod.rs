@@ -2,3 +2,5 @@
 
 mod inbound;
 mod outbound;
+
+pub use outbound::get_workflow_response;

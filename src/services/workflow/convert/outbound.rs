@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inbound::{stamps_of, steps_of};
 use crate::{
-    domain::{page::PageRow, time, write_outcome::WriteOutcome},
+    domain::{page::PageRow, page_token_key::PageTokenKey, time, write_outcome::WriteOutcome},
     proto::v1,
     rpc::page_token::token_for,
     services::{
@@ -78,23 +78,26 @@ impl From<Moved> for v1::TransitionWorkflowResponse {
     }
 }
 
-impl From<Arc<WorkflowDetails>> for v1::GetWorkflowResponse {
-    fn from(details: Arc<WorkflowDetails>) -> Self {
-        let details = Arc::unwrap_or_clone(details);
-        let Workflow { id, namespace, .. } = &details.workflow;
-        let last_step = details.steps.last().filter(|_| details.has_more_steps);
-        let last_stamp = details.stamps.last().filter(|_| details.has_more_stamps);
-        v1::GetWorkflowResponse {
-            next_steps_page_token: last_step
-                .map(|step| token_for(&steps_of(namespace, *id), step.position()))
-                .unwrap_or_default(),
-            next_stamps_page_token: last_stamp
-                .map(|stamp| token_for(&stamps_of(namespace, *id), stamp.position()))
-                .unwrap_or_default(),
-            workflow: Some(details.workflow.into()),
-            steps: details.steps.into_iter().map(Into::into).collect(),
-            stamps: details.stamps.into_iter().map(Into::into).collect(),
-        }
+/// Converts a workflow with its first steps and stamps. `key` signs the page tokens with which
+/// ListSteps and ListStamps continue.
+pub fn get_workflow_response(
+    details: Arc<WorkflowDetails>,
+    key: PageTokenKey,
+) -> v1::GetWorkflowResponse {
+    let details = Arc::unwrap_or_clone(details);
+    let Workflow { id, namespace, .. } = &details.workflow;
+    let last_step = details.steps.last().filter(|_| details.has_more_steps);
+    let last_stamp = details.stamps.last().filter(|_| details.has_more_stamps);
+    v1::GetWorkflowResponse {
+        next_steps_page_token: last_step
+            .map(|step| token_for(key, &steps_of(namespace, *id), step.position()))
+            .unwrap_or_default(),
+        next_stamps_page_token: last_stamp
+            .map(|stamp| token_for(key, &stamps_of(namespace, *id), stamp.position()))
+            .unwrap_or_default(),
+        workflow: Some(details.workflow.into()),
+        steps: details.steps.into_iter().map(Into::into).collect(),
+        stamps: details.stamps.into_iter().map(Into::into).collect(),
     }
 }
 

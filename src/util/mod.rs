@@ -8,3 +8,4 @@ pub mod file_watch;
 pub mod net;
 pub mod open_files;
 pub mod panics;
+pub mod unprintable;

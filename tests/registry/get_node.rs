@@ -1,6 +1,7 @@
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
-use super::{get, register};
+use super::{get, new_node, register, try_register};
 use crate::support::{App, Failure, failure};
 
 #[tokio::test]
@@ -27,6 +28,20 @@ async fn concurrent_callers_each_get_their_node() {
             _ => assert_eq!(failure(answer), Failure::no_node()),
         }
     }
+}
+
+/// Earlier versions registered such nodes.
+#[tokio::test]
+async fn a_node_with_an_invisible_character_is_readable_but_no_new_one_registers() {
+    let (app, tenant) = App::with_tenant().await;
+    register(&tenant, "pay-pal").await;
+    let invisible = "pay\u{200b}pal";
+    let refused = failure(try_register(&tenant, new_node(&tenant, invisible)).await);
+    assert_eq!(refused, Failure::invalid(&["node_id"]));
+    let rename = format!("UPDATE node_registrations SET node_id = '{invisible}'");
+    let mut owner = app.schema.connect().await;
+    owner.batch_execute(&rename).await.unwrap();
+    assert_eq!(get(&tenant, invisible).await.unwrap().node_id, invisible);
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@
 //! of these names, and `workflow_service.proto` states it for callers:
 //!
 //! * A name has at least one character and a maximum length, counted in characters.
-//! * All characters are printable, of any script. Not printable are control characters, line
-//!   separators and controls of the writing direction, see [`unprintable`].
+//! * All characters are printable, of any script, see [`Unprintable`].
+//! * Invisible characters were accepted once. Requests that look for rows still accept them, so that
+//!   those rows stay readable.
 //! * The first and the last character are no blanks, because readers do not see them.
 //! * Names are equal if their bytes are.
 //!
@@ -19,7 +20,7 @@
 //! which `*` has a meaning.
 
 use super::Validator;
-use crate::domain::namespace::RESERVED_PREFIX;
+use crate::{domain::namespace::RESERVED_PREFIX, util::unprintable::Unprintable};
 
 /// Maximum length of a namespace, in characters: VARCHAR(255).
 const NAMESPACE_CHARS: usize = 255;
@@ -70,7 +71,17 @@ impl Validator {
 
     /// Checks the required name of a type, an event, a step or a token.
     pub fn name(&mut self, field: &str, text: String) -> String {
-        self.printable(field, text, NAME_CHARS)
+        self.new_text(field, text, NAME_CHARS)
+    }
+
+    /// Checks the required name of a type whose rows are looked for.
+    pub fn stored_name(&mut self, field: &str, text: String) -> String {
+        self.stored_text(field, text, NAME_CHARS)
+    }
+
+    /// Checks a name in a filter; an empty one is unset.
+    pub fn optional_stored_name(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.stored_name(field, text))
     }
 
     /// Checks a name; an empty one is unset.
@@ -80,7 +91,12 @@ impl Validator {
 
     /// Checks the required state of a state machine.
     pub fn state(&mut self, field: &str, text: String) -> String {
-        self.printable(field, text, STATE_CHARS)
+        self.new_text(field, text, STATE_CHARS)
+    }
+
+    /// Checks a state in a filter; an empty one is unset.
+    pub fn optional_stored_state(&mut self, field: &str, text: String) -> Option<String> {
+        (!text.is_empty()).then(|| self.stored_text(field, text, STATE_CHARS))
     }
 
     /// Checks a state; an empty one is unset.
@@ -98,22 +114,44 @@ impl Validator {
         (!text.is_empty()).then(|| self.file_hash(field, text))
     }
 
-    /// Checks the required name of a node.
+    /// Checks the required name of a node that registers.
     pub fn node_id(&mut self, field: &str, text: String) -> String {
-        self.printable(field, text, NODE_ID_CHARS)
+        self.new_text(field, text, NODE_ID_CHARS)
+    }
+
+    /// Checks the required name of a registered node.
+    pub fn stored_node_id(&mut self, field: &str, text: String) -> String {
+        self.stored_text(field, text, NODE_ID_CHARS)
     }
 
     /// Checks the required version of a node's software.
     pub fn node_version(&mut self, field: &str, text: String) -> String {
-        self.printable(field, text, NODE_VERSION_CHARS)
+        self.new_text(field, text, NODE_VERSION_CHARS)
     }
 
     /// Checks a name by the rule of this module.
-    fn printable(&mut self, field: &str, text: String, max_chars: usize) -> String {
+    fn new_text(&mut self, field: &str, text: String, max_chars: usize) -> String {
+        self.printable(field, text, max_chars, |_| true)
+    }
+
+    /// Checks a name by the rule of this module, but accepts invisible characters.
+    fn stored_text(&mut self, field: &str, text: String, max_chars: usize) -> String {
+        self.printable(field, text, max_chars, |kind| {
+            kind != Unprintable::Invisible
+        })
+    }
+
+    fn printable(
+        &mut self,
+        field: &str,
+        text: String,
+        max_chars: usize,
+        is_rejected: impl Fn(Unprintable) -> bool,
+    ) -> String {
         let length = text.chars().count();
         if text.is_empty() {
             self.violation(field, "is required");
-        } else if let Some(fault) = text.chars().find_map(unprintable) {
+        } else if let Some(fault) = unprintable(&text, is_rejected) {
             let value = quoted(&text);
             self.violation(field, format!("must not contain {fault}, got {value}"));
         } else if text.trim().len() < text.len() {
@@ -175,16 +213,17 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{start:?}{rest}")
 }
 
-/// Names a character that is invisible and changes how others are displayed, so that a name
-/// looks like another one. Returns `None` for any other character.
-fn unprintable(character: char) -> Option<String> {
-    let kind = match character {
-        '\u{2028}' | '\u{2029}' => "line or paragraph separator",
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "control of the writing direction",
-        other if other.is_control() => "control character",
-        _ => return None,
-    };
-    Some(format!("the {kind} U+{:04X}", u32::from(character)))
+/// Names the first character of a rejected kind.
+fn unprintable(text: &str, is_rejected: impl Fn(Unprintable) -> bool) -> Option<String> {
+    let mut kinds = text.chars().map(|it| (it, Unprintable::of(it)));
+    kinds.find_map(|(character, kind)| {
+        let kind = kind.filter(|kind| is_rejected(*kind))?;
+        Some(format!(
+            "the {} U+{:04X}",
+            kind.name(),
+            u32::from(character)
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -212,12 +251,17 @@ mod tests {
                 Some("control of the writing direction U+202E"),
             ),
             ("a\u{2069}", Some("control of the writing direction U+2069")),
+            ("pay\u{200b}pal", Some("invisible character U+200B")),
+            ("pay\u{ad}pal", Some("invisible character U+00AD")),
+            ("\u{feff}a", Some("invisible character U+FEFF")),
+            ("a\u{2060}", Some("invisible character U+2060")),
+            ("a\u{2064}b", Some("invisible character U+2064")),
             // Emoji and Persian need the joiners; the marks have no effect on Latin text.
             ("👩\u{200d}🔧", None),
             ("می\u{200c}خواهم", None),
             ("a\u{200e}b", None),
         ] {
-            let found = text.chars().find_map(unprintable);
+            let found = unprintable(text, |_| true);
             assert_eq!(found, named.map(|named| format!("the {named}")), "{text:?}");
         }
     }
@@ -251,6 +295,19 @@ mod tests {
             });
             let expected = if good { 0 } else { 4 };
             assert_eq!(found.len(), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn rows_whose_names_have_invisible_characters_can_be_looked_for() {
+        for (name, good) in [("a\u{200b}b", true), ("a\u{202e}b", false), ("a\nb", false)] {
+            let found = violations(|check| {
+                check.stored_node_id("node_id", name.into());
+                check.stored_name("type", name.into());
+                check.optional_stored_name("type", name.into());
+                check.optional_stored_state("state", name.into());
+            });
+            assert_eq!(found.len(), if good { 0 } else { 4 }, "{name:?}");
         }
     }
 

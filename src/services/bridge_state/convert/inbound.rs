@@ -107,7 +107,8 @@ impl FromRequest<v1::ListBridgeStatesRequest> for BridgeFilter {
     fn from_request(mut request: v1::ListBridgeStatesRequest, check: &mut Validator) -> Self {
         let page = read_page(check, &mut request);
         BridgeFilter {
-            current_fsm_state: check.optional_state("current_fsm_state", request.current_fsm_state),
+            current_fsm_state: check
+                .optional_stored_state("current_fsm_state", request.current_fsm_state),
             active_after: check.optional_time("active_after", request.active_after.as_ref()),
             active_before: check
                 .optional_upper_bound("active_before", request.active_before.as_ref()),

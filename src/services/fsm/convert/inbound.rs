@@ -32,7 +32,8 @@ const STATS_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
 impl FromRequest<v1::PutMachineRequest> for NewMachine {
     fn from_request(request: v1::PutMachineRequest, check: &mut Validator) -> Self {
-        let entity_type = machine_type(check, request.entity_type);
+        let entity_type = check.name("entity_type", request.entity_type);
+        let entity_type = machine_type(check, entity_type);
         // The digest of the definition alone, without the other fields of the request.
         let digest = RequestDigest::of(&v1::PutMachineRequest {
             initial_state: request.initial_state.clone(),
@@ -83,8 +84,7 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
 }
 
 /// Checks an entity type that may have a machine of the tenant.
-fn machine_type(check: &mut Validator, text: String) -> String {
-    let entity_type = check.name("entity_type", text);
+fn machine_type(check: &mut Validator, entity_type: String) -> String {
     if let Some(built_in) =
         BuiltIn::from_name(&entity_type).filter(|it| !it.allows_custom_machine())
     {
@@ -109,7 +109,7 @@ fn machine_move(check: &mut Validator, index: usize, it: v1::FsmMove) -> FsmMove
 impl FromRequest<v1::GetMachineRequest> for MachineQuery {
     fn from_request(request: v1::GetMachineRequest, check: &mut Validator) -> Self {
         MachineQuery {
-            entity_type: check.name("entity_type", request.entity_type),
+            entity_type: check.stored_name("entity_type", request.entity_type),
             version: Some(check.count("version", request.version)).filter(|version| *version != 0),
         }
     }
@@ -124,9 +124,10 @@ impl FromRequest<v1::ListMachinesRequest> for MachineFilter {
 
 impl FromRequest<v1::DeleteMachineRequest> for MachineDeletion {
     fn from_request(request: v1::DeleteMachineRequest, check: &mut Validator) -> Self {
+        let entity_type = check.stored_name("entity_type", request.entity_type);
         MachineDeletion {
             id: MachineChangeId::generate(),
-            entity_type: machine_type(check, request.entity_type),
+            entity_type: machine_type(check, entity_type),
             allow_missing: request.allow_missing,
         }
     }
@@ -152,11 +153,12 @@ fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTrans
     // expects another state.
     let from_state = new.from_state.take();
     let request_digest = RequestDigest::of(&new);
+    let entity_type = check.name("entity_type", new.entity_type);
     NewTransition {
         id,
         is_id_chosen,
         entity: EntityKey {
-            entity_type: custom_type(check, new.entity_type, BuiltIn::move_rpc),
+            entity_type: custom_type(check, entity_type, BuiltIn::move_rpc),
             entity_id: check.id("entity_id", &new.entity_id),
         },
         from_state: from_state.map(|state| match state.is_empty() {
@@ -172,8 +174,9 @@ fn new_transition(mut new: v1::NewTransition, check: &mut Validator) -> NewTrans
 
 impl FromRequest<v1::GetEntityRequest> for EntityKey {
     fn from_request(request: v1::GetEntityRequest, check: &mut Validator) -> Self {
+        let entity_type = check.stored_name("entity_type", request.entity_type);
         EntityKey {
-            entity_type: custom_type(check, request.entity_type, BuiltIn::get_rpc),
+            entity_type: custom_type(check, entity_type, BuiltIn::get_rpc),
             entity_id: check.id("entity_id", &request.entity_id),
         }
     }
@@ -181,8 +184,11 @@ impl FromRequest<v1::GetEntityRequest> for EntityKey {
 
 /// Checks an entity type that FsmService keeps the entities of. For a built-in type, the
 /// violation names the RPC to call instead.
-fn custom_type(check: &mut Validator, text: String, rpc: fn(BuiltIn) -> &'static str) -> String {
-    let entity_type = check.name("entity_type", text);
+fn custom_type(
+    check: &mut Validator,
+    entity_type: String,
+    rpc: fn(BuiltIn) -> &'static str,
+) -> String {
     if let Some(built_in) = BuiltIn::from_name(&entity_type) {
         let rpc = rpc(built_in);
         let rule = format!("must not be {entity_type}; call {rpc} instead");
@@ -195,9 +201,10 @@ impl FromRequest<v1::ListEntitiesRequest> for EntityFilter {
     fn from_request(mut request: v1::ListEntitiesRequest, check: &mut Validator) -> Self {
         let page = read_page(check, &mut request);
         let before = request.state_since_before.as_ref();
+        let entity_type = check.stored_name("entity_type", request.entity_type);
         EntityFilter {
-            entity_type: custom_type(check, request.entity_type, BuiltIn::list_rpc),
-            current_state: check.optional_state("current_state", request.current_state),
+            entity_type: custom_type(check, entity_type, BuiltIn::list_rpc),
+            current_state: check.optional_stored_state("current_state", request.current_state),
             state_since_before: check.optional_upper_bound("state_since_before", before),
             page,
         }
@@ -214,11 +221,12 @@ impl FromRequest<v1::ListTransitionsRequest> for TransitionFilter {
         request.order = is_newest_first.into();
         let page = read_page(check, &mut request);
         TransitionFilter {
-            entity_type: check.name("entity_type", request.entity_type),
+            entity_type: check.stored_name("entity_type", request.entity_type),
             entity_id: check.optional_id::<EntityId>("entity_id", &request.entity_id),
-            transition_event: check.optional_name("transition_event", request.transition_event),
-            from_state: check.optional_state("from_state", request.from_state),
-            to_state: check.optional_state("to_state", request.to_state),
+            transition_event: check
+                .optional_stored_name("transition_event", request.transition_event),
+            from_state: check.optional_stored_state("from_state", request.from_state),
+            to_state: check.optional_stored_state("to_state", request.to_state),
             created_after: check.optional_time("created_after", request.created_after.as_ref()),
             created_before: check
                 .optional_upper_bound("created_before", request.created_before.as_ref()),
@@ -245,7 +253,7 @@ impl FromRequest<v1::GetTransitionStatsRequest> for StatsFilter {
     fn from_request(request: v1::GetTransitionStatsRequest, check: &mut Validator) -> Self {
         let within = check.optional_within("created_within", request.created_within);
         StatsFilter {
-            entity_type: check.name("entity_type", request.entity_type),
+            entity_type: check.stored_name("entity_type", request.entity_type),
             entity_id: check.optional_id::<EntityId>("entity_id", &request.entity_id),
             created_within_micros: within.unwrap_or(STATS_MICROS),
         }

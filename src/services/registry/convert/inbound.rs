@@ -41,7 +41,7 @@ impl FromRequest<v1::RegisterNodeRequest> for NewNode {
     fn from_request(request: v1::RegisterNodeRequest, check: &mut Validator) -> Self {
         let health = check.optional_enum("health_status", request.health_status);
         NewNode {
-            node_id: node_id(check, request.node_id),
+            node_id: NodeId::new(check.node_id("node_id", request.node_id)),
             transition_id: TransitionId::generate(),
             node_type: check.name("node_type", request.node_type),
             node_version: check.node_version("node_version", request.node_version),
@@ -100,7 +100,7 @@ impl FromRequest<v1::ListNodesRequest> for NodeFilter {
         let page = read_page(check, &mut request);
         let within = request.heartbeat_within;
         NodeFilter {
-            node_type: check.optional_name("node_type", request.node_type),
+            node_type: check.optional_stored_name("node_type", request.node_type),
             health_statuses: check.enum_set("health_statuses", &request.health_statuses),
             capabilities: check.json("capabilities", request.capabilities),
             heartbeat_within_micros: check.optional_within("heartbeat_within", within),
@@ -116,7 +116,7 @@ impl FromRequest<v1::DiscoverNodesRequest> for Discovery {
     fn from_request(mut request: v1::DiscoverNodesRequest, check: &mut Validator) -> Self {
         let page = read_page(check, &mut request);
         Discovery {
-            node_type: check.name("node_type", request.node_type),
+            node_type: check.stored_name("node_type", request.node_type),
             owner: owner(check, request.owner),
             capabilities: check.json("capabilities", request.capabilities),
             page,
@@ -139,8 +139,9 @@ fn document(check: &mut Validator, field: &str, document: Option<Struct>) -> Jso
     check.small_json(field, document, MAX_DOCUMENT, MAX_DEPTH)
 }
 
+/// Checks the name of a registered node.
 fn node_id(check: &mut Validator, text: String) -> NodeId {
-    NodeId::new(check.node_id("node_id", text))
+    NodeId::new(check.stored_node_id("node_id", text))
 }
 
 fn owner(check: &mut Validator, text: String) -> Option<String> {

@@ -129,7 +129,7 @@ impl FromRequest<v1::ListWorkflowsRequest> for WorkflowFilter {
         let page = read_page(check, &mut request);
         WorkflowFilter {
             states: check.enum_set("states", &request.states),
-            workflow_type: check.optional_name("workflow_type", request.workflow_type),
+            workflow_type: check.optional_stored_name("workflow_type", request.workflow_type),
             started_after: check.optional_time("started_after", request.started_after.as_ref()),
             started_before: check
                 .optional_upper_bound("started_before", request.started_before.as_ref()),

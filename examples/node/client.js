@@ -24,12 +24,13 @@ const definition = loader.loadSync(
 const { v1 } = grpc.loadPackageDefinition(definition).bridgebook;
 
 /** Returns the minimum delay before a retry in milliseconds, or null if a retry cannot help. */
-function retryAfter(error) {
-  // bridgebook sends the delay in this trailer, as well as in the RetryInfo of the status.
+export function retryAfter(error) {
+  // bridgebook sends the delay in this trailer, as well as in the RetryInfo of the status. A negative
+  // one forbids the retry: a statement took too long (STATEMENT_TIMEOUT), and would again.
   const [pushback] = error.metadata?.get('grpc-retry-pushback-ms') ?? [];
-  if (pushback !== undefined) return Number(pushback);
-  // Without it the error comes from the network or a proxy. After a timeout the outcome is
-  // unknown. A retry is safe because every write here is idempotent.
+  if (pushback !== undefined) return Number(pushback) >= 0 ? Number(pushback) : null;
+  // Without it the error comes from the network or a proxy, or a deadline passed, so that the outcome
+  // is unknown. A retry is safe because every write here is idempotent.
   const isTransient = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED].includes(error.code);
   return isTransient ? 0 : null;
 }

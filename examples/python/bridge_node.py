@@ -43,12 +43,14 @@ def status_of(error: grpc.RpcError) -> status_pb2.Status:
 
 def retry_after(status: status_pb2.Status) -> float | None:
     """Returns the minimum delay before a retry in seconds, or None if a retry cannot help."""
-    retry = error_details_pb2.RetryInfo()
+    retry, info = error_details_pb2.RetryInfo(), error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(retry):
             return float(retry.retry_delay.ToTimedelta().total_seconds())
-    # Without a RetryInfo the error comes from the network or a proxy. After a timeout the outcome
-    # is unknown. A retry is safe because every write has an id.
+        if detail.Unpack(info) and (info.domain, info.reason) == ("bridgebook", "STATEMENT_TIMEOUT"):
+            return None  # Nothing was written, and the same call would take as long again.
+    # Otherwise the error comes from the network or a proxy, or a deadline passed, so that the
+    # outcome is unknown. A retry is safe because every write has an id.
     if status.code in (code_pb2.UNAVAILABLE, code_pb2.DEADLINE_EXCEEDED):
         return 0.0
     return None

@@ -35,6 +35,10 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
     {
         return Some(delay);
     }
+    // A statement that took too long wrote nothing, and would take as long again.
+    if reason(status).as_deref() == Some("STATEMENT_TIMEOUT") {
+        return None;
+    }
     // After a deadline the outcome of a write is unknown. A status with a source was made by tonic
     // because the connection broke.
     let is_transient = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
@@ -106,6 +110,8 @@ pub async fn with_retries<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::error;
 
@@ -139,6 +145,8 @@ mod tests {
         assert_eq!(retry_after(&Status::from_error("it broke".into())), zero);
         assert_eq!(retry_after(&status(error::Error::MessageTooLarge(7))), None);
         assert_eq!(retry_after(&not_found()), None);
+        let slow = error::Error::StatementTimeout(Arc::new(std::io::Error::other("too slow")));
+        assert_eq!(retry_after(&status(slow)), None);
     }
 
     #[test]

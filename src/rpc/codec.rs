@@ -92,6 +92,6 @@ impl<U: Message + Default> Decoder for MessageDecoder<U> {
         self.is_done = true;
         U::decode(buffer)
             .map(Some)
-            .map_err(|error| Error::Malformed(Some(error)).into())
+            .map_err(|error| Error::Malformed(error).into())
     }
 }

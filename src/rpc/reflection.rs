@@ -168,14 +168,13 @@ fn file(found: Option<FileDescriptor>, kind: &str, name: &str) -> Answer {
 
 fn not_found(kind: &str, name: &str) -> (Code, String) {
     let name = excerpt(name, MAX_VALUE);
-    (Code::NotFound, format!("{kind} {name:?} not found"))
+    (Code::NotFound, format!("{kind} \"{name}\" not found"))
 }
 
 /// Converts a message of one version into the same message of the other one: the versions differ
 /// only in the name of their package.
 fn convert<M: Message + Default>(message: &impl Message) -> Result<M, Status> {
-    M::decode(message.encode_to_vec().as_slice())
-        .map_err(|error| Error::Malformed(Some(error)).into())
+    M::decode(message.encode_to_vec().as_slice()).map_err(|error| Error::Malformed(error).into())
 }
 
 /// Implements the service in one version.

@@ -55,6 +55,10 @@ impl From<Error> for Status {
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK_HEADER, millis.into());
         }
+        if matches!(error, Error::StatementTimeout(_)) {
+            // gRPC libraries take a negative delay as "do not retry".
+            status.metadata_mut().insert(PUSHBACK_HEADER, (-1).into());
+        }
         if let Some(cause) = error.cause() {
             status.set_source(Arc::new(InternalCause(cause)));
         }

@@ -3,4 +3,5 @@
 mod orchestrator;
 mod reducer;
 mod registry_node;
+mod retries;
 mod tour;

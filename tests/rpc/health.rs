@@ -111,13 +111,39 @@ async fn watch_reports_every_change() {
     assert_eq!(next().await.unwrap().status(), ServingStatus::Serving);
 }
 
+/// Health and reflection need no database.
+#[tokio::test]
+async fn health_and_reflection_serve_without_a_database() {
+    let server = Server::spawn(&["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
+    wait_for(&server, ServingStatus::NotServing).await;
+    for service in [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ] {
+        let status = check(&server, service).await;
+        assert_eq!(status, Some(ServingStatus::Serving), "{service}");
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let watch = HealthClient::new(server.channel()).watch(request).await;
+        let first = watch.unwrap().into_inner().message().await.unwrap();
+        assert_eq!(first.unwrap().status(), ServingStatus::Serving, "{service}");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_service_is_not_found() {
     let app = App::start().await;
     let request = HealthCheckRequest {
-        service: "nobody".into(),
+        service: "no\nbody".into(),
     };
     let answer = HealthClient::new(app.channel.clone()).check(request).await;
+    let message = answer.as_ref().unwrap_err().message().to_owned();
+    assert!(
+        message.contains(r#"unknown service "no\u{a}body";"#),
+        "{message}"
+    );
     let expected = Failure::new(tonic::Code::NotFound, "SERVICE_UNKNOWN");
     assert_eq!(failure(answer), expected);
 }

@@ -108,6 +108,103 @@ async fn another_format_of_messages_is_refused() {
 }
 
 #[tokio::test]
+async fn a_missing_or_repeated_content_type_is_told_as_such() {
+    let app = App::start().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let mut absent = wire.head(HEALTH_CHECK);
+    absent.headers_mut().remove("content-type");
+    let mut repeated = wire.head(HEALTH_CHECK);
+    let value = "application/grpc".parse().unwrap();
+    repeated.headers_mut().append("content-type", value);
+    for (head, text) in [(absent, "no content-type"), (repeated, "2 headers")] {
+        let (http, status) = send(&wire, head, EMPTY.clone()).await.unwrap();
+        let status = status.unwrap();
+        assert_eq!(http, 415);
+        assert!(status.message().contains(text), "{status:?}");
+        let expected = unimplemented("CONTENT_TYPE_UNSUPPORTED");
+        assert_eq!(failure::<()>(Err(status)), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_path_with_a_query_is_no_method() {
+    let (app, tenant) = App::with_tenant().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    for method in [START, HEALTH_CHECK] {
+        let head = wire.head(&format!("{method}?x=1"));
+        let body = frame(&tenant.new_workflow());
+        let (http, status) = send(&wire, head, body.into()).await.unwrap();
+        let status = status.unwrap();
+        assert!(status.message().contains("?x=1"), "{status:?}");
+        let refused = (http, failure::<()>(Err(status)));
+        assert_eq!(refused, (200, unimplemented("METHOD_UNKNOWN")));
+    }
+    let count = "SELECT count(*) FROM workflow_executions";
+    assert_eq!(app.schema.count(count).await, 0);
+}
+
+#[tokio::test]
+async fn a_badly_framed_request_is_told_why() {
+    let app = App::start().await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    for (body, text) in [
+        (vec![], "the body is empty"),
+        (vec![0, 0, 0], "ends within a message"),
+        (vec![0, 0, 0, 0, 9, 1], "ends within a message"),
+        (vec![1, 0, 0, 0, 0], "marked as compressed"),
+        (vec![7, 0, 0, 0, 0], "must be 0 or 1"),
+    ] {
+        let (_, status) = send(&wire, wire.head(START), body.into()).await.unwrap();
+        let status = status.unwrap();
+        assert!(status.message().contains(text), "{status:?}");
+        let expected = Failure::new(Code::InvalidArgument, "MALFORMED_MESSAGE");
+        assert_eq!(failure::<()>(Err(status)), expected);
+    }
+}
+
+/// tonic takes the client's reason of a reset for the status of the call.
+#[tokio::test]
+async fn a_call_that_is_reset_half_sent_is_cancelled_whatever_the_reason() {
+    let app = App::start().await;
+    let url = app.schema.url();
+    let server = Server::spawn(&["--database-url", &url]);
+    server.serving().await;
+    let wire = Wire::connect(server.address, ANY_WINDOW).await;
+    let reasons = [
+        h2::Reason::NO_ERROR,
+        h2::Reason::CANCEL,
+        h2::Reason::INTERNAL_ERROR,
+        h2::Reason::ENHANCE_YOUR_CALM,
+        h2::Reason::INADEQUATE_SECURITY,
+    ];
+    for reason in reasons {
+        let (_answer, mut body) = wire.begin(wire.head(START)).await;
+        body.send_data(vec![0, 0, 0, 0, 9].into(), false).unwrap();
+        // The server has begun the call once it answers a later one.
+        let message = frame(&HealthCheckRequest::default());
+        let answer = send(&wire, wire.head(HEALTH_CHECK), message.into()).await;
+        assert!(answer.unwrap().1.is_none());
+        body.send_reset(reason);
+    }
+    // Lines of one kind are counted in the first of each second, so that only metrics count calls.
+    eventually("the calls are logged", async || {
+        server.log().contains("Cancelled").then_some(())
+    })
+    .await;
+    let message = frame(&HealthCheckRequest::default());
+    send(&wire, wire.head("nobody.Knows/It"), message.into())
+        .await
+        .unwrap();
+    eventually("a later call is logged", async || {
+        server.log().contains("METHOD_UNKNOWN").then_some(())
+    })
+    .await;
+    let log = server.log();
+    assert!(!log.contains("call rejected"), "{log}");
+    assert!(!log.contains("MALFORMED_MESSAGE"), "{log}");
+}
+
+#[tokio::test]
 async fn a_compressed_message_is_refused() {
     let app = App::start().await;
     let wire = Wire::connect(app.address, ANY_WINDOW).await;

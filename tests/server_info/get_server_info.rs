@@ -9,6 +9,7 @@ use bridgebook::{
     },
 };
 use chrono::{TimeDelta, Utc};
+use futures_util::future::join_all;
 use tonic::transport::Channel;
 
 use crate::support::{App, Server, temp_dir};
@@ -36,6 +37,16 @@ async fn the_server_tells_its_version_and_its_database() {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '.')
     );
+}
+
+/// A burst shares a query, while lists of others leave no connection for more.
+#[tokio::test]
+async fn a_burst_of_calls_takes_one_connection() {
+    let app = App::start_with(|config| config.database_connections = 2).await;
+    let calls = (0..500).map(|_| info(&app.channel));
+    for info in join_all(calls).await {
+        assert!(info.database.is_some());
+    }
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ pub enum Error {
         "the bytes of the request are not a valid protobuf message of this RPC; compare the client's \
          contract with the server's"
     )]
-    Malformed(#[source] Option<prost::DecodeError>),
+    Malformed(#[source] prost::DecodeError),
     /// The call does not follow the protocol.
     #[error("{0}")]
     Protocol(ProtocolError),

@@ -10,7 +10,7 @@ pub enum ProtocolError {
     UnknownMethod(String),
     /// Health is not known for such a service.
     #[error(
-        "unknown service {0:?}; ask for a gRPC service of this server, or for the empty name, which \
+        "unknown service \"{0}\"; ask for a gRPC service of this server, or for the empty name, which \
          stands for the whole server"
     )]
     UnknownService(String),
@@ -18,8 +18,19 @@ pub enum ProtocolError {
     #[error("HTTP method {0} is not supported; a gRPC call is a POST")]
     HttpMethod(String),
     /// The messages have another format.
-    #[error("content-type {0:?} is not supported; send application/grpc or application/grpc+proto")]
+    #[error(
+        "content-type \"{0}\" is not supported; send application/grpc or application/grpc+proto"
+    )]
     ContentType(String),
+    /// The call does not say the format of its messages.
+    #[error("the call has no content-type; send application/grpc or application/grpc+proto")]
+    NoContentType,
+    /// The call has several content types.
+    #[error("the call has {0} headers content-type; send it once, as application/grpc")]
+    ManyContentTypes(usize),
+    /// The bytes around the message are not those of gRPC.
+    #[error("the request is not framed as gRPC requires: {0}")]
+    Framing(&'static str),
     /// The messages are compressed.
     #[error("compressed messages are not supported; send them without grpc-encoding")]
     Encoding,
@@ -47,6 +58,10 @@ impl ProtocolError {
             ProtocolError::ContentType(value) => {
                 new(Code::Unimplemented, "CONTENT_TYPE_UNSUPPORTED").with("content_type", value)
             }
+            ProtocolError::NoContentType | ProtocolError::ManyContentTypes(_) => {
+                new(Code::Unimplemented, "CONTENT_TYPE_UNSUPPORTED")
+            }
+            ProtocolError::Framing(_) => new(Code::InvalidArgument, "MALFORMED_MESSAGE"),
             ProtocolError::Encoding => new(Code::Unimplemented, "ENCODING_UNSUPPORTED"),
             ProtocolError::HeadersTooLarge(_) => new(Code::ResourceExhausted, "HEADERS_TOO_LARGE"),
             ProtocolError::TooManyMessages => new(Code::InvalidArgument, "TOO_MANY_MESSAGES"),

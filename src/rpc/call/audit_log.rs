@@ -7,7 +7,10 @@ use http::Request;
 use tonic::Code;
 use tonic_types::ErrorInfo;
 
-use super::severity::{at_level, severity};
+use super::{
+    protocol::target,
+    severity::{at_level, severity},
+};
 use crate::{
     domain::role::Role,
     proto::{Rpc, is_infrastructure_rpc},
@@ -22,7 +25,7 @@ const MAX_SUBJECT: usize = 512;
 /// The method and the peer of a call.
 pub(super) struct AuditLog {
     rpc: Option<Rpc>,
-    path: http::Uri,
+    uri: http::Uri,
     peer: Option<Arc<Peer>>,
 }
 
@@ -31,8 +34,8 @@ impl AuditLog {
     pub(super) fn new<B>(request: &Request<B>) -> Self {
         let peer = request.extensions().get::<Arc<Peer>>();
         AuditLog {
-            rpc: Rpc::from_path(request.uri().path()),
-            path: request.uri().clone(),
+            rpc: Rpc::from_path(target(request.uri())),
+            uri: request.uri().clone(),
             peer: peer.cloned(),
         }
     }
@@ -104,13 +107,13 @@ impl AuditLog {
     pub(super) fn rpc_name(&self) -> String {
         match self.rpc {
             Some(rpc) => rpc.path().to_owned(),
-            None => excerpt(self.path.path(), MAX_VALUE),
+            None => excerpt(target(&self.uri), MAX_VALUE),
         }
     }
 
     /// Returns whether the server has no such method.
     pub(super) fn is_unknown(&self) -> bool {
-        self.rpc.is_none() && !is_infrastructure_rpc(self.path.path())
+        self.rpc.is_none() && !is_infrastructure_rpc(target(&self.uri))
     }
 }
 

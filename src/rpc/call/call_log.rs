@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body, codegen::Bytes};
 use tonic_types::{ErrorInfo, StatusExt};
@@ -13,6 +14,7 @@ use tracing::Span;
 
 use super::{
     audit_log::AuditLog,
+    our_status::replace,
     repeated_lines::{LineKind, Origin, RepeatedLines},
     severity::{at_level, severity},
 };
@@ -178,6 +180,24 @@ impl Drop for CallLog {
 pub(super) struct LoggedBody {
     pub(super) body: Body,
     pub(super) log: Option<CallLog>,
+    /// Maximum size of a message of the call, in bytes.
+    pub(super) max_message: usize,
+}
+
+impl LoggedBody {
+    /// Replaces the status of tonic at the end of the stream by ours.
+    fn with_our_status(&self, mut frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let (Some(trailers), Some(log)) = (frame.trailers_mut(), &self.log)
+            && let Some(failure) = Status::from_header_map(trailers)
+            && let Some(ours) = replace(&failure, &log.audit, self.max_message)
+        {
+            let mut headers = HeaderMap::new();
+            if ours.add_header(&mut headers).is_ok() {
+                *trailers = headers;
+            }
+        }
+        frame
+    }
 }
 
 impl HttpBody for LoggedBody {
@@ -189,6 +209,7 @@ impl HttpBody for LoggedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = frame.map(|frame| frame.map(|frame| self.with_our_status(frame)));
         let end = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(Status::from_header_map),
             Some(Err(status)) => Some(Some(status.clone())),

@@ -4,6 +4,7 @@ mod audit_log;
 mod call_log;
 mod cutoff;
 mod deadline;
+mod our_status;
 mod protocol;
 mod repeated_lines;
 mod response;
@@ -133,7 +134,7 @@ where
 
 impl CallLayer {
     fn begin<B>(&self, request: &http::Request<B>, context: CallContext) -> CallLog {
-        let method = Method::from_path(request.uri().path());
+        let method = Method::from_path(protocol::target(request.uri()));
         CallLog {
             span: spans::call(method, request.headers()),
             context,

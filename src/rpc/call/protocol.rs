@@ -1,7 +1,7 @@
 //! Rejects requests that are not gRPC calls, or not the gRPC that this server speaks.
 
 use http::{
-    HeaderMap, Method, Request, StatusCode,
+    HeaderMap, Method, Request, StatusCode, Uri,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
 };
 use tonic::{Status, body::Body};
@@ -29,8 +29,8 @@ pub(super) struct Rejection {
 /// with its user's client certificate.
 ///
 /// # Errors
-/// A [`Rejection`] for another method than POST, for another format of messages, and for headers of
-/// more than `max_header_bytes`.
+/// A [`Rejection`] for another method than POST, for another format of messages, for a path with a
+/// query, and for headers of more than `max_header_bytes`.
 pub(super) fn check<B>(request: &Request<B>, max_header_bytes: usize) -> Result<(), Rejection> {
     let rejection = |error, http_status| Err(Rejection { error, http_status });
     if header_bytes(request) > max_header_bytes {
@@ -41,17 +41,28 @@ pub(super) fn check<B>(request: &Request<B>, max_header_bytes: usize) -> Result<
         let error = ProtocolError::HttpMethod(excerpt(request.method().as_str(), MAX_VALUE));
         return rejection(error, StatusCode::METHOD_NOT_ALLOWED);
     }
-    let value = content_type(request.headers());
+    let value = match content_type(request.headers()) {
+        Ok(value) => value,
+        Err(error) => return rejection(error, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    };
+    let unsupported = || ProtocolError::ContentType(excerpt(&value, MAX_VALUE));
     match Format::of(&value) {
-        Format::Protobuf => Ok(()),
+        Format::Protobuf => {}
         // The client speaks gRPC, and reads its status rather than that of HTTP.
-        Format::OtherGrpc => rejection(unsupported(&value), StatusCode::OK),
-        Format::Other => rejection(unsupported(&value), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Format::OtherGrpc => return rejection(unsupported(), StatusCode::OK),
+        Format::Other => return rejection(unsupported(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
     }
+    // Routing ignores a query, which gRPC does not have.
+    if request.uri().query().is_some() {
+        let error = ProtocolError::UnknownMethod(excerpt(target(request.uri()), MAX_VALUE));
+        return rejection(error, StatusCode::OK);
+    }
+    Ok(())
 }
 
-fn unsupported(content_type: &str) -> ProtocolError {
-    ProtocolError::ContentType(excerpt(content_type, MAX_VALUE))
+/// Returns the path with its query. That of a method has none.
+pub(super) fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 impl Rejection {
@@ -89,12 +100,13 @@ impl Format {
     }
 }
 
-/// Returns the content type in lower case; empty if it is absent, repeated or not text.
-fn content_type(headers: &HeaderMap) -> String {
+/// Returns the content type in lower case. Fails if it is absent or repeated.
+fn content_type(headers: &HeaderMap) -> Result<String, ProtocolError> {
     let mut all = headers.get_all(CONTENT_TYPE).iter();
-    match (all.next(), all.next()) {
-        (Some(value), None) => value.to_str().unwrap_or_default().to_ascii_lowercase(),
-        _ => String::new(),
+    match (all.next(), all.count()) {
+        (None, _) => Err(ProtocolError::NoContentType),
+        (Some(value), 0) => Ok(String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()),
+        (Some(_), others) => Err(ProtocolError::ManyContentTypes(others + 1)),
     }
 }
 
@@ -102,7 +114,7 @@ fn content_type(headers: &HeaderMap) -> String {
 /// other pseudo-headers are short.
 fn header_bytes<B>(request: &Request<B>) -> usize {
     let uri = request.uri();
-    let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let target = target(uri).len();
     let authority = uri.authority().map_or(0, |it| it.as_str().len());
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD);

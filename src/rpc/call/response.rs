@@ -3,11 +3,13 @@
 use std::error::Error as _;
 
 use http::HeaderValue;
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 
-use super::call_log::{CallLog, LoggedBody};
+use super::{
+    call_log::{CallLog, LoggedBody},
+    our_status::replace,
+};
 use crate::{
-    domain::error::{Error, ProtocolError},
     rpc::{batch_request::ItemCause, status::InternalCause},
     util::{error_chain::error_chain, excerpt::excerpt},
 };
@@ -31,7 +33,7 @@ pub(super) fn finish(
     let mut failure = Status::from_header_map(response.headers());
     if let Some(ours) = failure
         .as_ref()
-        .and_then(|it| replace(it, &log, max_message))
+        .and_then(|it| replace(it, &log.audit, max_message))
     {
         let accepted = response.headers_mut().remove(ACCEPT_ENCODING_HEADER);
         response = ours.clone().into_http();
@@ -48,7 +50,11 @@ pub(super) fn finish(
     if failure.is_none() && log.is_stream() {
         return response.map(|body| {
             let log = Some(log);
-            Body::new(LoggedBody { body, log })
+            Body::new(LoggedBody {
+                body,
+                log,
+                max_message,
+            })
         });
     }
     log.end(failure.as_ref(), cause.as_deref());
@@ -65,27 +71,4 @@ fn cause(response: &http::Response<Body>) -> Option<String> {
         None => &extensions.get::<ItemCause>()?.0,
     };
     Some(excerpt(&error_chain(&**cause), MAX_CAUSE))
-}
-
-/// Replaces the statuses of tonic itself:
-/// - OUT_OF_RANGE, which tonic uses only for a message over its limit;
-/// - INTERNAL without details, which ours always have, for a message that is framed badly;
-/// - UNKNOWN, which tonic uses only for a message cut off with its connection;
-/// - UNIMPLEMENTED without details, for an unknown method or a compressed message.
-fn replace(failure: &Status, log: &CallLog, max_message: usize) -> Option<Status> {
-    let has_details = !failure.details().is_empty();
-    match failure.code() {
-        Code::OutOfRange => Some(Error::MessageTooLarge(max_message).into()),
-        Code::Internal if !has_details => Some(Error::Malformed(None).into()),
-        Code::Unimplemented if !has_details => Some(Error::from(unimplemented(log)).into()),
-        Code::Unknown => Some(Status::cancelled("the caller went away")),
-        _ => None,
-    }
-}
-
-fn unimplemented(log: &CallLog) -> ProtocolError {
-    match log.audit.is_unknown() {
-        true => ProtocolError::UnknownMethod(log.audit.rpc_name()),
-        false => ProtocolError::Encoding,
-    }
 }

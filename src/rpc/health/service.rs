@@ -7,9 +7,11 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
-    health_server::Health,
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{self, Health},
 };
+use tonic_reflection::pb as reflection;
 
 use crate::{
     domain::error::{Error, ProtocolError},
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// The names with a status, which they share. The empty name is the whole server.
-const SERVICES: &[&str] = &[
+const SHARED: &[&str] = &[
     "",
     workflow_service_server::SERVICE_NAME,
     fsm_service_server::SERVICE_NAME,
@@ -30,6 +32,40 @@ const SERVICES: &[&str] = &[
     registry_service_server::SERVICE_NAME,
     server_service_server::SERVICE_NAME,
 ];
+
+/// The services that need no database: they serve for as long as the server runs.
+const ALWAYS_SERVING: &[&str] = &[
+    health_server::SERVICE_NAME,
+    reflection::v1::server_reflection_server::SERVICE_NAME,
+    reflection::v1alpha::server_reflection_server::SERVICE_NAME,
+];
+
+/// Where the status of a name comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Shared,
+    AlwaysServing,
+    Unknown,
+}
+
+impl Source {
+    fn of(name: &str) -> Self {
+        match name {
+            _ if SHARED.contains(&name) => Source::Shared,
+            _ if ALWAYS_SERVING.contains(&name) => Source::AlwaysServing,
+            _ => Source::Unknown,
+        }
+    }
+
+    /// Returns the status of the name while the names in [`SHARED`] have the status `shared`.
+    fn status(self, shared: ServingStatus) -> ServingStatus {
+        match self {
+            Source::Shared => shared,
+            Source::AlwaysServing => ServingStatus::Serving,
+            Source::Unknown => ServingStatus::ServiceUnknown,
+        }
+    }
+}
 
 /// The service `grpc.health.v1.Health`.
 pub(super) struct HealthService {
@@ -44,11 +80,15 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let name = request.into_inner().service;
-        if !SERVICES.contains(&name.as_str()) {
+        let source = Source::of(&name);
+        if source == Source::Unknown {
             let error = ProtocolError::UnknownService(excerpt(&name, MAX_VALUE));
             return Err(Error::from(error).into());
         }
-        let status = self.status.borrow().unwrap_or(ServingStatus::NotServing);
+        let status = match *self.status.borrow() {
+            Some(shared) => source.status(shared),
+            None => ServingStatus::NotServing,
+        };
         Ok(Response::new(response(status)))
     }
 
@@ -58,8 +98,8 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let is_known = SERVICES.contains(&request.get_ref().service.as_str());
-        let changes = changes(self.status.clone(), is_known);
+        let source = Source::of(&request.get_ref().service);
+        let changes = changes(self.status.clone(), source);
         Ok(Response::new(changes.map(|it| Ok(response(it))).boxed()))
     }
 }
@@ -70,24 +110,20 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-/// Returns the present status and every later change of it. An unknown service stays
+/// Returns the present status of a name and every later change of it. An unknown service stays
 /// SERVICE_UNKNOWN, because the services are known at the start.
 fn changes(
     status: watch::Receiver<Option<ServingStatus>>,
-    is_known: bool,
+    source: Source,
 ) -> impl Stream<Item = ServingStatus> {
     stream::unfold((status, None), move |(mut status, last)| async move {
         let is_news = |now: &Option<ServingStatus>| match now {
-            Some(now) if is_known => last != Some(*now),
-            Some(_) => last.is_none(),
+            Some(now) => last != Some(source.status(*now)),
             None => true,
         };
         // Fails only after the sender is dropped, when the server is gone.
         let now = (*status.wait_for(is_news).await.ok()?)?;
-        let reported = match is_known {
-            true => now,
-            false => ServingStatus::ServiceUnknown,
-        };
+        let reported = source.status(now);
         Some((reported, (status, Some(reported))))
     })
 }
@@ -101,8 +137,8 @@ mod tests {
     #[test]
     fn a_watch_reports_changes_only_and_ends_with_the_server() {
         let (sender, status) = watch::channel(Some(ServingStatus::NotServing));
-        let mut known = Box::pin(changes(status.clone(), true));
-        let mut unknown = Box::pin(changes(status, false));
+        let mut known = Box::pin(changes(status.clone(), Source::Shared));
+        let mut unknown = Box::pin(changes(status, Source::Unknown));
         let known = &mut known;
         let unknown = &mut unknown;
         assert_eq!(

@@ -16,6 +16,12 @@ use super::permit::Permit;
 /// The part that the client does not read stays here, where the permit counts it.
 const PIECE: usize = 64 * 1024;
 
+/// Returns the error of a request that ends before it is complete. Its code is one that only the
+/// call layer reads, which replaces it.
+fn cut_off() -> Status {
+    Status::unknown("the request was cut off")
+}
+
 /// The body of a request. Counts its bytes as they arrive.
 pub(super) struct RequestBody {
     pub(super) body: Body,
@@ -35,9 +41,13 @@ impl HttpBody for RequestBody {
             Some(Ok(frame)) => self
                 .permit
                 .receive(frame.data_ref().map_or(0, Bytes::len))?,
+            // The client reset the stream, or the connection broke. tonic would take the reason of
+            // the reset for the status of the call, such as RESOURCE_EXHAUSTED.
+            Some(Err(_)) => return Poll::Ready(Some(Err(cut_off()))),
+            // hyper ends the body of a cancelled call as that of a complete one.
+            None if !self.body.is_end_stream() => return Poll::Ready(Some(Err(cut_off()))),
             // The request is complete.
             None => self.permit.begin_work()?,
-            Some(Err(_)) => {}
         }
         Poll::Ready(frame)
     }

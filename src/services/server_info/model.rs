@@ -33,7 +33,7 @@ pub struct LimitsInForce {
 }
 
 /// The database that the server uses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DatabaseInfo {
     /// The version of the database server, as in "15.18".
     pub version: String,

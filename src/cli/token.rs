@@ -10,7 +10,7 @@ use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings},
     db::{self, Query},
-    domain::{error::Error, limits::ContentLimits, time},
+    domain::{error::Error, limits::ContentLimits, page_token_key::PageTokenKey, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     rpc::{
         admit::FromRequest,
@@ -170,7 +170,9 @@ impl Create {
 
 /// Validates a request as an RPC does.
 fn checked<R, T: FromRequest<R>>(request: R) -> Result<T, CliError> {
-    let mut check = Validator::new(ContentLimits::default());
+    // The page tokens of `token list` stay within this command, so that any key will do.
+    let check = Validator::new(ContentLimits::default());
+    let mut check = check.with_page_tokens(PageTokenKey::default());
     let value = T::from_request(request, &mut check);
     check.finish(value).map_err(|violations| {
         let unlisted = violations.unlisted;

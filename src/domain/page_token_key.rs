@@ -11,8 +11,8 @@ pub const KEY_BYTES: usize = 32;
 /// Length of a signature, in bytes: 128 bits, beyond guessing.
 pub const SIGNATURE_BYTES: usize = 16;
 
-/// The key that signs page tokens. All replicas on a database share it. The default is a
-/// placeholder for requests that are rejected.
+/// The key that signs page tokens. All replicas on a database share it. The default is for tokens
+/// that never leave the process, and a placeholder in requests that are rejected.
 #[derive(Clone, Copy, Default)]
 pub struct PageTokenKey([u8; KEY_BYTES]);
 

@@ -74,7 +74,9 @@ pub async fn measure_guard(stage: &Stage, options: &Options) -> Result<Guard> {
         },
     };
     let callers = [CALLERS];
-    let mut costs = pair.measure(Start::new(), &callers, stage, options).await?;
+    let mut costs = pair
+        .measure(Start::<1>::new(), &callers, stage, options)
+        .await?;
     costs.extend(
         pair.measure(Get::default(), &callers, stage, options)
             .await?,
@@ -92,14 +94,14 @@ pub async fn measure_guard(stage: &Stage, options: &Options) -> Result<Guard> {
 /// after a rejection, as clients should.
 async fn measure_rejections(address: SocketAddr, options: &Options) -> Result<Vec<Duration>> {
     eprintln!("rejected calls of an overloaded service");
-    let scenario = Arc::new(Start::new());
+    let scenario = Arc::new(Start::<1>::new());
     let connection = connect(address).await?;
     let until = Instant::now() + options.window().counted;
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let (scenario, connection) = (Arc::clone(&scenario), connection.clone());
         let uri: http::Uri =
-            format!("http://{address}/{}/{}", Start::SERVICE, Start::METHOD).parse()?;
+            format!("http://{address}/{}/{}", <Start>::SERVICE, <Start>::METHOD).parse()?;
         callers.spawn(async move {
             let mut rejections = Vec::new();
             while Instant::now() < until {

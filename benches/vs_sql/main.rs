@@ -20,7 +20,7 @@
 //! and are measured in turns; the table shows the ratio of this build to the other one:
 //!
 //! ```text
-//! cargo bench --bench vs_sql -- --against PATH --only start,get,record --rounds 7
+//! cargo bench --bench vs_sql -- --against PATH --only start,tenants,get,record --rounds 7
 //! ```
 //!
 //! The cost of tokens and limits is measured on request, against bridgebook without them:
@@ -71,8 +71,8 @@ use prune::measure_prune;
 use report::Report;
 use scenario::{Comparison, Scenario, Sides, compare};
 use scenarios::{
-    ALL_ENTITIES, Accumulate, BatchHeartbeat, Discover, Get, HOT_ENTITIES, Heartbeat, Record,
-    Start, Steps, Transition,
+    ALL_ENTITIES, Accumulate, BatchHeartbeat, Discover, FEW_TENANTS, Get, HOT_ENTITIES, Heartbeat,
+    MANY_TENANTS, Record, Start, Steps, Transition,
 };
 use service::Service;
 use stage::{SERVED, Stage};
@@ -209,7 +209,13 @@ impl<'a> Calls<'a> {
 
     /// Measures all RPCs that the options name.
     async fn measure_all(&mut self) -> Result<()> {
-        self.measure(Subject::Start, Start::new()).await?;
+        self.measure(Subject::Start, Start::<1>::new()).await?;
+        if let Peer::Build(_) = self.peer {
+            let few = Start::<FEW_TENANTS>::new();
+            self.measure(Subject::Tenants, few).await?;
+            let many = Start::<MANY_TENANTS>::new();
+            self.measure(Subject::Tenants, many).await?;
+        }
         self.measure(Subject::Get, Get::default()).await?;
         let transition = Transition::new(self.options);
         self.measure(Subject::Transition, transition).await?;

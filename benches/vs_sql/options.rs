@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(long, env = "VS_SQL_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
 
-    /// Comma-separated list of what to measure. Default: everything but guard and prune.
+    /// Comma-separated list of what to measure. Default: everything but tenants, guard and prune.
     #[arg(long, env = "VS_SQL_ONLY", value_delimiter = ',')]
     only: Vec<Subject>,
 
@@ -66,6 +66,8 @@ pub enum Subject {
     BatchHeartbeat,
     /// DiscoverNodes, 20 nodes per call.
     Discover,
+    /// StartWorkflow in 32 and in 1000 tenants. Only if named, and only with --against.
+    Tenants,
     /// ListTransitions: the first page of a long list against a late one.
     Pages,
     /// Startup time of `bridgebook serve` on an existing private cluster.
@@ -80,7 +82,7 @@ impl Options {
     /// Returns whether to measure `subject`.
     pub fn wants(&self, subject: Subject) -> bool {
         match self.only.as_slice() {
-            [] => !matches!(subject, Subject::Guard | Subject::Prune),
+            [] => !matches!(subject, Subject::Tenants | Subject::Guard | Subject::Prune),
             only => only.contains(&subject),
         }
     }

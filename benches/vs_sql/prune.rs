@@ -36,7 +36,7 @@ pub struct Pruned {
 /// Measures both in turns.
 pub async fn measure_prune(sides: &Sides<'_>, options: &Options) -> Result<Vec<Pruned>> {
     Ok(vec![
-        measure(Start::new(), sides, options).await?,
+        measure(Start::<1>::new(), sides, options).await?,
         measure(Record::<ALL_ENTITIES>::default(), sides, options).await?,
     ])
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bridgebook::proto::{Rpc, v1};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use super::writes::{Writes, write_rpcs};
 use crate::{
     fsm::{order_machine, put},
-    support::{App, Failure, failure},
+    support::{App, Failure, Tenant, failure},
 };
 
 /// The number of rows, and that of the locked one.
@@ -88,6 +88,40 @@ async fn a_call_about_a_locked_row_says_when_to_retry() {
     assert!(tenant.transition(request).await.applied);
 }
 
+/// Moves workflows, and returns which moves failed.
+async fn move_all(tenant: &Tenant, workflows: &[v1::Workflow]) -> Vec<bool> {
+    let moves = workflows.iter().map(|workflow| {
+        let request = tenant.to(workflow, v1::WorkflowState::Processing);
+        let mut client = tenant.client.clone();
+        async move { client.transition_workflow(request).await.is_err() }
+    });
+    join_all(moves).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_rows_of_one_tenant_do_not_hold_up_another() {
+    let (app, tenant) = App::with_tenant().await;
+    let other = app.tenant();
+    let locked = join_all((0..16).map(|_| tenant.start())).await;
+    let free = join_all((0..16).map(|_| other.start())).await;
+    let mut blocker = app.schema.connect().await;
+    let lock = format!(
+        "BEGIN; SELECT FROM workflow_executions WHERE namespace = '{}' FOR UPDATE",
+        tenant.namespace
+    );
+    blocker.batch_execute(&lock).await.unwrap();
+    // From the first timeouts on, the workers run the tenant's moves apart.
+    assert_eq!(move_all(&tenant, &locked).await, [true; 16]);
+    let stuck = tokio::spawn(async move { move_all(&tenant, &locked).await });
+    for workflow in &free {
+        let request = other.to(workflow, v1::WorkflowState::Processing);
+        assert!(other.transition(request).await.applied);
+    }
+    // Its moves wait for one lock after the other.
+    assert!(!stuck.is_finished());
+    assert_eq!(stuck.await.unwrap(), [true; 16]);
+}
+
 #[tokio::test]
 async fn a_locked_table_fails_every_call_long_before_its_deadline() {
     let (app, tenant) = App::with_tenant().await;
@@ -162,7 +196,7 @@ async fn a_slow_item_fails_only_its_own_caller() {
             client.record_step(request).await.map(drop)
         }
     };
-    let outcomes = futures_util::future::join_all((0..8).map(step)).await;
+    let outcomes = join_all((0..8).map(step)).await;
     for (order, outcome) in outcomes.into_iter().enumerate() {
         if order == 3 {
             let slow = Failure::new(Code::DeadlineExceeded, "STATEMENT_TIMEOUT");

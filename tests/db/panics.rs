@@ -26,6 +26,10 @@ impl Operation for Double {
 
     fn key(_: &u32) {}
 
+    fn tenant(_item: &Self::Item) -> &str {
+        ""
+    }
+
     fn run<'a>(
         _: &'a mut AsyncPgConnection,
         items: &'a [&'a u32],

@@ -19,7 +19,7 @@ use crate::Result;
 pub use bridge::Accumulate;
 pub use fsm::{ALL_ENTITIES, HOT_ENTITIES, Record};
 pub use registry::{BatchHeartbeat, Discover, Heartbeat};
-pub use workflow::{Get, Start, Steps, Transition};
+pub use workflow::{FEW_TENANTS, Get, MANY_TENANTS, Start, Steps, Transition};
 
 /// The tenant of all rows. The scripts use the same one.
 pub const NAMESPACE: &str = "bench";

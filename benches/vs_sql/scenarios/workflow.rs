@@ -22,37 +22,52 @@ use crate::{
     stage::{READABLE, Stage},
 };
 
-/// StartWorkflow: each call starts a new workflow with a small document.
-pub struct Start {
+/// The numbers of tenants with which StartWorkflow is measured beside one.
+pub const FEW_TENANTS: u64 = 32;
+pub const MANY_TENANTS: u64 = 1000;
+
+/// StartWorkflow: each call starts a new workflow with a small document, in a random tenant.
+pub struct Start<const TENANTS: u64 = 1> {
     random: Random,
     template: StartWorkflowRequest,
 }
 
-impl Start {
+impl<const TENANTS: u64> Start<TENANTS> {
     /// Creates the scenario.
     pub fn new() -> Self {
         let metadata = json!({"team": "red", "priority": "high", "dry_run": false});
         Start {
             random: Random::default(),
             template: StartWorkflowRequest {
-                namespace: NAMESPACE.to_owned(),
                 workflow_type: "vs_sql".to_owned(),
                 metadata: document(metadata),
                 ..StartWorkflowRequest::default()
             },
         }
     }
+
+    fn namespace(&self) -> String {
+        match TENANTS {
+            1 => NAMESPACE.to_owned(),
+            _ => format!("{NAMESPACE}-{}", self.random.up_to(TENANTS)),
+        }
+    }
 }
 
-impl Call for Start {
+impl<const TENANTS: u64> Call for Start<TENANTS> {
     type Request = StartWorkflowRequest;
     type Response = StartWorkflowResponse;
     const SERVICE: &'static str = workflow_service_server::SERVICE_NAME;
     const METHOD: &'static str = "StartWorkflow";
-    const TITLE: &'static str = "StartWorkflow";
+    const TITLE: &'static str = match TENANTS {
+        1 => "StartWorkflow",
+        FEW_TENANTS => "StartWorkflow, 32 tenants",
+        _ => "StartWorkflow, 1000 tenants",
+    };
 
     fn request(&self) -> StartWorkflowRequest {
         StartWorkflowRequest {
+            namespace: self.namespace(),
             correlation_id: self.random.id(),
             ..self.template.clone()
         }
@@ -63,9 +78,12 @@ impl Call for Start {
     }
 }
 
-impl Scenario for Start {
+impl<const TENANTS: u64> Scenario for Start<TENANTS> {
     const SCRIPT: &'static str = "start.sql";
-    const CALLERS: &'static [usize] = &[1, 16, 64, 256];
+    const CALLERS: &'static [usize] = match TENANTS {
+        1 => &[1, 16, 64, 256],
+        _ => &[64],
+    };
     const UNIT: &'static str = "calls";
 }
 

@@ -60,6 +60,10 @@ impl<D: Delete> Operation for DeleteOperation<D> {
         super::hash(&D::key(item))
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

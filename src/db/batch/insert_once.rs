@@ -66,6 +66,8 @@ pub trait InsertOnce: Send + Sync + 'static {
     fn key(new: &Self::New) -> Self::Key;
     /// Returns the id of a row, and whether the caller chose it.
     fn identity(new: &Self::New) -> (Self::Id, bool);
+    /// Returns the size of the documents of a row, in bytes.
+    fn document_bytes(new: &Self::New) -> usize;
     /// Returns the stored form of a row that was inserted.
     fn stored(new: &Scoped<Self::New>, created_at: DateTime<Utc>) -> Self::Row;
     /// Returns the error for an id that is taken.
@@ -98,6 +100,14 @@ impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
 
     fn key(item: &Self::Item) -> I::Key {
         I::key(item)
+    }
+
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        I::document_bytes(item)
     }
 
     fn run<'a>(

@@ -10,7 +10,10 @@ use diesel_async::AsyncPgConnection;
 use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
 
 use super::{Batcher, Operation, statement::index_of};
-use crate::{db::DbError, domain::error::Result};
+use crate::{
+    db::DbError,
+    domain::{error::Result, namespace::Scoped},
+};
 
 /// Size of rows from which a batch reads no further row, in bytes. Small rows never reach it.
 pub const BATCH_BYTES: usize = 32 * 1024 * 1024;
@@ -19,22 +22,22 @@ pub const BATCH_BYTES: usize = 32 * 1024 * 1024;
 pub trait Lookup: Send + Sync + 'static {
     /// The name of the operation in metrics and traces.
     const NAME: &'static str;
-    /// The request to read a row.
-    type Request: Send + Sync + 'static;
+    /// The request to read a row, without its tenant.
+    type Query: Send + Sync + 'static;
     /// All that the answer depends on, the tenant included.
     type Key<'a>: Eq + Hash;
     /// The row.
     type Row: Clone + Send + 'static;
 
     /// Returns the key of a request. Requests with equal keys get the same row.
-    fn key(request: &Self::Request) -> Self::Key<'_>;
+    fn key(request: &Scoped<Self::Query>) -> Self::Key<'_>;
     /// Returns the answer to a request whose row does not exist.
-    fn if_missing(request: &Self::Request) -> Result<Self::Row>;
+    fn if_missing(request: &Scoped<Self::Query>) -> Result<Self::Row>;
 
     /// Reads rows, each with the `ordinality` of its request.
     fn read(
         connection: &mut AsyncPgConnection,
-        requests: &[&Self::Request],
+        requests: &[&Scoped<Self::Query>],
     ) -> impl Future<Output = QueryResult<Found<Self::Row>>> + Send;
 }
 
@@ -89,7 +92,7 @@ impl<L: Lookup> Batcher<LookupOperation<L>> {
     ///
     /// # Errors
     /// [`Lookup::if_missing`], and the errors of [`Batcher::submit`].
-    pub async fn read(&self, request: L::Request) -> Result<L::Row> {
+    pub async fn read(&self, request: Scoped<L::Query>) -> Result<L::Row> {
         let request = Arc::new(request);
         loop {
             // Every batch reads a row at least, so the loop ends.
@@ -107,13 +110,17 @@ pub struct LookupOperation<L>(PhantomData<L>);
 impl<L: Lookup> Operation for LookupOperation<L> {
     const NAME: &'static str = L::NAME;
 
-    type Item = Arc<L::Request>;
+    type Item = Arc<Scoped<L::Query>>;
     type Answer = Option<L::Row>;
     type Key = u64;
 
     /// Sends equal requests to the same worker, so that they meet in a batch.
     fn key(item: &Self::Item) -> u64 {
         super::hash(&L::key(item))
+    }
+
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
     }
 
     fn run<'a>(
@@ -149,7 +156,9 @@ impl<L: Lookup> Operation for LookupOperation<L> {
 }
 
 /// Returns one request of each key, and for each item the index of the request with its key.
-fn distinct<'a, L: Lookup>(items: &[&'a Arc<L::Request>]) -> (Vec<&'a L::Request>, Vec<usize>) {
+fn distinct<'a, L: Lookup>(
+    items: &[&'a Arc<Scoped<L::Query>>],
+) -> (Vec<&'a Scoped<L::Query>>, Vec<usize>) {
     let mut distinct = Vec::with_capacity(items.len());
     let mut indexes = HashMap::with_capacity(items.len());
     let positions = items.iter().map(|item| {

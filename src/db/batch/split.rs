@@ -1,4 +1,4 @@
-//! Runs the items of a batch, and takes a batch that fails apart.
+//! Runs the items of a batch, and splits a batch that fails.
 //!
 //! A batch fails as a whole, because it is one statement or a few. It is halved until the item
 //! at fault is alone, and only the caller of that item gets the error.
@@ -17,53 +17,57 @@ use crate::{
 /// and their callers get the error after some seconds.
 const MAX_TIMEOUTS: u32 = 32;
 
-/// Runs items, with retries, and returns their answers in order. Stops early if `is_wanted`
-/// says that all calls are cancelled.
-pub(super) async fn run<O: Operation>(
-    database: &Database,
-    items: &[&O::Item],
-    is_wanted: &(dyn Fn() -> bool + Sync),
-) -> Vec<Result<O::Answer>> {
-    let mut batch = Batch {
-        database,
-        is_wanted,
-        timeouts: 0,
-    };
-    let whole = BatchTimeouts::Whole;
-    batch.run::<O>(items, Retries::default(), whole).await
+/// Returns whether an error concerns all items of a batch, so that none of its parts would
+/// succeed.
+pub(super) fn concerns_all(error: &DbError) -> bool {
+    let is_unavailable = error.is_unavailable() && !error.is_timeout();
+    is_unavailable || matches!(error, DbError::Busy)
+}
+
+/// Returns the timeouts of a part of a batch that failed with `error`.
+pub(super) fn timeouts_after(error: &DbError, timeouts: BatchTimeouts) -> BatchTimeouts {
+    match error.is_timeout() {
+        true => BatchTimeouts::Part,
+        false => timeouts,
+    }
 }
 
 /// The state of a batch while its parts run.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     database: &'a Database,
+    /// Whether a caller still waits.
     is_wanted: &'a (dyn Fn() -> bool + Sync),
     /// The number of parts that timed out.
     timeouts: u32,
 }
 
-impl Batch<'_> {
-    /// Runs a part. Halves it if it fails.
-    fn run<'a, O: Operation>(
-        &'a mut self,
-        items: &'a [&'a O::Item],
-        retries: Retries,
+impl<'a> Batch<'a> {
+    /// Makes the state of a batch. It stops early if `is_wanted` says that all calls are
+    /// cancelled.
+    pub(super) fn new(database: &'a Database, is_wanted: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Batch {
+            database,
+            is_wanted,
+            timeouts: 0,
+        }
+    }
+
+    /// Halves items that failed together with `error`, and returns their answers in order.
+    pub(super) fn split<'i, O: Operation>(
+        &'i mut self,
+        items: &'i [&'i O::Item],
+        error: DbError,
         timeouts: BatchTimeouts,
-    ) -> BoxFuture<'a, Vec<Result<O::Answer>>> {
+    ) -> BoxFuture<'i, Vec<Result<O::Answer>>>
+    where
+        'a: 'i,
+    {
         Box::pin(async move {
-            if items.is_empty() {
-                return Vec::new();
-            }
-            let error = match self.run_whole::<O>(items, retries, timeouts).await {
-                Ok(answers) => return answers,
-                Err(error) => error,
-            };
             if let [item] = items {
                 return vec![Err(O::item_error(item, error))];
             }
             self.timeouts += u32::from(error.is_timeout());
-            let is_unavailable = error.is_unavailable() && !error.is_timeout();
-            let concerns_all = is_unavailable || matches!(error, DbError::Busy);
-            if concerns_all || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
+            if concerns_all(&error) || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
                 let error = Error::from(error);
                 return items.iter().map(|_| Err(error.clone())).collect();
             }
@@ -81,18 +85,20 @@ impl Batch<'_> {
         error: &DbError,
         timeouts: BatchTimeouts,
     ) -> Vec<Result<O::Answer>> {
-        let timeouts = match (error, half) {
+        let timeouts = match half {
             // The item itself may take long.
-            (error, [_]) if error.is_timeout() => BatchTimeouts::Item,
-            _ if error.is_timeout() => BatchTimeouts::Part,
-            _ => timeouts,
+            [_] if error.is_timeout() => BatchTimeouts::Item,
+            _ => timeouts_after(error, timeouts),
         };
-        self.run::<O>(half, Retries::spent(), timeouts).await
+        match self.attempt::<O>(half, Retries::spent(), timeouts).await {
+            Ok(answers) => answers,
+            Err(error) => self.split::<O>(half, error, timeouts).await,
+        }
     }
 
-    /// Runs a part as one batch. Retries until it succeeds, retries are used up, or all calls
+    /// Runs items as one batch. Retries until it succeeds, retries are used up, or all calls
     /// are cancelled.
-    async fn run_whole<O: Operation>(
+    pub(super) async fn attempt<O: Operation>(
         &self,
         items: &[&O::Item],
         mut retries: Retries,

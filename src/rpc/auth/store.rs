@@ -53,6 +53,11 @@ impl Operation for FindTokens {
         *item
     }
 
+    /// No tenant is known before the token is.
+    fn tenant(_item: &TokenId) -> &str {
+        ""
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a TokenId],

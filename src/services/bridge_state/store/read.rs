@@ -50,7 +50,7 @@ pub struct BridgeLookup;
 
 impl Lookup for BridgeLookup {
     const NAME: &'static str = "GetBridges";
-    type Request = Scoped<BridgeQuery>;
+    type Query = BridgeQuery;
     type Key<'a> = (&'a str, BridgeId);
     type Row = Bridge;
 

@@ -48,6 +48,10 @@ impl Operation for DeleteMachines {
         (item.namespace.to_string(), item.entity_type.clone())
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

@@ -51,7 +51,7 @@ pub struct EntityLookup;
 
 impl Lookup for EntityLookup {
     const NAME: &'static str = "GetEntities";
-    type Request = Scoped<EntityKey>;
+    type Query = EntityKey;
     type Key<'a> = (&'a str, &'a EntityKey);
     type Row = EntityDetails;
 

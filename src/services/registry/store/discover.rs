@@ -73,7 +73,7 @@ pub struct LiveNodes;
 
 impl Lookup for LiveNodes {
     const NAME: &'static str = "DiscoverNodes";
-    type Request = Scoped<Discovery>;
+    type Query = Discovery;
     type Key<'a> = (&'a str, i64);
     type Row = Arc<Discovered>;
 

@@ -39,7 +39,7 @@ pub struct NodeLookup;
 
 impl Lookup for NodeLookup {
     const NAME: &'static str = "GetNodes";
-    type Request = Scoped<NodeQuery>;
+    type Query = NodeQuery;
     type Key<'a> = &'a str;
     type Row = Node;
 

@@ -101,6 +101,14 @@ impl Operation for TouchNodes {
         item.node_id.entity_id()
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        item.metadata.as_ref().map_or(0, JsonObject::wire_len)
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

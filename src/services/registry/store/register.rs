@@ -125,6 +125,14 @@ impl Operation for RegisterNodes {
         item.node_id.entity_id()
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        item.capabilities.wire_len() + item.endpoints.wire_len() + item.metadata.wire_len()
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

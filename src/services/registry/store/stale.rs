@@ -161,6 +161,11 @@ impl Operation for MarkStale {
         item.node_id.clone()
     }
 
+    /// The service itself marks nodes.
+    fn tenant(_item: &StaleNode) -> &str {
+        ""
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a StaleNode],

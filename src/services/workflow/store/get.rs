@@ -165,7 +165,7 @@ pub struct WorkflowLookup;
 
 impl Lookup for WorkflowLookup {
     const NAME: &'static str = "GetWorkflows";
-    type Request = Scoped<WorkflowQuery>;
+    type Query = WorkflowQuery;
     type Key<'a> = (&'a str, WorkflowKey, bool);
     type Row = Arc<WorkflowDetails>;
 

@@ -92,6 +92,10 @@ impl InsertOnce for StampInsert {
         (new.id, new.is_id_chosen)
     }
 
+    fn document_bytes(new: &NewStamp) -> usize {
+        new.stamp_data.wire_len()
+    }
+
     fn stored(new: &Scoped<NewStamp>, created_at: DateTime<Utc>) -> Stamp {
         Stamp::stored(new, &new.namespace, created_at)
     }

@@ -115,6 +115,14 @@ impl Operation for StartWorkflows {
         item.correlation_id
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        item.metadata.wire_len()
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

@@ -97,6 +97,10 @@ impl InsertOnce for StepInsert {
         (new.id, new.is_id_chosen)
     }
 
+    fn document_bytes(new: &NewStep) -> usize {
+        new.step_data.wire_len()
+    }
+
     fn stored(new: &Scoped<NewStep>, created_at: DateTime<Utc>) -> Step {
         Step::stored(new, &new.namespace, created_at)
     }

@@ -125,6 +125,14 @@ impl Operation for MoveWorkflows {
         item.workflow_id
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        item.transition_data.wire_len() + item.metadata_patch.wire_len()
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

@@ -51,6 +51,16 @@ impl Operation for ChangeBridges {
         item.bridge_id
     }
 
+    fn tenant(item: &Self::Item) -> &str {
+        item.namespace.as_str()
+    }
+
+    fn document_bytes(item: &Self::Item) -> usize {
+        item.metadata
+            .as_ref()
+            .map_or(0, |(_, metadata)| metadata.wire_len())
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],

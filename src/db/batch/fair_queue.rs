@@ -1,0 +1,308 @@
+//! The queue of a worker, in which tenants take turns.
+//!
+//! The turns are a deficit round robin: in each turn a tenant gets a credit of [`QUANTUM`], and
+//! its oldest jobs go into the batch as long as the credit covers their weight. So a job waits
+//! for the turns of the other tenants, but not for all jobs of a tenant with a backlog.
+//!
+//! The places of the queue are shared, too: a tenant may take as many as are still free. One
+//! tenant alone gets half of them, and a newcomer always finds some.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+/// The weight that a tenant may add to a batch in one turn. With 64 tenants, each has a turn in
+/// every batch of 512.
+const QUANTUM: usize = 8;
+
+/// What waits in a queue.
+pub(super) trait Queueable {
+    /// Returns the tenant.
+    fn tenant(&self) -> &str;
+    /// Returns the number of places that the job takes.
+    fn places(&self) -> usize;
+    /// Returns the share of a batch that the job takes.
+    fn weight(&self) -> usize;
+}
+
+/// Jobs by tenant.
+pub(super) struct FairQueue<J> {
+    by_tenant: HashMap<Arc<str>, TenantQueue<J>>,
+    /// The tenants that have jobs and are not apart, in the order of their turns.
+    turns: VecDeque<Arc<str>>,
+    free_places: usize,
+}
+
+struct TenantQueue<J> {
+    jobs: VecDeque<J>,
+    /// The places of the jobs.
+    places: usize,
+    credit: usize,
+    /// Whether the turn began in an earlier batch, which was full before it ended.
+    is_in_turn: bool,
+    /// Told of each new job, if the tenant is apart.
+    apart: Option<Arc<Notify>>,
+}
+
+impl<J: Queueable> FairQueue<J> {
+    /// Makes an empty queue.
+    pub(super) fn new(places: usize) -> Self {
+        FairQueue {
+            by_tenant: HashMap::new(),
+            turns: VecDeque::new(),
+            free_places: places,
+        }
+    }
+
+    /// Adds a job. Returns false if the tenant has used up its share of the places.
+    pub(super) fn push(&mut self, job: J) -> bool {
+        let places = job.places();
+        let tenant = match self.by_tenant.get_key_value(job.tenant()) {
+            Some((tenant, _)) => Arc::clone(tenant),
+            None => Arc::from(job.tenant()),
+        };
+        let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
+        if queue.places + places > self.free_places {
+            self.forget_if_empty(&tenant);
+            return false;
+        }
+        self.free_places -= places;
+        queue.places += places;
+        let was_empty = queue.jobs.is_empty();
+        queue.jobs.push_back(job);
+        match &queue.apart {
+            Some(arrived) => arrived.notify_one(),
+            None if was_empty => self.turns.push_back(tenant),
+            None => {}
+        }
+        true
+    }
+
+    /// Takes the jobs of the next batch: up to `max` of weight, or one job that is heavier.
+    pub(super) fn take(&mut self, max: usize) -> Vec<J> {
+        let mut taken = Vec::new();
+        let mut left = max;
+        while left > 0
+            && let Some(tenant) = self.turns.front().cloned()
+            && let Some(queue) = self.by_tenant.get_mut(&tenant)
+        {
+            if !queue.is_in_turn {
+                queue.credit += QUANTUM;
+                queue.is_in_turn = true;
+            }
+            let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
+            self.free_places += places;
+            // A heavy job of another tenant may not fit any more. The batch ends there.
+            left = match queue.is_in_turn {
+                true => 0,
+                false => left.saturating_sub(weight),
+            };
+            let (is_in_turn, is_empty) = (queue.is_in_turn, queue.jobs.is_empty());
+            if !is_in_turn {
+                self.turns.pop_front();
+                match is_empty {
+                    true => drop(self.by_tenant.remove(&tenant)),
+                    false => self.turns.push_back(tenant),
+                }
+            }
+        }
+        taken
+    }
+
+    /// Sets a tenant apart: [`FairQueue::take`] passes it over. Returns what is told of its new
+    /// jobs.
+    pub(super) fn set_apart(&mut self, tenant: Arc<str>) -> Arc<Notify> {
+        let arrived = Arc::new(Notify::new());
+        self.turns.retain(|it| *it != tenant);
+        let queue = self.by_tenant.entry(tenant).or_default();
+        queue.apart = Some(Arc::clone(&arrived));
+        queue.is_in_turn = false;
+        queue.credit = 0;
+        arrived
+    }
+
+    /// Takes jobs of a tenant that is apart: up to `max` of weight, or one job that is heavier.
+    pub(super) fn take_apart(&mut self, tenant: &str, max: usize) -> Vec<J> {
+        let mut taken = Vec::new();
+        if let Some(queue) = self.by_tenant.get_mut(tenant) {
+            queue.credit = max;
+            let (places, _) = queue.take_turn(max, true, &mut taken);
+            self.free_places += places;
+            queue.is_in_turn = false;
+            queue.credit = 0;
+        }
+        taken
+    }
+
+    /// Ends what [`FairQueue::set_apart`] began. Returns whether the tenant has jobs.
+    pub(super) fn rejoin(&mut self, tenant: &str) -> bool {
+        let Some(queue) = self.by_tenant.get_mut(tenant) else {
+            return false;
+        };
+        queue.apart = None;
+        let has_jobs = !queue.jobs.is_empty();
+        if has_jobs {
+            self.turns.push_back(Arc::from(tenant));
+        }
+        self.forget_if_empty(tenant);
+        has_jobs
+    }
+
+    fn forget_if_empty(&mut self, tenant: &str) {
+        let is_unused = |queue: &TenantQueue<J>| queue.jobs.is_empty() && queue.apart.is_none();
+        if self.by_tenant.get(tenant).is_some_and(is_unused) {
+            self.by_tenant.remove(tenant);
+        }
+    }
+}
+
+impl<J> Default for TenantQueue<J> {
+    fn default() -> Self {
+        TenantQueue {
+            jobs: VecDeque::new(),
+            places: 0,
+            credit: 0,
+            is_in_turn: false,
+            apart: None,
+        }
+    }
+}
+
+impl<J: Queueable> TenantQueue<J> {
+    /// Moves the jobs of one turn to `taken`: those that the credit covers, up to `max` of
+    /// weight. The first job of a batch may be heavier. Returns their places and their weight.
+    fn take_turn(&mut self, max: usize, is_first: bool, taken: &mut Vec<J>) -> (usize, usize) {
+        let (mut places, mut weight) = (0, 0);
+        while let Some(job) = self.jobs.front() {
+            let next = job.weight();
+            let fits = weight + next <= max || (is_first && places == 0);
+            if next > self.credit || !fits {
+                // The turn goes on in the next batch if only this batch is full.
+                self.is_in_turn = next <= self.credit;
+                break;
+            }
+            self.credit -= next;
+            places += job.places();
+            weight += next;
+            taken.extend(self.jobs.pop_front());
+        }
+        if self.jobs.is_empty() {
+            self.is_in_turn = false;
+            self.credit = 0;
+        }
+        self.places -= places;
+        (places, weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job with its tenant and its weight.
+    #[derive(Debug, PartialEq)]
+    struct Job(&'static str, usize);
+
+    impl Queueable for Job {
+        fn tenant(&self) -> &str {
+            self.0
+        }
+        fn places(&self) -> usize {
+            1
+        }
+        fn weight(&self) -> usize {
+            self.1
+        }
+    }
+
+    fn queue(jobs: impl IntoIterator<Item = Job>) -> FairQueue<Job> {
+        let mut queue = FairQueue::new(16_384);
+        for job in jobs {
+            assert!(queue.push(job));
+        }
+        queue
+    }
+
+    fn count(jobs: &[Job], tenant: &str) -> usize {
+        jobs.iter().filter(|job| job.0 == tenant).count()
+    }
+
+    fn many(tenant: &'static str, count: usize) -> impl Iterator<Item = Job> {
+        (0..count).map(move |_| Job(tenant, 1))
+    }
+
+    #[test]
+    fn a_newcomer_is_in_the_next_batch_whatever_the_backlog_of_another() {
+        let mut queue = queue(many("flood", 5000));
+        assert_eq!(queue.take(512).len(), 512);
+        queue.push(Job("other", 1));
+        let batch = queue.take(512);
+        assert_eq!((batch.len(), count(&batch, "other")), (512, 1));
+    }
+
+    #[test]
+    fn tenants_with_backlogs_get_equal_weights() {
+        let heavy = (0..1000).map(|_| Job("heavy", 4));
+        let mut queue = queue(many("light", 4000).chain(heavy));
+        let batches: Vec<Job> = (0..4).flat_map(|_| queue.take(512)).collect();
+        assert_eq!(count(&batches, "light"), 4 * 256);
+        assert_eq!(count(&batches, "heavy"), 256);
+    }
+
+    #[test]
+    fn a_job_that_is_heavier_than_a_turn_saves_its_credit() {
+        let mut queue = queue(many("light", 100).chain([Job("heavy", 20)]));
+        let batch = queue.take(64);
+        let position = batch.iter().position(|job| job.0 == "heavy");
+        assert_eq!(position, Some(24));
+    }
+
+    #[test]
+    fn a_job_that_is_heavier_than_a_batch_is_a_batch() {
+        let mut queue = queue([Job("a", 4000), Job("a", 1)]);
+        assert_eq!(queue.take(512), [Job("a", 4000)]);
+        assert_eq!(queue.take(512), [Job("a", 1)]);
+        assert!(queue.take(512).is_empty());
+    }
+
+    #[test]
+    fn jobs_of_a_tenant_stay_in_their_order() {
+        let mut queue = queue((1..=64).map(|weight| Job("a", weight)));
+        let mut taken = Vec::new();
+        while let jobs = queue.take(100)
+            && !jobs.is_empty()
+        {
+            taken.extend(jobs);
+        }
+        assert!(taken.iter().map(|job| job.1).eq(1..=64));
+    }
+
+    #[test]
+    fn a_tenant_gets_as_many_places_as_are_free() {
+        let mut queue = FairQueue::new(99);
+        let mut push = |tenant| (0..100).take_while(|_| queue.push(Job(tenant, 1))).count();
+        assert_eq!(push("a"), 50);
+        assert_eq!(push("b"), 25);
+        assert_eq!(push("a"), 0);
+        while !queue.take(10).is_empty() {}
+        assert_eq!((queue.free_places, queue.by_tenant.len()), (99, 0));
+    }
+
+    #[test]
+    fn a_tenant_that_is_apart_is_passed_over_until_it_rejoins() {
+        let mut queue = queue(many("a", 3).chain(many("b", 1)));
+        queue.set_apart("a".into());
+        assert_eq!(queue.take(512), [Job("b", 1)]);
+        queue.push(Job("a", 2));
+        assert!(queue.take(512).is_empty());
+        assert_eq!(queue.take_apart("a", 2).len(), 2);
+        assert!(queue.rejoin("a"));
+        assert_eq!(queue.take(512), [Job("a", 1), Job("a", 2)]);
+        queue.set_apart("a".into());
+        assert!(!queue.rejoin("a"));
+        assert!(queue.by_tenant.is_empty());
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 
 use diesel_async::AsyncPgConnection;
 use tokio::{
-    sync::RwLock,
+    sync::{RwLock, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
@@ -49,6 +49,8 @@ pub struct Database {
     /// Whether the schema is current.
     is_ready: Arc<AtomicBool>,
     outage: OutageDetector,
+    /// For batches of tenants apart, a part of the connections for batches.
+    apart: Arc<Semaphore>,
     /// Every running batch holds a read lock.
     running: Arc<RwLock<()>>,
     metrics: Metrics,
@@ -72,6 +74,7 @@ impl Database {
             quota: TenantQuota::new(queries),
             is_ready: Arc::new(AtomicBool::new(false)),
             outage: outage.clone(),
+            apart: Arc::new(Semaphore::new(apart_connections(batches))),
             running: Arc::default(),
             metrics: metrics.clone(),
         };
@@ -80,6 +83,11 @@ impl Database {
             metrics.on_scrape(move || pool.metrics.set(&pool.connections.state()));
         }
         database
+    }
+
+    /// Waits for one of the few connections that batches of tenants apart may use at a time.
+    pub(super) async fn apart_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.apart.acquire().await.ok()
     }
 
     /// Returns the metrics of the service.
@@ -219,6 +227,12 @@ impl Database {
             other => other,
         }
     }
+}
+
+/// Returns how many of the connections for batches those of tenants apart may use: a quarter, and
+/// at least one.
+fn apart_connections(batches: u32) -> usize {
+    usize::try_from((batches / 4).max(1)).unwrap_or(1)
 }
 
 /// A pool of connections with the same settings.

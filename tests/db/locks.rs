@@ -99,27 +99,39 @@ async fn move_all(tenant: &Tenant, workflows: &[v1::Workflow]) -> Vec<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locked_rows_of_one_tenant_do_not_hold_up_another() {
-    let (app, tenant) = App::with_tenant().await;
+async fn locked_rows_of_some_tenants_do_not_hold_up_another() {
+    let app = App::start().await;
     let other = app.tenant();
-    let locked = join_all((0..16).map(|_| tenant.start())).await;
     let free = join_all((0..16).map(|_| other.start())).await;
+    let mut blocked = Vec::new();
     let mut blocker = app.schema.connect().await;
-    let lock = format!(
-        "BEGIN; SELECT FROM workflow_executions WHERE namespace = '{}' FOR UPDATE",
-        tenant.namespace
-    );
-    blocker.batch_execute(&lock).await.unwrap();
-    // From the first timeouts on, the workers run the tenant's moves apart.
-    assert_eq!(move_all(&tenant, &locked).await, [true; 16]);
-    let stuck = tokio::spawn(async move { move_all(&tenant, &locked).await });
+    blocker.batch_execute("BEGIN").await.unwrap();
+    for _ in 0..4 {
+        let tenant = app.tenant();
+        let locked = join_all((0..16).map(|_| tenant.start())).await;
+        let lock = format!(
+            "SELECT FROM workflow_executions WHERE namespace = '{}' FOR UPDATE",
+            tenant.namespace
+        );
+        blocker.batch_execute(&lock).await.unwrap();
+        blocked.push((tenant, locked));
+    }
+    let move_blocked = async |blocked: &[(Tenant, Vec<v1::Workflow>)]| {
+        let moves = blocked
+            .iter()
+            .map(|(tenant, locked)| move_all(tenant, locked));
+        join_all(moves).await.concat()
+    };
+    // From the first timeouts on, the workers run the moves of these tenants apart.
+    assert_eq!(move_blocked(&blocked).await, [true; 4 * 16]);
+    let stuck = tokio::spawn(async move { move_blocked(&blocked).await });
     for workflow in &free {
         let request = other.to(workflow, v1::WorkflowState::Processing);
         assert!(other.transition(request).await.applied);
     }
-    // Its moves wait for one lock after the other.
+    // Their moves wait for one lock after the other.
     assert!(!stuck.is_finished());
-    assert_eq!(stuck.await.unwrap(), [true; 16]);
+    assert_eq!(stuck.await.unwrap(), [true; 4 * 16]);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 //! for the turns of the other tenants, but not for all jobs of a tenant with a backlog.
 //!
 //! The places of the queue are shared, too: a tenant may take as many as are still free. One
-//! tenant alone gets half of them, and a newcomer always finds some.
+//! tenant alone gets half of them, the next one half of the rest. So a few tenants with a backlog
+//! leave places to newcomers.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -57,19 +58,21 @@ impl<J: Queueable> FairQueue<J> {
         }
     }
 
-    /// Adds a job. Returns false if the tenant has used up its share of the places.
-    pub(super) fn push(&mut self, job: J) -> bool {
+    /// Returns whether a tenant may take so many places.
+    pub(super) fn has_room(&self, tenant: &str, places: usize) -> bool {
+        let taken = self.by_tenant.get(tenant).map_or(0, |queue| queue.places);
+        taken + places <= self.free_places
+    }
+
+    /// Adds a job, for which there must be room.
+    pub(super) fn push(&mut self, job: J) {
         let places = job.places();
         let tenant = match self.by_tenant.get_key_value(job.tenant()) {
             Some((tenant, _)) => Arc::clone(tenant),
             None => Arc::from(job.tenant()),
         };
         let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
-        if queue.places + places > self.free_places {
-            self.forget_if_empty(&tenant);
-            return false;
-        }
-        self.free_places -= places;
+        self.free_places = self.free_places.saturating_sub(places);
         queue.places += places;
         let was_empty = queue.jobs.is_empty();
         queue.jobs.push_back(job);
@@ -78,7 +81,6 @@ impl<J: Queueable> FairQueue<J> {
             None if was_empty => self.turns.push_back(tenant),
             None => {}
         }
-        true
     }
 
     /// Takes the jobs of the next batch: up to `max` of weight, or one job that is heavier.
@@ -95,18 +97,16 @@ impl<J: Queueable> FairQueue<J> {
             }
             let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
             self.free_places += places;
-            // A heavy job of another tenant may not fit any more. The batch ends there.
-            left = match queue.is_in_turn {
-                true => 0,
-                false => left.saturating_sub(weight),
-            };
-            let (is_in_turn, is_empty) = (queue.is_in_turn, queue.jobs.is_empty());
-            if !is_in_turn {
-                self.turns.pop_front();
-                match is_empty {
-                    true => drop(self.by_tenant.remove(&tenant)),
-                    false => self.turns.push_back(tenant),
-                }
+            left = left.saturating_sub(weight);
+            if queue.is_in_turn {
+                // Its next job does not fit, so its turn goes on as the first one of the next batch.
+                break;
+            }
+            let is_empty = queue.jobs.is_empty();
+            self.turns.pop_front();
+            match is_empty {
+                true => drop(self.by_tenant.remove(&tenant)),
+                false => self.turns.push_back(tenant),
             }
         }
         taken
@@ -220,9 +220,7 @@ mod tests {
 
     fn queue(jobs: impl IntoIterator<Item = Job>) -> FairQueue<Job> {
         let mut queue = FairQueue::new(16_384);
-        for job in jobs {
-            assert!(queue.push(job));
-        }
+        jobs.into_iter().for_each(|job| queue.push(job));
         queue
     }
 
@@ -283,7 +281,14 @@ mod tests {
     #[test]
     fn a_tenant_gets_as_many_places_as_are_free() {
         let mut queue = FairQueue::new(99);
-        let mut push = |tenant| (0..100).take_while(|_| queue.push(Job(tenant, 1))).count();
+        let mut push = |tenant| {
+            let mut pushed = 0;
+            while queue.has_room(tenant, 1) {
+                queue.push(Job(tenant, 1));
+                pushed += 1;
+            }
+            pushed
+        };
         assert_eq!(push("a"), 50);
         assert_eq!(push("b"), 25);
         assert_eq!(push("a"), 0);

@@ -54,8 +54,8 @@ pub trait Operation: Send + Sync + 'static {
     type Item: Send + Sync + 'static;
     /// The answer to one item.
     type Answer: Send + 'static;
-    /// Items with equal keys run in the order of their arrival, and never on two workers
-    /// at once.
+    /// Items of a tenant with equal keys run in the order of their arrival, and never on two
+    /// workers at once.
     type Key: Hash;
 
     /// Returns the key of an item.
@@ -125,14 +125,9 @@ impl<O: Operation> Batcher<O> {
             }
         }
         let per_worker = per_worker.into_iter().enumerate();
-        let answers = per_worker.map(async |(worker, mut items)| {
-            let mut parts = Vec::new();
-            while !items.is_empty() {
-                let rest = items.split_off(items.len().min(JOB_ITEMS));
-                parts.push(self.enqueue(worker, items));
-                items = rest;
-            }
-            join_all(parts).await.into_iter().flatten()
+        let answers = per_worker.map(async |(worker, items)| {
+            let answers = self.enqueue(worker, items).await;
+            answers.into_iter()
         });
         let mut answers = join_all(answers).await;
         let mut next = |worker| answers.get_mut(worker).and_then(Iterator::next);
@@ -146,18 +141,28 @@ impl<O: Operation> Batcher<O> {
         usize::try_from(hash(&O::key(item)) % self.workers.len() as u64).unwrap_or_default()
     }
 
-    async fn enqueue(&self, worker: usize, items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
+    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
         let count = items.len();
         let Some(worker) = self.workers.get(worker) else {
             return Vec::new();
         };
-        let (reply, answers) = oneshot::channel();
-        let is_accepted = worker.push(Job::new(items, reply, worker.metrics()));
-        if !is_accepted {
+        let (mut jobs, mut parts) = (Vec::new(), Vec::new());
+        while !items.is_empty() {
+            let rest = items.split_off(items.len().min(JOB_ITEMS));
+            let (reply, answers) = oneshot::channel();
+            parts.push((items.len(), answers));
+            jobs.push(Job::new(items, reply, worker.metrics()));
+            items = rest;
+        }
+        if !worker.push(jobs) {
             return (0..count).map(|_| Err(Error::QueueFull)).collect();
         }
-        // A worker that panicked has dropped the job, so no answers arrive.
-        let answers = async { Ok(answers.await.unwrap_or_default()) };
+        // A batch that panicked has dropped its jobs, so no answers arrive.
+        let parts = parts.into_iter().map(async |(count, answers)| {
+            let lost = |_| (0..count).map(|_| Err(worker_gone())).collect::<Vec<_>>();
+            answers.await.unwrap_or_else(lost)
+        });
+        let answers = async { Ok(join_all(parts).await.into_iter().flatten().collect()) };
         match self.database.outage().or_outage(answers).await {
             Ok(answers) => answers,
             Err(error) => (0..count).map(|_| Err(error.clone())).collect(),

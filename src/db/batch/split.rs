@@ -52,7 +52,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Halves items that failed together with `error`, and returns their answers in order.
+    /// Halves items that failed together with `error`, and returns their answers in order. A single
+    /// item that timed out as a part runs again, as long as an item may take.
     pub(super) fn split<'i, O: Operation>(
         &'i mut self,
         items: &'i [&'i O::Item],
@@ -64,7 +65,11 @@ impl<'a> Batch<'a> {
     {
         Box::pin(async move {
             if let [item] = items {
-                return vec![Err(O::item_error(item, error))];
+                let is_final = !error.is_timeout() || timeouts != BatchTimeouts::Part;
+                return match is_final {
+                    true => vec![Err(O::item_error(item, error))],
+                    false => self.run_half::<O>(items, &error, timeouts).await,
+                };
             }
             self.timeouts += u32::from(error.is_timeout());
             if concerns_all(&error) || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, oneshot},
     time::{Duration, Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,12 +36,9 @@ const MAX_WEIGHT: usize = 512;
 /// it completes in a second.
 const QUEUE_ITEMS: usize = 16_384;
 
-/// How many tenants of a batch may fail alone. If more do, a whole table may be locked: the rest gets
-/// the error of the batch.
-const MAX_FAILED_TENANTS: usize = 8;
-
-/// How many tenants of a worker may be apart. Each uses a connection while it runs a batch.
-const MAX_APART: usize = 2;
+/// How many tenants of a batch may time out alone. If more do, a whole table may be locked: the rest
+/// gets the error of the last one.
+const MAX_TIMEOUTS: usize = 8;
 
 /// How long a tenant stays apart after its last timeout.
 const APART_FOR: Duration = Duration::from_secs(10);
@@ -120,8 +117,6 @@ pub(super) struct Worker<O: Operation> {
     /// Told of each new job.
     arrived: Notify,
     closed: CancellationToken,
-    /// The tenants that may still be set apart.
-    apart: Arc<Semaphore>,
 }
 
 impl<O: Operation> Worker<O> {
@@ -133,9 +128,13 @@ impl<O: Operation> Worker<O> {
             queue: Mutex::new(FairQueue::new(QUEUE_ITEMS)),
             arrived: Notify::new(),
             closed: CancellationToken::new(),
-            apart: Arc::new(Semaphore::new(MAX_APART)),
         });
-        tokio::spawn(Arc::clone(&worker).run());
+        let running = Arc::clone(&worker);
+        tokio::spawn(async move {
+            // A panic loses the jobs of one batch, whose callers get an error.
+            let panics = running.database.metrics().panics();
+            while contain(O::NAME, panics, running.run()).await.is_none() {}
+        });
         worker
     }
 
@@ -144,10 +143,18 @@ impl<O: Operation> Worker<O> {
         &self.metrics
     }
 
-    /// Adds a job to the queue. Returns false if its tenant has no place left.
-    pub(super) fn push(&self, job: Job<O>) -> bool {
-        let is_accepted = self.queue().push(job);
-        self.arrived.notify_one();
+    /// Adds the jobs of one call to the queue. Returns false, and adds none, if its tenant has not
+    /// enough places left.
+    pub(super) fn push(&self, jobs: Vec<Job<O>>) -> bool {
+        let mut queue = self.queue();
+        let places = jobs.iter().map(Job::places).sum();
+        let is_accepted = jobs
+            .first()
+            .is_none_or(|job| queue.has_room(job.tenant(), places));
+        if is_accepted {
+            jobs.into_iter().for_each(|job| queue.push(job));
+            self.arrived.notify_one();
+        }
         is_accepted
     }
 
@@ -160,7 +167,7 @@ impl<O: Operation> Worker<O> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>) {
+    async fn run(self: &Arc<Self>) {
         loop {
             let jobs = self.queue().take(MAX_WEIGHT);
             if !jobs.is_empty() {
@@ -179,10 +186,10 @@ impl<O: Operation> Worker<O> {
         // Sorting is stable, so the jobs of a tenant stay in their order.
         jobs.sort_by(|a, b| a.tenant().cmp(b.tenant()));
         let batch = async |jobs| {
-            for (jobs, error) in self.run_by_tenant(jobs).await {
-                match Arc::clone(&self.apart).try_acquire_owned() {
-                    Ok(permit) if error.is_timeout() => self.set_apart(jobs, error, permit),
-                    _ => self.split(jobs, error).await,
+            for failed in self.run_by_tenant(jobs).await {
+                match failed.error.is_timeout() {
+                    true => self.set_apart(failed),
+                    false => self.split(failed).await,
                 }
             }
         };
@@ -191,74 +198,83 @@ impl<O: Operation> Worker<O> {
 
     /// Runs jobs as one batch. If it fails, runs those of each tenant as one. Returns the tenants
     /// whose own batches fail.
-    async fn run_by_tenant(&self, jobs: Vec<Job<O>>) -> Vec<(Vec<Job<O>>, DbError)> {
-        let error = match self
-            .attempt(&jobs, Retries::default(), BatchTimeouts::Whole)
-            .await
-        {
-            Ok(answers) => {
-                answer(jobs, answers);
-                return Vec::new();
-            }
-            Err(error) => error,
+    async fn run_by_tenant(&self, jobs: Vec<Job<O>>) -> Vec<Failed<O>> {
+        let whole = self.attempt(jobs, Retries::default(), BatchTimeouts::Whole);
+        let Some(Failed { jobs, error, .. }) = whole.await else {
+            return Vec::new();
         };
-        let mut tenants = by_tenant(jobs);
-        if tenants.len() == 1 || split::concerns_all(&error) {
-            return vec![(tenants.drain(..).flatten().collect(), error)];
-        }
         let timeouts = split::timeouts_after(&error, BatchTimeouts::Whole);
-        let error = Error::from(error);
-        let mut failed = Vec::new();
-        for jobs in tenants {
-            if failed.len() >= MAX_FAILED_TENANTS {
-                answer_all(jobs, &error);
-                continue;
+        let mut tenants = by_tenant(jobs).into_iter();
+        if tenants.len() == 1 || split::concerns_all(&error) {
+            return vec![Failed {
+                jobs: tenants.flatten().collect(),
+                error,
+                timeouts: BatchTimeouts::Whole,
+            }];
+        }
+        let mut failed: Vec<Failed<O>> = Vec::new();
+        for jobs in tenants.by_ref() {
+            failed.extend(self.attempt(jobs, Retries::spent(), timeouts).await);
+            let timed_out = failed.iter().filter(|it| it.error.is_timeout()).count();
+            let concerns_all = failed
+                .last()
+                .is_some_and(|it| split::concerns_all(&it.error));
+            if concerns_all || timed_out >= MAX_TIMEOUTS {
+                break;
             }
-            match self.attempt(&jobs, Retries::spent(), timeouts).await {
-                Ok(answers) => answer(jobs, answers),
-                Err(error) => failed.push((jobs, error)),
-            }
+        }
+        if let Some(last) = failed.pop_if(|_| tenants.len() > 0) {
+            let error = Error::from(last.error);
+            answer_all(last.jobs, &error);
+            tenants.for_each(|jobs| answer_all(jobs, &error));
         }
         failed
     }
 
     /// Starts a task that runs the jobs of a tenant from now on, first those that timed out.
-    fn set_apart(
-        self: &Arc<Self>,
-        jobs: Vec<Job<O>>,
-        error: DbError,
-        permit: OwnedSemaphorePermit,
-    ) {
-        let tenant: Arc<str> = Arc::from(jobs.first().map_or("", Job::tenant));
+    fn set_apart(self: &Arc<Self>, failed: Failed<O>) {
+        let tenant: Arc<str> = Arc::from(failed.jobs.first().map_or("", Job::tenant));
         let arrived = self.queue().set_apart(Arc::clone(&tenant));
-        tracing::debug!(namespace = %tenant, operation = O::NAME, "set a tenant apart whose items time out");
+        tracing::info!(namespace = %tenant, operation = O::NAME, "set a tenant apart whose items time out");
         let apart = Apart {
             worker: Arc::clone(self),
             tenant,
-            _permit: permit,
         };
-        tokio::spawn(apart.run(jobs, error, arrived));
+        tokio::spawn(apart.run(failed, arrived));
     }
 
-    /// Runs jobs as one batch, with retries.
+    /// Runs jobs as one batch, with retries, and answers their callers. Returns them if it fails.
     async fn attempt(
         &self,
-        jobs: &[Job<O>],
+        jobs: Vec<Job<O>>,
         retries: Retries,
         timeouts: BatchTimeouts,
-    ) -> Result<Vec<Result<O::Answer>>, DbError> {
+    ) -> Option<Failed<O>> {
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let batch = split::Batch::new(&self.database, &is_wanted);
-        batch.attempt::<O>(&items(jobs), retries, timeouts).await
+        match batch.attempt::<O>(&items(&jobs), retries, timeouts).await {
+            Ok(answers) => {
+                answer(jobs, answers);
+                None
+            }
+            Err(error) => Some(Failed {
+                jobs,
+                error,
+                timeouts,
+            }),
+        }
     }
 
     /// Takes jobs that failed together apart until the items at fault are alone, and answers all.
-    async fn split(&self, jobs: Vec<Job<O>>, error: DbError) {
+    async fn split(&self, failed: Failed<O>) {
+        let Failed {
+            jobs,
+            error,
+            timeouts,
+        } = failed;
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let mut batch = split::Batch::new(&self.database, &is_wanted);
-        let answers = batch
-            .split::<O>(&items(&jobs), error, BatchTimeouts::Whole)
-            .await;
+        let answers = batch.split::<O>(&items(&jobs), error, timeouts).await;
         answer(jobs, answers);
     }
 
@@ -287,22 +303,29 @@ impl<O: Operation> Worker<O> {
     }
 }
 
+/// Jobs that failed together.
+struct Failed<O: Operation> {
+    jobs: Vec<Job<O>>,
+    error: DbError,
+    /// The timeouts of the batch that failed.
+    timeouts: BatchTimeouts,
+}
+
 /// A tenant that is apart, until it is dropped.
 struct Apart<O: Operation> {
     worker: Arc<Worker<O>>,
     tenant: Arc<str>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl<O: Operation> Apart<O> {
     /// Runs the jobs of the tenant until it has had no timeout for [`APART_FOR`].
-    async fn run(self, jobs: Vec<Job<O>>, error: DbError, arrived: Arc<Notify>) {
+    async fn run(self, failed: Failed<O>, arrived: Arc<Notify>) {
         let worker = &self.worker;
-        worker
-            .measure(jobs, async |jobs| worker.split(jobs, error).await)
-            .await;
+        // The worker has observed these jobs.
+        let splitting = worker.split(failed);
+        self.with_permit(splitting).await;
         let mut until = Instant::now() + APART_FOR;
-        loop {
+        while Instant::now() < until {
             let jobs = worker.queue().take_apart(&self.tenant, MAX_WEIGHT);
             if jobs.is_empty() {
                 tokio::select! {
@@ -311,20 +334,24 @@ impl<O: Operation> Apart<O> {
                     () = worker.closed.cancelled() => return,
                 }
             }
-            let batch = async |jobs: Vec<_>| match worker
-                .attempt(&jobs, Retries::default(), BatchTimeouts::Part)
-                .await
-            {
-                Ok(answers) => answer(jobs, answers),
-                Err(error) => {
-                    if error.is_timeout() {
+            let batch = async |jobs: Vec<_>| {
+                let attempt = worker.attempt(jobs, Retries::default(), BatchTimeouts::Part);
+                if let Some(failed) = attempt.await {
+                    if failed.error.is_timeout() {
                         until = Instant::now() + APART_FOR;
                     }
-                    worker.split(jobs, error).await;
+                    worker.split(failed).await;
                 }
             };
-            worker.measure(jobs, batch).await;
+            self.with_permit(worker.measure(jobs, batch)).await;
         }
+    }
+
+    /// Runs work that needs a connection. All tenants apart together leave most of them to others.
+    async fn with_permit(&self, work: impl Future<Output = ()>) {
+        let _permit = self.worker.database.apart_permit().await;
+        let panics = self.worker.database.metrics().panics();
+        contain(O::NAME, panics, work).await;
     }
 }
 

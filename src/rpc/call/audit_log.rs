@@ -60,8 +60,7 @@ impl AuditLog {
         cause: Option<&str>,
     ) {
         let target_token_id = call.target_token_id().map(|id| id.to_string());
-        let subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref());
-        let subject = subject.map(|subject| excerpt(subject, MAX_SUBJECT));
+        let subject = self.subject();
         let reason = info.map_or("", |info| info.reason.as_str());
         macro_rules! event {
             ($message:literal) => {
@@ -103,6 +102,12 @@ impl AuditLog {
         self.peer.as_ref().map(|peer| peer.address)
     }
 
+    /// Returns the subject of the client's certificate, as an excerpt.
+    pub(super) fn subject(&self) -> Option<String> {
+        let subject = self.peer.as_ref().and_then(|peer| peer.subject.as_deref());
+        subject.map(|subject| excerpt(subject, MAX_SUBJECT))
+    }
+
     /// Returns the path of the call, as an excerpt if it is unknown: callers choose it.
     pub(super) fn rpc_name(&self) -> String {
         match self.rpc {
@@ -117,7 +122,8 @@ impl AuditLog {
     }
 }
 
-fn is_rejected(code: Code) -> bool {
+/// Returns whether a call with this code was rejected before its work began.
+pub(super) fn is_rejected(code: Code) -> bool {
     matches!(
         code,
         Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted

@@ -13,7 +13,7 @@ use tonic_types::{ErrorInfo, StatusExt};
 use tracing::Span;
 
 use super::{
-    audit_log::AuditLog,
+    audit_log::{AuditLog, is_rejected},
     our_status::replace,
     repeated_lines::{LineKind, Origin, RepeatedLines},
     severity::{at_level, severity},
@@ -64,7 +64,8 @@ impl CallLog {
         if is_usual && !is_audited {
             return;
         }
-        let is_first = self.audit.is_admin() || {
+        // Each call that an administrator makes has a line. Anyone can have one rejected.
+        let is_first = (self.audit.is_admin() && !is_rejected(code)) || {
             let kind = self.line_kind(code, info.as_ref(), cause);
             self.repeated_lines.is_first(kind)
         };
@@ -105,7 +106,8 @@ impl CallLog {
     /// Returns the kind of the call's line. Failures within the service count together for all
     /// callers, those of callers for each caller.
     fn line_kind(&self, code: Code, info: Option<&ErrorInfo>, cause: Option<&str>) -> LineKind {
-        let rpc = Some(self.audit.rpc_name());
+        // Callers choose the names of unknown methods, so these count together.
+        let rpc = (!self.audit.is_unknown()).then(|| self.audit.rpc_name());
         let origin = match code {
             _ if cause.is_some() => Origin::default(),
             Code::Internal
@@ -138,6 +140,7 @@ impl CallLog {
             namespace: namespace.map(ToOwned::to_owned),
             token_id,
             peer: peer.filter(|_| token_id.is_none()),
+            subject: self.audit.subject().filter(|_| token_id.is_none()),
         }
     }
 

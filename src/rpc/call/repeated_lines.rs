@@ -48,6 +48,8 @@ pub(super) struct Origin {
     pub(super) token_id: Option<TokenId>,
     /// The address of clients without a token.
     pub(super) peer: Option<IpAddr>,
+    /// The subject of the certificate of clients without a token.
+    pub(super) subject: Option<String>,
 }
 
 impl LineKind {
@@ -70,6 +72,7 @@ impl LineKind {
             namespace,
             token_id,
             peer,
+            subject,
         } = &self.origin;
         macro_rules! event {
             ($target:literal, $message:literal) => {
@@ -80,6 +83,7 @@ impl LineKind {
                     namespace,
                     token_id = token_id.map(tracing::field::display),
                     peer = peer.map(tracing::field::display),
+                    subject,
                     code = ?self.code,
                     reason = self.reason,
                     cause = self.cause,

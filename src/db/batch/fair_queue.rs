@@ -58,7 +58,7 @@ impl<J: Queueable> FairQueue<J> {
         }
     }
 
-    /// Returns whether a tenant may take so many places.
+    /// Returns whether this number of places is within a tenant's share.
     pub(super) fn has_room(&self, tenant: &str, places: usize) -> bool {
         let taken = self.by_tenant.get(tenant).map_or(0, |queue| queue.places);
         taken + places <= self.free_places

@@ -70,7 +70,7 @@ impl<O: Operation> Job<O> {
         }
     }
 
-    /// Whether a caller still waits for the answers.
+    /// Returns whether the caller still waits for the answers.
     fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
@@ -181,7 +181,7 @@ impl<O: Operation> Worker<O> {
         }
     }
 
-    /// Runs a batch of several tenants.
+    /// Runs the jobs of a batch, and sets the tenants apart whose own jobs time out.
     async fn run_batch(self: &Arc<Self>, mut jobs: Vec<Job<O>>) {
         // Sorting is stable, so the jobs of a tenant stay in their order.
         jobs.sort_by(|a, b| a.tenant().cmp(b.tenant()));
@@ -235,7 +235,7 @@ impl<O: Operation> Worker<O> {
     fn set_apart(self: &Arc<Self>, failed: Failed<O>) {
         let tenant: Arc<str> = Arc::from(failed.jobs.first().map_or("", Job::tenant));
         let arrived = self.queue().set_apart(Arc::clone(&tenant));
-        tracing::info!(namespace = %tenant, operation = O::NAME, "set a tenant apart whose items time out");
+        tracing::info!(namespace = %tenant, operation = O::NAME, "items of a tenant time out, so they run apart from others'");
         let apart = Apart {
             worker: Arc::clone(self),
             tenant,

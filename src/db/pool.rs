@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     DbError,
+    batch::reservation::ReadMemory,
     connection::{LastFailure, Manager},
     lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
@@ -51,6 +52,7 @@ pub struct Database {
     outage: OutageDetector,
     /// For batches of tenants apart, a part of the connections for batches.
     apart: Arc<Semaphore>,
+    read_memory: ReadMemory,
     /// Every running batch holds a read lock.
     running: Arc<RwLock<()>>,
     metrics: Metrics,
@@ -75,6 +77,7 @@ impl Database {
             is_ready: Arc::new(AtomicBool::new(false)),
             outage: outage.clone(),
             apart: Arc::new(Semaphore::new(apart_connections(batches))),
+            read_memory: ReadMemory::default(),
             running: Arc::default(),
             metrics: metrics.clone(),
         };
@@ -88,6 +91,11 @@ impl Database {
     /// Waits for one of the few connections that batches of tenants apart may use at a time.
     pub(super) async fn apart_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.apart.acquire().await.ok()
+    }
+
+    /// Returns the memory for the rows that batches read.
+    pub(super) fn read_memory(&self) -> &ReadMemory {
+        &self.read_memory
     }
 
     /// Returns the metrics of the service.

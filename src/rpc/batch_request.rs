@@ -1,4 +1,4 @@
-//! Parses requests with one item or with a batch, and submits the valid items. Each item
+//! Parses requests with one item or with a batch, submits the valid items, and responds. Each item
 //! of a batch succeeds or fails by itself.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::validate::Validator;
 use crate::{
-    db::batch::{self, Batcher, Operation},
+    db::batch::{self, Batcher, Operation, reservation::Held},
     domain::{
         error::{Cause, Error, Result},
         limits::{MAX_BATCH, MAX_BATCH_BYTES},
@@ -76,6 +76,16 @@ impl<T> BatchResults<T> {
         }
         response
     }
+}
+
+/// Makes the response of an answer that a batch read. It holds the memory of the answer until it is
+/// encoded.
+pub fn respond<A, M>(held: Held<A>, message: impl FnOnce(A) -> M) -> tonic::Response<M> {
+    let mut response = tonic::Response::new(message(held.answer));
+    if let Some(reservation) = held.reservation {
+        response.extensions_mut().insert(reservation);
+    }
+    response
 }
 
 /// Submits the item of a request that is not a batch. Invalid fields that only the

@@ -1,6 +1,7 @@
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, MetadataUpdate, UpsertBridgeStateRequest,
 };
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -284,4 +285,25 @@ async fn invalid_fields_are_named() {
             .await,
         0
     );
+}
+
+/// Together the bridges are larger than what a batch reads.
+#[tokio::test]
+async fn concurrent_changes_of_large_bridges_each_change_their_bridge() {
+    let (app, tenant) = App::with_tenant().await;
+    let bridges = join_all((0..40).map(|_| new_bridge(&tenant))).await;
+    let grow = "UPDATE bridge_states SET aggregation_metadata =
+                    jsonb_build_object('id', bridge_id, 'text', repeat('x', 900000))";
+    let mut database = app.schema.connect().await;
+    database.batch_execute(grow).await.unwrap();
+    let changes = bridges
+        .iter()
+        .map(|id| accumulate(&tenant, batch(&tenant, id, 10)));
+    for (changed, id) in join_all(changes).await.into_iter().zip(&bridges) {
+        let changed = changed.unwrap();
+        assert!(changed.applied);
+        let bridge = changed.bridge_state.unwrap();
+        assert_eq!(bridge.total_items_aggregated, 10);
+        assert_eq!(value(bridge.aggregation_metadata)["id"], json!(id));
+    }
 }

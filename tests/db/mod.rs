@@ -3,6 +3,7 @@
 mod cancellation;
 mod failover;
 mod grants;
+mod large_batches;
 mod lock_order;
 mod locks;
 mod lost_answers;

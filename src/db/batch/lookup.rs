@@ -1,7 +1,7 @@
 //! Reads by key: many callers share a round trip, and equal requests share a row.
 //!
 //! A batch stops reading when its rows have many bytes. The requests that are left then run
-//! as another batch, after the callers of this one have their rows.
+//! in further batches.
 
 use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
 
@@ -9,14 +9,11 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
 
-use super::{Batcher, Operation, statement::index_of};
+use super::{Operation, reservation::BATCH_BYTES, statement::index_of};
 use crate::{
     db::DbError,
     domain::{error::Result, namespace::Scoped},
 };
-
-/// Size of rows from which a batch reads no further row, in bytes. Small rows never reach it.
-pub const BATCH_BYTES: usize = 32 * 1024 * 1024;
 
 /// A kind of row that callers read by key.
 pub trait Lookup: Send + Sync + 'static {
@@ -33,6 +30,8 @@ pub trait Lookup: Send + Sync + 'static {
     fn key(request: &Scoped<Self::Query>) -> Self::Key<'_>;
     /// Returns the answer to a request whose row does not exist.
     fn if_missing(request: &Scoped<Self::Query>) -> Result<Self::Row>;
+    /// Returns the size of a row, in bytes.
+    fn size(row: &Self::Row) -> usize;
 
     /// Reads rows, each with the `ordinality` of its request.
     fn read(
@@ -65,6 +64,22 @@ impl<R> Found<R> {
         }
     }
 
+    /// Returns the rows, without their ordinalities.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut R> {
+        self.rows.iter_mut().map(|(_, row)| row)
+    }
+
+    /// Converts the rows; `None` stands for a row that does not exist.
+    pub fn filter_map<T>(self, mut convert: impl FnMut(R) -> Option<T>) -> Found<T> {
+        let rows = self.rows.into_iter();
+        Found {
+            rows: rows
+                .filter_map(|(ordinality, row)| Some((ordinality, convert(row)?)))
+                .collect(),
+            is_complete: self.is_complete,
+        }
+    }
+
     /// Collects rows. Leaves the remaining rows unread when they exceed [`BATCH_BYTES`].
     ///
     /// # Errors
@@ -87,28 +102,13 @@ impl<R> Found<R> {
     }
 }
 
-impl<L: Lookup> Batcher<LookupOperation<L>> {
-    /// Reads a row.
-    ///
-    /// # Errors
-    /// [`Lookup::if_missing`], and the errors of [`Batcher::submit`].
-    pub async fn read(&self, request: Scoped<L::Query>) -> Result<L::Row> {
-        let request = Arc::new(request);
-        loop {
-            // Every batch reads a row at least, so the loop ends.
-            if let Some(row) = self.submit(Arc::clone(&request)).await? {
-                return Ok(row);
-            }
-        }
-    }
-}
-
 /// The operation that reads rows of a kind. The answer is `None` if the batch stopped before
 /// the row of the request.
 pub struct LookupOperation<L>(PhantomData<L>);
 
 impl<L: Lookup> Operation for LookupOperation<L> {
     const NAME: &'static str = L::NAME;
+    const READS_DOCUMENTS: bool = true;
 
     type Item = Arc<Scoped<L::Query>>;
     type Answer = Option<L::Row>;
@@ -150,8 +150,8 @@ impl<L: Lookup> Operation for LookupOperation<L> {
         })
     }
 
-    fn leaves_rows(answers: &[Result<Self::Answer>]) -> bool {
-        answers.iter().any(|answer| matches!(answer, Ok(None)))
+    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
+        answer.as_ref().map(L::size)
     }
 }
 

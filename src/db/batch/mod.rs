@@ -13,8 +13,10 @@
 pub mod delete;
 mod fair_queue;
 pub mod insert_once;
+mod job;
 pub mod lookup;
 pub mod optimistic;
+pub mod reservation;
 pub mod rounds;
 mod split;
 pub mod statement;
@@ -29,7 +31,7 @@ use diesel_async::AsyncPgConnection;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::oneshot;
 
-use self::worker::{Job, Worker};
+use self::{job::Job, reservation::Held, worker::Worker};
 use super::{Database, DbError};
 use crate::domain::error::{Error, Result, internal};
 
@@ -48,6 +50,9 @@ const BYTES_PER_WEIGHT: usize = 4096;
 pub trait Operation: Send + Sync + 'static {
     /// The name of the operation in metrics and traces.
     const NAME: &'static str;
+    /// Whether the operation reads documents, other than those of its items. Its batches reserve
+    /// memory first, and answer a part of their items if the documents are too large.
+    const READS_DOCUMENTS: bool = false;
 
     /// One item. A batch that loses its connection runs again, so items have to be
     /// idempotent.
@@ -74,9 +79,10 @@ pub trait Operation: Send + Sync + 'static {
         items: &'a [&'a Self::Item],
     ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>>;
 
-    /// Returns whether the batch left rows unread on the connection.
-    fn leaves_rows(_answers: &[Result<Self::Answer>]) -> bool {
-        false
+    /// Returns the size of the documents that were read for an answer, in bytes; `None` if the batch
+    /// stopped before it read them.
+    fn bytes_read(_answer: &Self::Answer) -> Option<usize> {
+        Some(0)
     }
 
     /// Returns the answer to an item whose statement fails even when it runs alone.
@@ -107,6 +113,11 @@ impl<O: Operation> Batcher<O> {
     /// # Errors
     /// Errors of the operation; [`Error::QueueFull`] if the queue is full.
     pub async fn submit(&self, item: O::Item) -> Result<O::Answer> {
+        self.submit_once(item).await.map(|held| held.answer)
+    }
+
+    /// Runs one item, and returns its answer with the memory of the batch.
+    async fn submit_once(&self, item: O::Item) -> Result<Held<O::Answer>> {
         let worker = self.worker_of(&item);
         let answers = self.enqueue(worker, vec![item]).await;
         answers
@@ -126,8 +137,8 @@ impl<O: Operation> Batcher<O> {
         }
         let per_worker = per_worker.into_iter().enumerate();
         let answers = per_worker.map(async |(worker, items)| {
-            let answers = self.enqueue(worker, items).await;
-            answers.into_iter()
+            let answers = self.enqueue(worker, items).await.into_iter();
+            answers.map(|answer| answer.map(|held| held.answer))
         });
         let mut answers = join_all(answers).await;
         let mut next = |worker| answers.get_mut(worker).and_then(Iterator::next);
@@ -141,7 +152,7 @@ impl<O: Operation> Batcher<O> {
         usize::try_from(hash(&O::key(item)) % self.workers.len() as u64).unwrap_or_default()
     }
 
-    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
+    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Answers<O> {
         let count = items.len();
         let Some(worker) = self.workers.get(worker) else {
             return Vec::new();
@@ -159,7 +170,11 @@ impl<O: Operation> Batcher<O> {
         }
         // A batch that panicked has dropped its jobs, so no answers arrive.
         let parts = parts.into_iter().map(async |(count, answers)| {
-            let lost = |_| (0..count).map(|_| Err(worker_gone())).collect::<Vec<_>>();
+            let lost = |_| {
+                (0..count)
+                    .map(|_| Err(worker_gone()))
+                    .collect::<Answers<O>>()
+            };
             answers.await.unwrap_or_else(lost)
         });
         let answers = async { Ok(join_all(parts).await.into_iter().flatten().collect()) };
@@ -169,6 +184,36 @@ impl<O: Operation> Batcher<O> {
         }
     }
 }
+
+impl<O, I, A> Batcher<O>
+where
+    O: Operation<Item = Arc<I>, Answer = Option<A>>,
+{
+    /// Runs one item of an operation whose batches may answer a part of their items. The memory of
+    /// the answer has to be held until the response is encoded.
+    ///
+    /// # Errors
+    /// As those of [`Batcher::submit`].
+    pub async fn submit_held(&self, item: I) -> Result<Held<A>> {
+        let item = Arc::new(item);
+        loop {
+            // A batch of one item is always answered, and batches get smaller until then.
+            let Held {
+                answer,
+                reservation,
+            } = self.submit_once(Arc::clone(&item)).await?;
+            if let Some(answer) = answer {
+                return Ok(Held {
+                    answer,
+                    reservation,
+                });
+            }
+        }
+    }
+}
+
+/// The answers to some items, in order.
+type Answers<O> = Vec<Result<Held<<O as Operation>::Answer>>>;
 
 impl<O: Operation> Drop for Batcher<O> {
     fn drop(&mut self) {

@@ -11,8 +11,9 @@ use std::{collections::HashSet, hash::Hash};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
-use futures_util::future::BoxFuture;
+use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
 
+use super::{reservation::BATCH_BYTES, statement::index_of};
 use crate::db::DbError;
 use crate::domain::error::{Error, Result};
 
@@ -50,6 +51,48 @@ pub trait OptimisticWrite<'a>: Sized + Send + Sync {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
+}
+
+/// How many items of a batch have their rows, counted down while they are decided. A batch whose
+/// rows exceed [`BATCH_BYTES`] reads those of its first items only.
+#[derive(Debug, Default)]
+pub struct FirstItems(Option<usize>);
+
+impl FirstItems {
+    /// Collects rows, one for each item, which begin with their `ordinality`. Leaves the remaining
+    /// rows unread when they exceed [`BATCH_BYTES`].
+    ///
+    /// # Errors
+    /// The error of a row.
+    pub async fn collect<R>(
+        rows: impl Stream<Item = QueryResult<R>>,
+        ordinality: impl Fn(&R) -> i64,
+        size: impl Fn(&R) -> usize,
+    ) -> QueryResult<(Vec<R>, Self)> {
+        pin_mut!(rows);
+        let (mut read, mut first, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(row) = rows.try_next().await? {
+            if bytes > BATCH_BYTES {
+                return Ok((read, FirstItems(Some(first))));
+            }
+            bytes += size(&row);
+            first += usize::from(index_of(ordinality(&row)) == first);
+            read.push(row);
+        }
+        Ok((read, FirstItems(None)))
+    }
+
+    /// Takes the next item. Returns whether it has its row.
+    pub fn take(&mut self) -> bool {
+        match &mut self.0 {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
 }
 
 /// The row of an item changed between read and write, so nothing was written for it.

@@ -24,6 +24,12 @@ pub(super) fn concerns_all(error: &DbError) -> bool {
     is_unavailable || matches!(error, DbError::Busy)
 }
 
+/// Returns whether a batch stopped before it read what the answer needs.
+pub(super) fn is_unread<O: Operation>(answer: &Result<O::Answer>) -> bool {
+    let answer = answer.as_ref();
+    answer.is_ok_and(|answer| O::bytes_read(answer).is_none())
+}
+
 /// Returns the timeouts of a part of a batch that failed with `error`.
 pub(super) fn timeouts_after(error: &DbError, timeouts: BatchTimeouts) -> BatchTimeouts {
     match error.is_timeout() {
@@ -111,7 +117,7 @@ impl<'a> Batch<'a> {
     ) -> Result<Vec<Result<O::Answer>>, DbError> {
         let run = async |connection: &mut _| O::run(connection, items).await;
         loop {
-            let leaves_rows = |answers: &Vec<_>| O::leaves_rows(answers);
+            let leaves_rows = |answers: &Vec<_>| answers.iter().any(is_unread::<O>);
             let attempt = self.database.try_batch(timeouts, run, leaves_rows);
             let panics = self.database.metrics().panics();
             let error = match contain(O::NAME, panics, attempt).await {

@@ -6,19 +6,23 @@
 //! time out again is set apart: a task of its own runs its jobs, so that others wait for no
 //! further timeout of it. It rejoins the others when it has had no timeout for a while.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use prometheus::IntGauge;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, OwnedSemaphorePermit},
     time::{Duration, Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::{
-    BYTES_PER_WEIGHT, Operation,
+    Operation,
     fair_queue::{FairQueue, Queueable},
+    job::Job,
+    reservation::{Held, Reservation},
     split,
 };
 use crate::{
@@ -43,77 +47,14 @@ const MAX_TIMEOUTS: usize = 8;
 /// How long a tenant stays apart after its last timeout.
 const APART_FOR: Duration = Duration::from_secs(10);
 
-/// Some items of one call, which run in one batch.
-pub(super) struct Job<O: Operation> {
-    items: Vec<O::Item>,
-    reply: oneshot::Sender<Vec<Result<O::Answer>>>,
-    queued_at: Instant,
-    /// The span of the call, which the span of the batch links to.
-    span: Span,
-    _queued: Queued,
-}
-
-impl<O: Operation> Job<O> {
-    /// Makes a job of items of one tenant.
-    pub(super) fn new(
-        items: Vec<O::Item>,
-        reply: oneshot::Sender<Vec<Result<O::Answer>>>,
-        metrics: &OperationMetrics,
-    ) -> Self {
-        let queued = Queued::new(&metrics.queued, items.len());
-        Job {
-            items,
-            reply,
-            queued_at: Instant::now(),
-            span: Span::current(),
-            _queued: queued,
-        }
-    }
-
-    /// Returns whether the caller still waits for the answers.
-    fn is_wanted(&self) -> bool {
-        !self.reply.is_closed()
-    }
-}
-
-impl<O: Operation> Queueable for Job<O> {
-    /// The items of a call have the same tenant.
-    fn tenant(&self) -> &str {
-        self.items.first().map_or("", O::tenant)
-    }
-
-    fn places(&self) -> usize {
-        self.items.len()
-    }
-
-    fn weight(&self) -> usize {
-        let bytes: usize = self.items.iter().map(O::document_bytes).sum();
-        self.items.len() + bytes / BYTES_PER_WEIGHT
-    }
-}
-
-/// Counts items as queued until it is dropped.
-struct Queued(IntGauge, i64);
-
-impl Queued {
-    fn new(gauge: &IntGauge, items: usize) -> Self {
-        let items = i64::try_from(items).unwrap_or(i64::MAX);
-        gauge.add(items);
-        Queued(gauge.clone(), items)
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.0.sub(self.1);
-    }
-}
-
 /// A worker and its queue.
 pub(super) struct Worker<O: Operation> {
     database: Database,
     metrics: OperationMetrics,
     queue: Mutex<FairQueue<Job<O>>>,
+    /// The maximum weight of the next batch. It is less than [`MAX_WEIGHT`] after a batch whose
+    /// documents were too large.
+    max_weight: AtomicUsize,
     /// Told of each new job.
     arrived: Notify,
     closed: CancellationToken,
@@ -126,6 +67,7 @@ impl<O: Operation> Worker<O> {
             database: database.clone(),
             metrics: database.metrics().operation(O::NAME),
             queue: Mutex::new(FairQueue::new(QUEUE_ITEMS)),
+            max_weight: AtomicUsize::new(MAX_WEIGHT),
             arrived: Notify::new(),
             closed: CancellationToken::new(),
         });
@@ -163,13 +105,17 @@ impl<O: Operation> Worker<O> {
         self.closed.cancel();
     }
 
+    fn max_weight(&self) -> usize {
+        self.max_weight.load(Ordering::Relaxed)
+    }
+
     fn queue(&self) -> MutexGuard<'_, FairQueue<Job<O>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(self: &Arc<Self>) {
         loop {
-            let jobs = self.queue().take(MAX_WEIGHT);
+            let jobs = self.queue().take(self.max_weight());
             if !jobs.is_empty() {
                 self.run_batch(jobs).await;
                 continue;
@@ -250,11 +196,12 @@ impl<O: Operation> Worker<O> {
         retries: Retries,
         timeouts: BatchTimeouts,
     ) -> Option<Failed<O>> {
+        let memory = self.reserve().await;
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let batch = split::Batch::new(&self.database, &is_wanted);
         match batch.attempt::<O>(&items(&jobs), retries, timeouts).await {
             Ok(answers) => {
-                answer(jobs, answers);
+                self.answer(jobs, answers, memory);
                 None
             }
             Err(error) => Some(Failed {
@@ -272,10 +219,52 @@ impl<O: Operation> Worker<O> {
             error,
             timeouts,
         } = failed;
+        let memory = self.reserve().await;
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let mut batch = split::Batch::new(&self.database, &is_wanted);
         let answers = batch.split::<O>(&items(&jobs), error, timeouts).await;
-        answer(jobs, answers);
+        self.answer(jobs, answers, memory);
+    }
+
+    /// Reserves what a batch may read.
+    async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
+        match O::READS_DOCUMENTS {
+            true => self.database.read_memory().reserve().await,
+            false => None,
+        }
+    }
+
+    /// Answers the callers of a batch. Keeps the memory of what it read for them. If it did not read
+    /// all, makes the next batches smaller.
+    fn answer(
+        &self,
+        jobs: Vec<Job<O>>,
+        answers: Vec<Result<O::Answer>>,
+        memory: Option<OwnedSemaphorePermit>,
+    ) {
+        let unread = answers
+            .iter()
+            .filter(|it| split::is_unread::<O>(it))
+            .count();
+        let max_weight = match unread {
+            0 => MAX_WEIGHT.min(self.max_weight() * 2),
+            _ => (answers.len() - unread).max(1),
+        };
+        self.max_weight.store(max_weight, Ordering::Relaxed);
+        let read = answers.iter().flatten().filter_map(O::bytes_read);
+        let read = read.sum();
+        let reservation = memory.map(|memory| Reservation::keep(memory, read));
+        let mut answers = answers.into_iter().map(|answer| {
+            let reservation = reservation.clone();
+            answer.map(|answer| Held {
+                answer,
+                reservation,
+            })
+        });
+        for job in jobs {
+            let of_job = answers.by_ref().take(job.items.len()).collect();
+            job.answer(of_job);
+        }
     }
 
     /// Runs a batch, and observes its waits and its duration. Items of cancelled calls are not
@@ -326,7 +315,7 @@ impl<O: Operation> Apart<O> {
         self.with_permit(splitting).await;
         let mut until = Instant::now() + APART_FOR;
         while Instant::now() < until {
-            let jobs = worker.queue().take_apart(&self.tenant, MAX_WEIGHT);
+            let jobs = worker.queue().take_apart(&self.tenant, worker.max_weight());
             if jobs.is_empty() {
                 tokio::select! {
                     () = arrived.notified() => continue,
@@ -380,18 +369,9 @@ fn by_tenant<O: Operation>(jobs: Vec<Job<O>>) -> Vec<Vec<Job<O>>> {
     tenants
 }
 
-/// Answers callers, which may be gone by now.
-fn answer<O: Operation>(jobs: Vec<Job<O>>, answers: Vec<Result<O::Answer>>) {
-    let mut answers = answers.into_iter();
-    for job in jobs {
-        let of_job = answers.by_ref().take(job.items.len()).collect();
-        let _ = job.reply.send(of_job);
-    }
-}
-
 fn answer_all<O: Operation>(jobs: Vec<Job<O>>, error: &Error) {
     for job in jobs {
         let answers = job.items.iter().map(|_| Err(error.clone())).collect();
-        let _ = job.reply.send(answers);
+        job.answer(answers);
     }
 }

@@ -18,6 +18,7 @@ use super::{
     permit::{ByteBudget, Permit},
 };
 use crate::{
+    db::batch::reservation::Reservation,
     domain::{
         error::{Error, internal},
         role::Role,
@@ -98,8 +99,10 @@ where
                 let permit = Arc::clone(&permit);
                 Body::new(RequestBody { body, permit })
             });
-            let (head, body) = inner.call(request).await?.into_parts();
+            let (mut head, body) = inner.call(request).await?.into_parts();
             let body = ResponseBody::new(body, Arc::clone(&permit)).await;
+            // It is encoded, so from now on the permit counts it.
+            head.extensions.remove::<Reservation>();
             if permit.is_rejected() {
                 return Ok(Status::from(Error::Overloaded).into_http());
             }

@@ -10,7 +10,7 @@ use crate::{
     db::{Database, batch::Batcher},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, bridge_state_service_server::BridgeStateService},
-    rpc::admit::admit,
+    rpc::{admit::admit, batch_request::respond},
 };
 
 /// Serves `bridgebook.v1.BridgeStateService`.
@@ -41,8 +41,8 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::UpsertBridgeStateRequest>,
     ) -> Result<Response<v1::UpsertBridgeStateResponse>, Status> {
         let change = admit(request)?;
-        let changed = self.change.submit(change).await?;
-        Ok(Response::new(changed.into()))
+        let changed = self.change.submit_held(change).await?;
+        Ok(respond(changed, Into::into))
     }
 
     async fn accumulate_bridge_state(
@@ -50,8 +50,8 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::AccumulateBridgeStateRequest>,
     ) -> Result<Response<v1::AccumulateBridgeStateResponse>, Status> {
         let change = admit(request)?;
-        let changed = self.change.submit(change).await?;
-        Ok(Response::new(changed.into()))
+        let changed = self.change.submit_held(change).await?;
+        Ok(respond(changed, Into::into))
     }
 
     async fn get_bridge_state(
@@ -59,8 +59,8 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::GetBridgeStateRequest>,
     ) -> Result<Response<v1::GetBridgeStateResponse>, Status> {
         let query = admit(request)?;
-        let bridge = self.get.read(query).await?;
-        Ok(Response::new(bridge.into()))
+        let bridge = self.get.submit_held(query).await?;
+        Ok(respond(bridge, Into::into))
     }
 
     async fn list_bridge_states(

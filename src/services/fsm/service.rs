@@ -12,7 +12,7 @@ use crate::{
     proto::v1::{self, fsm_service_server::FsmService},
     rpc::{
         admit::admit,
-        batch_request::{submit_item, submit_valid},
+        batch_request::{respond, submit_item, submit_valid},
     },
 };
 
@@ -100,8 +100,8 @@ impl FsmService for Fsm {
         request: Request<v1::GetEntityRequest>,
     ) -> Result<Response<v1::GetEntityResponse>, Status> {
         let key = admit(request)?;
-        let details = self.get.read(key).await?;
-        Ok(Response::new(details.into()))
+        let details = self.get.submit_held(key).await?;
+        Ok(respond(details, Into::into))
     }
 
     async fn list_entities(

@@ -14,7 +14,7 @@ use crate::{
     proto::v1::{self, registry_service_server::RegistryService},
     rpc::{
         admit::admit,
-        batch_request::{submit_item, submit_valid},
+        batch_request::{respond, submit_item, submit_valid},
     },
 };
 
@@ -86,8 +86,8 @@ impl RegistryService for Registry {
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let query = admit(request)?;
-        let node = self.get.read(query).await?;
-        Ok(Response::new(node.into()))
+        let node = self.get.submit_held(query).await?;
+        Ok(respond(node, Into::into))
     }
 
     async fn list_nodes(
@@ -104,13 +104,14 @@ impl RegistryService for Registry {
         request: Request<v1::DiscoverNodesRequest>,
     ) -> Result<Response<v1::DiscoverNodesResponse>, Status> {
         let discovery: Scoped<Discovery> = admit(request)?;
-        let page = if discovery.is_plain() {
+        if discovery.is_plain() {
             let page = discovery.page.clone();
-            let found = self.discover.read(discovery).await?;
-            Arc::unwrap_or_clone(found).into_page(&page)
-        } else {
-            self.database.run(&discovery).await?
-        };
+            let found = self.discover.submit_held(discovery).await?;
+            return Ok(respond(found, |found| {
+                Arc::unwrap_or_clone(found).into_page(&page).into()
+            }));
+        }
+        let page = self.database.run(&discovery).await?;
         Ok(Response::new(page.into()))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     proto::v1::{self, workflow_service_server::WorkflowService},
     rpc::{
         admit::admit,
-        batch_request::{submit_item, submit_valid},
+        batch_request::{respond, submit_item, submit_valid},
         page_token,
     },
 };
@@ -54,8 +54,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::StartWorkflowRequest>,
     ) -> Result<Response<v1::StartWorkflowResponse>, Status> {
         let new = admit(request)?;
-        let outcome = self.start.submit(new).await?;
-        Ok(Response::new(outcome.into()))
+        let outcome = self.start.submit_held(new).await?;
+        Ok(respond(outcome, Into::into))
     }
 
     async fn transition_workflow(
@@ -63,8 +63,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::TransitionWorkflowRequest>,
     ) -> Result<Response<v1::TransitionWorkflowResponse>, Status> {
         let wanted = admit(request)?;
-        let moved = self.transition.submit(wanted).await?;
-        Ok(Response::new(moved.into()))
+        let moved = self.transition.submit_held(wanted).await?;
+        Ok(respond(moved, Into::into))
     }
 
     async fn get_workflow(
@@ -73,8 +73,10 @@ impl WorkflowService for Workflows {
     ) -> Result<Response<v1::GetWorkflowResponse>, Status> {
         let key = page_token::key_of(&request)?;
         let query = admit(request)?;
-        let details = self.get.read(query).await?;
-        Ok(Response::new(get_workflow_response(details, key)))
+        let details = self.get.submit_held(query).await?;
+        Ok(respond(details, |details| {
+            get_workflow_response(details, key)
+        }))
     }
 
     async fn list_workflows(

@@ -62,6 +62,10 @@ impl Lookup for BridgeLookup {
         Err(no_bridge(&request.namespace, request.bridge_id))
     }
 
+    fn size(bridge: &Bridge) -> usize {
+        bridge.size()
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<BridgeQuery>],
@@ -71,7 +75,7 @@ impl Lookup for BridgeLookup {
             bridge_id: requests.iter().map(|it| it.bridge_id).collect(),
         };
         let rows = statement.load_stream(connection).await?;
-        Found::collect(rows, PageRow::size).await
+        Found::collect(rows, Self::size).await
     }
 }
 

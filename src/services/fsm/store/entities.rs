@@ -5,6 +5,7 @@ use diesel::{
     sql_types::{BigInt, Bool, Nullable, Record, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
 
 use super::{
     EntitySql, MachineSql, Machines, current_machine, entity_columns, item_entity, machine_columns,
@@ -23,7 +24,7 @@ use crate::{
         error::{Error, Resource, Result},
         id::EntityId,
         namespace::Scoped,
-        page::Page,
+        page::{Page, PageRow},
     },
     services::fsm::model::{Entity, EntityDetails, EntityFilter, EntityKey, Machine},
 };
@@ -42,6 +43,8 @@ batch_statement! {
             FROM item", item_entity!(), current_machine!()
     )
 }
+
+type Row = (i64, Option<Entity>, Option<Machine>);
 
 /// Reads entities, each with its machine.
 pub type GetEntities = LookupOperation<EntityLookup>;
@@ -68,6 +71,11 @@ impl Lookup for EntityLookup {
         })
     }
 
+    fn size(details: &EntityDetails) -> usize {
+        let machine = details.machine.as_deref();
+        details.entity.size() + machine.map_or(0, PageRow::size)
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<EntityKey>],
@@ -81,19 +89,21 @@ impl Lookup for EntityLookup {
             entity_id: requests.iter().map(|it| it.entity_id).collect(),
             reads_machine: Machines::firsts(types),
         };
-        let rows: Vec<(i64, Option<Entity>, Option<Machine>)> = statement.load(connection).await?;
+        let rows = statement.load_stream::<Row>(connection).await?;
+        let rows = rows.map_ok(|(ordinality, entity, machine)| (ordinality, (entity, machine)));
+        let size = |row: &(_, Option<Machine>)| row.1.as_ref().map_or(0, PageRow::size);
+        let mut found = Found::collect(rows, size).await?;
         let mut machines = Machines::default();
-        let mut entities = Vec::with_capacity(rows.len());
-        for (ordinality, entity, machine) in rows {
-            machines.extend(machine);
-            entities.extend(entity.map(|entity| (ordinality, entity)));
-        }
-        let entities = entities.into_iter().map(|(ordinality, entity)| {
+        // The first row of each type has its machine. A batch that stops has read it before others.
+        found
+            .rows_mut()
+            .for_each(|row| machines.extend(row.1.take()));
+        Ok(found.filter_map(|(entity, _)| {
+            let entity = entity?;
             let machine = machines.of(&entity.namespace, &entity.entity_type);
             let machine = machine.cloned();
-            (ordinality, EntityDetails { machine, entity })
-        });
-        Ok(Found::all(entities))
+            Some(EntityDetails { machine, entity })
+        }))
     }
 }
 

@@ -18,7 +18,8 @@ use crate::{
     db::{
         PageQuery,
         batch::{
-            lookup::{BATCH_BYTES, Found, Lookup, LookupOperation},
+            lookup::{Found, Lookup, LookupOperation},
+            reservation::BATCH_BYTES,
             statement::{batch_statement, index_of},
         },
         collect_page::collect_page,
@@ -83,6 +84,10 @@ impl Lookup for LiveNodes {
 
     fn if_missing(_request: &Scoped<Discovery>) -> Result<Arc<Discovered>> {
         Ok(Arc::default())
+    }
+
+    fn size(discovered: &Arc<Discovered>) -> usize {
+        discovered.nodes.iter().map(PageRow::size).sum()
     }
 
     async fn read(

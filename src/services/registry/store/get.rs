@@ -51,6 +51,10 @@ impl Lookup for NodeLookup {
         Err(no_node(&request.node_id))
     }
 
+    fn size(node: &Node) -> usize {
+        node.size()
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<NodeQuery>],
@@ -59,6 +63,6 @@ impl Lookup for NodeLookup {
             node_id: requests.iter().map(|it| it.node_id.as_str()).collect(),
         };
         let rows = statement.load_stream(connection).await?;
-        Found::collect(rows, PageRow::size).await
+        Found::collect(rows, Self::size).await
     }
 }

@@ -190,6 +190,10 @@ impl Lookup for WorkflowLookup {
         })
     }
 
+    fn size(details: &Arc<WorkflowDetails>) -> usize {
+        details.size()
+    }
+
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<WorkflowQuery>],
@@ -209,7 +213,7 @@ impl Lookup for WorkflowLookup {
                 (_, Err(error)) => Err(diesel::result::Error::DeserializationError(error)),
             }
         });
-        Found::collect(rows, |details| details.size()).await
+        Found::collect(rows, Self::size).await
     }
 }
 

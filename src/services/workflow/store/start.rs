@@ -1,6 +1,6 @@
 //! Starting workflows.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -8,7 +8,7 @@ use diesel::{
     sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::BoxFuture;
+use futures_util::{TryStreamExt, future::BoxFuture, pin_mut};
 
 use super::{WorkflowSql, workflow_columns};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         batch::{
             Operation,
             optimistic::{Outcomes, WriteConflict, retry_conflicts},
+            reservation::BATCH_BYTES,
             rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
@@ -107,8 +108,10 @@ pub struct StartWorkflows;
 impl Operation for StartWorkflows {
     const NAME: &'static str = "StartWorkflows";
 
-    type Item = Scoped<NewWorkflow>;
-    type Answer = WriteOutcome<Workflow>;
+    const READS_DOCUMENTS: bool = true;
+
+    type Item = Arc<Scoped<NewWorkflow>>;
+    type Answer = Option<WriteOutcome<Workflow>>;
     type Key = CorrelationId;
 
     fn key(item: &Self::Item) -> CorrelationId {
@@ -140,6 +143,10 @@ impl Operation for StartWorkflows {
         })
     }
 
+    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
+        answer.as_ref().map(|outcome| outcome.row.size())
+    }
+
     /// A violated key of the journal means that an earlier try of this very call started the
     /// workflow, and that it has been deleted since.
     fn item_error(_item: &Self::Item, error: DbError) -> Error {
@@ -151,24 +158,26 @@ impl Operation for StartWorkflows {
 }
 
 /// Inserts what it can, and finds out why it could not insert the rest. A workflow whose ids
-/// became free between the two statements is a write conflict.
+/// became free between the two statements is a write conflict. The answer is `None` if the
+/// workflows that earlier tries started are too large to be read together.
 async fn attempt(
     connection: &mut AsyncPgConnection,
-    items: &[&Scoped<NewWorkflow>],
-) -> Result<Outcomes<WriteOutcome<Workflow>>, DbError> {
+    items: &[&Arc<Scoped<NewWorkflow>>],
+) -> Result<Outcomes<Option<WriteOutcome<Workflow>>>, DbError> {
     let batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     let inserted = insert(connection, &batch).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
-    let is_open = |(_, new): &Indexed<Scoped<NewWorkflow>>| !inserted.contains_key(&new.id);
+    let is_open = |(_, new): &Indexed<Arc<Scoped<NewWorkflow>>>| !inserted.contains_key(&new.id);
     let others: Vec<Indexed<_>> = batch.into_iter().filter(is_open).collect();
-    let mut found = find(connection, &others).await?;
+    let (mut found, is_complete) = find(connection, &others).await?;
     let outcomes = items.iter().map(|new| match inserted.get(&new.id) {
         Some((_, started_at, created_at)) => {
             let row = stored(new, *started_at, *created_at);
-            Ok(Ok(WriteOutcome { row, created: true }))
+            Ok(Ok(Some(WriteOutcome { row, created: true })))
         }
         None => match found.remove(&new.correlation_id) {
-            Some((true, same)) => Ok(resolve(new, same)),
+            Some((true, same)) => Ok(resolve(new, same).map(Some)),
+            None if !is_complete => Ok(Ok(None)),
             _ => Err(WriteConflict),
         },
     });
@@ -177,7 +186,7 @@ async fn attempt(
 
 async fn insert(
     connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Scoped<NewWorkflow>>],
+    round: &[Indexed<'_, Arc<Scoped<NewWorkflow>>>],
 ) -> QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
     let statement = InsertWorkflows {
         id: column(round, |new| new.id),
@@ -196,14 +205,17 @@ async fn insert(
     statement.load(connection).await
 }
 
-/// Returns for each correlation_id whether it or the id is taken, and the workflow if the same
-/// request started it.
+/// Whether the ids are taken, and the workflow if the same request started it.
+type FoundWorkflow = (bool, Option<Workflow>);
+
+/// Finds the workflows with the ids of `others`, by correlation_id. Also returns whether these
+/// are all; the remaining rows are left unread when they exceed [`BATCH_BYTES`].
 async fn find(
     connection: &mut AsyncPgConnection,
-    others: &[Indexed<'_, Scoped<NewWorkflow>>],
-) -> QueryResult<HashMap<CorrelationId, (bool, Option<Workflow>)>> {
+    others: &[Indexed<'_, Arc<Scoped<NewWorkflow>>>],
+) -> QueryResult<(HashMap<CorrelationId, FoundWorkflow>, bool)> {
     if others.is_empty() {
-        return Ok(HashMap::new());
+        return Ok((HashMap::new(), true));
     }
     let find = FindWorkflows {
         namespace: column(others, |new| new.namespace.as_str()),
@@ -212,11 +224,18 @@ async fn find(
         is_id_chosen: column(others, |new| new.is_id_chosen),
         request_digest: column(others, |new| new.request_digest),
     };
-    let rows: Vec<(CorrelationId, bool, Option<Workflow>)> = find.load(connection).await?;
-    let rows = rows.into_iter();
-    Ok(rows
-        .map(|(id, is_taken, same)| (id, (is_taken, same)))
-        .collect())
+    let rows = find.load_stream::<(CorrelationId, bool, Option<Workflow>)>(connection);
+    let rows = rows.await?;
+    pin_mut!(rows);
+    let (mut found, mut bytes) = (HashMap::new(), 0);
+    while let Some((id, is_taken, same)) = rows.try_next().await? {
+        if bytes > BATCH_BYTES {
+            return Ok((found, false));
+        }
+        bytes += same.as_ref().map_or(0, Workflow::size);
+        found.insert(id, (is_taken, same));
+    }
+    Ok((found, true))
 }
 
 /// Resolves a start whose correlation_id or id is taken: by an earlier try of the same request,

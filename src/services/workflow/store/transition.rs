@@ -1,6 +1,9 @@
 //! Transitions of workflows, as [optimistic](crate::db::batch::optimistic) batches.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -17,7 +20,7 @@ use crate::{
         batch::{
             Operation,
             insert_once::taken,
-            optimistic::{OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
             statement::batch_statement,
         },
@@ -30,6 +33,7 @@ use crate::{
         id::{TokenId, TransitionId, WorkflowId},
         json::JsonObject,
         namespace::Scoped,
+        page::PageRow,
     },
     services::workflow::model::{ENTITY_TYPE, Move, Moved, Workflow},
 };
@@ -46,6 +50,7 @@ batch_statement! {
         reads_workflow: bool => Bool,
     }
     returns (
+        BigInt,
         Timestamptz,
         Nullable<BigInt>,
         Nullable<WorkflowSql>,
@@ -53,7 +58,7 @@ batch_statement! {
         Nullable<TransitionSql>,
     );
     concat!(
-        " SELECT now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
+        " SELECT item.ordinality, now(), w.xmin::text::bigint, ", workflow_columns!(), ", taken.id, ",
                  transition_columns!(), "
             FROM item",
         left_lateral!("w",
@@ -117,8 +122,10 @@ pub struct MoveWorkflows;
 impl Operation for MoveWorkflows {
     const NAME: &'static str = "MoveWorkflows";
 
-    type Item = Scoped<Move>;
-    type Answer = Moved;
+    const READS_DOCUMENTS: bool = true;
+
+    type Item = Arc<Scoped<Move>>;
+    type Answer = Option<Moved>;
     type Key = WorkflowId;
 
     fn key(item: &Self::Item) -> WorkflowId {
@@ -136,8 +143,13 @@ impl Operation for MoveWorkflows {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Result<Option<Moved>>>, DbError>> {
         run_optimistic::<Moves>(connection, items)
+    }
+
+    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
+        let moved = answer.as_ref();
+        moved.map(|moved| moved.workflow.size() + moved.transition.size())
     }
 
     fn item_error(item: &Self::Item, error: DbError) -> Error {
@@ -149,6 +161,7 @@ impl Operation for MoveWorkflows {
 #[derive(Default)]
 struct Moves {
     now: DateTime<Utc>,
+    items_read: FirstItems,
     /// The workflows after the transitions decided so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
     /// Transitions of the items' ids, including those decided so far.
@@ -158,6 +171,7 @@ struct Moves {
 }
 
 type Row = (
+    i64,
     DateTime<Utc>,
     Option<i64>,
     Option<Workflow>,
@@ -165,19 +179,20 @@ type Row = (
     Option<Transition>,
 );
 
+fn size((_, _, _, workflow, _, transition): &Row) -> usize {
+    workflow.as_ref().map_or(0, Workflow::size) + transition.as_ref().map_or(0, PageRow::size)
+}
+
 impl<'a> OptimisticWrite<'a> for Moves {
-    type Item = Scoped<Move>;
-    type Answer = Moved;
+    type Item = Arc<Scoped<Move>>;
+    type Answer = Option<Moved>;
     type Key = WorkflowId;
 
     fn key(item: &Self::Item) -> WorkflowId {
         item.workflow_id
     }
 
-    async fn read(
-        connection: &mut AsyncPgConnection,
-        items: &[&Scoped<Move>],
-    ) -> QueryResult<Self> {
+    async fn read(connection: &mut AsyncPgConnection, items: &[&Self::Item]) -> QueryResult<Self> {
         let mut seen = HashSet::new();
         let first = items
             .iter()
@@ -189,9 +204,13 @@ impl<'a> OptimisticWrite<'a> for Moves {
             workflow_id: items.iter().map(|item| item.workflow_id).collect(),
             request_digest: items.iter().map(|item| item.request_digest).collect(),
         };
-        let rows: Vec<Row> = read.load(connection).await?;
-        let mut batch = Moves::default();
-        for (now, version, workflow, taken, same) in rows {
+        let rows = read.load_stream::<Row>(connection).await?;
+        let (rows, items_read) = FirstItems::collect(rows, |row| row.0, size).await?;
+        let mut batch = Moves {
+            items_read,
+            ..Moves::default()
+        };
+        for (_, now, version, workflow, taken, same) in rows {
             batch.now = now;
             batch.known.found(taken, same);
             let row = workflow.zip(version);
@@ -200,20 +219,25 @@ impl<'a> OptimisticWrite<'a> for Moves {
         Ok(batch)
     }
 
-    fn decide(&mut self, item: &Scoped<Move>) -> Result<Moved> {
+    fn decide(&mut self, item: &Self::Item) -> Result<Option<Moved>> {
+        if !self.items_read.take() {
+            return Ok(None);
+        }
         let (workflow, _) = self
             .workflows
             .get_mut(&item.workflow_id)
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(&item.namespace, item.workflow_id))?;
-        let same = self.known.duplicate(item.id, item.request_digest, item)?;
+        let same = self
+            .known
+            .duplicate(item.id, item.request_digest, &**item)?;
         if let Some(transition) = same.cloned() {
-            return Ok(Moved {
+            return Ok(Some(Moved {
                 workflow: workflow.clone(),
                 transition,
                 // If the service made the id, an earlier try of this very call wrote it.
                 applied: !item.is_id_chosen,
-            });
+            }));
         }
         let transition = Transition {
             token_id: item.token_id,
@@ -224,11 +248,11 @@ impl<'a> OptimisticWrite<'a> for Moves {
         }
         self.known.add(transition.clone());
         self.journal.push(transition.clone());
-        Ok(Moved {
+        Ok(Some(Moved {
             workflow: workflow.clone(),
             transition,
             applied: true,
-        })
+        }))
     }
 
     async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {

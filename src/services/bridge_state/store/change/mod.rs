@@ -3,7 +3,10 @@
 //! Setting totals and adding batches are one operation, because both change the same rows.
 //! So the changes of a bridge apply in the order of their arrival.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -15,7 +18,7 @@ use crate::{
         DbError,
         batch::{
             Operation,
-            optimistic::{OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
             statement::index_of,
         },
@@ -26,6 +29,7 @@ use crate::{
         error::{Error, Resource, Result},
         id::{BatchId, BridgeId},
         namespace::Scoped,
+        page::PageRow,
     },
     services::{
         bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, Totals},
@@ -43,8 +47,10 @@ pub struct ChangeBridges;
 impl Operation for ChangeBridges {
     const NAME: &'static str = "ChangeBridges";
 
-    type Item = Scoped<BridgeChange>;
-    type Answer = Changed;
+    const READS_DOCUMENTS: bool = true;
+
+    type Item = Arc<Scoped<BridgeChange>>;
+    type Answer = Option<Changed>;
     type Key = BridgeId;
 
     fn key(item: &Self::Item) -> BridgeId {
@@ -64,8 +70,12 @@ impl Operation for ChangeBridges {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Changed>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Vec<Result<Option<Changed>>>, DbError>> {
         run_optimistic::<Changes>(connection, items)
+    }
+
+    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
+        answer.as_ref().map(|changed| changed.bridge.size())
     }
 }
 
@@ -73,6 +83,7 @@ impl Operation for ChangeBridges {
 #[derive(Default)]
 struct Changes<'a> {
     now: DateTime<Utc>,
+    items_read: FirstItems,
     /// The bridges after the changes decided so far, with the versions of their rows, `None`
     /// for new bridges.
     bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
@@ -98,9 +109,14 @@ type Row = (
     Option<Machine>,
 );
 
+fn size(row: &Row) -> usize {
+    let (_, _, _, _, bridge, _, _, machine) = row;
+    bridge.as_ref().map_or(0, PageRow::size) + machine.as_ref().map_or(0, PageRow::size)
+}
+
 impl<'a> OptimisticWrite<'a> for Changes<'a> {
-    type Item = Scoped<BridgeChange>;
-    type Answer = Changed;
+    type Item = Arc<Scoped<BridgeChange>>;
+    type Answer = Option<Changed>;
     type Key = BridgeId;
 
     fn key(item: &Self::Item) -> BridgeId {
@@ -109,7 +125,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
 
     async fn read(
         connection: &mut AsyncPgConnection,
-        items: &[&'a Scoped<BridgeChange>],
+        items: &[&'a Self::Item],
     ) -> QueryResult<Self> {
         let namespaces = items.iter().map(|item| item.namespace.as_str());
         let kinds = namespaces.clone().map(|namespace| (namespace, ENTITY_TYPE));
@@ -122,8 +138,12 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             reads_bridge: items.iter().map(|item| seen.insert(key(item))).collect(),
             reads_machine: Machines::firsts(kinds),
         };
-        let rows: Vec<Row> = read.load(connection).await?;
-        let mut batch = Changes::default();
+        let rows = read.load_stream::<Row>(connection).await?;
+        let (rows, items_read) = FirstItems::collect(rows, |row| row.0, size).await?;
+        let mut batch = Changes {
+            items_read,
+            ..Changes::default()
+        };
         for (ordinality, now, is_taken, version, bridge, last_revision, known, machine) in rows {
             batch.now = now;
             let item = items.get(index_of(ordinality));
@@ -146,7 +166,29 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         Ok(batch)
     }
 
-    fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
+    fn decide(&mut self, item: &'a Self::Item) -> Result<Option<Changed>> {
+        if !self.items_read.take() {
+            return Ok(None);
+        }
+        self.decide_read(item).map(Some)
+    }
+
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
+        if self.changes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let written: Vec<BridgeId> = self.statement().load(connection).await?;
+        let mut conflicts: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
+        for id in written {
+            conflicts.remove(&id);
+        }
+        Ok(conflicts)
+    }
+}
+
+impl<'a> Changes<'a> {
+    /// Decides an item whose row was read.
+    fn decide_read(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
         let id = item.bridge_id;
         let stored = self.bridges.get(&id);
         // The bridge was created by this batch, or existed before.
@@ -180,20 +222,6 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         }
     }
 
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
-        if self.changes.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let written: Vec<BridgeId> = self.statement().load(connection).await?;
-        let mut conflicts: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
-        for id in written {
-            conflicts.remove(&id);
-        }
-        Ok(conflicts)
-    }
-}
-
-impl<'a> Changes<'a> {
     /// Returns the last revision of deleted bridges with the id of the item's; 0 if none.
     fn last_revision(&self, item: &Scoped<BridgeChange>) -> i64 {
         let revision = self.last_revisions.get(&key(item));

@@ -1,0 +1,141 @@
+//! Batches that read more than one batch may.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bridgebook::{
+    db::{
+        Database, DbError,
+        batch::{Batcher, Operation, reservation::BATCH_BYTES},
+    },
+    domain::error::Result,
+    ops::metrics::Metrics,
+    proto::v1::WorkflowState,
+};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::future::{BoxFuture, join_all};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::support::{App, Schema, value};
+
+/// The size of a document, of which ten exceed what a batch reads.
+const LARGE: usize = 900_000;
+const COUNT: usize = 40;
+
+/// Gives each workflow a document with its id and much text.
+async fn grow(app: &App) {
+    let grow = format!(
+        "UPDATE workflow_executions
+            SET metadata = jsonb_build_object('id', id, 'text', repeat('x', {LARGE}))"
+    );
+    let mut database = app.schema.connect().await;
+    database.batch_execute(&grow).await.unwrap();
+}
+
+#[tokio::test]
+async fn concurrent_transitions_of_large_workflows_each_move_their_workflow() {
+    let (app, tenant) = App::with_tenant().await;
+    let workflows = join_all((0..COUNT).map(|_| tenant.start())).await;
+    grow(&app).await;
+    let moves = workflows
+        .iter()
+        .map(|workflow| tenant.transition(tenant.to(workflow, WorkflowState::Processing)));
+    for (moved, workflow) in join_all(moves).await.into_iter().zip(&workflows) {
+        assert!(moved.applied);
+        let moved = moved.workflow.unwrap();
+        assert_eq!(moved.current_state(), WorkflowState::Processing);
+        assert_eq!(value(moved.metadata)["id"], json!(workflow.id));
+    }
+    let moves = "SELECT count(*) FROM fsm_transitions WHERE to_state = 'PROCESSING'";
+    assert_eq!(app.schema.count(moves).await, COUNT as i64);
+}
+
+#[tokio::test]
+async fn concurrent_retries_of_starts_each_get_their_large_workflow() {
+    let (app, tenant) = App::with_tenant().await;
+    let requests: Vec<_> = (0..COUNT).map(|_| tenant.new_workflow()).collect();
+    let start = async |request: &_| tenant.start_as(Clone::clone(request)).await;
+    let started = join_all(requests.iter().map(start)).await;
+    grow(&app).await;
+    let again = join_all(requests.iter().map(start)).await;
+    for (again, workflow) in again.into_iter().zip(started) {
+        assert_eq!(again.id, workflow.id);
+        assert_eq!(value(again.metadata)["id"], json!(workflow.id));
+    }
+}
+
+/// Reads one item of each batch, which has the size of what a batch reads.
+struct ReadLarge;
+
+/// The sizes of all answers, and of those that their callers have dropped.
+static READ: AtomicUsize = AtomicUsize::new(0);
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// What all batches may read together.
+const ALL_BYTES: usize = 128 * 1024 * 1024;
+
+impl Operation for ReadLarge {
+    const NAME: &'static str = "ReadLarge";
+    const READS_DOCUMENTS: bool = true;
+    type Item = Arc<usize>;
+    type Answer = Option<usize>;
+    type Key = usize;
+
+    fn key(item: &Self::Item) -> usize {
+        **item
+    }
+
+    fn tenant(_item: &Self::Item) -> &str {
+        ""
+    }
+
+    fn run<'a>(
+        _: &'a mut AsyncPgConnection,
+        items: &'a [&'a Self::Item],
+    ) -> BoxFuture<'a, Result<Vec<Result<Option<usize>>>, DbError>> {
+        Box::pin(async move {
+            let read = READ.fetch_add(BATCH_BYTES, Ordering::SeqCst) + BATCH_BYTES;
+            assert!(read - DROPPED.load(Ordering::SeqCst) <= ALL_BYTES);
+            let first = items.first().map(|item| ***item);
+            Ok(items
+                .iter()
+                .map(|item| Ok(first.filter(|it| *it == ***item)))
+                .collect())
+        })
+    }
+
+    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
+        answer.map(|_| BATCH_BYTES)
+    }
+}
+
+#[tokio::test]
+async fn batches_wait_until_what_earlier_ones_read_is_dropped() {
+    let schema = Schema::create().await;
+    let database = Database::new(&schema.url(), 4, &Metrics::new().unwrap());
+    database.mark_ready();
+    let batcher = Arc::new(Batcher::<ReadLarge>::new(&database));
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    for item in 0..COUNT {
+        let (batcher, sender) = (batcher.clone(), sender.clone());
+        tokio::spawn(async move { sender.send((item, batcher.submit_held(item).await)) });
+    }
+    let mut held = VecDeque::new();
+    for _ in 0..COUNT {
+        let (item, answer) = answers.recv().await.unwrap();
+        let answer = answer.unwrap();
+        assert_eq!(answer.answer, item);
+        held.push_back(answer);
+        // As many as fit while another batch has reserved what it may read.
+        if held.len() == ALL_BYTES / BATCH_BYTES - 1 {
+            DROPPED.fetch_add(BATCH_BYTES, Ordering::SeqCst);
+            held.pop_front();
+        }
+    }
+}

@@ -237,10 +237,10 @@ impl Database {
     }
 }
 
-/// Returns how many of the connections for batches those of tenants apart may use: a quarter, and
-/// at least one.
+/// Returns how many of the connections for batches those of tenants apart may use: a quarter, but
+/// at least one, and at most four. They hold their memory for reads while they wait for locks.
 fn apart_connections(batches: u32) -> usize {
-    usize::try_from((batches / 4).max(1)).unwrap_or(1)
+    usize::try_from((batches / 4).clamp(1, 4)).unwrap_or(1)
 }
 
 /// A pool of connections with the same settings.

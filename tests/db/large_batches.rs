@@ -11,11 +11,10 @@ use std::{
 use bridgebook::{
     db::{
         Database, DbError,
-        batch::{Batcher, Operation, reservation::BATCH_BYTES},
+        batch::{Answers, Batcher, Operation, reservation::BATCH_BYTES},
     },
-    domain::error::Result,
     ops::metrics::Metrics,
-    proto::v1::WorkflowState,
+    proto::v1::{StartWorkflowRequest, WorkflowState},
 };
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::future::{BoxFuture, join_all};
@@ -60,11 +59,21 @@ async fn concurrent_transitions_of_large_workflows_each_move_their_workflow() {
 async fn concurrent_retries_of_starts_each_get_their_large_workflow() {
     let (app, tenant) = App::with_tenant().await;
     let requests: Vec<_> = (0..COUNT).map(|_| tenant.new_workflow()).collect();
-    let start = async |request: &_| tenant.start_as(Clone::clone(request)).await;
+    let start = async |request: &StartWorkflowRequest| {
+        let started = tenant.client.clone().start_workflow(request.clone()).await;
+        let started = started.unwrap().into_inner();
+        (started.created, started.workflow.unwrap())
+    };
     let started = join_all(requests.iter().map(start)).await;
     grow(&app).await;
-    let again = join_all(requests.iter().map(start)).await;
-    for (again, workflow) in again.into_iter().zip(started) {
+    // Those of one workflow are in the same batch, too.
+    let requests = requests.iter().flat_map(|request| [request; 3]);
+    let again = join_all(requests.map(start)).await;
+    let started = started
+        .into_iter()
+        .flat_map(|started| [started.clone(), started.clone(), started]);
+    for ((created, again), (was_created, workflow)) in again.into_iter().zip(started) {
+        assert!(was_created && !created);
         assert_eq!(again.id, workflow.id);
         assert_eq!(value(again.metadata)["id"], json!(workflow.id));
     }
@@ -83,12 +92,12 @@ const ALL_BYTES: usize = 128 * 1024 * 1024;
 impl Operation for ReadLarge {
     const NAME: &'static str = "ReadLarge";
     const READS_DOCUMENTS: bool = true;
-    type Item = Arc<usize>;
-    type Answer = Option<usize>;
+    type Item = usize;
+    type Answer = usize;
     type Key = usize;
 
     fn key(item: &Self::Item) -> usize {
-        **item
+        *item
     }
 
     fn tenant(_item: &Self::Item) -> &str {
@@ -98,20 +107,19 @@ impl Operation for ReadLarge {
     fn run<'a>(
         _: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Option<usize>>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<usize>, DbError>> {
         Box::pin(async move {
             let read = READ.fetch_add(BATCH_BYTES, Ordering::SeqCst) + BATCH_BYTES;
             assert!(read - DROPPED.load(Ordering::SeqCst) <= ALL_BYTES);
-            let first = items.first().map(|item| ***item);
-            Ok(items
-                .iter()
-                .map(|item| Ok(first.filter(|it| *it == ***item)))
+            let answers = items.iter().enumerate();
+            Ok(answers
+                .map(|(index, item)| (index == 0).then_some(Ok(**item)))
                 .collect())
         })
     }
 
-    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
-        answer.map(|_| BATCH_BYTES)
+    fn bytes_read(_answer: &usize) -> usize {
+        BATCH_BYTES
     }
 }
 
@@ -132,7 +140,7 @@ async fn batches_wait_until_what_earlier_ones_read_is_dropped() {
         let answer = answer.unwrap();
         assert_eq!(answer.answer, item);
         held.push_back(answer);
-        // As many as fit while another batch has reserved what it may read.
+        // As many as fit while another batch has reserved the memory of two.
         if held.len() == ALL_BYTES / BATCH_BYTES - 1 {
             DROPPED.fetch_add(BATCH_BYTES, Ordering::SeqCst);
             held.pop_front();

@@ -3,9 +3,9 @@
 use bridgebook::{
     db::{
         Database, DbError,
-        batch::{Batcher, Operation},
+        batch::{Answers, Batcher, Operation},
     },
-    domain::error::{Error, Result},
+    domain::error::Error,
     ops::metrics::Metrics,
 };
 use diesel_async::AsyncPgConnection;
@@ -33,11 +33,11 @@ impl Operation for Double {
     fn run<'a>(
         _: &'a mut AsyncPgConnection,
         items: &'a [&'a u32],
-    ) -> BoxFuture<'a, Result<Vec<Result<u32>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<u32>, DbError>> {
         Box::pin(async move {
             let doubled = items.iter().map(|item| {
                 assert_ne!(**item, POISON, "a fault of the operation");
-                Ok(**item * 2)
+                Some(Ok(**item * 2))
             });
             Ok(doubled.collect())
         })

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
 
 use super::{
-    Operation,
+    Answers, Operation,
     rounds::{Indexed, in_order, rounds},
     statement::{column, statement},
 };
@@ -67,7 +67,7 @@ impl<D: Delete> Operation for DeleteOperation<D> {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for mut round in rounds(items, |item| [super::hash(&D::key(item))]) {
@@ -80,7 +80,8 @@ impl<D: Delete> Operation for DeleteOperation<D> {
                     deleted.extend(earlier);
                 }
                 let round = round.into_iter();
-                answers.extend(round.map(|(index, item)| (index, answer::<D>(item, &deleted))));
+                answers
+                    .extend(round.map(|(index, item)| (index, Some(answer::<D>(item, &deleted)))));
             }
             Ok(in_order(answers))
         })

@@ -34,7 +34,9 @@ pub(super) struct FairQueue<J> {
     by_tenant: HashMap<Arc<str>, TenantQueue<J>>,
     /// The tenants that have jobs and are not apart, in the order of their turns.
     turns: VecDeque<Arc<str>>,
-    free_places: usize,
+    max_places: usize,
+    /// The places of all jobs.
+    places: usize,
 }
 
 struct TenantQueue<J> {
@@ -54,25 +56,23 @@ impl<J: Queueable> FairQueue<J> {
         FairQueue {
             by_tenant: HashMap::new(),
             turns: VecDeque::new(),
-            free_places: places,
+            max_places: places,
+            places: 0,
         }
     }
 
     /// Returns whether this number of places is within a tenant's share.
     pub(super) fn has_room(&self, tenant: &str, places: usize) -> bool {
         let taken = self.by_tenant.get(tenant).map_or(0, |queue| queue.places);
-        taken + places <= self.free_places
+        taken + places <= self.max_places.saturating_sub(self.places)
     }
 
     /// Adds a job, for which there must be room.
     pub(super) fn push(&mut self, job: J) {
         let places = job.places();
-        let tenant = match self.by_tenant.get_key_value(job.tenant()) {
-            Some((tenant, _)) => Arc::clone(tenant),
-            None => Arc::from(job.tenant()),
-        };
+        let tenant = self.name_of(&job);
         let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
-        self.free_places = self.free_places.saturating_sub(places);
+        self.places += places;
         queue.places += places;
         let was_empty = queue.jobs.is_empty();
         queue.jobs.push_back(job);
@@ -96,7 +96,7 @@ impl<J: Queueable> FairQueue<J> {
                 queue.is_in_turn = true;
             }
             let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
-            self.free_places += places;
+            self.places -= places;
             left = left.saturating_sub(weight);
             if queue.is_in_turn {
                 // Its next job does not fit, so its turn goes on as the first one of the next batch.
@@ -112,8 +112,37 @@ impl<J: Queueable> FairQueue<J> {
         taken
     }
 
-    /// Sets a tenant apart: [`FairQueue::take`] passes it over. Returns what is told of its new
-    /// jobs.
+    /// Puts jobs back that were taken and did not run. Their tenants have the next turns.
+    pub(super) fn put_back(&mut self, jobs: Vec<J>) {
+        for job in jobs.into_iter().rev() {
+            let (places, weight) = (job.places(), job.weight());
+            let tenant = self.name_of(&job);
+            let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
+            self.places += places;
+            queue.places += places;
+            // Not more than a turn, but enough for its next job.
+            queue.credit = (queue.credit + weight).min(QUANTUM.max(weight));
+            queue.is_in_turn = true;
+            queue.jobs.push_front(job);
+            if let Some(arrived) = &queue.apart {
+                arrived.notify_one();
+            } else if self.turns.front() != Some(&tenant) {
+                self.turns.retain(|it| *it != tenant);
+                self.turns.push_front(tenant);
+            }
+        }
+    }
+
+    /// Returns the name of a job's tenant, which all of its jobs share.
+    fn name_of(&self, job: &J) -> Arc<str> {
+        match self.by_tenant.get_key_value(job.tenant()) {
+            Some((tenant, _)) => Arc::clone(tenant),
+            None => Arc::from(job.tenant()),
+        }
+    }
+
+    /// Sets a tenant apart: [`FairQueue::take`] passes it over. Returns the
+    /// `Notify` that each new job signals.
     pub(super) fn set_apart(&mut self, tenant: Arc<str>) -> Arc<Notify> {
         let arrived = Arc::new(Notify::new());
         self.turns.retain(|it| *it != tenant);
@@ -128,27 +157,25 @@ impl<J: Queueable> FairQueue<J> {
     pub(super) fn take_apart(&mut self, tenant: &str, max: usize) -> Vec<J> {
         let mut taken = Vec::new();
         if let Some(queue) = self.by_tenant.get_mut(tenant) {
-            queue.credit = max;
+            queue.credit = usize::MAX;
             let (places, _) = queue.take_turn(max, true, &mut taken);
-            self.free_places += places;
+            self.places -= places;
             queue.is_in_turn = false;
             queue.credit = 0;
         }
         taken
     }
 
-    /// Ends what [`FairQueue::set_apart`] began. Returns whether the tenant has jobs.
-    pub(super) fn rejoin(&mut self, tenant: &str) -> bool {
+    /// Ends what [`FairQueue::set_apart`] began.
+    pub(super) fn rejoin(&mut self, tenant: &str) {
         let Some(queue) = self.by_tenant.get_mut(tenant) else {
-            return false;
+            return;
         };
         queue.apart = None;
-        let has_jobs = !queue.jobs.is_empty();
-        if has_jobs {
+        if !queue.jobs.is_empty() {
             self.turns.push_back(Arc::from(tenant));
         }
         self.forget_if_empty(tenant);
-        has_jobs
     }
 
     fn forget_if_empty(&mut self, tenant: &str) {
@@ -201,6 +228,7 @@ impl<J: Queueable> TenantQueue<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::batch::batch_limit::BatchLimit;
 
     /// A job with its tenant and its weight.
     #[derive(Debug, PartialEq)]
@@ -293,7 +321,63 @@ mod tests {
         assert_eq!(push("b"), 25);
         assert_eq!(push("a"), 0);
         while !queue.take(10).is_empty() {}
-        assert_eq!((queue.free_places, queue.by_tenant.len()), (99, 0));
+        assert_eq!((queue.places, queue.by_tenant.len()), (0, 0));
+    }
+
+    /// Batches that read a few rows of tenants with large documents, and put the other jobs back.
+    #[test]
+    fn a_tenant_behind_large_documents_of_another_is_read_within_a_turn() {
+        for rows in 1..=16 {
+            for backlog in [9, 1000] {
+                let limit = BatchLimit::default();
+                let mut queue = queue(many("a", backlog));
+                let mut batches = 0;
+                for round in 0.. {
+                    if round == 3 {
+                        queue.push(Job("z", 1));
+                    }
+                    let mut batch = queue.take(limit.weight());
+                    let unread = batch.split_off(batch.len().min(rows));
+                    limit.adapt(batch.len(), unread.is_empty());
+                    queue.put_back(unread);
+                    // A steady load.
+                    queue.push(Job("a", 1));
+                    if count(&batch, "z") == 1 {
+                        break;
+                    }
+                    batches += 1;
+                }
+                let turn = QUANTUM.div_ceil(rows);
+                assert!(batches <= 3 + turn + 1, "{rows} rows: {batches} batches");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_that_are_put_back_keep_their_order() {
+        let jobs = (1..=20).flat_map(|weight| [Job("a", weight), Job("b", weight)]);
+        let mut queue = queue(jobs);
+        let mut taken = Vec::new();
+        while let mut batch = queue.take(50)
+            && !batch.is_empty()
+        {
+            let unread = batch.split_off(1);
+            queue.put_back(unread);
+            taken.extend(batch);
+        }
+        for tenant in ["a", "b"] {
+            let weights = taken.iter().filter(|job| job.0 == tenant);
+            assert!(weights.map(|job| job.1).eq(1..=20));
+        }
+        assert_eq!((queue.places, queue.by_tenant.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_tenant_that_is_apart_has_jobs_of_any_weight() {
+        let mut queue = queue([Job("a", 4000), Job("a", 1)]);
+        queue.set_apart("a".into());
+        assert_eq!(queue.take_apart("a", 9), [Job("a", 4000)]);
+        assert_eq!(queue.take_apart("a", 9), [Job("a", 1)]);
     }
 
     #[test]
@@ -304,10 +388,10 @@ mod tests {
         queue.push(Job("a", 2));
         assert!(queue.take(512).is_empty());
         assert_eq!(queue.take_apart("a", 2).len(), 2);
-        assert!(queue.rejoin("a"));
+        queue.rejoin("a");
         assert_eq!(queue.take(512), [Job("a", 1), Job("a", 2)]);
         queue.set_apart("a".into());
-        assert!(!queue.rejoin("a"));
+        queue.rejoin("a");
         assert!(queue.by_tenant.is_empty());
     }
 }

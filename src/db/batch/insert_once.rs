@@ -8,8 +8,8 @@ use diesel_async::AsyncPgConnection;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Operation,
-    optimistic::{Outcomes, WriteConflict, retry_conflicts},
+    Answers, Operation,
+    optimistic::{Outcomes, Undecided, retry_conflicts},
     rounds::{Indexed, in_order, rounds},
 };
 use crate::db::DbError;
@@ -113,7 +113,7 @@ impl<I: InsertOnce> Operation for InsertOnceOperation<I> {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [I::identity(item).0]) {
@@ -161,7 +161,7 @@ async fn attempt<I: InsertOnce>(
             return Ok(Ok(WriteOutcome { row, created: true }));
         }
         match found.remove(&id) {
-            Some((true, false, _)) => Err(WriteConflict),
+            Some((true, false, _)) => Err(Undecided::Conflict),
             Some((true, true, same)) => Ok(resolve_duplicate(same, is_id_chosen, || {
                 I::id_conflict(new)
             })),

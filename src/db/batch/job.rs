@@ -4,13 +4,13 @@ use prometheus::IntGauge;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{Answers, BYTES_PER_WEIGHT, Operation, fair_queue::Queueable};
+use super::{BYTES_PER_WEIGHT, Operation, Results, fair_queue::Queueable};
 use crate::ops::metrics::OperationMetrics;
 
 /// Some items of one call, which run in one batch.
 pub(super) struct Job<O: Operation> {
     pub(super) items: Vec<O::Item>,
-    reply: oneshot::Sender<Answers<O>>,
+    reply: oneshot::Sender<Results<O>>,
     pub(super) queued_at: Instant,
     /// The span of the call, which the span of the batch links to.
     pub(super) span: Span,
@@ -21,7 +21,7 @@ impl<O: Operation> Job<O> {
     /// Makes a job of items of one tenant.
     pub(super) fn new(
         items: Vec<O::Item>,
-        reply: oneshot::Sender<Answers<O>>,
+        reply: oneshot::Sender<Results<O>>,
         metrics: &OperationMetrics,
     ) -> Self {
         let queued = Queued::new(&metrics.queued, items.len());
@@ -40,8 +40,8 @@ impl<O: Operation> Job<O> {
     }
 
     /// Answers the caller, which may be gone by now.
-    pub(super) fn answer(self, answers: Answers<O>) {
-        let _ = self.reply.send(answers);
+    pub(super) fn answer(self, results: Results<O>) {
+        let _ = self.reply.send(results);
     }
 }
 

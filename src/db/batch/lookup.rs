@@ -3,13 +3,13 @@
 //! A batch stops reading when its rows have many bytes. The requests that are left then run
 //! in further batches.
 
-use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
+use std::{collections::HashMap, hash::Hash, marker::PhantomData};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
-use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
+use futures_util::{Stream, future::BoxFuture};
 
-use super::{Operation, reservation::BATCH_BYTES, statement::index_of};
+use super::{Answers, Operation, reservation::read_up_to, statement::index_of};
 use crate::{
     db::DbError,
     domain::{error::Result, namespace::Scoped},
@@ -56,7 +56,8 @@ impl<R> Found<R> {
         }
     }
 
-    /// Makes the result of a batch that stopped, because its rows exceed [`BATCH_BYTES`].
+    /// Makes the result of a batch that stopped, because its rows exceed
+    /// [`BATCH_BYTES`](super::reservation::BATCH_BYTES).
     pub fn part(rows: impl IntoIterator<Item = (i64, R)>) -> Self {
         Found {
             is_complete: false,
@@ -80,7 +81,8 @@ impl<R> Found<R> {
         }
     }
 
-    /// Collects rows. Leaves the remaining rows unread when they exceed [`BATCH_BYTES`].
+    /// Collects rows. Leaves the remaining rows unread when they exceed
+    /// [`BATCH_BYTES`](super::reservation::BATCH_BYTES).
     ///
     /// # Errors
     /// The error of a row.
@@ -88,30 +90,20 @@ impl<R> Found<R> {
         rows: impl Stream<Item = QueryResult<(i64, R)>>,
         size: impl Fn(&R) -> usize,
     ) -> QueryResult<Self> {
-        pin_mut!(rows);
-        let mut read = Vec::new();
-        let mut bytes = 0;
-        while let Some(row) = rows.try_next().await? {
-            if bytes > BATCH_BYTES {
-                return Ok(Found::part(read));
-            }
-            bytes += size(&row.1);
-            read.push(row);
-        }
-        Ok(Found::all(read))
+        let (rows, is_complete) = read_up_to(rows, |(_, row)| size(row)).await?;
+        Ok(Found { rows, is_complete })
     }
 }
 
-/// The operation that reads rows of a kind. The answer is `None` if the batch stopped before
-/// the row of the request.
+/// The operation that reads rows of a kind.
 pub struct LookupOperation<L>(PhantomData<L>);
 
 impl<L: Lookup> Operation for LookupOperation<L> {
     const NAME: &'static str = L::NAME;
     const READS_DOCUMENTS: bool = true;
 
-    type Item = Arc<Scoped<L::Query>>;
-    type Answer = Option<L::Row>;
+    type Item = Scoped<L::Query>;
+    type Answer = L::Row;
     type Key = u64;
 
     /// Sends equal requests to the same worker, so that they meet in a batch.
@@ -126,18 +118,18 @@ impl<L: Lookup> Operation for LookupOperation<L> {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let (distinct, positions) = distinct::<L>(items);
             let found = L::read(connection, &distinct).await?;
             let others = distinct.iter().map(|request| match found.is_complete {
-                true => L::if_missing(request).map(Some),
-                false => Ok(None),
+                true => Some(L::if_missing(request)),
+                false => None,
             });
-            let mut answers: Vec<Result<Option<L::Row>>> = others.collect();
+            let mut answers: Answers<L::Row> = others.collect();
             for (ordinality, row) in found.rows {
                 if let Some(answer) = answers.get_mut(index_of(ordinality)) {
-                    *answer = Ok(Some(row));
+                    *answer = Some(Ok(row));
                 }
             }
             if distinct.len() < items.len() {
@@ -150,20 +142,20 @@ impl<L: Lookup> Operation for LookupOperation<L> {
         })
     }
 
-    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
-        answer.as_ref().map(L::size)
+    fn bytes_read(row: &L::Row) -> usize {
+        L::size(row)
     }
 }
 
 /// Returns one request of each key, and for each item the index of the request with its key.
 fn distinct<'a, L: Lookup>(
-    items: &[&'a Arc<Scoped<L::Query>>],
+    items: &[&'a Scoped<L::Query>],
 ) -> (Vec<&'a Scoped<L::Query>>, Vec<usize>) {
     let mut distinct = Vec::with_capacity(items.len());
     let mut indexes = HashMap::with_capacity(items.len());
     let positions = items.iter().map(|item| {
         *indexes.entry(L::key(item)).or_insert_with(|| {
-            distinct.push(&***item);
+            distinct.push(*item);
             distinct.len() - 1
         })
     });

@@ -10,6 +10,7 @@
 //!
 //! Reads by key share their round trips in the same way.
 
+mod batch_limit;
 pub mod delete;
 mod fair_queue;
 pub mod insert_once;
@@ -46,12 +47,17 @@ const JOB_ITEMS: usize = 64;
 /// The size of documents that weighs as much in a batch as an item without documents, in bytes.
 const BYTES_PER_WEIGHT: usize = 4096;
 
+/// The answers of a batch, in the order of its items. `None`: the batch stopped before it read what
+/// the item needs, and the item runs again in the next batch.
+pub type Answers<A> = Vec<Option<Result<A>>>;
+
 /// Work that runs over many items at once.
 pub trait Operation: Send + Sync + 'static {
     /// The name of the operation in metrics and traces.
     const NAME: &'static str;
     /// Whether the operation reads documents, other than those of its items. Its batches reserve
-    /// memory first, and answer a part of their items if the documents are too large.
+    /// memory first. They may answer `None` for items whose documents did not fit. It has no calls
+    /// with several items.
     const READS_DOCUMENTS: bool = false;
 
     /// One item. A batch that loses its connection runs again, so items have to be
@@ -72,17 +78,16 @@ pub trait Operation: Send + Sync + 'static {
         0
     }
 
-    /// Runs `items` and returns their answers in order. A failure of a single item is its
-    /// answer. An error concerns the whole batch, which may run again.
+    /// Runs `items`. A failure of a single item is its answer. An error concerns the whole batch,
+    /// which may run again. A batch of one item is always answered.
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>>;
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>>;
 
-    /// Returns the size of the documents that were read for an answer, in bytes; `None` if the batch
-    /// stopped before it read them.
-    fn bytes_read(_answer: &Self::Answer) -> Option<usize> {
-        Some(0)
+    /// Returns the size of the documents in an answer, in bytes.
+    fn bytes_read(_answer: &Self::Answer) -> usize {
+        0
     }
 
     /// Returns the answer to an item whose statement fails even when it runs alone.
@@ -113,11 +118,15 @@ impl<O: Operation> Batcher<O> {
     /// # Errors
     /// Errors of the operation; [`Error::QueueFull`] if the queue is full.
     pub async fn submit(&self, item: O::Item) -> Result<O::Answer> {
-        self.submit_once(item).await.map(|held| held.answer)
+        self.submit_held(item).await.map(|held| held.answer)
     }
 
-    /// Runs one item, and returns its answer with the memory of the batch.
-    async fn submit_once(&self, item: O::Item) -> Result<Held<O::Answer>> {
+    /// Runs one item of an operation that reads documents. The memory of the answer has to be held
+    /// until the response is encoded.
+    ///
+    /// # Errors
+    /// As those of [`Batcher::submit`].
+    pub async fn submit_held(&self, item: O::Item) -> Result<Held<O::Answer>> {
         let worker = self.worker_of(&item);
         let answers = self.enqueue(worker, vec![item]).await;
         answers
@@ -152,7 +161,7 @@ impl<O: Operation> Batcher<O> {
         usize::try_from(hash(&O::key(item)) % self.workers.len() as u64).unwrap_or_default()
     }
 
-    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Answers<O> {
+    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Results<O> {
         let count = items.len();
         let Some(worker) = self.workers.get(worker) else {
             return Vec::new();
@@ -173,7 +182,7 @@ impl<O: Operation> Batcher<O> {
             let lost = |_| {
                 (0..count)
                     .map(|_| Err(worker_gone()))
-                    .collect::<Answers<O>>()
+                    .collect::<Results<O>>()
             };
             answers.await.unwrap_or_else(lost)
         });
@@ -185,35 +194,8 @@ impl<O: Operation> Batcher<O> {
     }
 }
 
-impl<O, I, A> Batcher<O>
-where
-    O: Operation<Item = Arc<I>, Answer = Option<A>>,
-{
-    /// Runs one item of an operation whose batches may answer a part of their items. The memory of
-    /// the answer has to be held until the response is encoded.
-    ///
-    /// # Errors
-    /// As those of [`Batcher::submit`].
-    pub async fn submit_held(&self, item: I) -> Result<Held<A>> {
-        let item = Arc::new(item);
-        loop {
-            // A batch of one item is always answered, and batches get smaller until then.
-            let Held {
-                answer,
-                reservation,
-            } = self.submit_once(Arc::clone(&item)).await?;
-            if let Some(answer) = answer {
-                return Ok(Held {
-                    answer,
-                    reservation,
-                });
-            }
-        }
-    }
-}
-
-/// The answers to some items, in order.
-type Answers<O> = Vec<Result<Held<<O as Operation>::Answer>>>;
+/// The results of the items of a job, in order.
+type Results<O> = Vec<Result<Held<<O as Operation>::Answer>>>;
 
 impl<O: Operation> Drop for Batcher<O> {
     fn drop(&mut self) {

@@ -11,9 +11,13 @@ use std::{collections::HashSet, hash::Hash};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
-use futures_util::{Stream, TryStreamExt, future::BoxFuture, pin_mut};
+use futures_util::{Stream, future::BoxFuture};
 
-use super::{reservation::BATCH_BYTES, statement::index_of};
+use super::{
+    Answers,
+    reservation::{BATCH_BYTES, read_up_to},
+    statement::index_of,
+};
 use crate::db::DbError;
 use crate::domain::error::{Error, Result};
 
@@ -39,7 +43,12 @@ pub trait OptimisticWrite<'a>: Sized + Send + Sync {
         items: &[&'a Self::Item],
     ) -> impl Future<Output = QueryResult<Self>> + Send;
 
-    /// Decides one item, after those before it.
+    /// Returns whether the rows of the next item were read.
+    fn next_is_read(&mut self) -> bool {
+        true
+    }
+
+    /// Decides the next item, after those before it.
     ///
     /// # Errors
     /// The reason for which the change is refused.
@@ -53,14 +62,19 @@ pub trait OptimisticWrite<'a>: Sized + Send + Sync {
     ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
 }
 
-/// How many items of a batch have their rows, counted down while they are decided. A batch whose
-/// rows exceed [`BATCH_BYTES`] reads those of its first items only.
+/// The first items of a batch: those whose rows were read, and whose answers fit into
+/// [`BATCH_BYTES`] together.
 #[derive(Debug, Default)]
-pub struct FirstItems(Option<usize>);
+pub struct FirstItems {
+    /// How many of the next items have their rows; `None` for all.
+    left: Option<usize>,
+    /// The size of the answers so far.
+    bytes: usize,
+}
 
 impl FirstItems {
-    /// Collects rows, one for each item, which begin with their `ordinality`. Leaves the remaining
-    /// rows unread when they exceed [`BATCH_BYTES`].
+    /// Collects rows, one for each item. Leaves the remaining rows unread when they exceed
+    /// [`BATCH_BYTES`].
     ///
     /// # Errors
     /// The error of a row.
@@ -69,38 +83,39 @@ impl FirstItems {
         ordinality: impl Fn(&R) -> i64,
         size: impl Fn(&R) -> usize,
     ) -> QueryResult<(Vec<R>, Self)> {
-        pin_mut!(rows);
-        let (mut read, mut first, mut bytes) = (Vec::new(), 0, 0);
-        while let Some(row) = rows.try_next().await? {
-            if bytes > BATCH_BYTES {
-                return Ok((read, FirstItems(Some(first))));
-            }
-            bytes += size(&row);
-            first += usize::from(index_of(ordinality(&row)) == first);
-            read.push(row);
+        let (rows, is_complete) = read_up_to(rows, size).await?;
+        let mut left = 0;
+        for row in &rows {
+            left += usize::from(index_of(ordinality(row)) == left);
         }
-        Ok((read, FirstItems(None)))
+        let left = (!is_complete).then_some(left);
+        Ok((rows, FirstItems { left, bytes: 0 }))
     }
 
-    /// Takes the next item. Returns whether it has its row.
+    /// Takes the next item. Returns whether it is one of the first.
     pub fn take(&mut self) -> bool {
-        match &mut self.0 {
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-            None => true,
-        }
+        let is_first = self.left != Some(0) && self.bytes <= BATCH_BYTES;
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        is_first
+    }
+
+    /// Counts the size of an answer, in bytes.
+    pub fn count(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 }
 
-/// The row of an item changed between read and write, so nothing was written for it.
+/// Why an attempt wrote nothing for an item.
 #[derive(Debug, Clone, Copy)]
-pub struct WriteConflict;
+pub enum Undecided {
+    /// The row of the item changed between read and write.
+    Conflict,
+    /// The batch stopped before it read what the item needs.
+    Unread,
+}
 
 /// The outcome of each item of one attempt, in order.
-pub type Outcomes<A> = Vec<Result<Result<A>, WriteConflict>>;
+pub type Outcomes<A> = Vec<Result<Result<A>, Undecided>>;
 
 /// Tries each item once.
 pub type Attempt<'a, T, A> = for<'c> fn(
@@ -112,7 +127,7 @@ pub type Attempt<'a, T, A> = for<'c> fn(
 pub fn run_optimistic<'a, W: OptimisticWrite<'a> + 'a>(
     connection: &'a mut AsyncPgConnection,
     items: &'a [&'a W::Item],
-) -> BoxFuture<'a, Result<Vec<Result<W::Answer>>, DbError>> {
+) -> BoxFuture<'a, Result<Answers<W::Answer>, DbError>> {
     retry_conflicts(connection, items, |connection, items| {
         Box::pin(attempt::<W>(connection, items))
     })
@@ -123,12 +138,16 @@ async fn attempt<'a, W: OptimisticWrite<'a>>(
     items: &[&'a W::Item],
 ) -> Result<Outcomes<W::Answer>, DbError> {
     let mut batch = W::read(connection, items).await?;
-    let answers: Vec<_> = items.iter().map(|item| batch.decide(item)).collect();
+    let answers = items
+        .iter()
+        .map(|item| batch.next_is_read().then(|| batch.decide(item)));
+    let answers: Vec<_> = answers.collect();
     let conflicts = batch.write(connection).await?;
     let answers = items.iter().zip(answers);
-    let outcomes = answers.map(|(item, answer)| match conflicts.contains(&W::key(item)) {
-        true => Err(WriteConflict),
-        false => Ok(answer),
+    let outcomes = answers.map(|(item, answer)| match answer {
+        None => Err(Undecided::Unread),
+        Some(_) if conflicts.contains(&W::key(item)) => Err(Undecided::Conflict),
+        Some(answer) => Ok(answer),
     });
     Ok(outcomes.collect())
 }
@@ -139,9 +158,10 @@ pub fn retry_conflicts<'a, T: Sync, A: Send + 'a>(
     connection: &'a mut AsyncPgConnection,
     items: &'a [&'a T],
     attempt: Attempt<'a, T, A>,
-) -> BoxFuture<'a, Result<Vec<Result<A>>, DbError>> {
+) -> BoxFuture<'a, Result<Answers<A>, DbError>> {
     Box::pin(async move {
-        let mut answers: Vec<Result<A>> = items.iter().map(|_| Err(Error::Contended)).collect();
+        let contended = items.iter().map(|_| Some(Err(Error::Contended)));
+        let mut answers: Answers<A> = contended.collect();
         let mut open: Vec<usize> = (0..items.len()).collect();
         for _ in 0..MAX_ATTEMPTS {
             let batch = open.iter().filter_map(|index| items.get(*index).copied());
@@ -150,7 +170,8 @@ pub fn retry_conflicts<'a, T: Sync, A: Send + 'a>(
             let mut conflicts = Vec::new();
             for (index, outcome) in open.into_iter().zip(outcomes) {
                 match (outcome, answers.get_mut(index)) {
-                    (Ok(answer), Some(slot)) => *slot = answer,
+                    (Ok(answer), Some(slot)) => *slot = Some(answer),
+                    (Err(Undecided::Unread), Some(slot)) => *slot = None,
                     _ => conflicts.push(index),
                 }
             }

@@ -1,23 +1,47 @@
 //! The memory of the rows that batches read.
 //!
-//! A batch reserves its memory before it reads, and waits while there is none. It stops reading
-//! at [`BATCH_BYTES`]. What it has read stays reserved until the responses of its callers are
-//! encoded; from then on the byte budget of the calls counts them.
+//! A batch that reads documents reserves memory first, and waits while there is too little. It
+//! stops reading at [`BATCH_BYTES`]. The rows stay reserved until the responses of their callers
+//! are encoded; from then on the byte budget of the calls counts them.
 
 use std::sync::Arc;
 
+use diesel::QueryResult;
+use futures_util::{Stream, TryStreamExt, pin_mut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::limits::MAX_RESPONSE;
 
 /// Size of rows from which a batch reads no further row, in bytes. Small rows never reach it.
-pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// The size of what a batch reads at most, in bytes: its last row may be as large as a response.
+/// The memory that a batch reserves, in bytes. Its last row may be as large as a response.
 const RESERVED_BYTES: usize = BATCH_BYTES + MAX_RESPONSE;
 
-/// The size of what all batches together read at most, in bytes.
+/// The memory for all batches, in bytes: enough for each of the 16 workers that read documents.
 const ALL_BYTES: usize = 128 * 1024 * 1024;
+
+/// Collects rows. Leaves the remaining rows unread when they exceed [`BATCH_BYTES`]. Also returns
+/// whether it has read all.
+///
+/// # Errors
+/// The error of a row.
+pub async fn read_up_to<R>(
+    rows: impl Stream<Item = QueryResult<R>>,
+    size: impl Fn(&R) -> usize,
+) -> QueryResult<(Vec<R>, bool)> {
+    pin_mut!(rows);
+    let mut read = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.try_next().await? {
+        if bytes > BATCH_BYTES {
+            return Ok((read, false));
+        }
+        bytes += size(&row);
+        read.push(row);
+    }
+    Ok((read, true))
+}
 
 /// The memory for the rows of all batches.
 #[derive(Clone)]
@@ -30,15 +54,16 @@ impl Default for ReadMemory {
 }
 
 impl ReadMemory {
-    /// Reserves what one batch may read. Waits until there is as much. Returns `None` only when the
-    /// process ends.
+    /// Reserves the memory of one batch, 8 MiB. Waits until there is as much. `None` would mean that
+    /// the semaphore is closed, which nothing does.
     pub(super) async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(RESERVED_BYTES).unwrap_or(u32::MAX);
         Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
     }
 }
 
-/// The memory of what a batch has read. All of its callers hold it; the last one releases it.
+/// The memory of the rows that a batch has read. All of its callers hold it; the last one releases
+/// it.
 #[derive(Debug, Clone)]
 pub struct Reservation {
     _permit: Arc<OwnedSemaphorePermit>,
@@ -59,6 +84,6 @@ impl Reservation {
 pub struct Held<A> {
     /// The answer.
     pub answer: A,
-    /// What to hold until the response is encoded; `None` if the batch read no documents.
+    /// What to hold until the response is encoded; `None` for operations that read no documents.
     pub reservation: Option<Reservation>,
 }

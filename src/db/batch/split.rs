@@ -5,7 +5,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::Operation;
+use super::{Answers, Operation, reservation::BATCH_BYTES};
 use crate::{
     db::{Database, DbError, planner::BatchTimeouts, retry::Retries},
     domain::error::{Error, Result},
@@ -15,19 +15,13 @@ use crate::{
 /// How many parts of a batch may time out before it is halved no further. This
 /// isolates three items of the largest batch. If a whole table is locked, all parts time out,
 /// and their callers get the error after some seconds.
-const MAX_TIMEOUTS: u32 = 32;
+const MAX_TIMED_OUT_PARTS: u32 = 32;
 
 /// Returns whether an error concerns all items of a batch, so that none of its parts would
 /// succeed.
 pub(super) fn concerns_all(error: &DbError) -> bool {
     let is_unavailable = error.is_unavailable() && !error.is_timeout();
     is_unavailable || matches!(error, DbError::Busy)
-}
-
-/// Returns whether a batch stopped before it read what the answer needs.
-pub(super) fn is_unread<O: Operation>(answer: &Result<O::Answer>) -> bool {
-    let answer = answer.as_ref();
-    answer.is_ok_and(|answer| O::bytes_read(answer).is_none())
 }
 
 /// Returns the timeouts of a part of a batch that failed with `error`.
@@ -45,6 +39,8 @@ pub(super) struct Batch<'a> {
     is_wanted: &'a (dyn Fn() -> bool + Sync),
     /// The number of parts that timed out.
     timeouts: u32,
+    /// The size of the documents in the answers of all parts, in bytes.
+    bytes_read: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -55,6 +51,7 @@ impl<'a> Batch<'a> {
             database,
             is_wanted,
             timeouts: 0,
+            bytes_read: 0,
         }
     }
 
@@ -65,7 +62,7 @@ impl<'a> Batch<'a> {
         items: &'i [&'i O::Item],
         error: DbError,
         timeouts: BatchTimeouts,
-    ) -> BoxFuture<'i, Vec<Result<O::Answer>>>
+    ) -> BoxFuture<'i, Answers<O::Answer>>
     where
         'a: 'i,
     {
@@ -73,14 +70,14 @@ impl<'a> Batch<'a> {
             if let [item] = items {
                 let is_final = !error.is_timeout() || timeouts != BatchTimeouts::Part;
                 return match is_final {
-                    true => vec![Err(O::item_error(item, error))],
+                    true => vec![Some(Err(O::item_error(item, error)))],
                     false => self.run_half::<O>(items, &error, timeouts).await,
                 };
             }
             self.timeouts += u32::from(error.is_timeout());
-            if concerns_all(&error) || self.timeouts > MAX_TIMEOUTS || !(self.is_wanted)() {
+            if concerns_all(&error) || self.timeouts > MAX_TIMED_OUT_PARTS || !(self.is_wanted)() {
                 let error = Error::from(error);
-                return items.iter().map(|_| Err(error.clone())).collect();
+                return items.iter().map(|_| Some(Err(error.clone()))).collect();
             }
             let (left, right) = items.split_at(items.len() / 2);
             let mut answers = self.run_half::<O>(left, &error, timeouts).await;
@@ -95,14 +92,21 @@ impl<'a> Batch<'a> {
         half: &[&O::Item],
         error: &DbError,
         timeouts: BatchTimeouts,
-    ) -> Vec<Result<O::Answer>> {
+    ) -> Answers<O::Answer> {
+        if self.bytes_read > BATCH_BYTES {
+            return half.iter().map(|_| None).collect();
+        }
         let timeouts = match half {
             // The item itself may take long.
             [_] if error.is_timeout() => BatchTimeouts::Item,
             _ => timeouts_after(error, timeouts),
         };
         match self.attempt::<O>(half, Retries::spent(), timeouts).await {
-            Ok(answers) => answers,
+            Ok(answers) => {
+                let read = answers.iter().flatten().flatten();
+                self.bytes_read += read.map(O::bytes_read).sum::<usize>();
+                answers
+            }
             Err(error) => self.split::<O>(half, error, timeouts).await,
         }
     }
@@ -114,10 +118,10 @@ impl<'a> Batch<'a> {
         items: &[&O::Item],
         mut retries: Retries,
         timeouts: BatchTimeouts,
-    ) -> Result<Vec<Result<O::Answer>>, DbError> {
+    ) -> Result<Answers<O::Answer>, DbError> {
         let run = async |connection: &mut _| O::run(connection, items).await;
         loop {
-            let leaves_rows = |answers: &Vec<_>| answers.iter().any(is_unread::<O>);
+            let leaves_rows = |answers: &Vec<_>| answers.iter().any(Option::is_none);
             let attempt = self.database.try_batch(timeouts, run, leaves_rows);
             let panics = self.database.metrics().panics();
             let error = match contain(O::NAME, panics, attempt).await {

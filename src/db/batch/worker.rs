@@ -6,10 +6,7 @@
 //! time out again is set apart: a task of its own runs its jobs, so that others wait for no
 //! further timeout of it. It rejoins the others when it has had no timeout for a while.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
@@ -19,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Operation,
+    Answers, Operation,
+    batch_limit::BatchLimit,
     fair_queue::{FairQueue, Queueable},
     job::Job,
     reservation::{Held, Reservation},
@@ -29,20 +27,16 @@ use crate::{
     db::{Database, DbError, planner::BatchTimeouts, retry::Retries},
     domain::error::{Error, Result},
     ops::{metrics::OperationMetrics, spans},
-    util::panics::contain,
+    util::panics::{contain, keep_running},
 };
-
-/// The maximum weight of a batch: that of as many items without large documents. Beyond a few
-/// hundred items statements get no faster per item, and the first item waits for the last.
-const MAX_WEIGHT: usize = 512;
 
 /// How many items may wait for a worker before further calls are rejected: about as many as
 /// it completes in a second.
 const QUEUE_ITEMS: usize = 16_384;
 
-/// How many tenants of a batch may time out alone. If more do, a whole table may be locked: the rest
-/// gets the error of the last one.
-const MAX_TIMEOUTS: usize = 8;
+/// How many tenants of a batch may time out alone. If so many do, a whole table may be locked: they
+/// get their errors, and the rest gets the error of the last one.
+const MAX_TIMED_OUT_TENANTS: usize = 8;
 
 /// How long a tenant stays apart after its last timeout.
 const APART_FOR: Duration = Duration::from_secs(10);
@@ -52,10 +46,8 @@ pub(super) struct Worker<O: Operation> {
     database: Database,
     metrics: OperationMetrics,
     queue: Mutex<FairQueue<Job<O>>>,
-    /// The maximum weight of the next batch. It is less than [`MAX_WEIGHT`] after a batch whose
-    /// documents were too large.
-    max_weight: AtomicUsize,
-    /// Told of each new job.
+    limit: BatchLimit,
+    /// Signalled by each new job.
     arrived: Notify,
     closed: CancellationToken,
 }
@@ -67,15 +59,14 @@ impl<O: Operation> Worker<O> {
             database: database.clone(),
             metrics: database.metrics().operation(O::NAME),
             queue: Mutex::new(FairQueue::new(QUEUE_ITEMS)),
-            max_weight: AtomicUsize::new(MAX_WEIGHT),
+            limit: BatchLimit::default(),
             arrived: Notify::new(),
             closed: CancellationToken::new(),
         });
         let running = Arc::clone(&worker);
         tokio::spawn(async move {
-            // A panic loses the jobs of one batch, whose callers get an error.
             let panics = running.database.metrics().panics();
-            while contain(O::NAME, panics, running.run()).await.is_none() {}
+            keep_running(O::NAME, panics, || running.run()).await;
         });
         worker
     }
@@ -105,17 +96,13 @@ impl<O: Operation> Worker<O> {
         self.closed.cancel();
     }
 
-    fn max_weight(&self) -> usize {
-        self.max_weight.load(Ordering::Relaxed)
-    }
-
     fn queue(&self) -> MutexGuard<'_, FairQueue<Job<O>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(self: &Arc<Self>) {
         loop {
-            let jobs = self.queue().take(self.max_weight());
+            let jobs = self.queue().take(self.limit.weight());
             if !jobs.is_empty() {
                 self.run_batch(jobs).await;
                 continue;
@@ -128,14 +115,12 @@ impl<O: Operation> Worker<O> {
     }
 
     /// Runs the jobs of a batch, and sets the tenants apart whose own jobs time out.
-    async fn run_batch(self: &Arc<Self>, mut jobs: Vec<Job<O>>) {
-        // Sorting is stable, so the jobs of a tenant stay in their order.
-        jobs.sort_by(|a, b| a.tenant().cmp(b.tenant()));
+    async fn run_batch(self: &Arc<Self>, jobs: Vec<Job<O>>) {
         let batch = async |jobs| {
             for failed in self.run_by_tenant(jobs).await {
                 match failed.error.is_timeout() {
                     true => self.set_apart(failed),
-                    false => self.split(failed).await,
+                    false => self.split(failed, &self.limit).await,
                 }
             }
         };
@@ -145,7 +130,7 @@ impl<O: Operation> Worker<O> {
     /// Runs jobs as one batch. If it fails, runs those of each tenant as one. Returns the tenants
     /// whose own batches fail.
     async fn run_by_tenant(&self, jobs: Vec<Job<O>>) -> Vec<Failed<O>> {
-        let whole = self.attempt(jobs, Retries::default(), BatchTimeouts::Whole);
+        let whole = self.attempt(jobs, Retries::default(), BatchTimeouts::Whole, &self.limit);
         let Some(Failed { jobs, error, .. }) = whole.await else {
             return Vec::new();
         };
@@ -160,21 +145,30 @@ impl<O: Operation> Worker<O> {
         }
         let mut failed: Vec<Failed<O>> = Vec::new();
         for jobs in tenants.by_ref() {
-            failed.extend(self.attempt(jobs, Retries::spent(), timeouts).await);
+            let attempt = self.attempt(jobs, Retries::spent(), timeouts, &self.limit);
+            failed.extend(attempt.await);
             let timed_out = failed.iter().filter(|it| it.error.is_timeout()).count();
             let concerns_all = failed
                 .last()
                 .is_some_and(|it| split::concerns_all(&it.error));
-            if concerns_all || timed_out >= MAX_TIMEOUTS {
+            if concerns_all || timed_out >= MAX_TIMED_OUT_TENANTS {
                 break;
             }
         }
-        if let Some(last) = failed.pop_if(|_| tenants.len() > 0) {
-            let error = Error::from(last.error);
-            answer_all(last.jobs, &error);
-            tenants.for_each(|jobs| answer_all(jobs, &error));
+        let timed_out = failed.iter().filter(|it| it.error.is_timeout()).count();
+        if timed_out < MAX_TIMED_OUT_TENANTS && tenants.len() == 0 {
+            return failed;
         }
-        failed
+        let is_item_error =
+            |it: &Failed<O>| !it.error.is_timeout() && !split::concerns_all(&it.error);
+        let (item_errors, ended): (Vec<_>, Vec<_>) = failed.into_iter().partition(is_item_error);
+        let mut error = Error::Contended;
+        for failed in ended {
+            error = failed.error.into();
+            answer_all(failed.jobs, &error);
+        }
+        tenants.for_each(|jobs| answer_all(jobs, &error));
+        item_errors
     }
 
     /// Starts a task that runs the jobs of a tenant from now on, first those that timed out.
@@ -195,13 +189,14 @@ impl<O: Operation> Worker<O> {
         jobs: Vec<Job<O>>,
         retries: Retries,
         timeouts: BatchTimeouts,
+        limit: &BatchLimit,
     ) -> Option<Failed<O>> {
         let memory = self.reserve().await;
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let batch = split::Batch::new(&self.database, &is_wanted);
         match batch.attempt::<O>(&items(&jobs), retries, timeouts).await {
             Ok(answers) => {
-                self.answer(jobs, answers, memory);
+                self.answer(jobs, answers, memory, limit);
                 None
             }
             Err(error) => Some(Failed {
@@ -212,8 +207,8 @@ impl<O: Operation> Worker<O> {
         }
     }
 
-    /// Takes jobs that failed together apart until the items at fault are alone, and answers all.
-    async fn split(&self, failed: Failed<O>) {
+    /// Halves jobs that failed together until the items at fault are alone, and answers all.
+    async fn split(&self, failed: Failed<O>, limit: &BatchLimit) {
         let Failed {
             jobs,
             error,
@@ -223,10 +218,10 @@ impl<O: Operation> Worker<O> {
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let mut batch = split::Batch::new(&self.database, &is_wanted);
         let answers = batch.split::<O>(&items(&jobs), error, timeouts).await;
-        self.answer(jobs, answers, memory);
+        self.answer(jobs, answers, memory, limit);
     }
 
-    /// Reserves what a batch may read.
+    /// Reserves the memory of a batch.
     async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
         match O::READS_DOCUMENTS {
             true => self.database.read_memory().reserve().await,
@@ -234,37 +229,40 @@ impl<O: Operation> Worker<O> {
         }
     }
 
-    /// Answers the callers of a batch. Keeps the memory of what it read for them. If it did not read
-    /// all, makes the next batches smaller.
+    /// Sends the answers of a batch, with the memory of what it read. Puts the jobs back whose
+    /// documents it did not read, and sets the limit of the next batch.
     fn answer(
         &self,
         jobs: Vec<Job<O>>,
-        answers: Vec<Result<O::Answer>>,
+        answers: Answers<O::Answer>,
         memory: Option<OwnedSemaphorePermit>,
+        limit: &BatchLimit,
     ) {
-        let unread = answers
-            .iter()
-            .filter(|it| split::is_unread::<O>(it))
-            .count();
-        let max_weight = match unread {
-            0 => MAX_WEIGHT.min(self.max_weight() * 2),
-            _ => (answers.len() - unread).max(1),
-        };
-        self.max_weight.store(max_weight, Ordering::Relaxed);
-        let read = answers.iter().flatten().filter_map(O::bytes_read);
-        let read = read.sum();
+        let read = answers.iter().flatten().flatten();
+        let read = read.map(O::bytes_read).sum();
         let reservation = memory.map(|memory| Reservation::keep(memory, read));
-        let mut answers = answers.into_iter().map(|answer| {
+        let held = |answer: Result<_>| {
             let reservation = reservation.clone();
             answer.map(|answer| Held {
                 answer,
                 reservation,
             })
-        });
+        };
+        let mut answers = answers.into_iter();
+        let (mut unread, mut weight) = (Vec::new(), 0);
         for job in jobs {
-            let of_job = answers.by_ref().take(job.items.len()).collect();
-            job.answer(of_job);
+            let of_job = answers.by_ref().take(job.items.len());
+            let of_job: Option<Vec<_>> = of_job.map(|answer| answer.map(held)).collect();
+            match of_job {
+                Some(results) => {
+                    weight += job.weight();
+                    job.answer(results);
+                }
+                None => unread.push(job),
+            }
         }
+        limit.adapt(weight, unread.is_empty());
+        self.queue().put_back(unread);
     }
 
     /// Runs a batch, and observes its waits and its duration. Items of cancelled calls are not
@@ -311,11 +309,12 @@ impl<O: Operation> Apart<O> {
     async fn run(self, failed: Failed<O>, arrived: Arc<Notify>) {
         let worker = &self.worker;
         // The worker has observed these jobs.
-        let splitting = worker.split(failed);
+        let limit = BatchLimit::default();
+        let splitting = worker.split(failed, &limit);
         self.with_permit(splitting).await;
         let mut until = Instant::now() + APART_FOR;
         while Instant::now() < until {
-            let jobs = worker.queue().take_apart(&self.tenant, worker.max_weight());
+            let jobs = worker.queue().take_apart(&self.tenant, limit.weight());
             if jobs.is_empty() {
                 tokio::select! {
                     () = arrived.notified() => continue,
@@ -324,12 +323,14 @@ impl<O: Operation> Apart<O> {
                 }
             }
             let batch = async |jobs: Vec<_>| {
-                let attempt = worker.attempt(jobs, Retries::default(), BatchTimeouts::Part);
+                let timeouts = BatchTimeouts::Part;
+                let attempt = worker.attempt(jobs, Retries::default(), timeouts, &limit);
                 if let Some(failed) = attempt.await {
-                    if failed.error.is_timeout() {
+                    let is_timeout = failed.error.is_timeout();
+                    worker.split(failed, &limit).await;
+                    if is_timeout {
                         until = Instant::now() + APART_FOR;
                     }
-                    worker.split(failed).await;
                 }
             };
             self.with_permit(worker.measure(jobs, batch)).await;
@@ -355,8 +356,10 @@ fn items<O: Operation>(jobs: &[Job<O>]) -> Vec<&O::Item> {
     jobs.iter().flat_map(|job| &job.items).collect()
 }
 
-/// Splits jobs, which are sorted by tenant.
-fn by_tenant<O: Operation>(jobs: Vec<Job<O>>) -> Vec<Vec<Job<O>>> {
+/// Splits jobs by tenant.
+fn by_tenant<O: Operation>(mut jobs: Vec<Job<O>>) -> Vec<Vec<Job<O>>> {
+    // Sorting is stable, so the jobs of a tenant stay in their order.
+    jobs.sort_by(|a, b| a.tenant().cmp(b.tenant()));
     let mut tenants: Vec<Vec<Job<O>>> = Vec::new();
     for job in jobs {
         match tenants.last_mut() {

@@ -16,7 +16,7 @@ use super::token::{NewToken, Revocation, Token, TokenFilter};
 use crate::{
     db::{
         DbError, Query,
-        batch::{Operation, statement::statement},
+        batch::{Answers, Operation, statement::statement},
         collect_page::collect_page,
         planner::raw_statement,
         schema::api_tokens,
@@ -61,7 +61,7 @@ impl Operation for FindTokens {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a TokenId],
-    ) -> BoxFuture<'a, Result<Vec<Result<Token>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let ids = items.iter().map(|id| **id).collect();
             let tokens: Vec<Token> = SelectTokens { ids }.load(connection).await?;
@@ -69,7 +69,9 @@ impl Operation for FindTokens {
             let tokens: HashMap<_, _> = tokens.collect();
             let unknown = || Error::Unauthenticated(CredentialError::Unknown);
             let answers = items.iter().map(|id| tokens.get(id).cloned());
-            Ok(answers.map(|token| token.ok_or_else(unknown)).collect())
+            Ok(answers
+                .map(|token| Some(token.ok_or_else(unknown)))
+                .collect())
         })
     }
 }

@@ -13,7 +13,7 @@ use super::{entity_types, machines::no_machine};
 use crate::{
     db::{
         DbError,
-        batch::{Operation, statement::statement},
+        batch::{Answers, Operation, statement::statement},
     },
     domain::{
         error::{Error, Result},
@@ -55,7 +55,7 @@ impl Operation for DeleteMachines {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         async move {
             let mut answers = Vec::with_capacity(items.len());
             let mut seen = HashSet::new();
@@ -64,12 +64,12 @@ impl Operation for DeleteMachines {
                 // A second delete of a machine comes right after the first one. So the row of
                 // the type has the id of the first if the batch runs again.
                 let is_first = seen.insert(Self::key(item));
-                answers.push(match is_first && delete(connection, item).await? {
+                answers.push(Some(match is_first && delete(connection, item).await? {
                     false if !item.allow_missing => {
                         Err(no_machine(&item.namespace, &item.entity_type))
                     }
                     is_deleted => Ok(is_deleted),
-                });
+                }));
             }
             Ok(answers)
         }

@@ -16,7 +16,7 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
+            Answers, Operation,
             statement::{batch_statement, statement},
         },
         planner::{lookup, same_namespace, unindexed_eq},
@@ -130,11 +130,11 @@ impl Operation for PutMachines {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         async move {
             let mut answers = Vec::with_capacity(items.len());
             for item in items {
-                answers.push(put(connection, item).await?);
+                answers.push(Some(put(connection, item).await?));
             }
             Ok(answers)
         }

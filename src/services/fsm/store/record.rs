@@ -18,7 +18,7 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
+            Answers, Operation,
             insert_once::taken,
             optimistic::{OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
@@ -153,7 +153,7 @@ impl Operation for RecordTransitions {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Moved>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         run_optimistic::<Moves>(connection, items)
     }
 

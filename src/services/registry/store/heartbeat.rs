@@ -15,8 +15,8 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
-            optimistic::{Outcomes, WriteConflict, retry_conflicts},
+            Answers, Operation,
+            optimistic::{Outcomes, Undecided, retry_conflicts},
             rounds::Indexed,
             statement::{batch_statement, column, index_of},
         },
@@ -112,7 +112,7 @@ impl Operation for TouchNodes {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<HeartbeatAck>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let (latest, positions) = latest(items);
             let latest: Vec<_> = latest.iter().collect();
@@ -194,7 +194,7 @@ async fn attempt(
     let others: Vec<Indexed<_>> = others.map(|(item, _)| item).collect();
     if !others.is_empty() {
         for ordinality in find(connection, &others).await? {
-            set(&others, ordinality, Err(WriteConflict));
+            set(&others, ordinality, Err(Undecided::Conflict));
         }
     }
     Ok(answers)

@@ -14,8 +14,8 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
-            optimistic::{Outcomes, WriteConflict, retry_conflicts},
+            Answers, Operation,
+            optimistic::{Outcomes, Undecided, retry_conflicts},
             rounds::{in_order, rounds},
             statement::batch_statement,
         },
@@ -136,7 +136,7 @@ impl Operation for RegisterNodes {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
             for round in rounds(items, |item| [item.node_id.entity_id()]) {
@@ -190,7 +190,7 @@ async fn attempt(
             let created = from.is_none();
             let row = written.remove(item.node_id.as_str());
             row.map(|row| Ok(WriteOutcome { row, created }))
-                .ok_or(WriteConflict)
+                .ok_or(Undecided::Conflict)
         }
     });
     Ok(answers.collect())

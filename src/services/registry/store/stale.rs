@@ -14,7 +14,7 @@ use crate::{
     db::{
         DbError, Query,
         batch::{
-            Operation,
+            Answers, Operation,
             rounds::Indexed,
             statement::{batch_statement, column},
         },
@@ -169,10 +169,12 @@ impl Operation for MarkStale {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a StaleNode],
-    ) -> BoxFuture<'a, Result<Vec<Result<bool>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let marked = mark(connection, items).await?;
-            let answers = items.iter().map(|item| Ok(marked.contains(&item.node_id)));
+            let answers = items
+                .iter()
+                .map(|item| Some(Ok(marked.contains(&item.node_id))));
             Ok(answers.collect())
         })
     }

@@ -1,6 +1,6 @@
 //! Starting workflows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -8,16 +8,16 @@ use diesel::{
     sql_types::{Bool, Bytea, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::{TryStreamExt, future::BoxFuture, pin_mut};
+use futures_util::{TryStreamExt, future::BoxFuture};
 
 use super::{WorkflowSql, workflow_columns};
 use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
-            optimistic::{Outcomes, WriteConflict, retry_conflicts},
-            reservation::BATCH_BYTES,
+            Answers, Operation,
+            optimistic::{Outcomes, Undecided, retry_conflicts},
+            reservation::{BATCH_BYTES, read_up_to},
             rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
@@ -110,8 +110,8 @@ impl Operation for StartWorkflows {
 
     const READS_DOCUMENTS: bool = true;
 
-    type Item = Arc<Scoped<NewWorkflow>>;
-    type Answer = Option<WriteOutcome<Workflow>>;
+    type Item = Scoped<NewWorkflow>;
+    type Answer = WriteOutcome<Workflow>;
     type Key = CorrelationId;
 
     fn key(item: &Self::Item) -> CorrelationId {
@@ -129,22 +129,30 @@ impl Operation for StartWorkflows {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Self::Answer>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         Box::pin(async move {
             let mut answers = Vec::with_capacity(items.len());
+            let mut bytes = 0;
             for round in rounds(items, |item| [item.correlation_id.0, item.id.0]) {
                 let (positions, round): (Vec<_>, Vec<_>) = round.into_iter().unzip();
+                if bytes > BATCH_BYTES {
+                    answers.extend(positions.into_iter().map(|position| (position, None)));
+                    continue;
+                }
                 let round = retry_conflicts(connection, &round, |connection, items| {
                     Box::pin(attempt(connection, items))
                 });
-                answers.extend(positions.into_iter().zip(round.await?));
+                let round = round.await?;
+                let read = round.iter().flatten().flatten();
+                bytes += read.map(Self::bytes_read).sum::<usize>();
+                answers.extend(positions.into_iter().zip(round));
             }
             Ok(in_order(answers))
         })
     }
 
-    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
-        answer.as_ref().map(|outcome| outcome.row.size())
+    fn bytes_read(outcome: &Self::Answer) -> usize {
+        outcome.row.size()
     }
 
     /// A violated key of the journal means that an earlier try of this very call started the
@@ -158,27 +166,27 @@ impl Operation for StartWorkflows {
 }
 
 /// Inserts what it can, and finds out why it could not insert the rest. A workflow whose ids
-/// became free between the two statements is a write conflict. The answer is `None` if the
-/// workflows that earlier tries started are too large to be read together.
+/// became free between the two statements is a write conflict. An item is unread
+/// if the workflows that earlier tries started are too large to be read together.
 async fn attempt(
     connection: &mut AsyncPgConnection,
-    items: &[&Arc<Scoped<NewWorkflow>>],
-) -> Result<Outcomes<Option<WriteOutcome<Workflow>>>, DbError> {
+    items: &[&Scoped<NewWorkflow>],
+) -> Result<Outcomes<WriteOutcome<Workflow>>, DbError> {
     let batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     let inserted = insert(connection, &batch).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
-    let is_open = |(_, new): &Indexed<Arc<Scoped<NewWorkflow>>>| !inserted.contains_key(&new.id);
+    let is_open = |(_, new): &Indexed<Scoped<NewWorkflow>>| !inserted.contains_key(&new.id);
     let others: Vec<Indexed<_>> = batch.into_iter().filter(is_open).collect();
     let (mut found, is_complete) = find(connection, &others).await?;
     let outcomes = items.iter().map(|new| match inserted.get(&new.id) {
         Some((_, started_at, created_at)) => {
             let row = stored(new, *started_at, *created_at);
-            Ok(Ok(Some(WriteOutcome { row, created: true })))
+            Ok(Ok(WriteOutcome { row, created: true }))
         }
         None => match found.remove(&new.correlation_id) {
-            Some((true, same)) => Ok(resolve(new, same).map(Some)),
-            None if !is_complete => Ok(Ok(None)),
-            _ => Err(WriteConflict),
+            Some((true, same)) => Ok(resolve(new, same)),
+            None if !is_complete => Err(Undecided::Unread),
+            _ => Err(Undecided::Conflict),
         },
     });
     Ok(outcomes.collect())
@@ -186,7 +194,7 @@ async fn attempt(
 
 async fn insert(
     connection: &mut AsyncPgConnection,
-    round: &[Indexed<'_, Arc<Scoped<NewWorkflow>>>],
+    round: &[Indexed<'_, Scoped<NewWorkflow>>],
 ) -> QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
     let statement = InsertWorkflows {
         id: column(round, |new| new.id),
@@ -212,7 +220,7 @@ type FoundWorkflow = (bool, Option<Workflow>);
 /// are all; the remaining rows are left unread when they exceed [`BATCH_BYTES`].
 async fn find(
     connection: &mut AsyncPgConnection,
-    others: &[Indexed<'_, Arc<Scoped<NewWorkflow>>>],
+    others: &[Indexed<'_, Scoped<NewWorkflow>>],
 ) -> QueryResult<(HashMap<CorrelationId, FoundWorkflow>, bool)> {
     if others.is_empty() {
         return Ok((HashMap::new(), true));
@@ -225,17 +233,12 @@ async fn find(
         request_digest: column(others, |new| new.request_digest),
     };
     let rows = find.load_stream::<(CorrelationId, bool, Option<Workflow>)>(connection);
-    let rows = rows.await?;
-    pin_mut!(rows);
-    let (mut found, mut bytes) = (HashMap::new(), 0);
-    while let Some((id, is_taken, same)) = rows.try_next().await? {
-        if bytes > BATCH_BYTES {
-            return Ok((found, false));
-        }
-        bytes += same.as_ref().map_or(0, Workflow::size);
-        found.insert(id, (is_taken, same));
-    }
-    Ok((found, true))
+    let size = |(_, (_, same)): &(_, FoundWorkflow)| same.as_ref().map_or(0, Workflow::size);
+    let rows = rows
+        .await?
+        .map_ok(|(id, is_taken, same)| (id, (is_taken, same)));
+    let (rows, is_complete) = read_up_to(rows, size).await?;
+    Ok((rows.into_iter().collect(), is_complete))
 }
 
 /// Resolves a start whose correlation_id or id is taken: by an earlier try of the same request,

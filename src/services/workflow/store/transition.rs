@@ -1,9 +1,6 @@
 //! Transitions of workflows, as [optimistic](crate::db::batch::optimistic) batches.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -18,7 +15,7 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
+            Answers, Operation,
             insert_once::taken,
             optimistic::{FirstItems, OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
@@ -124,8 +121,8 @@ impl Operation for MoveWorkflows {
 
     const READS_DOCUMENTS: bool = true;
 
-    type Item = Arc<Scoped<Move>>;
-    type Answer = Option<Moved>;
+    type Item = Scoped<Move>;
+    type Answer = Moved;
     type Key = WorkflowId;
 
     fn key(item: &Self::Item) -> WorkflowId {
@@ -143,13 +140,12 @@ impl Operation for MoveWorkflows {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Option<Moved>>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         run_optimistic::<Moves>(connection, items)
     }
 
-    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
-        let moved = answer.as_ref();
-        moved.map(|moved| moved.workflow.size() + moved.transition.size())
+    fn bytes_read(moved: &Moved) -> usize {
+        moved.workflow.size() + moved.transition.size()
     }
 
     fn item_error(item: &Self::Item, error: DbError) -> Error {
@@ -161,7 +157,7 @@ impl Operation for MoveWorkflows {
 #[derive(Default)]
 struct Moves {
     now: DateTime<Utc>,
-    items_read: FirstItems,
+    first: FirstItems,
     /// The workflows after the transitions decided so far, with the versions of their rows.
     workflows: HashMap<WorkflowId, (Workflow, i64)>,
     /// Transitions of the items' ids, including those decided so far.
@@ -184,8 +180,8 @@ fn size((_, _, _, workflow, _, transition): &Row) -> usize {
 }
 
 impl<'a> OptimisticWrite<'a> for Moves {
-    type Item = Arc<Scoped<Move>>;
-    type Answer = Option<Moved>;
+    type Item = Scoped<Move>;
+    type Answer = Moved;
     type Key = WorkflowId;
 
     fn key(item: &Self::Item) -> WorkflowId {
@@ -205,9 +201,9 @@ impl<'a> OptimisticWrite<'a> for Moves {
             request_digest: items.iter().map(|item| item.request_digest).collect(),
         };
         let rows = read.load_stream::<Row>(connection).await?;
-        let (rows, items_read) = FirstItems::collect(rows, |row| row.0, size).await?;
+        let (rows, first) = FirstItems::collect(rows, |row| row.0, size).await?;
         let mut batch = Moves {
-            items_read,
+            first,
             ..Moves::default()
         };
         for (_, now, version, workflow, taken, same) in rows {
@@ -219,25 +215,25 @@ impl<'a> OptimisticWrite<'a> for Moves {
         Ok(batch)
     }
 
-    fn decide(&mut self, item: &Self::Item) -> Result<Option<Moved>> {
-        if !self.items_read.take() {
-            return Ok(None);
-        }
+    fn next_is_read(&mut self) -> bool {
+        self.first.take()
+    }
+
+    fn decide(&mut self, item: &Scoped<Move>) -> Result<Moved> {
         let (workflow, _) = self
             .workflows
             .get_mut(&item.workflow_id)
             .filter(|(workflow, _)| workflow.namespace == item.namespace.as_str())
             .ok_or_else(|| no_workflow(&item.namespace, item.workflow_id))?;
-        let same = self
-            .known
-            .duplicate(item.id, item.request_digest, &**item)?;
+        let same = self.known.duplicate(item.id, item.request_digest, item)?;
         if let Some(transition) = same.cloned() {
-            return Ok(Some(Moved {
+            self.first.count(workflow.size() + transition.size());
+            return Ok(Moved {
                 workflow: workflow.clone(),
                 transition,
                 // If the service made the id, an earlier try of this very call wrote it.
                 applied: !item.is_id_chosen,
-            }));
+            });
         }
         let transition = Transition {
             token_id: item.token_id,
@@ -248,11 +244,12 @@ impl<'a> OptimisticWrite<'a> for Moves {
         }
         self.known.add(transition.clone());
         self.journal.push(transition.clone());
-        Ok(Some(Moved {
+        self.first.count(workflow.size());
+        Ok(Moved {
             workflow: workflow.clone(),
             transition,
             applied: true,
-        }))
+        })
     }
 
     async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {

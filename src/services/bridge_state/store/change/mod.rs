@@ -3,10 +3,7 @@
 //! Setting totals and adding batches are one operation, because both change the same rows.
 //! So the changes of a bridge apply in the order of their arrival.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -17,7 +14,7 @@ use crate::{
     db::{
         DbError,
         batch::{
-            Operation,
+            Answers, Operation,
             optimistic::{FirstItems, OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
             statement::index_of,
@@ -49,8 +46,8 @@ impl Operation for ChangeBridges {
 
     const READS_DOCUMENTS: bool = true;
 
-    type Item = Arc<Scoped<BridgeChange>>;
-    type Answer = Option<Changed>;
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
     type Key = BridgeId;
 
     fn key(item: &Self::Item) -> BridgeId {
@@ -70,12 +67,12 @@ impl Operation for ChangeBridges {
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a Self::Item],
-    ) -> BoxFuture<'a, Result<Vec<Result<Option<Changed>>>, DbError>> {
+    ) -> BoxFuture<'a, Result<Answers<Self::Answer>, DbError>> {
         run_optimistic::<Changes>(connection, items)
     }
 
-    fn bytes_read(answer: &Self::Answer) -> Option<usize> {
-        answer.as_ref().map(|changed| changed.bridge.size())
+    fn bytes_read(changed: &Changed) -> usize {
+        changed.bridge.size()
     }
 }
 
@@ -83,7 +80,7 @@ impl Operation for ChangeBridges {
 #[derive(Default)]
 struct Changes<'a> {
     now: DateTime<Utc>,
-    items_read: FirstItems,
+    first: FirstItems,
     /// The bridges after the changes decided so far, with the versions of their rows, `None`
     /// for new bridges.
     bridges: HashMap<BridgeId, (Bridge, Option<i64>)>,
@@ -115,8 +112,8 @@ fn size(row: &Row) -> usize {
 }
 
 impl<'a> OptimisticWrite<'a> for Changes<'a> {
-    type Item = Arc<Scoped<BridgeChange>>;
-    type Answer = Option<Changed>;
+    type Item = Scoped<BridgeChange>;
+    type Answer = Changed;
     type Key = BridgeId;
 
     fn key(item: &Self::Item) -> BridgeId {
@@ -139,9 +136,9 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             reads_machine: Machines::firsts(kinds),
         };
         let rows = read.load_stream::<Row>(connection).await?;
-        let (rows, items_read) = FirstItems::collect(rows, |row| row.0, size).await?;
+        let (rows, first) = FirstItems::collect(rows, |row| row.0, size).await?;
         let mut batch = Changes {
-            items_read,
+            first,
             ..Changes::default()
         };
         for (ordinality, now, is_taken, version, bridge, last_revision, known, machine) in rows {
@@ -166,11 +163,14 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         Ok(batch)
     }
 
-    fn decide(&mut self, item: &'a Self::Item) -> Result<Option<Changed>> {
-        if !self.items_read.take() {
-            return Ok(None);
-        }
-        self.decide_read(item).map(Some)
+    fn next_is_read(&mut self) -> bool {
+        self.first.take()
+    }
+
+    fn decide(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
+        let changed = self.decide_one(item)?;
+        self.first.count(changed.bridge.size());
+        Ok(changed)
     }
 
     async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
@@ -187,8 +187,7 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Decides an item whose row was read.
-    fn decide_read(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
+    fn decide_one(&mut self, item: &'a Scoped<BridgeChange>) -> Result<Changed> {
         let id = item.bridge_id;
         let stored = self.bridges.get(&id);
         // The bridge was created by this batch, or existed before.

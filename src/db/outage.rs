@@ -77,8 +77,10 @@ impl OutageDetector {
         u64::try_from(now).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Returns whether the database has been unavailable at some time since `time`.
-    pub(super) fn has_failed_since(&self, time: Instant) -> bool {
+    /// Returns whether the database has been unavailable, or has refused a connection, at some time
+    /// since `time`.
+    #[must_use]
+    pub fn has_failed_since(&self, time: Instant) -> bool {
         let failed = self.0.failed.load(Ordering::Relaxed);
         failed > 0 && self.0.start + Duration::from_micros(failed) >= time
     }

@@ -104,6 +104,15 @@ impl Database {
         &self.metrics
     }
 
+    /// Returns whether a pool has no connection at all.
+    #[must_use]
+    pub fn lacks_connections(&self) -> bool {
+        let pools = [&self.batches, &self.queries];
+        pools
+            .iter()
+            .any(|pool| pool.connections.state().connections == 0)
+    }
+
     /// Marks the schema as current. Until then all work fails with [`DbError::NotReady`].
     pub fn mark_ready(&self) {
         self.is_ready.store(true, Ordering::Release);

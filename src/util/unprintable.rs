@@ -12,7 +12,7 @@ pub enum Unprintable {
     Separator,
     /// A control of the writing direction, which changes how its neighbours are shown.
     Direction,
-    /// A character that takes no space.
+    /// A character that takes no space, or only space.
     Invisible,
 }
 
@@ -27,12 +27,19 @@ impl Unprintable {
             '\u{2028}' | '\u{2029}' => Some(Unprintable::Separator),
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => Some(Unprintable::Direction),
             '\u{ad}'
+            | '\u{34f}'
+            | '\u{115f}'
+            | '\u{1160}'
             | '\u{180e}'
             | '\u{200b}'
             | '\u{2060}'..='\u{2065}'
             | '\u{206a}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
             | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' => Some(Unprintable::Invisible),
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{fffe}'..='\u{ffff}' => Some(Unprintable::Invisible),
             other => other.is_control().then_some(Unprintable::Control),
         }
     }

@@ -12,6 +12,9 @@ use bridgebook::{
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use tokio_postgres::NoTls;
 use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use super::plans;
 use crate::{
@@ -195,5 +198,38 @@ async fn a_role_without_a_right_is_refused_at_the_start() {
         }
         limited.owner.batch_execute(&grant).await.unwrap();
     }
+    limited.drop_role().await;
+}
+
+/// The connections of health checks and of lists still work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_gets_no_new_connection_is_not_serving() {
+    let mut limited = Limited::new().await;
+    let server = Server::spawn(&["--database-url", &limited.url()]);
+    let tenant = tenant_on(server.serving().await);
+    let limit = |limit| format!("ALTER ROLE {} CONNECTION LIMIT {limit}", limited.role);
+    let (none, any) = (limit(0), limit(-1));
+    limited.owner.batch_execute(&none).await.unwrap();
+    let is_healthy = async || {
+        let mut health = HealthClient::new(tenant.channel.clone());
+        health
+            .check(HealthCheckRequest::default())
+            .await
+            .is_ok_and(|it| it.into_inner().status() == ServingStatus::Serving)
+    };
+    eventually("health says so", async || {
+        let new = tenant.new_workflow();
+        let started = tenant.client.clone().start_workflow(new).await;
+        assert_eq!(started.unwrap_err().code(), Code::Unavailable);
+        (!is_healthy().await).then_some(())
+    })
+    .await;
+    limited.owner.batch_execute(&any).await.unwrap();
+    eventually("it is healthy again", async || {
+        is_healthy().await.then_some(())
+    })
+    .await;
+    tenant.start().await;
+    drop(server);
     limited.drop_role().await;
 }

@@ -129,10 +129,18 @@ async fn log_levels_can_differ_by_target() {
 }
 
 #[test]
-fn an_invalid_log_filter_is_an_error_at_startup() {
-    let mut command = bridgebook();
-    command.args(["serve", "--log", "info,bridgebook=loud"]);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(64));
-    assert!(stderr(&output).contains("--log"), "{}", stderr(&output));
+fn invalid_settings_of_logs_and_traces_are_errors_at_startup() {
+    for (flag, value) in [
+        ("--log", "info,bridgebook=loud"),
+        // Not a level, and the name of a target alone says nothing of the others.
+        ("--log", "warning"),
+        ("--log", "info,verbose"),
+        ("--otlp-endpoint", "collector:4317"),
+        ("--otlp-endpoint", "collector"),
+    ] {
+        let mut command = bridgebook();
+        let output = command.args(["serve", flag, value]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{flag} {value}");
+        assert!(stderr(&output).contains(flag), "{}", stderr(&output));
+    }
 }

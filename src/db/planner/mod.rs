@@ -100,10 +100,12 @@ impl BatchTimeouts {
 pub const PLAN_LIFETIME: Duration = Duration::from_secs(10);
 
 /// The settings of connections for queries: plans for the actual values that use indexes, at
-/// most 60 s for a statement, and a check every 2 s of whether the service is still connected.
+/// most 60 s for a statement and 2 s for a lock, and a check every 2 s of whether the service is still
+/// connected.
 pub const QUERY_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan;
      SET enable_seqscan = off; SET jit = off;
-     SET statement_timeout = '60s'; SET client_connection_check_interval = '2s'";
+     SET statement_timeout = '60s'; SET lock_timeout = '2s';
+     SET client_connection_check_interval = '2s'";
 
 /// Lets the statements of a transaction read whole tables, in the order of their pages. For
 /// reports that count all rows.

@@ -63,8 +63,8 @@ pub enum Error {
     },
     /// The id belongs to a row with other content, in any namespace.
     #[error(
-        "{field} {name} is already used by a {resource} with different content, or in another \
-         namespace; {}",
+        "{field} {name} is already used by a {resource} with different content{}; {}",
+        resource.conflict_scope(),
         resource.conflict_remedy()
     )]
     IdConflict {

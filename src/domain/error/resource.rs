@@ -86,11 +86,23 @@ impl Resource {
         }
     }
 
+    /// Returns where else an id may be taken.
+    pub(super) fn conflict_scope(self) -> &'static str {
+        match self {
+            // Its id is unique within its bridge.
+            Resource::Batch => "",
+            _ => ", or in another namespace",
+        }
+    }
+
     /// Returns what a caller does whose id is taken.
     pub(super) fn conflict_remedy(self) -> &'static str {
         match self {
             Resource::Token => {
                 "its credential cannot be shown again, so create a token with another id"
+            }
+            Resource::Batch => {
+                "retry with the original content; under another id the batch would count twice"
             }
             Resource::Workflow | Resource::Bridge => {
                 "choose another one, or retry with the original content; the id of a large one that \
@@ -101,7 +113,6 @@ impl Resource {
             | Resource::Transition
             | Resource::Machine
             | Resource::Entity
-            | Resource::Batch
             | Resource::Node => "choose another one, or retry with the original content",
         }
     }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, filter_fn},
+    filter::{FilterExt, LevelFilter, filter_fn},
     layer::SubscriberExt,
 };
 
@@ -78,6 +78,7 @@ impl Telemetry {
     /// # Errors
     /// If a setting is invalid.
     pub fn start(settings: &LogSettings) -> Result<Self, String> {
+        check_directives(&settings.log)?;
         let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.log)).map_err(|error| {
             format!("--log: expected a filter, got {:?}: {error}", settings.log)
         })?;
@@ -112,6 +113,25 @@ impl Telemetry {
     #[must_use]
     pub fn dropped_lines(&self) -> ErrorCounter {
         self.dropped_lines.clone()
+    }
+}
+
+/// Rejects a mistyped level, which `EnvFilter` takes for the name of a target. It would then log
+/// nothing else, not even why the service does not start.
+fn check_directives(log: &str) -> Result<(), String> {
+    let is_unknown = |directive: &&str| {
+        let is_level = directive.trim().parse::<LevelFilter>().is_ok();
+        !is_level && !directive.contains(['=', '['])
+    };
+    // The fields of a span may contain commas.
+    let mut directives = log
+        .split(',')
+        .filter(|_| !log.is_empty() && !log.contains('['));
+    match directives.find(is_unknown) {
+        Some(unknown) => Err(format!(
+            "--log: expected off, error, warn, info, debug, trace, or TARGET=LEVEL, got {unknown:?}"
+        )),
+        None => Ok(()),
     }
 }
 

@@ -32,6 +32,9 @@ impl Traces {
         };
         let mut channel =
             Endpoint::from_shared(endpoint.to_owned()).map_err(|error| fault(&error))?;
+        if !matches!(channel.uri().scheme_str(), Some("http" | "https")) {
+            return Err(fault(&"it begins with neither http:// nor https://"));
+        }
         if channel.uri().scheme_str() == Some("https") {
             let tls = ClientTlsConfig::new().with_native_roots();
             channel = channel.tls_config(tls).map_err(|error| fault(&error))?;

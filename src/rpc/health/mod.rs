@@ -5,7 +5,10 @@ mod service;
 use std::{sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic_health::pb::{
     health_check_response::ServingStatus,
     health_server::{self, HealthServer},
@@ -70,7 +73,14 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
     let mut connection = None;
     // `None` before the first check, then its problem, if any.
     let mut reported: Option<Option<String>> = None;
+    let mut checked_at = Instant::now();
     loop {
+        // The connection of the check still works when all new ones are refused.
+        let has_failed = database.outage().has_failed_since(checked_at);
+        if has_failed && database.lacks_connections() {
+            connection = None;
+        }
+        checked_at = Instant::now();
         let outcome = timeout(
             CHECK_TIMEOUT,
             check_database(&mut connection, &url, &newest),

@@ -79,18 +79,10 @@ impl Service {
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 
-    /// Returns the CPU time used so far, to a hundredth of a second, or none on systems
-    /// without /proc.
+    /// Returns the CPU time used so far, see [`cpu_time`].
     #[allow(dead_code, reason = "not every benchmark needs it")]
     pub fn cpu_time(&self) -> Option<Duration> {
-        /// The unit of /proc/PID/stat, which is the same on every Linux machine.
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
-        // The name may contain spaces, so fields are counted after it: utime and stime.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let times = fields.split_whitespace().skip(11).take(2);
-        let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
-        Some(TICK * ticks)
+        cpu_time(self.process.id()?)
     }
 
     /// Sends SIGTERM and waits for the process to exit.
@@ -108,6 +100,19 @@ impl Service {
             status => Err(format!("bridgebook failed to shut down: {status}").into()),
         }
     }
+}
+
+/// Returns the CPU time that a process has used so far, to a hundredth of a second, or none on
+/// systems without /proc.
+pub fn cpu_time(process_id: u32) -> Option<Duration> {
+    /// The unit of /proc/PID/stat, which is the same on every Linux machine.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).ok()?;
+    // The name may contain spaces, so fields are counted after it: utime and stime.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+    Some(TICK * ticks)
 }
 
 /// Applies all migrations to the database that `arguments` name.

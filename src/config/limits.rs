@@ -141,7 +141,7 @@ const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time in which a client does not read an answer that is ready.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum interval of the checks of a connection. It is shorter where the limits are.
-const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl LimitSettings {
     /// Checks the settings. The value is a placeholder if an error is noted.

@@ -1,6 +1,7 @@
 //! The composition root: builds the service, runs it, and shuts it down.
 
 mod background;
+mod call_threads;
 mod embedded;
 mod schema;
 mod shutdown;
@@ -23,7 +24,10 @@ use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 use tower::ServiceBuilder;
 
-use self::{embedded::serve_embedded, shutdown::Draining, startup_log::log_listening};
+use self::{
+    call_threads::CallThreads, embedded::serve_embedded, shutdown::Draining,
+    startup_log::log_listening,
+};
 pub use self::{shutdown::Stop, tls::TlsState};
 use crate::{
     config::{Auth, Config, DatabaseSource},
@@ -79,6 +83,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The threads for calls could not be started.
+    #[error("cannot start threads")]
+    Threads(#[source] std::io::Error),
     /// No signal handler could be installed.
     #[error("cannot install signal handlers")]
     Signals(#[source] std::io::Error),
@@ -253,15 +260,12 @@ async fn serve_calls(
     let (begin_drain, drained) = oneshot::channel::<()>();
     // The drain begins when the sender is used or dropped.
     let drained = async { drop(drained.await) };
-    let connections = config.limits.connection.clone();
-    let server = listen(
-        listener,
-        tls.tls.clone(),
-        connections,
-        metrics,
-        service,
-        drained,
-    );
+    let (tls_in_use, counted) = (tls.tls.clone(), metrics.clone());
+    let limits = config.limits.connection.clone();
+    let threads = CallThreads::start()?;
+    let server = threads.run(async move {
+        listen(listener, tls_in_use, limits, &counted, service, drained).await;
+    });
     let server = server.fuse();
     let background = async {
         let key = schema::prepare(url, migrate).await?;

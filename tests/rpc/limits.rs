@@ -142,7 +142,8 @@ async fn reads_over_the_byte_budget_are_shed_before_their_responses_are_made() {
             }
         }
     }
-    assert_eq!((unread.len(), shed), (5, 15));
+    // A client that is alone may hold half of the budget.
+    assert_eq!((unread.len(), shed), (3, 17));
     // The work of a write is done when its response is made.
     let moved = tenant.transition(tenant.to(&workflow, WorkflowState::Processing));
     assert!(moved.await.applied);
@@ -306,11 +307,11 @@ async fn an_old_connection_is_closed_after_its_calls() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_disconnected_and_frees_its_permits() {
+async fn a_client_that_does_not_read_is_disconnected_and_frees_its_bytes() {
     const STALL: Duration = Duration::from_millis(1500);
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
-        config.limits.requests = Some(3);
+        config.limits.request_bytes = Some(2000);
         config.limits.connection.stall_timeout = STALL;
         config.limits.connection.check_interval = Duration::from_millis(100);
     })
@@ -319,20 +320,23 @@ async fn a_client_that_does_not_read_is_disconnected_and_frees_its_permits() {
     let begun = Instant::now();
     let wire = Wire::connect(app.address, 0).await;
     let mut answers = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..10 {
         answers.push(wire.send(LIST, &listing(&tenant)).await);
     }
-    let status = eventually("the unread responses hold all permits", async || {
-        let mut client = tenant.client.clone();
-        client.list_workflows(listing(&tenant)).await.err()
-    })
+    let status = eventually(
+        "the unread responses hold the share of the address",
+        async || {
+            let mut client = tenant.client.clone();
+            client.list_workflows(listing(&tenant)).await.err()
+        },
+    )
     .await;
     assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
     let _ = tokio::time::timeout(Duration::from_secs(60), wire.ended)
         .await
         .expect("the connection is closed");
     assert!(begun.elapsed() >= STALL);
-    eventually("the permits are free", async || {
+    eventually("the bytes are free", async || {
         let mut client = tenant.client.clone();
         client.list_workflows(listing(&tenant)).await.ok()
     })

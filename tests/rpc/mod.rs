@@ -17,3 +17,4 @@ mod reflection;
 mod response_size;
 mod time_bounds;
 mod unauthenticated;
+mod unread_responses;

@@ -48,7 +48,16 @@ impl Wire {
 
     /// Sends a call. Its response may stay unread.
     pub async fn send(&self, method: &str, message: &impl Message) -> ResponseFuture {
-        let (answer, mut body) = self.begin(self.head(method)).await;
+        self.send_with(self.head(method), message).await
+    }
+
+    /// Sends a call with these headers.
+    pub async fn send_with(
+        &self,
+        head: http::Request<()>,
+        message: &impl Message,
+    ) -> ResponseFuture {
+        let (answer, mut body) = self.begin(head).await;
         let message = message.encode_to_vec();
         let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
         frame.extend(message);

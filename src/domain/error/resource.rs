@@ -88,11 +88,11 @@ impl Resource {
 
     /// Returns where else an id may be taken.
     pub(super) fn conflict_scope(self) -> &'static str {
-        match self {
-            // Its id is unique within its bridge.
-            Resource::Batch => "",
-            _ => ", or in another namespace",
+        // The id of a batch is unique within its bridge.
+        if self == Resource::Batch {
+            return "";
         }
+        ", or in another namespace"
     }
 
     /// Returns what a caller does whose id is taken.

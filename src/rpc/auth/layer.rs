@@ -21,7 +21,7 @@ use crate::{
         id::TokenId,
     },
     proto::{Rpc, is_infrastructure_rpc},
-    rpc::{context, transport::peer::Peer},
+    rpc::{context, limits, transport::peer::Peer},
 };
 
 /// The authentication scheme, which is case-insensitive (RFC 9110, section 11.1).
@@ -109,6 +109,9 @@ impl AuthLayer {
             context::set_token_id(token_id);
         }
         let caller = caller?;
+        if let Caller::Token(token) = &caller {
+            limits::set_token_id(token.id);
+        }
         if let Some(peer) = peer {
             peer.slot.authenticate()?;
         }

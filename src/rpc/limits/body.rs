@@ -26,6 +26,8 @@ fn cut_off() -> Status {
 pub(super) struct RequestBody {
     pub(super) body: Body,
     pub(super) permit: Arc<Permit>,
+    /// Whether a part of it has arrived.
+    pub(super) has_begun: bool,
 }
 
 impl HttpBody for RequestBody {
@@ -36,7 +38,14 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            // A small request is about to arrive. A large one takes no place meanwhile.
+            if self.has_begun {
+                self.permit.end_work();
+            }
+            return Poll::Pending;
+        };
+        self.has_begun = true;
         match &frame {
             Some(Ok(frame)) => self
                 .permit
@@ -47,7 +56,7 @@ impl HttpBody for RequestBody {
             // hyper ends the body of a cancelled call as that of a complete one.
             None if !self.body.is_end_stream() => return Poll::Ready(Some(Err(cut_off()))),
             // The request is complete.
-            None => self.permit.begin_work()?,
+            None => self.permit.take_slot()?,
         }
         Poll::Ready(frame)
     }
@@ -86,6 +95,7 @@ impl ResponseBody {
         let next = next.await;
         permit.answer(next.as_ref().map_or(0, length));
         permit.progress();
+        permit.end_work();
         ResponseBody { body, permit, next }
     }
 }

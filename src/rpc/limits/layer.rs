@@ -24,7 +24,7 @@ use crate::{
         role::Role,
     },
     proto::{Method, Rpc, is_infrastructure_rpc},
-    rpc::transport::peer::Peer,
+    rpc::transport::{backpressure::InWork, peer::Peer},
 };
 
 /// Maximum number of health watches and reflection streams, in total and on one connection.
@@ -86,8 +86,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let permit = match self.limits.admit(&request) {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let permit = match self.limits.admit(&mut request) {
             Ok(permit) => Arc::new(permit),
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
         };
@@ -97,7 +97,11 @@ where
         Box::pin(Arc::clone(&permit).scope(async move {
             let request = request.map(|body| {
                 let permit = Arc::clone(&permit);
-                Body::new(RequestBody { body, permit })
+                Body::new(RequestBody {
+                    body,
+                    permit,
+                    has_begun: false,
+                })
             });
             let (mut head, body) = inner.call(request).await?.into_parts();
             let body = ResponseBody::new(body, Arc::clone(&permit)).await;
@@ -112,7 +116,8 @@ where
 }
 
 impl LimitLayer {
-    fn admit<B>(&self, request: &http::Request<B>) -> Result<Permit, Error> {
+    fn admit<B>(&self, request: &mut http::Request<B>) -> Result<Permit, Error> {
+        let in_work = request.extensions_mut().remove::<Arc<InWork>>();
         let peer = request.extensions().get::<Arc<Peer>>();
         let peer = peer.ok_or_else(|| internal("the request has no peer"))?;
         let path = request.uri().path();
@@ -141,6 +146,8 @@ impl LimitLayer {
         let is_read = Rpc::from_path(path).is_some_and(|rpc| rpc.role() == Role::Reader);
         let budget = Arc::clone(&self.budget);
         let slots = self.slots.clone();
-        Ok(Permit::new(budget, slots, None, is_read, call))
+        let permit = Permit::new(budget, slots, None, is_read, call);
+        permit.set_in_work(in_work);
+        Ok(permit)
     }
 }

@@ -9,7 +9,10 @@ mod permit;
 
 use std::{num::NonZeroU32, time::Duration};
 
-pub use self::{layer::LimitLayer, permit::reserve_response};
+pub use self::{
+    layer::LimitLayer,
+    permit::{reserve_response, set_token_id},
+};
 use crate::domain::limits::ContentLimits;
 
 /// Maximum size of a message of health and reflection, in bytes. Reflection repeats requests, which

@@ -1,9 +1,13 @@
 //! The permit of a call: the resources that it holds from its first byte until the client
 //! has read its answer.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -12,14 +16,30 @@ use tokio::{
 };
 
 use crate::{
-    domain::error::{Error, Result},
-    rpc::transport::peer::OpenCall,
+    domain::{
+        error::{Error, Result},
+        id::TokenId,
+    },
+    rpc::transport::{backpressure::InWork, peer::OpenCall},
 };
 
 /// The bytes of all calls in progress.
+///
+/// Responses of reads have shares: a token may hold as many bytes of them as are still free. One
+/// alone gets half of the budget, the next one half of the rest. So a client that does not read its
+/// responses leaves bytes to others.
 pub(super) struct ByteBudget {
     used: AtomicUsize,
     limit: usize,
+    /// The bytes of responses that each owner holds.
+    responses: Mutex<HashMap<Owner, usize>>,
+}
+
+/// The holder of a share: a token, or an address if calls have no tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Owner {
+    Token(TokenId),
+    Address(IpAddr),
 }
 
 impl ByteBudget {
@@ -28,6 +48,7 @@ impl ByteBudget {
         ByteBudget {
             used: AtomicUsize::new(0),
             limit: limit.unwrap_or(usize::MAX),
+            responses: Mutex::default(),
         }
     }
 
@@ -39,10 +60,42 @@ impl ByteBudget {
     fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Adds bytes of a response to the share of an owner, if they fit.
+    fn add_to_share(&self, owner: Owner, bytes: usize) -> bool {
+        let mut responses = self.responses();
+        let share = responses.entry(owner).or_default();
+        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        let fits = share.saturating_add(bytes) <= free;
+        *share += if fits { bytes } else { 0 };
+        fits && self.add(bytes)
+    }
+
+    /// Removes bytes from the share of an owner.
+    fn remove_from_share(&self, owner: Owner, bytes: usize) {
+        let mut responses = self.responses();
+        if let Entry::Occupied(mut share) = responses.entry(owner) {
+            *share.get_mut() = share.get().saturating_sub(bytes);
+            if *share.get() == 0 {
+                share.remove();
+            }
+        }
+    }
+
+    fn responses(&self) -> MutexGuard<'_, HashMap<Owner, usize>> {
+        self.responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 tokio::task_local! {
     static CURRENT: Arc<Permit>;
+}
+
+/// Notes the token of the current call, whose share its response counts against.
+pub fn set_token_id(token_id: TokenId) {
+    let _ = CURRENT.try_with(|permit| permit.owner.set(Owner::Token(token_id)));
 }
 
 /// Reserves the bytes of the current call's response, before it is encoded. Does nothing
@@ -56,19 +109,30 @@ pub fn reserve_response(bytes: usize) -> Result<()> {
     reserved.unwrap_or(Ok(()))
 }
 
+/// What a call holds while it is in work. While it waits for its client, others may have it.
+#[derive(Default)]
+struct Work {
+    /// A slot of calls in progress, once the request is complete.
+    slot: Option<OwnedSemaphorePermit>,
+    in_work: Option<Arc<InWork>>,
+}
+
 /// The resources of a call. They are released when it is dropped.
 pub(super) struct Permit {
     bytes: AtomicUsize,
     /// The bytes among them that are reserved for the response.
     reserved: AtomicUsize,
+    owner: OnceLock<Owner>,
+    /// The bytes in the share of the owner.
+    shared: AtomicUsize,
     /// Whether the call only reads, so that it can be rejected after its work.
     is_read: bool,
     is_rejected: AtomicBool,
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<Arc<Semaphore>>,
-    /// This call's slot, once its request is complete.
-    slot: OnceLock<OwnedSemaphorePermit>,
+    /// What the call holds while it is in work.
+    work: Mutex<Work>,
     /// The slot of a health watch or a reflection stream.
     _stream: Option<OwnedSemaphorePermit>,
     call: OpenCall,
@@ -86,11 +150,13 @@ impl Permit {
         Permit {
             bytes: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            owner: OnceLock::new(),
+            shared: AtomicUsize::new(0),
             is_read,
             is_rejected: AtomicBool::new(false),
             budget,
             slots,
-            slot: OnceLock::new(),
+            work: Mutex::default(),
             _stream: stream,
             call,
         }
@@ -104,15 +170,32 @@ impl Permit {
         }
     }
 
+    /// Notes that the call is in work since its headers arrived: the rest of its request mostly has
+    /// arrived, too.
+    pub(super) fn set_in_work(&self, in_work: Option<Arc<InWork>>) {
+        self.work().in_work = in_work;
+    }
+
+    /// Notes that the call is not in work: it waits for the client, which has not sent the whole
+    /// request, or has to read the response.
+    pub(super) fn end_work(&self) {
+        *self.work() = Work::default();
+    }
+
     /// Takes a slot, because the request is complete and its work begins. Fails if no slot
     /// is free.
-    pub(super) fn begin_work(&self) -> Result<()> {
-        let Some(slots) = self.slots.as_ref().filter(|_| self.slot.get().is_none()) else {
-            return Ok(());
-        };
-        let slot = Arc::clone(slots).try_acquire_owned();
-        let _ = self.slot.set(slot.map_err(|_| Error::Overloaded)?);
+    pub(super) fn take_slot(&self) -> Result<()> {
+        let mut work = self.work();
+        if let Some(slots) = self.slots.as_ref().filter(|_| work.slot.is_none()) {
+            work.in_work.get_or_insert_with(|| self.call.begin_work());
+            let slot = Arc::clone(slots).try_acquire_owned();
+            work.slot = Some(slot.map_err(|_| Error::Overloaded)?);
+        }
         Ok(())
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes this the permit of the call that `work` is a part of.
@@ -123,15 +206,22 @@ impl Permit {
     /// Reserves bytes of the answer. Those of a write may exceed the byte budget, because its
     /// work is done; later requests are rejected instead.
     fn reserve(&self, bytes: usize) -> Result<()> {
-        let is_kept = self.budget.add(bytes);
-        if self.is_read && !is_kept {
-            self.budget.release(bytes);
+        if !self.is_read {
+            self.budget.add(bytes);
+        } else if self.budget.add_to_share(self.owner(), bytes) {
+            self.shared.fetch_add(bytes, Ordering::Relaxed);
+        } else {
             self.is_rejected.store(true, Ordering::Relaxed);
             return Err(Error::Overloaded);
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn owner(&self) -> Owner {
+        let address = || Owner::Address(self.call.address());
+        *self.owner.get_or_init(address)
     }
 
     /// Returns whether the answer was not encoded, because the byte budget is exhausted.
@@ -161,5 +251,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.budget.release(self.bytes.load(Ordering::Relaxed));
+        let shared = self.shared.load(Ordering::Relaxed);
+        if shared > 0 {
+            self.budget.remove_from_share(self.owner(), shared);
+        }
     }
 }

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{body::Incoming, rt::Executor, server::conn::http2};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::http2,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -21,7 +26,10 @@ use tokio::{
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
-use super::{coalesce::Coalescing, flood::Guarded, peer::Peer, preface_timeout::expect_preface};
+use super::{
+    backpressure::Throttled, coalesce::Coalescing, flood::Guarded, peer::Peer,
+    preface_timeout::expect_preface,
+};
 use crate::{
     rpc::limits::ConnectionLimits,
     util::{backoff::jittered, panics::contain},
@@ -104,10 +112,17 @@ pub async fn serve(
         request.extensions_mut().insert(Arc::clone(&extension));
         request
     });
+    let stream = Throttled::new(stream, Arc::clone(&peer.load));
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
     let (stream, flood) = Guarded::new(stream, limits.streams);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
+    let load = Arc::clone(&peer.load);
+    // hyper calls this while it reads the connection, and the service below in a task of the call.
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(load.begin());
+        service.call(request)
+    });
     let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.

@@ -11,6 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    backpressure::{ConnectionLoad, Load},
     connection::{Serve, serve},
     eviction::{ConnectionSlot, Connections},
     peer::Peer,
@@ -43,6 +44,7 @@ pub async fn listen(
         metrics: metrics.connections().clone(),
         panics: metrics.panics().clone(),
         shutdown: CancellationToken::new(),
+        load: Arc::default(),
     };
     let mut tasks = JoinSet::new();
     let mut stop = pin!(stop);
@@ -113,6 +115,7 @@ struct Acceptor {
     metrics: ConnectionMetrics,
     panics: IntCounter,
     shutdown: CancellationToken,
+    load: Arc<Load>,
 }
 
 impl Acceptor {
@@ -123,7 +126,9 @@ impl Acceptor {
         slot: Arc<ConnectionSlot>,
         service: impl Serve,
     ) {
-        let peer = |subject| Peer::new(address, subject, slot, self.limits.stall_timeout);
+        let load = ConnectionLoad::new(&self.load);
+        let stall_timeout = self.limits.stall_timeout;
+        let peer = |subject| Peer::new(address, subject, slot, load, stall_timeout);
         let shutdown = self.shutdown.cancelled();
         let Some(tls) = self.tls else {
             let (peer, panics) = (peer(None), self.panics);

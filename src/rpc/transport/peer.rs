@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::eviction::ConnectionSlot;
+use super::{
+    backpressure::{ConnectionLoad, InWork},
+    eviction::ConnectionSlot,
+};
 
 /// The client's end of a connection. Every request carries it as an extension.
 pub struct Peer {
@@ -17,6 +20,8 @@ pub struct Peer {
     pub subject: Option<String>,
     /// The slot of the connection.
     pub slot: Arc<ConnectionSlot>,
+    /// The calls in work.
+    pub load: Arc<ConnectionLoad>,
     stall_timeout: Duration,
     calls: Mutex<Calls>,
 }
@@ -43,12 +48,14 @@ impl Peer {
         address: SocketAddr,
         subject: Option<String>,
         slot: Arc<ConnectionSlot>,
+        load: Arc<ConnectionLoad>,
         stall_timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Peer {
             address,
             subject,
             slot,
+            load,
             stall_timeout,
             calls: Mutex::new(Calls {
                 open: HashMap::new(),
@@ -68,6 +75,7 @@ impl Peer {
             address,
             None,
             connections.add(address.ip()),
+            ConnectionLoad::new(&Arc::default()),
             Duration::from_secs(10),
         )
     }
@@ -149,6 +157,18 @@ impl OpenCall {
     /// client then has another `stall_timeout` for the rest.
     pub fn progress(&self) {
         self.set_deadline(Instant::now() + self.peer.stall_timeout);
+    }
+
+    /// Returns the address of the client.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.peer.address.ip()
+    }
+
+    /// Notes that the call is in work, until the returned value is dropped.
+    #[must_use]
+    pub fn begin_work(&self) -> Arc<InWork> {
+        self.peer.load.begin()
     }
 
     fn set_deadline(&self, at: Instant) {

@@ -1,0 +1,99 @@
+//! Clients that do not read their responses leave the service to others.
+
+use bridgebook::{
+    config::Auth,
+    domain::role::Role,
+    proto::v1::{GetWorkflowRequest, StartWorkflowRequest, get_workflow_request::Key},
+};
+use serde_json::json;
+use tonic::Status;
+
+use crate::support::{ANY_WINDOW, App, Issued, Wire, document, new_id};
+
+/// Sends reads of a workflow. Returns the responses, whose bodies stay unread, and the number of
+/// rejected ones.
+async fn read_nothing(
+    wire: &Wire,
+    token: &Issued,
+    request: &GetWorkflowRequest,
+    calls: usize,
+) -> (Vec<http::Response<h2::RecvStream>>, usize) {
+    let mut responses = Vec::new();
+    for _ in 0..calls {
+        let mut head = wire.head("bridgebook.v1.WorkflowService/GetWorkflow");
+        let bearer = format!("Bearer {}", token.credential).parse().unwrap();
+        head.headers_mut().insert("authorization", bearer);
+        responses.push(wire.send_with(head, request).await);
+    }
+    let (mut unread, mut rejected) = (Vec::new(), 0);
+    for response in responses {
+        let response = response.await.unwrap();
+        match Status::from_header_map(response.headers()) {
+            None => unread.push(response),
+            Some(_) => rejected += 1,
+        }
+    }
+    (unread, rejected)
+}
+
+async fn large_workflow(app: &App, token: &Issued) -> GetWorkflowRequest {
+    let request = StartWorkflowRequest {
+        namespace: "red".into(),
+        workflow_type: "large".into(),
+        correlation_id: new_id(),
+        metadata: document(json!({"a": "x".repeat(900_000)})),
+        ..StartWorkflowRequest::default()
+    };
+    let mut workflows = token.client(&app.channel).workflows();
+    let started = workflows.start_workflow(request).await.unwrap();
+    GetWorkflowRequest {
+        namespace: "red".into(),
+        key: Some(Key::Id(started.into_inner().workflow.unwrap().id)),
+        include_stamps: false,
+    }
+}
+
+#[tokio::test]
+async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(8_000_000);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let greedy = app.issue(Role::Reader, &["red"]).await;
+    let request = large_workflow(&app, &writer).await;
+    let mut held = Vec::new();
+    // More connections do not get more.
+    for _ in 0..3 {
+        let wire = Wire::connect(app.address, 0).await;
+        let (unread, _) = read_nothing(&wire, &greedy, &request, 20).await;
+        held.push((wire, unread));
+    }
+    let unread: usize = held.iter().map(|(_, unread)| unread.len()).sum();
+    assert_eq!(unread, 4);
+    let mut others = writer.client(&app.channel).workflows();
+    others.get_workflow(request.clone()).await.unwrap();
+}
+
+#[tokio::test]
+async fn responses_that_nobody_reads_take_no_place_of_calls() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.requests = Some(4);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let request = large_workflow(&app, &writer).await;
+    let wire = Wire::connect(app.address, 0).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let (unread, rejected) = read_nothing(&wire, &writer, &request, 1).await;
+        assert_eq!(rejected, 0);
+        held.extend(unread);
+    }
+    assert_eq!(held.len(), 10);
+    let window = Wire::connect(app.address, ANY_WINDOW).await;
+    let (read, rejected) = read_nothing(&window, &writer, &request, 1).await;
+    assert_eq!((read.len(), rejected), (1, 0));
+}

@@ -138,6 +138,8 @@ async fn streams_over_the_limit_are_refused_and_the_others_answered() {
     let mut builder = h2::client::Builder::new();
     // A client that does not wait for the server's limit.
     builder.initial_max_send_streams(1000);
+    // Its own limit of small frames that it has not read, which all responses at once exceed.
+    builder.data_frame_budget(1 << 20);
     let (sender, connection) = builder.handshake(socket).await.unwrap();
     let wire = Wire {
         address: app.address,

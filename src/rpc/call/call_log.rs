@@ -120,11 +120,6 @@ impl CallLog {
                 rpc,
                 ..Origin::default()
             },
-            // Callers choose the names of namespaces that they are not permitted.
-            Code::PermissionDenied => Origin {
-                namespace: None,
-                ..self.caller(rpc, info)
-            },
             _ => self.caller(rpc, info),
         };
         LineKind {

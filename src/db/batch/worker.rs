@@ -34,8 +34,8 @@ use crate::{
 /// it completes in a second.
 const QUEUE_ITEMS: usize = 16_384;
 
-/// How many tenants of a batch may time out alone. If so many do, a whole table may be locked: they
-/// get their errors, and the rest gets the error of the last one.
+/// The number of tenants of a batch whose own batches time out, from which a whole table may be
+/// locked: they get their errors, and the rest gets the error of the last one.
 const MAX_TIMED_OUT_TENANTS: usize = 8;
 
 /// How long a tenant stays apart after its last timeout.

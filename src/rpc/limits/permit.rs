@@ -64,11 +64,15 @@ impl ByteBudget {
     /// Adds bytes of a response to the share of an owner, if they fit.
     fn add_to_share(&self, owner: Owner, bytes: usize) -> bool {
         let mut responses = self.responses();
-        let share = responses.entry(owner).or_default();
+        let share = responses.get(&owner).copied().unwrap_or_default();
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
         let fits = share.saturating_add(bytes) <= free;
-        *share += if fits { bytes } else { 0 };
-        fits && self.add(bytes)
+        if fits {
+            responses.insert(owner, share + bytes);
+            // Another call may exceed the budget at the same time. These bytes count all the same.
+            self.add(bytes);
+        }
+        fits
     }
 
     /// Removes bytes from the share of an owner.
@@ -109,7 +113,7 @@ pub fn reserve_response(bytes: usize) -> Result<()> {
     reserved.unwrap_or(Ok(()))
 }
 
-/// What a call holds while it is in work. While it waits for its client, others may have it.
+/// The places of a call that is in work. It returns them while it waits for its client.
 #[derive(Default)]
 struct Work {
     /// A slot of calls in progress, once the request is complete.

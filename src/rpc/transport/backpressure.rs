@@ -36,7 +36,7 @@ const IDLE: usize = MAX_IN_WORK / 2;
 /// How many calls a connection may have in work, however many connections there are.
 const MIN_SHARE: usize = 4;
 
-/// The size of a small call, in bytes. So many are read for each call that is left in the share.
+/// The size of a small call, in bytes: the number of bytes to read for each free place of a share.
 const CALL_BYTES: u64 = 256;
 
 /// What an idle service reads at once, at least, in bytes.

@@ -1,9 +1,9 @@
 //! Connections: from the socket to the calls that they carry.
 //!
 //! [`listener`] accepts connections, and [`eviction`] decides which ones stay. [`backpressure`]
-//! decides when they are read. [`tls`]
-//! encrypts them. [`connection`] serves one over HTTP/2 until a limit closes it; [`flood`] is
-//! the limit of frames. [`peer`] is what a call knows of its connection.
+//! decides when they are read. [`tls`] encrypts them. [`connection`] serves one over HTTP/2 until a
+//! limit closes it; [`flood`] is the limit of frames. [`peer`] is what a call knows of its
+//! connection.
 //!
 //! hyper implements HTTP/2, as it does in tonic's own server. That server is not used,
 //! because it cannot evict a connection, nor close an idle or stalled one.

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -46,7 +46,7 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 const HEADER_MARGIN: usize = 8;
 
 /// Maximum number of streams that the client has reset and hyper has not accepted yet.
-/// [`super::flood`] limits resets. This limit must never apply first, because h2 counts all resets
+/// [`super::flood`] slows down resets. This limit must never apply, because h2 counts all resets
 /// that arrive in one read.
 const MAX_PENDING_RESETS: usize = 100_000;
 /// Maximum number of streams that h2 refuses on one connection, because they are malformed
@@ -114,7 +114,7 @@ pub async fn serve(
     });
     let stream = Throttled::new(stream, Arc::clone(&peer.load));
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
-    let (stream, flood) = Guarded::new(stream, limits.streams);
+    let (stream, is_flooded) = Guarded::new(stream, limits.streams);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let load = Arc::clone(&peer.load);
@@ -127,8 +127,8 @@ pub async fn serve(
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
         _ = &mut connection => {
-            if let Some(flood) = flood.get() {
-                peer.slot.note_flood(peer.address, flood.name());
+            if is_flooded.load(Ordering::Relaxed) {
+                peer.slot.note_flood(peer.address);
             }
             return;
         }

@@ -1,20 +1,30 @@
-//! Closes a connection that floods the server with frames that do no work.
+//! Bounds what a connection can cost without making calls.
 //!
 //! Frames such as PING, SETTINGS, PRIORITY and tiny DATA, and streams that are reset at once, need
-//! no credential, and a client can send millions of them per second. Each connection therefore has a
-//! budget for them. Calls and responses refill it, because they are what clients send such frames
+//! no credential, and a client can send millions of them per second. Each connection therefore has
+//! budgets for them. Calls and responses refill these, because they are what clients send such frames
 //! for: WINDOW_UPDATE for the bytes of a response, PING to measure the path of a call. A busy client
-//! never exhausts it, at any rate of calls.
+//! never exhausts them, at any rate of calls.
+//!
+//! A connection without budget for frames is closed. One without budget for resets is not read for a
+//! moment: its client may be one whose calls reach their deadlines because the service is slow. It
+//! would only connect again, and send the calls again.
 
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
 
 use super::frames::{Frames, Kind, PREFACE};
 
@@ -33,36 +43,20 @@ const FRAMES_PER_KIB: f64 = 1.0;
 const FREE_DATA: f64 = 256.0;
 
 /// The budget of resets, in calls. A client may cancel half of its calls at any rate, as hedging
-/// does. Beside those it may cancel all its streams twice at once, and once in a second.
+/// does. It may also cancel all its streams every 125 ms.
 const RESETS_PER_CALL: f64 = 0.5;
-const MAX_RESETS_PER_STREAM: f64 = 2.0;
-const RESETS_PER_SECOND_AND_STREAM: f64 = 1.0;
+const MAX_RESETS_PER_STREAM: f64 = 8.0;
+const RESETS_PER_SECOND_AND_STREAM: f64 = 4.0;
 /// Minimum number of streams for which resets are counted, so that a low limit of streams does not
-/// make usual clients look like floods.
+/// slow down usual clients.
 const MIN_STREAMS: f64 = 100.0;
 
 /// The type of a GOAWAY frame, and its error ENHANCE_YOUR_CALM (RFC 9113, sections 6.8 and 7).
 const GOAWAY: u8 = 0x7;
 const ENHANCE_YOUR_CALM: u8 = 0xb;
 
-/// The reason for which a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flood {
-    /// Too many frames that do no work.
-    Frames,
-    /// Too many streams that the client reset.
-    Resets,
-}
-
-impl Flood {
-    /// Returns the name for the log and for the debug data of GOAWAY.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Flood::Frames => "too_many_frames",
-            Flood::Resets => "too_many_resets",
-        }
-    }
-}
+/// The debug data of GOAWAY, and the error of reading a connection that is closed.
+const TOO_MANY_FRAMES: &str = "too_many_frames";
 
 /// A budget that grows with time up to a maximum.
 struct Budget {
@@ -80,8 +74,9 @@ impl Budget {
         self.gain(time.as_secs_f64() * self.per_second);
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.level < 0.0
+    /// Returns the time until the budget is no longer exhausted, if it is.
+    fn debt(&self) -> Option<Duration> {
+        (self.level < 0.0).then(|| Duration::from_secs_f64(-self.level / self.per_second))
     }
 }
 
@@ -137,60 +132,56 @@ impl Budgets {
         let kibibytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / 1024.0;
         self.frames.gain(kibibytes * FRAMES_PER_KIB);
     }
-
-    fn flood(&self) -> Option<Flood> {
-        if self.resets.is_exhausted() {
-            return Some(Flood::Resets);
-        }
-        self.frames.is_exhausted().then_some(Flood::Frames)
-    }
 }
 
-/// A stream that fails once its client floods it, after a GOAWAY.
+/// A stream that fails once its client floods it with frames, after a GOAWAY, and that is not read
+/// for a moment after too many resets.
 pub(super) struct Guarded<S> {
     stream: S,
     incoming: Frames,
     outgoing: Frames,
     budgets: Budgets,
     counted_at: Instant,
-    flood: Arc<OnceLock<Flood>>,
+    /// Ends the time in which resets are paid for.
+    pause: Option<Pin<Box<Sleep>>>,
+    is_flooded: Arc<AtomicBool>,
 }
 
 impl<S> Guarded<S> {
-    /// Guards a connection that may have `streams` concurrent streams. Also returns where to learn
-    /// of a flood.
-    pub(super) fn new(stream: S, streams: u32) -> (Self, Arc<OnceLock<Flood>>) {
-        let flood = Arc::default();
+    /// Guards a connection that may have `streams` concurrent streams. Also returns whether it is
+    /// flooded, for later.
+    pub(super) fn new(stream: S, streams: u32) -> (Self, Arc<AtomicBool>) {
+        let is_flooded = Arc::default();
         let guarded = Guarded {
             stream,
             incoming: Frames::after(PREFACE),
             outgoing: Frames::after(0),
             budgets: Budgets::new(streams),
             counted_at: Instant::now(),
-            flood: Arc::clone(&flood),
+            pause: None,
+            is_flooded: Arc::clone(&is_flooded),
         };
-        (guarded, flood)
+        (guarded, is_flooded)
     }
 
-    fn count(&mut self, bytes: &[u8]) -> Option<Flood> {
+    fn count(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         self.budgets.pass(now - self.counted_at);
         self.counted_at = now;
         let budgets = &mut self.budgets;
         self.incoming
             .read(bytes, |kind, stream| budgets.receive(kind, stream));
-        budgets.flood()
     }
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
     /// Tells the client why its connection is closed, if it can be told at once: a client that does
     /// not read the frames before cannot.
-    fn send_goaway(&mut self, context: &mut Context<'_>, flood: Flood) {
+    fn send_goaway(&mut self, context: &mut Context<'_>) {
         if !self.outgoing.is_between_frames() {
             return;
         }
-        let debug = flood.name().as_bytes();
+        let debug = TOO_MANY_FRAMES.as_bytes();
         let length = u8::try_from(8 + debug.len()).unwrap_or(8);
         let mut frame = vec![0, 0, length, GOAWAY, 0, 0, 0, 0, 0];
         frame.extend(self.budgets.last_stream.to_be_bytes());
@@ -209,15 +200,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let bytes = buffer.filled().get(before..).unwrap_or_default();
-        if let Some(flood) = self.count(bytes) {
-            if self.flood.set(flood).is_ok() {
-                self.send_goaway(context, flood);
+        self.count(bytes);
+        if self.budgets.frames.debt().is_some() {
+            if !self.is_flooded.swap(true, Ordering::Relaxed) {
+                self.send_goaway(context);
             }
-            return Poll::Ready(Err(io::Error::other(flood.name())));
+            return Poll::Ready(Err(io::Error::other(TOO_MANY_FRAMES)));
         }
+        let debt = self.budgets.resets.debt();
+        self.pause = debt.map(|debt| Box::pin(sleep(debt)));
         Poll::Ready(Ok(()))
     }
 }
@@ -246,12 +244,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
     use super::*;
+
+    fn is_exhausted(budgets: &Budgets) -> bool {
+        budgets.frames.debt().is_some() || budgets.resets.debt().is_some()
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Sends frames for a second, so often. Returns the flood that they are, if any.
-    fn second(budgets: &mut Budgets, frames: &[(Kind, usize)]) -> Option<Flood> {
+    /// Sends frames for a second, so often. Returns whether a budget is exhausted.
+    fn second(budgets: &mut Budgets, frames: &[(Kind, usize)]) -> bool {
         let rounds = frames.iter().map(|(_, count)| *count).max().unwrap();
         for round in 0..rounds {
             budgets.pass(SECOND / u32::try_from(rounds).unwrap());
@@ -260,11 +264,11 @@ mod tests {
                     budgets.receive(*kind, 1);
                 }
             }
-            if let Some(flood) = budgets.flood() {
-                return Some(flood);
+            if is_exhausted(budgets) {
+                return true;
             }
         }
-        None
+        false
     }
 
     #[test]
@@ -282,24 +286,24 @@ mod tests {
                 (Kind::Reset, calls / 2),
             ];
             for _ in 0..5 {
-                assert_eq!(second(&mut budgets, &frames), None, "{calls}");
+                assert!(!second(&mut budgets, &frames), "{calls}");
             }
         }
     }
 
     #[test]
-    fn all_streams_may_be_cancelled_at_once_and_every_second() {
+    fn all_streams_may_be_cancelled_every_125_ms() {
         for streams in [1, 100, 256, 4096] {
             let mut budgets = Budgets::new(streams);
-            for _ in 0..10 {
+            for _ in 0..100 {
                 for _ in 0..streams {
                     budgets.receive(Kind::Headers, 1);
                 }
                 for _ in 0..streams {
                     budgets.receive(Kind::Reset, 1);
                 }
-                assert_eq!(budgets.flood(), None, "{streams}");
-                budgets.pass(SECOND);
+                assert!(!is_exhausted(&budgets), "{streams}");
+                budgets.pass(SECOND / 8);
             }
         }
     }
@@ -316,7 +320,7 @@ mod tests {
                 budgets.receive(Kind::Other, 1);
             }
         }
-        assert_eq!(budgets.flood(), None);
+        assert!(!is_exhausted(&budgets));
     }
 
     #[test]
@@ -328,7 +332,7 @@ mod tests {
                 for _ in 0..4 * 1024 * 1024 / size {
                     budgets.receive(Kind::Data(size), 1);
                 }
-                assert_eq!(budgets.flood(), None, "{size}");
+                assert!(!is_exhausted(&budgets), "{size}");
             }
         }
     }
@@ -338,15 +342,31 @@ mod tests {
         let mut budgets = Budgets::new(256);
         let frames = [(Kind::Other, 500)];
         for _ in 0..10 {
-            assert_eq!(second(&mut budgets, &frames), None);
+            assert!(!second(&mut budgets, &frames));
         }
         for flood in [Kind::Other, Kind::Data(0), Kind::Data(1), Kind::Data(20)] {
             let mut budgets = Budgets::new(256);
             let frames = [(flood, 100_000)];
-            assert_eq!(second(&mut budgets, &frames), Some(Flood::Frames));
+            assert!(second(&mut budgets, &frames));
         }
-        let mut budgets = Budgets::new(256);
-        let frames = [(Kind::Headers, 10_000), (Kind::Reset, 10_000)];
-        assert_eq!(second(&mut budgets, &frames), Some(Flood::Resets));
+    }
+
+    /// A client that resets each of its calls at once is read at the rate that its budget gains.
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_resets_is_read_slowly() {
+        let headers: &[u8] = &[0, 0, 0, 1, 0, 0, 0, 0, 1];
+        let reset: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+        let mut flood = vec![0; PREFACE];
+        flood.extend([headers, reset].concat().repeat(10_000));
+        let (near, mut far) = duplex(1024);
+        let sending = tokio::spawn(async move { far.write_all(&flood).await });
+        let (mut stream, is_flooded) = Guarded::new(near, 100);
+        let begun = Instant::now();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        sending.await.unwrap().unwrap();
+        assert!(!is_flooded.load(Ordering::Relaxed));
+        // 5,000 calls remain to pay for, 800 are free, and each second pays for 400.
+        assert_eq!(begun.elapsed().as_millis() / 100, 105);
     }
 }

@@ -117,10 +117,10 @@ impl Connections {
     }
 
     /// Counts a connection that was closed for a flood, and warns of it.
-    fn note_flood(&self, client: SocketAddr, cause: &'static str) {
+    fn note_flood(&self, client: SocketAddr) {
         self.metrics.refused_flood.inc();
         if is_due(&mut self.open().flood_warned_at) {
-            tracing::warn!(peer = %client, cause, "connections that flood the server are closed");
+            tracing::warn!(peer = %client, "connections that flood the server are closed");
         }
     }
 

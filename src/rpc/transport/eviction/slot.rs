@@ -117,8 +117,8 @@ impl ConnectionSlot {
     }
 
     /// Counts a connection that is closed for a flood, and warns of it.
-    pub(in crate::rpc::transport) fn note_flood(&self, client: SocketAddr, cause: &'static str) {
-        self.0.connections.note_flood(client, cause);
+    pub(in crate::rpc::transport) fn note_flood(&self, client: SocketAddr) {
+        self.0.connections.note_flood(client);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     DbError,
-    batch::reservation::ReadMemory,
+    batch::{queue_time::QueueTime, reservation::ReadMemory},
     connection::{LastFailure, Manager},
     lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
@@ -53,6 +53,7 @@ pub struct Database {
     /// For batches of tenants apart, a part of the connections for batches.
     apart: Arc<Semaphore>,
     read_memory: ReadMemory,
+    queue_time: QueueTime,
     /// Every running batch holds a read lock.
     running: Arc<RwLock<()>>,
     metrics: Metrics,
@@ -78,6 +79,7 @@ impl Database {
             outage: outage.clone(),
             apart: Arc::new(Semaphore::new(apart_connections(batches))),
             read_memory: ReadMemory::default(),
+            queue_time: QueueTime::default(),
             running: Arc::default(),
             metrics: metrics.clone(),
         };
@@ -96,6 +98,12 @@ impl Database {
     /// Returns the memory for the rows that batches read.
     pub(super) fn read_memory(&self) -> &ReadMemory {
         &self.read_memory
+    }
+
+    /// Returns how long calls wait for their batches.
+    #[must_use]
+    pub fn queue_time(&self) -> &QueueTime {
+        &self.queue_time
     }
 
     /// Returns the metrics of the service.

@@ -1,15 +1,23 @@
-//! The background tasks: health, sweeper, retention, token cache, sampler.
+//! The background tasks: load, health, sweeper, retention, token cache, sampler.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::{
     config::Config,
     db::Database,
-    ops::{metrics::Metrics, retention::pruner, sampler, sweeper},
+    ops::{retention::pruner, sampler, sweeper},
     rpc::{
         auth::token_cache::TokenCache,
         health::{self, Health},
+        transport::backpressure::Load,
     },
     util::panics::keep_running,
 };
+
+/// The interval at which the number of calls in work is adapted to the speed of the service.
+const ADAPT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs all background tasks. Never returns. A task that panics starts again. `newest` is the
 /// migration that the schema must have.
@@ -20,8 +28,9 @@ pub(super) async fn run(
     newest: String,
     health: Health,
     token_cache: Option<TokenCache>,
-    metrics: &Metrics,
+    load: &Load,
 ) {
+    let metrics = database.metrics();
     let panics = metrics.panics();
     let poll_health = async || {
         // After a panic nothing is known until the next poll.
@@ -44,7 +53,14 @@ pub(super) async fn run(
             sampler::run(database, metrics).await;
         }
     };
+    let adapt = async || {
+        loop {
+            sleep(ADAPT_INTERVAL).await;
+            load.adapt(database.queue_time().take());
+        }
+    };
     tokio::join!(
+        keep_running("load", panics, adapt),
         keep_running("health", panics, poll_health),
         keep_running("sweeper", panics, sweep),
         keep_running("pruner", panics, prune),

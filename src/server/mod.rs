@@ -52,7 +52,7 @@ use crate::{
         health::Health,
         limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
         reflection::Reflection,
-        transport::{listener::listen, tls::TlsError},
+        transport::{backpressure::Load, listener::listen, tls::TlsError},
     },
     services::{
         admin::service::Admin,
@@ -262,9 +262,14 @@ async fn serve_calls(
     let drained = async { drop(drained.await) };
     let (tls_in_use, counted) = (tls.tls.clone(), metrics.clone());
     let limits = config.limits.connection.clone();
+    let load = Load::new(config.limits.places());
     let threads = CallThreads::start()?;
+    let calls = Arc::clone(&load);
     let server = threads.run(async move {
-        listen(listener, tls_in_use, limits, &counted, service, drained).await;
+        listen(
+            listener, tls_in_use, limits, calls, &counted, service, drained,
+        )
+        .await;
     });
     let server = server.fuse();
     let background = async {
@@ -273,7 +278,7 @@ async fn serve_calls(
         database.mark_ready();
         let newest = migrations::newest()?;
         let health = health.clone();
-        background::run(config, &database, url, newest, health, token_cache, metrics).await;
+        background::run(config, &database, url, newest, health, token_cache, &load).await;
         Ok(())
     };
     tokio::pin!(server);

@@ -5,10 +5,11 @@ use bridgebook::{
     domain::role::Role,
     proto::v1::{GetWorkflowRequest, StartWorkflowRequest, get_workflow_request::Key},
 };
+use futures_util::future::select_all;
 use serde_json::json;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::support::{ANY_WINDOW, App, Issued, Wire, document, new_id};
+use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, document, failure, new_id};
 
 /// Sends reads of a workflow. Returns the responses, whose bodies stay unread, and the number of
 /// rejected ones.
@@ -74,6 +75,39 @@ async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
     assert_eq!(unread, 4);
     let mut others = writer.client(&app.channel).workflows();
     others.get_workflow(request.clone()).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_leave_a_part_of_the_byte_budget_to_others() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(5_000_000);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let greedy = app.issue(Role::Writer, &["red"]).await;
+    let wire = Wire::connect(app.address, 0).await;
+    let mut rejected = Vec::new();
+    let mut unfinished = Vec::new();
+    for _ in 0..12 {
+        let mut head = wire.head("bridgebook.v1.WorkflowService/StartWorkflow");
+        let bearer = format!("Bearer {}", greedy.credential).parse().unwrap();
+        head.headers_mut().insert("authorization", bearer);
+        let (response, mut body) = wire.begin(head).await;
+        // The first 500,000 bytes of a message of 1 MiB.
+        let mut part = vec![0; 500_000];
+        part[2] = 16;
+        body.send_data(part.into(), false).unwrap();
+        unfinished.push(body);
+        rejected.push(response);
+    }
+    let (response, ..) = select_all(rejected).await;
+    let status = Status::from_header_map(response.unwrap().headers()).unwrap();
+    assert_eq!(
+        failure::<()>(Err(status)),
+        Failure::new(Code::ResourceExhausted, "OVERLOADED")
+    );
+    large_workflow(&app, &writer).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub mod insert_once;
 mod job;
 pub mod lookup;
 pub mod optimistic;
+pub mod queue_time;
 pub mod reservation;
 pub mod rounds;
 mod split;

@@ -116,6 +116,9 @@ impl<O: Operation> Worker<O> {
 
     /// Runs the jobs of a batch, and sets the tenants apart whose own jobs time out.
     async fn run_batch(self: &Arc<Self>, jobs: Vec<Job<O>>) {
+        if let Some(newest) = jobs.iter().map(|job| job.queued_at).max() {
+            self.database.queue_time().note(newest.elapsed());
+        }
         let batch = async |jobs| {
             for failed in self.run_by_tenant(jobs).await {
                 match failed.error.is_timeout() {
@@ -251,9 +254,9 @@ impl<O: Operation> Worker<O> {
         let mut answers = answers.into_iter();
         let (mut unread, mut weight) = (Vec::new(), 0);
         for job in jobs {
-            let of_job = answers.by_ref().take(job.items.len());
-            let of_job: Option<Vec<_>> = of_job.map(|answer| answer.map(held)).collect();
-            match of_job {
+            let of_job: Vec<_> = answers.by_ref().take(job.items.len()).collect();
+            let of_job = of_job.into_iter().map(|answer| answer.map(held));
+            match of_job.collect::<Option<_>>() {
                 Some(results) => {
                     weight += job.weight();
                     job.answer(results);

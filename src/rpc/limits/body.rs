@@ -26,8 +26,6 @@ fn cut_off() -> Status {
 pub(super) struct RequestBody {
     pub(super) body: Body,
     pub(super) permit: Arc<Permit>,
-    /// Whether a part of it has arrived.
-    pub(super) has_begun: bool,
 }
 
 impl HttpBody for RequestBody {
@@ -39,13 +37,9 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            // A small request is about to arrive. A large one takes no place meanwhile.
-            if self.has_begun {
-                self.permit.end_work();
-            }
+            self.permit.end_work();
             return Poll::Pending;
         };
-        self.has_begun = true;
         match &frame {
             Some(Ok(frame)) => self
                 .permit
@@ -93,6 +87,7 @@ impl ResponseBody {
             })
         });
         let next = next.await;
+        permit.release_request();
         permit.answer(next.as_ref().map_or(0, length));
         permit.progress();
         permit.end_work();

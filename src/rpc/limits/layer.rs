@@ -97,11 +97,7 @@ where
         Box::pin(Arc::clone(&permit).scope(async move {
             let request = request.map(|body| {
                 let permit = Arc::clone(&permit);
-                Body::new(RequestBody {
-                    body,
-                    permit,
-                    has_begun: false,
-                })
+                Body::new(RequestBody { body, permit })
             });
             let (mut head, body) = inner.call(request).await?.into_parts();
             let body = ResponseBody::new(body, Arc::clone(&permit)).await;

@@ -35,6 +35,20 @@ pub struct Limits {
     pub rate: Option<NonZeroU32>,
 }
 
+/// How many calls are in work at most before connections wait: two full batches, and as many calls
+/// that arrive meanwhile. More would only wait in the queues of the batches.
+const MAX_PLACES: usize = 2048;
+
+impl Limits {
+    /// Returns how many calls are in work before connections wait. That leaves calls in progress that
+    /// are not in work, and the first call of each connection, which never waits.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        let half = self.requests.map_or(MAX_PLACES, |limit| limit / 2);
+        half.clamp(1, MAX_PLACES)
+    }
+}
+
 /// Limits of connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {

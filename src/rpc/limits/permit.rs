@@ -3,7 +3,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,26 +19,40 @@ use crate::{
         error::{Error, Result},
         id::TokenId,
     },
-    rpc::transport::{backpressure::InWork, peer::OpenCall},
+    rpc::transport::{
+        backpressure::{InWork, Owner},
+        peer::OpenCall,
+    },
 };
 
 /// The bytes of all calls in progress.
 ///
-/// Responses of reads have shares: a token may hold as many bytes of them as are still free. One
-/// alone gets half of the budget, the next one half of the rest. So a client that does not read its
-/// responses leaves bytes to others.
+/// A token may hold as many bytes of responses as are still free. One alone gets half of the budget,
+/// the next one half of the rest. Of requests it may hold four times what is free, so one alone gets
+/// four fifths. So a client that does not read its responses, or does not send the end of its requests,
+/// leaves bytes to others.
 pub(super) struct ByteBudget {
     used: AtomicUsize,
     limit: usize,
-    /// The bytes of responses that each owner holds.
-    responses: Mutex<HashMap<Owner, usize>>,
+    /// The bytes that each owner holds.
+    shares: Mutex<HashMap<(Owner, Kind), usize>>,
 }
 
-/// The holder of a share: a token, or an address if calls have no tokens.
+/// What bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Owner {
-    Token(TokenId),
-    Address(IpAddr),
+enum Kind {
+    Request,
+    Response,
+}
+
+impl Kind {
+    /// Returns how many bytes an owner may hold for each free one.
+    fn per_free_byte(self) -> usize {
+        match self {
+            Kind::Request => 4,
+            Kind::Response => 1,
+        }
+    }
 }
 
 impl ByteBudget {
@@ -48,27 +61,28 @@ impl ByteBudget {
         ByteBudget {
             used: AtomicUsize::new(0),
             limit: limit.unwrap_or(usize::MAX),
-            responses: Mutex::default(),
+            shares: Mutex::default(),
         }
     }
 
-    /// Adds bytes, even beyond the limit. Returns whether the budget is kept.
-    fn add(&self, bytes: usize) -> bool {
-        self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit
+    /// Adds bytes, even beyond the limit.
+    fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Adds bytes of a response to the share of an owner, if they fit.
-    fn add_to_share(&self, owner: Owner, bytes: usize) -> bool {
-        let mut responses = self.responses();
-        let share = responses.get(&owner).copied().unwrap_or_default();
+    /// Adds bytes to the share of an owner, if they fit.
+    fn add_to_share(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
+        let mut shares = self.shares();
+        let share = shares.get(&(owner, kind)).copied().unwrap_or_default();
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        let fits = share.saturating_add(bytes) <= free;
+        let fits = bytes <= free
+            && share.saturating_add(bytes) <= free.saturating_mul(kind.per_free_byte());
         if fits {
-            responses.insert(owner, share + bytes);
+            shares.insert((owner, kind), share + bytes);
             // Another call may exceed the budget at the same time. These bytes count all the same.
             self.add(bytes);
         }
@@ -76,9 +90,9 @@ impl ByteBudget {
     }
 
     /// Removes bytes from the share of an owner.
-    fn remove_from_share(&self, owner: Owner, bytes: usize) {
-        let mut responses = self.responses();
-        if let Entry::Occupied(mut share) = responses.entry(owner) {
+    fn remove_from_share(&self, owner: Owner, kind: Kind, bytes: usize) {
+        let mut shares = self.shares();
+        if let Entry::Occupied(mut share) = shares.entry((owner, kind)) {
             *share.get_mut() = share.get().saturating_sub(bytes);
             if *share.get() == 0 {
                 share.remove();
@@ -86,10 +100,8 @@ impl ByteBudget {
         }
     }
 
-    fn responses(&self) -> MutexGuard<'_, HashMap<Owner, usize>> {
-        self.responses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn shares(&self) -> MutexGuard<'_, HashMap<(Owner, Kind), usize>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,9 +109,13 @@ tokio::task_local! {
     static CURRENT: Arc<Permit>;
 }
 
-/// Notes the token of the current call, whose share its response counts against.
+/// Notes the token of the current call, whose shares the call and its response count against.
 pub fn set_token_id(token_id: TokenId) {
-    let _ = CURRENT.try_with(|permit| permit.owner.set(Owner::Token(token_id)));
+    let owner = Owner::Token(token_id);
+    let _ = CURRENT.try_with(|permit| {
+        permit.call.set_owner(owner);
+        permit.owner.set(owner)
+    });
 }
 
 /// Reserves the bytes of the current call's response, before it is encoded. Does nothing
@@ -123,12 +139,14 @@ struct Work {
 
 /// The resources of a call. They are released when it is dropped.
 pub(super) struct Permit {
-    bytes: AtomicUsize,
-    /// The bytes among them that are reserved for the response.
+    /// The bytes of the request, which are in the share of the owner.
+    request: AtomicUsize,
+    /// The bytes of the response, and those among them that are reserved for what is not encoded yet.
+    response: AtomicUsize,
     reserved: AtomicUsize,
-    owner: OnceLock<Owner>,
-    /// The bytes in the share of the owner.
+    /// The bytes of the response in the share of the owner.
     shared: AtomicUsize,
+    owner: OnceLock<Owner>,
     /// Whether the call only reads, so that it can be rejected after its work.
     is_read: bool,
     is_rejected: AtomicBool,
@@ -152,10 +170,11 @@ impl Permit {
         call: OpenCall,
     ) -> Self {
         Permit {
-            bytes: AtomicUsize::new(0),
+            request: AtomicUsize::new(0),
+            response: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
-            owner: OnceLock::new(),
             shared: AtomicUsize::new(0),
+            owner: OnceLock::new(),
             is_read,
             is_rejected: AtomicBool::new(false),
             budget,
@@ -166,11 +185,24 @@ impl Permit {
         }
     }
 
-    /// Counts received bytes of the request. Fails if the byte budget is exceeded.
+    /// Counts received bytes of the request. Fails if they exceed the share of the owner.
     pub(super) fn receive(&self, bytes: usize) -> Result<()> {
-        match self.hold(bytes) {
-            true => Ok(()),
+        match self.budget.add_to_share(self.owner(), Kind::Request, bytes) {
+            true => {
+                self.request.fetch_add(bytes, Ordering::Relaxed);
+                Ok(())
+            }
             false => Err(Error::Overloaded),
+        }
+    }
+
+    /// Releases the bytes of the request, because the call has been answered.
+    pub(super) fn release_request(&self) {
+        let bytes = self.request.swap(0, Ordering::Relaxed);
+        if bytes > 0 {
+            self.budget.release(bytes);
+            self.budget
+                .remove_from_share(self.owner(), Kind::Request, bytes);
         }
     }
 
@@ -190,8 +222,10 @@ impl Permit {
     /// is free.
     pub(super) fn take_slot(&self) -> Result<()> {
         let mut work = self.work();
+        if work.in_work.is_none() {
+            work.in_work = self.call.begin_work();
+        }
         if let Some(slots) = self.slots.as_ref().filter(|_| work.slot.is_none()) {
-            work.in_work.get_or_insert_with(|| self.call.begin_work());
             let slot = Arc::clone(slots).try_acquire_owned();
             work.slot = Some(slot.map_err(|_| Error::Overloaded)?);
         }
@@ -212,13 +246,16 @@ impl Permit {
     fn reserve(&self, bytes: usize) -> Result<()> {
         if !self.is_read {
             self.budget.add(bytes);
-        } else if self.budget.add_to_share(self.owner(), bytes) {
+        } else if self
+            .budget
+            .add_to_share(self.owner(), Kind::Response, bytes)
+        {
             self.shared.fetch_add(bytes, Ordering::Relaxed);
         } else {
             self.is_rejected.store(true, Ordering::Relaxed);
             return Err(Error::Overloaded);
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.response.fetch_add(bytes, Ordering::Relaxed);
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -235,9 +272,10 @@ impl Permit {
 
     /// Counts bytes of the answer, in place of those that are reserved.
     pub(super) fn answer(&self, bytes: usize) {
-        self.hold(bytes);
+        self.budget.add(bytes);
+        self.response.fetch_add(bytes, Ordering::Relaxed);
         let reserved = self.reserved.swap(0, Ordering::Relaxed);
-        self.bytes.fetch_sub(reserved, Ordering::Relaxed);
+        self.response.fetch_sub(reserved, Ordering::Relaxed);
         self.budget.release(reserved);
     }
 
@@ -245,19 +283,16 @@ impl Permit {
     pub(super) fn progress(&self) {
         self.call.progress();
     }
-
-    fn hold(&self, bytes: usize) -> bool {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.add(bytes)
-    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.release(self.bytes.load(Ordering::Relaxed));
+        self.release_request();
+        self.budget.release(self.response.load(Ordering::Relaxed));
         let shared = self.shared.load(Ordering::Relaxed);
         if shared > 0 {
-            self.budget.remove_from_share(self.owner(), shared);
+            self.budget
+                .remove_from_share(self.owner(), Kind::Response, shared);
         }
     }
 }

@@ -27,7 +27,10 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::{
-    backpressure::Throttled, coalesce::Coalescing, flood::Guarded, peer::Peer,
+    backpressure::{Throttled, in_rounds},
+    coalesce::Coalescing,
+    flood::Guarded,
+    peer::Peer,
     preface_timeout::expect_preface,
 };
 use crate::{
@@ -40,6 +43,10 @@ use crate::{
 /// can fill.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// How many bytes of a response HTTP/2 takes before the client has room for them. The rest stays in
+/// the body, where the byte budget counts it.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
 
 /// How many times the limit of headers h2 accepts before it answers by itself. With the default
 /// limit that is 128 KiB, twice what proxies forward.
@@ -118,7 +125,7 @@ pub async fn serve(
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let load = Arc::clone(&peer.load);
-    // hyper calls this while it reads the connection, and the service below in a task of the call.
+    // hyper calls this when it has read the headers, and the service below in a task of the call.
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(load.begin());
         service.call(request)
@@ -126,7 +133,7 @@ pub async fn serve(
     let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
-        _ = &mut connection => {
+        _ = in_rounds(connection.as_mut(), &peer.load) => {
             if is_flooded.load(Ordering::Relaxed) {
                 peer.slot.note_flood(peer.address);
             }
@@ -138,7 +145,7 @@ pub async fn serve(
         () = shutdown => limits.grace,
     };
     connection.as_mut().graceful_shutdown();
-    let _ = timeout(grace, connection).await;
+    let _ = timeout(grace, in_rounds(connection, &peer.load)).await;
 }
 
 fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Tasks> {
@@ -149,6 +156,7 @@ fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Task
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(header_list_bytes(limits))
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_REFUSED_STREAMS)
         .keep_alive_interval(limits.keepalive_interval)

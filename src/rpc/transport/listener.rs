@@ -33,6 +33,7 @@ pub async fn listen(
     listener: TcpListener,
     tls: Option<Tls>,
     limits: ConnectionLimits,
+    load: Arc<Load>,
     metrics: &Metrics,
     service: impl Serve,
     stop: impl Future<Output = ()>,
@@ -44,7 +45,7 @@ pub async fn listen(
         metrics: metrics.connections().clone(),
         panics: metrics.panics().clone(),
         shutdown: CancellationToken::new(),
-        load: Arc::default(),
+        load,
     };
     let mut tasks = JoinSet::new();
     let mut stop = pin!(stop);
@@ -126,7 +127,7 @@ impl Acceptor {
         slot: Arc<ConnectionSlot>,
         service: impl Serve,
     ) {
-        let load = ConnectionLoad::new(&self.load);
+        let load = ConnectionLoad::new(&self.load, address.ip());
         let stall_timeout = self.limits.stall_timeout;
         let peer = |subject| Peer::new(address, subject, slot, load, stall_timeout);
         let shutdown = self.shutdown.cancelled();
@@ -212,7 +213,8 @@ mod tests {
         let (counted, service) = (metrics.clone(), Fragile(Arc::clone(&is_broken)));
         let server = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
-            listen(listener, None, limits(), &counted, service, stop).await;
+            let load = Load::new(1);
+            listen(listener, None, limits(), load, &counted, service, stop).await;
         });
         let stream = TcpStream::connect(address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();

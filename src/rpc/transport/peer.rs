@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    backpressure::{ConnectionLoad, InWork},
+    backpressure::{ConnectionLoad, InWork, Owner},
     eviction::ConnectionSlot,
 };
 
@@ -68,14 +68,17 @@ impl Peer {
     /// Makes the peer of a connection that carries no calls, for tests.
     #[cfg(test)]
     pub(crate) fn for_test(address: SocketAddr) -> Arc<Self> {
-        use crate::{ops::metrics::Metrics, rpc::transport::eviction::Connections};
+        use crate::{
+            ops::metrics::Metrics,
+            rpc::transport::{backpressure::Load, eviction::Connections},
+        };
         let metrics = Metrics::new().unwrap();
         let connections = Connections::new(1, metrics.connections().clone());
         Peer::new(
             address,
             None,
             connections.add(address.ip()),
-            ConnectionLoad::new(&Arc::default()),
+            ConnectionLoad::new(&Load::new(1), address.ip()),
             Duration::from_secs(10),
         )
     }
@@ -104,7 +107,8 @@ impl Peer {
 
     fn begin(self: &Arc<Self>, call: Call) -> OpenCall {
         // A health watch may never end, and must not keep the slot from another client.
-        if call.deadline.is_some() {
+        let is_infrastructure = call.deadline.is_none();
+        if !is_infrastructure {
             self.slot.begin_call();
         }
         let mut calls = self.calls();
@@ -114,6 +118,7 @@ impl Peer {
         OpenCall {
             peer: Arc::clone(self),
             number,
+            is_infrastructure,
         }
     }
 
@@ -150,6 +155,7 @@ impl Peer {
 pub struct OpenCall {
     peer: Arc<Peer>,
     number: u64,
+    is_infrastructure: bool,
 }
 
 impl OpenCall {
@@ -165,10 +171,16 @@ impl OpenCall {
         self.peer.address.ip()
     }
 
-    /// Notes that the call is in work, until the returned value is dropped.
+    /// Notes whose call it is.
+    pub fn set_owner(&self, owner: Owner) {
+        self.peer.load.set_owner(owner);
+    }
+
+    /// Notes that the call is in work, until the returned value is dropped. `None` for a health or
+    /// reflection call, which never is.
     #[must_use]
-    pub fn begin_work(&self) -> Arc<InWork> {
-        self.peer.load.begin()
+    pub fn begin_work(&self) -> Option<Arc<InWork>> {
+        (!self.is_infrastructure).then(|| self.peer.load.begin())
     }
 
     fn set_deadline(&self, at: Instant) {
@@ -183,10 +195,10 @@ impl OpenCall {
 impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut calls = self.peer.calls();
-        let call = calls.open.remove(&self.number);
+        calls.open.remove(&self.number);
         calls.idle_since = Instant::now();
         drop(calls);
-        if call.is_some_and(|call| call.deadline.is_some()) {
+        if !self.is_infrastructure {
             self.peer.slot.end_call();
         }
     }

@@ -81,7 +81,7 @@ async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
 async fn requests_that_do_not_end_leave_a_part_of_the_byte_budget_to_others() {
     let app = App::start_with(|config| {
         config.auth = Auth::Tokens;
-        config.limits.request_bytes = Some(5_000_000);
+        config.limits.request_bytes = Some(8_000_000);
     });
     let app = app.await;
     let writer = app.issue(Role::Writer, &["red"]).await;
@@ -89,7 +89,7 @@ async fn requests_that_do_not_end_leave_a_part_of_the_byte_budget_to_others() {
     let wire = Wire::connect(app.address, 0).await;
     let mut rejected = Vec::new();
     let mut unfinished = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..18 {
         let mut head = wire.head("bridgebook.v1.WorkflowService/StartWorkflow");
         let bearer = format!("Bearer {}", greedy.credential).parse().unwrap();
         head.headers_mut().insert("authorization", bearer);

@@ -128,6 +128,12 @@ impl Method {
         self.kind != "unary"
     }
 
+    /// Returns whether the method is one of health.
+    #[must_use]
+    pub fn is_health(self) -> bool {
+        self.service == "grpc.health.v1.Health"
+    }
+
     pub(crate) fn labels(&self) -> [&'static str; 3] {
         [self.kind, self.service, self.name]
     }

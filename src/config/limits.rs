@@ -4,13 +4,14 @@ use std::{num::NonZeroU32, time::Duration};
 
 use clap::Args;
 
-use super::setting::{ConfigErrors, Number, Seconds, take};
+use super::setting::{ConfigErrors, NetworkList, Number, Seconds, take};
 use crate::{
     domain::{
         json,
         limits::{ContentLimits, MAX_BATCH, MAX_MESSAGE, MAX_ROWS},
     },
     rpc::limits::{ConnectionLimits, Limits},
+    util::net::KnownClients,
 };
 
 /// Limits of connections, calls and contents. docs/limits.md lists them.
@@ -126,14 +127,36 @@ pub struct LimitSettings {
         default_value = "60"
     )]
     max_connection_age_grace: Seconds,
+
+    /// Always answer health watches from these networks, such as 10.0.0.0/8,2001:db8::/32: those of
+    /// your load balancers. Others share a number of places.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_HEALTH_FROM",
+        value_name = "CIDR[,CIDR]",
+        default_value = "",
+        hide_default_value = true
+    )]
+    health_from: NetworkList,
+
+    /// Do not limit the calls that are refused for their credential from these networks: those of
+    /// your proxies, each of which stands for many clients.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_PROXY_FROM",
+        value_name = "CIDR[,CIDR]",
+        default_value = "",
+        hide_default_value = true
+    )]
+    proxy_from: NetworkList,
 }
 
 /// The upper bound of settings that need none; larger numbers are taken for mistakes.
 const MAX_COUNT: u64 = u32::MAX as u64 / 2;
 /// The smallest limit of headers, in bytes: a credential and gRPC's own headers fit.
 const MIN_HEADER: u64 = 1024;
-/// Maximum duration of the TLS handshake, and then of the HTTP/2 preface. Both need a few
-/// round trips, so even a slow network has time for retransmissions.
+/// Maximum duration of the TLS handshake, then of the HTTP/2 preface, and later of the headers of a
+/// call. All need a few round trips, so even a slow network has time for retransmissions.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the first authenticated call of a connection over the limit. A shorter time
 /// makes rejected clients reconnect more often.
@@ -176,6 +199,10 @@ impl LimitSettings {
             max_idle,
             max_age,
             grace: take!(errors, self.max_connection_age_grace),
+            known_clients: KnownClients {
+                health: take!(errors, self.health_from),
+                proxies: take!(errors, self.proxy_from),
+            },
             handshake_timeout: HANDSHAKE_TIMEOUT,
             unauthenticated_timeout: UNAUTHENTICATED_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,

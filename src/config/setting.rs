@@ -7,6 +7,8 @@ use std::{marker::PhantomData, net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
 
+use crate::util::net::Networks;
+
 /// The longest duration in seconds: a day.
 const DAY: u64 = 86_400;
 
@@ -74,6 +76,10 @@ pub(super) struct Seconds<const MIN: u64 = 1>(Number<MIN, DAY>);
 #[derive(Debug, Clone)]
 pub(super) struct Address(String);
 
+/// Networks, separated by commas. An empty text stands for none.
+#[derive(Debug, Clone)]
+pub(super) struct NetworkList(String);
+
 /// A switch. The flag alone turns it on.
 #[derive(Debug, Clone)]
 pub(super) struct Switch(String);
@@ -109,6 +115,12 @@ impl<const MIN: u64> From<String> for Seconds<MIN> {
 impl From<String> for Address {
     fn from(text: String) -> Self {
         Address(text)
+    }
+}
+
+impl From<String> for NetworkList {
+    fn from(text: String) -> Self {
+        NetworkList(text)
     }
 }
 
@@ -167,6 +179,15 @@ impl Setting<Option<SocketAddr>> for Address {
         let address = text.replace("localhost:", "127.0.0.1:").parse();
         address.map(Some).map_err(|_| {
             format!("expected an address with a port such as 127.0.0.1:50051, got {text:?}")
+        })
+    }
+}
+
+impl Setting<Networks> for NetworkList {
+    fn parse(&self) -> Result<Networks, String> {
+        let NetworkList(text) = self;
+        text.parse().map_err(|_| {
+            format!("expected networks such as 10.0.0.0/8,2001:db8::/32, got {text:?}")
         })
     }
 }

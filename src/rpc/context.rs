@@ -3,7 +3,10 @@
 //! The context is a task-local value that [`super::call`] sets. Only `rpc` reads it; the
 //! services and the database get what they need as arguments.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
@@ -27,6 +30,7 @@ pub struct CallContext(Arc<Inner>);
 struct Inner {
     request_id: Uuid,
     token_id: OnceLock<TokenId>,
+    is_administrator: AtomicBool,
     target_token_id: OnceLock<TokenId>,
     namespace: OnceLock<String>,
     correlation_id: OnceLock<String>,
@@ -40,6 +44,7 @@ impl CallContext {
         CallContext(Arc::new(Inner {
             request_id: Uuid::now_v7(),
             token_id: OnceLock::new(),
+            is_administrator: AtomicBool::new(false),
             target_token_id: OnceLock::new(),
             namespace: OnceLock::new(),
             correlation_id: correlation_id.map(noted).unwrap_or_default(),
@@ -66,6 +71,12 @@ impl CallContext {
     #[must_use]
     pub fn token_id(&self) -> Option<TokenId> {
         self.0.token_id.get().copied()
+    }
+
+    /// Returns whether an administrator makes the call.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.0.is_administrator.load(Ordering::Relaxed)
     }
 
     /// Returns the token that an administrator creates or revokes with the call.
@@ -99,6 +110,11 @@ pub fn set_token_id(token_id: TokenId) {
     note(|call| {
         let _ = call.token_id.set(token_id);
     });
+}
+
+/// Notes that an administrator makes the current call.
+pub fn set_administrator() {
+    note(|call| call.is_administrator.store(true, Ordering::Relaxed));
 }
 
 /// Notes which token the current call creates or revokes.

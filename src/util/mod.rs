@@ -8,4 +8,5 @@ pub mod file_watch;
 pub mod net;
 pub mod open_files;
 pub mod panics;
+pub mod shares;
 pub mod unprintable;

@@ -1,10 +1,10 @@
 //! HTTP/2 connections that behave unlike a gRPC client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use prost::{Message, bytes::Bytes};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpSocket, task::JoinHandle};
 
 /// The default window of HTTP/2.
 pub const ANY_WINDOW: u32 = 65_535;
@@ -20,7 +20,14 @@ pub struct Wire {
 impl Wire {
     /// Connects with this flow-control window for each response.
     pub async fn connect(address: SocketAddr, window: u32) -> Wire {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Wire::connect_from(Ipv4Addr::LOCALHOST, address, window).await
+    }
+
+    /// Connects from one of the addresses of this machine, such as 127.0.0.2.
+    pub async fn connect_from(source: impl Into<IpAddr>, address: SocketAddr, window: u32) -> Wire {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source.into(), 0).into()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
         let mut builder = Builder::new();
         builder.initial_window_size(window);
         let (sender, connection) = builder.handshake(stream).await.unwrap();

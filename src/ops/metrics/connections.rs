@@ -17,6 +17,8 @@ pub struct ConnectionMetrics {
     pub refused_handshake: IntCounter,
     /// Connections that were closed because their client flooded them with frames.
     pub refused_flood: IntCounter,
+    /// Connections that were closed because too many of their calls had no valid credential.
+    pub refused_calls: IntCounter,
 }
 
 impl ConnectionMetrics {
@@ -29,7 +31,8 @@ impl ConnectionMetrics {
         let refused = opts!(
             "bridgebook_connections_refused_total",
             "Client connections rejected, evicted or closed, by cause: too many connections (limit), a \
-             failed TLS handshake (handshake), or a flood of frames or resets (flood)."
+             failed TLS handshake (handshake), a flood of frames or of incomplete headers (flood), or too \
+             many calls without a valid credential (refused_calls)."
         );
         let refused = register(registry, IntCounterVec::new(refused, &["cause"])?)?;
         Ok(ConnectionMetrics {
@@ -38,6 +41,7 @@ impl ConnectionMetrics {
             refused_at_limit: refused.with_label_values(&["limit"]),
             refused_handshake: refused.with_label_values(&["handshake"]),
             refused_flood: refused.with_label_values(&["flood"]),
+            refused_calls: refused.with_label_values(&["refused_calls"]),
         })
     }
 }

@@ -19,9 +19,11 @@ use crate::{
     domain::{
         error::{CredentialError, Error, Result},
         id::TokenId,
+        role::Role,
     },
     proto::{Rpc, is_infrastructure_rpc},
     rpc::{context, limits, transport::peer::Peer},
+    util::net::is_loopback,
 };
 
 /// The authentication scheme, which is case-insensitive (RFC 9110, section 11.1).
@@ -115,6 +117,9 @@ impl AuthLayer {
         if let Some(peer) = peer {
             peer.slot.authenticate()?;
         }
+        if is_administrator(&caller, peer) {
+            context::set_administrator();
+        }
         Ok(caller)
     }
 
@@ -127,6 +132,14 @@ impl AuthLayer {
             Presented::Certificate(token_id) => token_cache.by_certificate(token_id).await?,
         };
         Ok(Caller::Token(token))
+    }
+}
+
+/// Returns whether the caller may call AdminService, without tokens by its address.
+fn is_administrator(caller: &Caller, peer: Option<&Arc<Peer>>) -> bool {
+    match caller {
+        Caller::Token(token) => token.role == Role::Admin,
+        Caller::Anyone => peer.is_some_and(|peer| is_loopback(peer.address)),
     }
 }
 

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::Request;
-use tonic::Code;
-use tonic_types::ErrorInfo;
+use tonic::{Code, Status};
+use tonic_types::{ErrorInfo, StatusExt};
 
 use super::{
     protocol::target,
@@ -25,7 +25,10 @@ const MAX_SUBJECT: usize = 512;
 /// The method and the peer of a call.
 pub(super) struct AuditLog {
     rpc: Option<Rpc>,
-    uri: http::Uri,
+    /// The path of a call that is none of ours, as an excerpt. Not the URI, whose other parts a health
+    /// watch would keep for as long as it lasts.
+    other: String,
+    is_infrastructure: bool,
     peer: Option<Arc<Peer>>,
 }
 
@@ -33,16 +36,43 @@ impl AuditLog {
     /// Notes the method and the peer of a call.
     pub(super) fn new<B>(request: &Request<B>) -> Self {
         let peer = request.extensions().get::<Arc<Peer>>();
+        let target = target(request.uri());
+        let rpc = Rpc::from_path(target);
+        let other = rpc.is_none().then(|| excerpt(target, MAX_VALUE));
         AuditLog {
-            rpc: Rpc::from_path(target(request.uri())),
-            uri: request.uri().clone(),
+            rpc,
+            other: other.unwrap_or_default(),
+            is_infrastructure: is_infrastructure_rpc(target),
             peer: peer.cloned(),
         }
     }
 
-    /// Returns whether the call is one of an administrator.
+    /// Returns whether the call is one that only administrators may make.
     pub(super) fn is_admin(&self) -> bool {
         self.rpc.is_some_and(|rpc| rpc.role() == Role::Admin)
+    }
+
+    /// Counts the call against the limits of its connection, if it was refused.
+    pub(super) fn count_refusal(&self, failure: &Status) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.is_refusal(failure)) {
+            peer.slot.count_refused_call();
+        }
+    }
+
+    /// Returns whether a call without a valid credential fails with this status by its own fault.
+    fn is_refusal(&self, failure: &Status) -> bool {
+        match failure.code() {
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::InvalidArgument
+            | Code::NotFound => true,
+            // The service may be overloaded, but nothing keeps it from answering a few health checks.
+            Code::ResourceExhausted => {
+                self.is_infrastructure || failure.get_details_retry_info().is_none()
+            }
+            _ => false,
+        }
     }
 
     /// Returns whether a call with this code belongs in the audit log.
@@ -112,13 +142,13 @@ impl AuditLog {
     pub(super) fn rpc_name(&self) -> String {
         match self.rpc {
             Some(rpc) => rpc.path().to_owned(),
-            None => excerpt(target(&self.uri), MAX_VALUE),
+            None => self.other.clone(),
         }
     }
 
     /// Returns whether the server has no such method.
     pub(super) fn is_unknown(&self) -> bool {
-        self.rpc.is_none() && !is_infrastructure_rpc(target(&self.uri))
+        self.rpc.is_none() && !self.is_infrastructure
     }
 }
 

@@ -52,6 +52,9 @@ impl CallLog {
         };
         let duration = running.end(code);
         self.end_span(code);
+        if let Some(failure) = failure {
+            self.audit.count_refusal(failure);
+        }
         let info = failure.and_then(|status| status.get_details_error_info());
         let is_audited = self.audit.includes(code);
         let is_slow = duration >= self.slow && !running.method().is_stream();
@@ -64,8 +67,9 @@ impl CallLog {
         if is_usual && !is_audited {
             return;
         }
-        // Each call that an administrator makes has a line. Anyone can have one rejected.
-        let is_first = (self.audit.is_admin() && !is_rejected(code)) || {
+        // Each call that an administrator makes has a line. Others may fail, in any number.
+        let is_admin = self.audit.is_admin() && self.context.is_administrator();
+        let is_first = (is_admin && !is_rejected(code)) || {
             let kind = self.line_kind(code, info.as_ref(), cause);
             self.repeated_lines.is_first(kind)
         };

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 use super::{
     Limits,
     body::{RequestBody, ResponseBody},
+    infrastructure::{self, InfrastructureLimits},
     permit::{ByteBudget, Permit},
 };
 use crate::{
@@ -27,17 +28,12 @@ use crate::{
     rpc::transport::{backpressure::InWork, peer::Peer},
 };
 
-/// Maximum number of health watches and reflection streams, in total and on one connection.
-/// They need no credential, and each takes some kilobytes. A load balancer needs one.
-const MAX_STREAMS: usize = 512;
-const MAX_CONNECTION_STREAMS: usize = 4;
-
 /// Rejects calls while too many are in progress. Health and reflection calls are not
 /// limited, because an overloaded service must still answer health checks.
 #[derive(Clone)]
 pub struct LimitLayer {
     slots: Option<Arc<Semaphore>>,
-    streams: Arc<Semaphore>,
+    infrastructure: Arc<InfrastructureLimits>,
     budget: Arc<ByteBudget>,
     max_duration: Duration,
 }
@@ -46,9 +42,10 @@ impl LimitLayer {
     /// Makes a layer for calls that take `max_duration` at most.
     #[must_use]
     pub fn new(limits: &Limits, max_duration: Duration) -> Self {
+        let health_from = limits.connection.known_clients.health.clone();
         LimitLayer {
             slots: limits.requests.map(|limit| Arc::new(Semaphore::new(limit))),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            infrastructure: Arc::new(InfrastructureLimits::new(health_from)),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
         }
@@ -118,19 +115,14 @@ impl LimitLayer {
         let peer = peer.ok_or_else(|| internal("the request has no peer"))?;
         let path = request.uri().path();
         if is_infrastructure_rpc(path) {
-            let stream = Method::from_path(path).is_stream().then(|| {
-                let stream = Arc::clone(&self.streams).try_acquire_owned();
-                let stream = stream
-                    .ok()
-                    .filter(|_| peer.open_streams() < MAX_CONNECTION_STREAMS);
-                stream.ok_or(Error::Overloaded)
-            });
-            let stream = stream.transpose()?;
-            let call = peer.begin_infrastructure_call(stream.is_some());
+            let method = Method::from_path(path);
+            let place = self.infrastructure.admit(method, peer)?;
+            let call = peer.begin_infrastructure_call(method.is_stream());
+            infrastructure::strip(request);
             // Their messages are small and their streams few, and they need no credential. So they
             // have no part in the budget of the other calls.
             let budget = Arc::new(ByteBudget::new(None));
-            return Ok(Permit::new(budget, None, stream, false, call));
+            return Ok(Permit::new(budget, None, place, false, call));
         }
         // A call takes its slot only when its request is complete, so that slow clients
         // cannot hold all slots. It is rejected now if none is free.

@@ -4,6 +4,7 @@
 //! calls when the load is highest.
 
 mod body;
+mod infrastructure;
 mod layer;
 mod permit;
 
@@ -13,7 +14,7 @@ pub use self::{
     layer::LimitLayer,
     permit::{reserve_response, set_token_id},
 };
-use crate::domain::limits::ContentLimits;
+use crate::{domain::limits::ContentLimits, util::net::KnownClients};
 
 /// Maximum size of a message of health and reflection, in bytes. Reflection repeats requests, which
 /// need no credential, in its answers.
@@ -58,7 +59,10 @@ pub struct ConnectionLimits {
     pub streams: u32,
     /// Maximum size of the headers of a call, in bytes.
     pub header_bytes: usize,
-    /// Maximum duration of the TLS handshake, and then of the HTTP/2 preface.
+    /// Load balancers and proxies.
+    pub known_clients: KnownClients,
+    /// Maximum duration of the TLS handshake, then of the HTTP/2 preface, and later of the headers of
+    /// a call.
     pub handshake_timeout: Duration,
     /// Time for the first authenticated call. A connection without one closes after it
     /// if the limit of connections is reached.

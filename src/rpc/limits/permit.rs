@@ -23,6 +23,7 @@ use crate::{
         backpressure::{InWork, Owner},
         peer::OpenCall,
     },
+    util::shares::Share,
 };
 
 /// The bytes of all calls in progress.
@@ -155,8 +156,8 @@ pub(super) struct Permit {
     slots: Option<Arc<Semaphore>>,
     /// What the call holds while it is in work.
     work: Mutex<Work>,
-    /// The slot of a health watch or a reflection stream.
-    _stream: Option<OwnedSemaphorePermit>,
+    /// The place of a health or reflection call.
+    _place: Option<Share>,
     call: OpenCall,
 }
 
@@ -165,7 +166,7 @@ impl Permit {
     pub(super) fn new(
         budget: Arc<ByteBudget>,
         slots: Option<Arc<Semaphore>>,
-        stream: Option<OwnedSemaphorePermit>,
+        place: Option<Share>,
         is_read: bool,
         call: OpenCall,
     ) -> Self {
@@ -180,7 +181,7 @@ impl Permit {
             budget,
             slots,
             work: Mutex::default(),
-            _stream: stream,
+            _place: place,
             call,
         }
     }

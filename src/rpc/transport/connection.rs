@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,8 @@ use tower::{Service, ServiceExt};
 use super::{
     backpressure::{Throttled, in_rounds},
     coalesce::Coalescing,
-    flood::Guarded,
+    flood::{Flood, Guarded},
+    header_block::PendingHeaders,
     peer::Peer,
     preface_timeout::expect_preface,
 };
@@ -121,7 +122,9 @@ pub async fn serve(
     });
     let stream = Throttled::new(stream, Arc::clone(&peer.load));
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
-    let (stream, is_flooded) = Guarded::new(stream, limits.streams);
+    let headers = PendingHeaders::new(header_list_bytes(limits), limits.handshake_timeout);
+    let slot = Arc::clone(&peer.slot);
+    let (stream, flood) = Guarded::new(stream, limits.streams, headers, slot);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let load = Arc::clone(&peer.load);
@@ -134,8 +137,10 @@ pub async fn serve(
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
         _ = in_rounds(connection.as_mut(), &peer.load) => {
-            if is_flooded.load(Ordering::Relaxed) {
-                peer.slot.note_flood(peer.address);
+            match flood.get() {
+                Some(Flood::RefusedCalls) => peer.slot.note_refused_calls(peer.address),
+                Some(_) => peer.slot.note_flood(peer.address),
+                None => {}
             }
             return;
         }
@@ -155,7 +160,7 @@ fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Task
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(header_list_bytes(limits))
+        .max_header_list_size(u32::try_from(header_list_bytes(limits)).unwrap_or(u32::MAX))
         .max_send_buf_size(MAX_SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_REFUSED_STREAMS)
@@ -167,11 +172,9 @@ fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Task
 }
 
 /// Returns the size of headers from which h2 answers by itself, with a bare HTTP 431. It is above
-/// the limit, so that the call layer can answer with a gRPC status. It bounds the memory of headers
-/// that have not arrived completely.
-fn header_list_bytes(limits: &ConnectionLimits) -> u32 {
-    let bytes = limits.header_bytes.saturating_mul(HEADER_MARGIN);
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+/// the limit, so that the call layer can answer with a gRPC status.
+fn header_list_bytes(limits: &ConnectionLimits) -> usize {
+    limits.header_bytes.saturating_mul(HEADER_MARGIN)
 }
 
 /// Checks the limits of a connection periodically. Completes when it has to close, with

@@ -11,6 +11,23 @@ pub(super) const PREFACE: usize = 24;
 const PADDED: u8 = 0x8;
 const MAX_PADDING: u32 = 256;
 
+/// The types of the frames with headers.
+const HEADERS: u8 = 0x1;
+const CONTINUATION: u8 = 0x9;
+/// The flag of HEADERS and CONTINUATION that ends a block of headers.
+const END_HEADERS: u8 = 0x4;
+
+/// The block of headers that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderBlock {
+    /// None has begun that is not complete.
+    None,
+    /// It is a single frame, which is not complete. h2 keeps its bytes.
+    Frame,
+    /// It has several frames. h2 keeps the headers of those that are complete.
+    Frames,
+}
+
 /// The types of frames that matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -31,6 +48,9 @@ pub(super) struct Frames {
     header: [u8; HEADER],
     /// The bytes of the header so far.
     filled: usize,
+    block: HeaderBlock,
+    /// Whether the present frame is the last one of the block.
+    ends_block: bool,
 }
 
 impl Frames {
@@ -40,6 +60,8 @@ impl Frames {
             skip,
             header: [0; HEADER],
             filled: 0,
+            block: HeaderBlock::None,
+            ends_block: false,
         }
     }
 
@@ -50,6 +72,7 @@ impl Frames {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.split_at(skipped).1;
+            self.end_block();
             for byte in bytes.iter().take(HEADER - self.filled) {
                 if let Some(slot) = self.header.get_mut(self.filled) {
                     *slot = *byte;
@@ -64,9 +87,32 @@ impl Frames {
                 self.skip = usize::try_from(length).unwrap_or(usize::MAX);
                 // The first bit of the stream is reserved.
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                self.begin_block(kind, flags);
+                self.end_block();
                 found(kind_of(kind, flags, length), stream);
             }
         }
+    }
+
+    fn begin_block(&mut self, kind: u8, flags: u8) {
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.ends_block = flags & END_HEADERS != 0;
+            self.block = match kind {
+                HEADERS if self.ends_block => HeaderBlock::Frame,
+                _ => HeaderBlock::Frames,
+            };
+        }
+    }
+
+    fn end_block(&mut self) {
+        if self.ends_block && self.skip == 0 {
+            self.block = HeaderBlock::None;
+        }
+    }
+
+    /// Returns the block of headers that is not complete.
+    pub(super) fn header_block(&self) -> HeaderBlock {
+        self.block
     }
 
     /// Returns whether the bytes so far end with a frame.
@@ -79,7 +125,7 @@ fn kind_of(kind: u8, flags: u8, length: u32) -> Kind {
     match kind {
         0x0 if flags & PADDED != 0 => Kind::Data(length.saturating_sub(MAX_PADDING)),
         0x0 => Kind::Data(length),
-        0x1 => Kind::Headers,
+        HEADERS => Kind::Headers,
         0x3 => Kind::Reset,
         _ => Kind::Other,
     }
@@ -124,5 +170,27 @@ mod tests {
             assert_eq!(found, expected, "pieces of {size}");
             assert!(frames.is_between_frames());
         }
+    }
+
+    #[test]
+    fn a_block_of_headers_ends_with_its_last_byte() {
+        let head = |length: u8, kind: u8, flags: u8| [0, 0, length, kind, flags, 0, 0, 0, 1];
+        let mut frames = Frames::after(0);
+        let mut read = |bytes: &[u8]| {
+            frames.read(bytes, |_, _| {});
+            frames.header_block()
+        };
+        assert_eq!(read(&head(2, 0, 0)[..8]), HeaderBlock::None);
+        assert_eq!(read(&[1, 0, 0]), HeaderBlock::None);
+        assert_eq!(read(&head(2, HEADERS, END_HEADERS)), HeaderBlock::Frame);
+        assert_eq!(read(&[0]), HeaderBlock::Frame);
+        assert_eq!(read(&[0]), HeaderBlock::None);
+        assert_eq!(read(&head(0, HEADERS, END_HEADERS)), HeaderBlock::None);
+        assert_eq!(read(&head(1, HEADERS, 0)), HeaderBlock::Frames);
+        assert_eq!(read(&[0]), HeaderBlock::Frames);
+        assert_eq!(read(&head(0, CONTINUATION, 0)), HeaderBlock::Frames);
+        let last = head(1, CONTINUATION, END_HEADERS);
+        assert_eq!(read(&last), HeaderBlock::Frames);
+        assert_eq!(read(&[0]), HeaderBlock::None);
     }
 }

@@ -38,7 +38,8 @@ pub async fn listen(
     service: impl Serve,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(limits.connections, metrics.connections().clone());
+    let known = limits.known_clients.clone();
+    let connections = Connections::new(limits.connections, known, metrics.connections().clone());
     let acceptor = Acceptor {
         tls,
         limits: Arc::new(limits),
@@ -61,12 +62,22 @@ pub async fn listen(
         };
         acceptor.metrics.accepted.inc();
         let slot = connections.add(address.ip());
+        let wait = connections.wait(address.ip());
         let (acceptor, service) = (acceptor.clone(), service.clone());
         let panics = acceptor.panics.clone();
         tasks.spawn(async move {
             let serving = async {
+                // Its client is not even told which protocol is spoken.
+                if let Some(wait) = wait {
+                    sleep(wait).await;
+                }
+                acceptor
+                    .serve(stream, address, Arc::clone(&slot), service)
+                    .await;
+            };
+            let serving = async {
                 tokio::select! {
-                    () = acceptor.serve(stream, address, Arc::clone(&slot), service) => {}
+                    () = serving => {}
                     () = slot.evicted() => {}
                 }
             };

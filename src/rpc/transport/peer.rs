@@ -71,9 +71,11 @@ impl Peer {
         use crate::{
             ops::metrics::Metrics,
             rpc::transport::{backpressure::Load, eviction::Connections},
+            util::net::KnownClients,
         };
         let metrics = Metrics::new().unwrap();
-        let connections = Connections::new(1, metrics.connections().clone());
+        let connections =
+            Connections::new(1, KnownClients::default(), metrics.connections().clone());
         Peer::new(
             address,
             None,

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::util::net::client_network;
+
 /// Connections without an authenticated call. The client with the most of them loses one first, so
 /// that one machine cannot crowd out the others.
 #[derive(Default)]
@@ -26,14 +28,14 @@ impl Evictable {
 
     /// Adds a connection. It is evicted by `notify`.
     pub(super) fn insert(&mut self, client: IpAddr, id: u64, notify: Arc<Notify>) {
-        let connections = self.clients.entry(network(client)).or_default();
+        let connections = self.clients.entry(client_network(client)).or_default();
         connections.insert(id, notify);
         self.len += 1;
     }
 
     /// Removes a connection, if it is there.
     pub(super) fn remove(&mut self, client: IpAddr, id: u64) {
-        let client = network(client);
+        let client = client_network(client);
         let Some(connections) = self.clients.get_mut(&client) else {
             return;
         };
@@ -59,17 +61,5 @@ impl Evictable {
         notify.notify_one();
         self.remove(client, id);
         true
-    }
-}
-
-/// Returns the network that stands for one client: an IPv4 address, or 64 bits of an IPv6 address,
-/// of which a machine can use all.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & !u128::from(u64::MAX);
-            std::net::Ipv6Addr::from_bits(prefix).into()
-        }
     }
 }

@@ -18,7 +18,14 @@ use std::{
 
 pub use self::slot::ConnectionSlot;
 use self::{evictable::Evictable, slot::Slot};
-use crate::ops::metrics::ConnectionMetrics;
+use super::refused_calls::RefusedCalls;
+use crate::{
+    ops::metrics::ConnectionMetrics,
+    util::{
+        net::{KnownClients, Networks},
+        shares::Shares,
+    },
+};
 
 /// Connections beyond the limit that stay open. They answer calls with an error that names
 /// the limit, and they answer health checks. Even at the limit, a new connection is evicted
@@ -30,6 +37,11 @@ const RESERVE: usize = 256;
 /// A small part of the reserve, so that a flood of health checks leaves room for newcomers.
 const MAX_HEALTH_ONLY: usize = 16;
 
+/// Maximum size of the headers that have not arrived completely, in bytes, as HTTP/2 counts it: of
+/// the connections without an authenticated call, and as much of the others. They take some three
+/// times as much memory.
+const MAX_INCOMPLETE_HEADERS: usize = 16 * 1024 * 1024;
+
 /// Minimum time between two warnings, because a flood of connections would fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -37,6 +49,12 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Connections {
     limit: usize,
     metrics: ConnectionMetrics,
+    /// The load balancers, whose connections are protected from eviction.
+    health_from: Networks,
+    refused_calls: RefusedCalls,
+    /// The shares of incomplete headers.
+    headers: Arc<Shares>,
+    authenticated_headers: Arc<Shares>,
     /// The number of the next call, by which the idle connections are ordered.
     next_call: AtomicU64,
     open: Mutex<Open>,
@@ -51,24 +69,29 @@ struct Open {
     next_id: u64,
     warned_at: Option<Instant>,
     flood_warned_at: Option<Instant>,
+    refused_calls_warned_at: Option<Instant>,
     accept_warned_at: Option<Instant>,
 }
 
 impl Connections {
     /// Makes an empty set, of which `limit` connections may make authenticated calls.
     #[must_use]
-    pub fn new(limit: usize, metrics: ConnectionMetrics) -> Arc<Self> {
+    pub fn new(limit: usize, known: KnownClients, metrics: ConnectionMetrics) -> Arc<Self> {
         Arc::new(Connections {
             limit,
             metrics,
+            health_from: known.health,
+            refused_calls: RefusedCalls::new(known.proxies),
+            headers: Shares::new(MAX_INCOMPLETE_HEADERS),
+            authenticated_headers: Shares::new(MAX_INCOMPLETE_HEADERS),
             next_call: AtomicU64::default(),
             open: Mutex::default(),
         })
     }
 
     /// Adds a connection of a client. If the limit and the reserve are used up, evicts a
-    /// connection without an authenticated call. There always is one, because the protected
-    /// connections are fewer than the limit and the reserve.
+    /// connection without an authenticated call. There is one unless load balancers have all others:
+    /// the other protected connections are fewer than the limit and the reserve.
     pub fn add(self: &Arc<Self>, client: IpAddr) -> Arc<ConnectionSlot> {
         let mut open = self.open();
         let count = open.evictable.len() + open.authenticated.len() + open.health_only;
@@ -116,11 +139,28 @@ impl Connections {
         }
     }
 
-    /// Counts a connection that was closed for a flood, and warns of it.
+    /// Returns how long a new connection of a client waits before it is served, if it has to.
+    pub(super) fn wait(&self, client: IpAddr) -> Option<Duration> {
+        self.refused_calls.wait(client)
+    }
+
+    /// Counts a connection that was closed for a flood of frames, and warns of it.
     fn note_flood(&self, client: SocketAddr) {
         self.metrics.refused_flood.inc();
         if is_due(&mut self.open().flood_warned_at) {
             tracing::warn!(peer = %client, "connections that flood the server are closed");
+        }
+    }
+
+    /// Counts a connection that was closed for its refused calls, and warns of it.
+    fn note_refused_calls(&self, client: SocketAddr) {
+        self.metrics.refused_calls.inc();
+        if is_due(&mut self.open().refused_calls_warned_at) {
+            tracing::warn!(
+                peer = %client,
+                "connections that make too many calls without a valid credential are closed; set \
+                 --proxy-from if the peer is a proxy"
+            );
         }
     }
 
@@ -177,7 +217,11 @@ mod tests {
 
     fn connections(limit: usize) -> Arc<Connections> {
         let metrics = Metrics::new().unwrap();
-        Connections::new(limit, metrics.connections().clone())
+        let known = KnownClients {
+            health: "192.0.2.99".parse().unwrap(),
+            ..KnownClients::default()
+        };
+        Connections::new(limit, known, metrics.connections().clone())
     }
 
     fn add(connections: &Arc<Connections>, count: usize) -> Vec<Arc<ConnectionSlot>> {
@@ -213,6 +257,10 @@ mod tests {
         let newcomers = add(&connections, RESERVE - MAX_HEALTH_ONLY);
         assert!(!newcomers.iter().any(is_evicted));
         newcomers[0].authenticate().unwrap();
+        let balancer = connections.add("192.0.2.99".parse().unwrap());
+        balancer.protect_health_checks();
+        let _newcomers = add(&connections, 2 * RESERVE);
+        assert!(is_evicted(&newcomers[1]) && !is_evicted(&balancer));
     }
 
     #[test]

@@ -11,7 +11,11 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Connections, MAX_HEALTH_ONLY};
-use crate::domain::error::{Error, Result};
+use crate::{
+    domain::error::{Error, Result},
+    rpc::transport::refused_calls::ConnectionCalls,
+    util::shares::Share,
+};
 
 /// The slot of one connection among all open ones, until it is dropped.
 pub struct ConnectionSlot(pub(super) Arc<Slot>);
@@ -28,10 +32,12 @@ pub(super) struct Slot {
     calls: AtomicUsize,
     /// The number of the last call, in the order of their ends.
     last_call: AtomicU64,
-    // These three only go from false to true. The first two change under the lock.
+    refused_calls: ConnectionCalls,
+    // These only go from false to true. The first two change under the lock.
     is_authenticated: AtomicBool,
     is_health_only: AtomicBool,
     is_refused: AtomicBool,
+    has_too_many_refused_calls: AtomicBool,
 }
 
 impl ConnectionSlot {
@@ -63,16 +69,45 @@ impl ConnectionSlot {
     }
 
     /// Notes a health or reflection call. It protects the connection from eviction, unless
-    /// too many others are protected already.
+    /// too many others are protected already. Those of known load balancers always are.
     pub fn protect_health_checks(&self) {
         let slot = &self.0;
         let mut open = slot.connections.open();
         let is_protected = slot.is_authenticated() || slot.is_health_only();
-        if !is_protected && open.health_only < MAX_HEALTH_ONLY {
+        let may_protect = open.health_only < MAX_HEALTH_ONLY
+            || slot.connections.health_from.contains(slot.client);
+        if !is_protected && may_protect {
             open.remove(slot);
             open.health_only += 1;
             slot.is_health_only.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a call that was refused. The connection closes if it makes too many and has never had
+    /// an authenticated call.
+    pub fn count_refused_call(&self) {
+        let slot = &self.0;
+        let all = &slot.connections.refused_calls;
+        if !slot.is_authenticated() && !all.count(slot.client, &slot.refused_calls) {
+            slot.has_too_many_refused_calls
+                .store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the connection has to close because of its refused calls.
+    pub(in crate::rpc::transport) fn has_too_many_refused_calls(&self) -> bool {
+        let slot = &self.0;
+        slot.has_too_many_refused_calls.load(Ordering::Relaxed) && !slot.is_authenticated()
+    }
+
+    /// Takes a share of the bytes of headers that have not arrived completely.
+    pub(in crate::rpc::transport) fn share_headers(&self, bytes: usize) -> Option<Share> {
+        let connections = &self.0.connections;
+        let shares = match self.0.is_authenticated() {
+            true => &connections.authenticated_headers,
+            false => &connections.headers,
+        };
+        shares.take(self.0.client, bytes)
     }
 
     /// Notes that a call begins that is neither a health nor a reflection call.
@@ -116,9 +151,14 @@ impl ConnectionSlot {
         }
     }
 
-    /// Counts a connection that is closed for a flood, and warns of it.
+    /// Counts a connection that is closed for a flood of frames, and warns of it.
     pub(in crate::rpc::transport) fn note_flood(&self, client: SocketAddr) {
         self.0.connections.note_flood(client);
+    }
+
+    /// Counts a connection that is closed for its refused calls, and warns of it.
+    pub(in crate::rpc::transport) fn note_refused_calls(&self, client: SocketAddr) {
+        self.0.connections.note_refused_calls(client);
     }
 }
 
@@ -135,6 +175,8 @@ impl Slot {
             is_authenticated: AtomicBool::new(false),
             is_health_only: AtomicBool::new(false),
             is_refused: AtomicBool::new(false),
+            refused_calls: ConnectionCalls::default(),
+            has_too_many_refused_calls: AtomicBool::new(false),
         }
     }
 

@@ -3,14 +3,18 @@
 use bridgebook::{
     client::Client,
     domain::role::Role,
-    proto::v1::{GetWorkflowRequest, StartWorkflowRequest, get_workflow_request::Key},
+    proto::{
+        Rpc,
+        v1::{GetWorkflowRequest, StartWorkflowRequest, get_workflow_request::Key},
+    },
 };
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{App, Server, eventually, new_id};
+use crate::support::{ANY_WINDOW, App, Server, Wire, connect, eventually, new_id, raw_call};
 
 const CALLS: usize = 200;
 
@@ -96,6 +100,41 @@ async fn rejected_calls_are_few_lines_that_name_their_namespace() {
         assert_eq!(line["namespace"], "team-b");
         assert_eq!(line["reason"], "NAMESPACE_DENIED");
     }
+}
+
+#[tokio::test]
+async fn calls_without_a_credential_are_few_lines_however_they_differ() {
+    let app = App::start().await;
+    let server = spawn(&app, &[]);
+    server.serving().await;
+    for number in 0..CALLS {
+        let channel = connect(server.address);
+        let rpc = Rpc::ALL[number % Rpc::ALL.len()].path();
+        let refused = raw_call(&channel, rpc.trim_start_matches('/'), Vec::new()).await;
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    }
+    let lines = lines(&server, |line| line["target"] == "bridgebook::audit").await;
+    assert!(lines.len() < CALLS / 2, "{lines:#?}");
+    let has_rest = |line: &Value| line["rpc"].is_null() && line["reason"] == "CREDENTIAL_MISSING";
+    assert!(lines.iter().any(has_rest), "{lines:#?}");
+}
+
+/// AdminService is audited call by call, but not the calls that are none of an administrator.
+#[tokio::test]
+async fn calls_of_admin_service_without_a_credential_are_few_lines() {
+    let app = App::start().await;
+    let server = spawn(&app, &[]);
+    server.serving().await;
+    let wire = Wire::connect(server.address, ANY_WINDOW).await;
+    for _ in 0..CALLS {
+        let mut head = wire.head("bridgebook.v1.AdminService/ListTokens");
+        let soon = "soon".parse().unwrap();
+        head.headers_mut().insert("grpc-timeout", soon);
+        let answer = wire.send_with(head, &HealthCheckRequest::default()).await;
+        assert_eq!(answer.await.unwrap().headers()["grpc-status"], "3");
+    }
+    let lines = lines(&server, |line| line["target"] == "bridgebook::audit").await;
+    assert!(lines.len() < 20, "{lines:#?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! fail for the same cause.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tonic::Code;
 
 use super::severity::{at_level, severity};
-use crate::domain::id::TokenId;
+use crate::{domain::id::TokenId, util::net::client_network};
 
 /// How long equal lines are counted before one line reports their number.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -20,6 +20,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The most kinds that are counted at a time, because callers can make many. Lines of further kinds
 /// are counted by their code alone.
 const MAX_KINDS: usize = 1024;
+
+/// The most kinds of one caller that are counted at a time. Lines of further kinds are counted by
+/// their reason alone: a caller can vary the RPC and the namespace with each call.
+const MAX_CALLER_KINDS: usize = 16;
 
 /// The key by which lines count as equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,8 +57,30 @@ pub(super) struct Origin {
 }
 
 impl LineKind {
+    /// Returns the caller, unless the lines are those of all callers.
+    fn caller(&self) -> Option<CallerKey> {
+        let token = self.origin.token_id.map(CallerKey::Token);
+        let peer = || self.origin.peer.map(client_network).map(CallerKey::Network);
+        token.or_else(peer)
+    }
+
+    /// Returns the kind that stands for all kinds of a caller over [`MAX_CALLER_KINDS`].
+    fn by_reason(&self) -> Self {
+        LineKind {
+            is_audited: self.is_audited,
+            code: self.code,
+            reason: self.reason.clone(),
+            cause: None,
+            origin: Origin {
+                token_id: self.origin.token_id,
+                peer: self.origin.peer.map(client_network),
+                ..Origin::default()
+            },
+        }
+    }
+
     /// Returns the kind that stands for all kinds over [`MAX_KINDS`].
-    fn further(&self) -> Self {
+    fn by_code(&self) -> Self {
         LineKind {
             is_audited: self.is_audited,
             code: self.code,
@@ -101,26 +127,75 @@ impl LineKind {
     }
 }
 
-/// The kinds of lines that are being counted. Cheap to clone; clones share the counts.
+/// A caller whose kinds are bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum CallerKey {
+    Token(TokenId),
+    Network(IpAddr),
+}
+
+/// The kinds of lines that are being counted.
+#[derive(Default)]
+struct Counts {
+    lines: HashMap<LineKind, u64>,
+    /// The number of kinds of each caller. No caller has none.
+    callers: HashMap<CallerKey, usize>,
+}
+
+impl Counts {
+    /// Returns the kind by which a line is counted.
+    fn bounded(&self, kind: LineKind) -> LineKind {
+        let is_known = |kind: &LineKind| self.lines.contains_key(kind);
+        if is_known(&kind) {
+            return kind;
+        }
+        let kinds = kind.caller().and_then(|caller| self.callers.get(&caller));
+        let kind = match kinds.is_some_and(|kinds| *kinds >= MAX_CALLER_KINDS) {
+            true => kind.by_reason(),
+            false => kind,
+        };
+        match self.lines.len() < MAX_KINDS || is_known(&kind) {
+            true => kind,
+            false => kind.by_code(),
+        }
+    }
+
+    fn insert(&mut self, kind: LineKind) {
+        if let Some(caller) = kind.caller() {
+            *self.callers.entry(caller).or_default() += 1;
+        }
+        self.lines.insert(kind, 0);
+    }
+
+    fn remove(&mut self, kind: &LineKind) {
+        self.lines.remove(kind);
+        let caller = kind.caller().map(|caller| self.callers.entry(caller));
+        if let Some(Entry::Occupied(mut kinds)) = caller {
+            *kinds.get_mut() = kinds.get().saturating_sub(1);
+            if *kinds.get() == 0 {
+                kinds.remove();
+            }
+        }
+    }
+}
+
+/// Counts equal lines. Cheap to clone; clones share the counts.
 #[derive(Clone, Default)]
-pub struct RepeatedLines(Arc<Mutex<HashMap<LineKind, u64>>>);
+pub struct RepeatedLines(Arc<Mutex<Counts>>);
 
 impl RepeatedLines {
     /// Returns whether to log a line: whether it is the first of its kind. Others are counted.
     /// One line per second reports their number until there are none.
     pub(super) fn is_first(&self, kind: LineKind) -> bool {
         let mut counts = self.lock();
-        let kind = match counts.len() < MAX_KINDS || counts.contains_key(&kind) {
-            true => kind,
-            false => kind.further(),
-        };
-        if let Some(count) = counts.get_mut(&kind) {
+        let kind = counts.bounded(kind);
+        if let Some(count) = counts.lines.get_mut(&kind) {
             *count += 1;
             return false;
         }
         // Without a runtime the process is ending.
         if let Ok(runtime) = Handle::try_current() {
-            counts.insert(kind.clone(), 0);
+            counts.insert(kind.clone());
             runtime.spawn(self.clone().report(kind));
         }
         true
@@ -139,7 +214,7 @@ impl RepeatedLines {
     /// Returns the count of a kind, and counts from zero again. Forgets a kind without lines.
     fn take(&self, kind: &LineKind) -> Option<u64> {
         let mut counts = self.lock();
-        let count = counts.get_mut(kind).map(std::mem::take);
+        let count = counts.lines.get_mut(kind).map(std::mem::take);
         let count = count.filter(|count| *count > 0);
         if count.is_none() {
             counts.remove(kind);
@@ -147,7 +222,7 @@ impl RepeatedLines {
         count
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LineKind, u64>> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,7 +249,7 @@ mod tests {
         assert_eq!(lines.take(&kind("a")), Some(2));
         // The report of a second without lines ends the count.
         tokio::time::sleep(WINDOW * 2).await;
-        assert!(lines.lock().is_empty());
+        assert!(lines.lock().lines.is_empty());
         assert!(lines.is_first(kind("a")));
     }
 
@@ -184,8 +259,32 @@ mod tests {
         let flood = (0..10 * MAX_KINDS).map(|n| kind(&n.to_string()));
         let logged = flood.filter(|kind| lines.is_first(kind.clone())).count();
         assert_eq!(logged, MAX_KINDS + 1);
-        let further = kind("").further();
+        let further = kind("").by_code();
         assert_eq!(lines.take(&further), Some((9 * MAX_KINDS - 1) as u64));
-        assert!(lines.lock().len() <= MAX_KINDS + 1);
+        assert!(lines.lock().lines.len() <= MAX_KINDS + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_varies_its_calls_is_counted_by_reason() {
+        let lines = RepeatedLines::default();
+        let call = |host: u32, n: usize| LineKind {
+            code: Code::PermissionDenied,
+            reason: Some("NAMESPACE_DENIED".to_owned()),
+            cause: None,
+            origin: Origin {
+                namespace: Some(n.to_string()),
+                peer: Some(format!("2001:db8::{host:x}").parse().unwrap()),
+                ..Origin::default()
+            },
+            ..kind("")
+        };
+        let flood = (0..1000_usize).map(|n| call(u32::try_from(n % 100).unwrap(), n));
+        let logged = flood.filter(|kind| lines.is_first(kind.clone())).count();
+        assert_eq!(logged, MAX_CALLER_KINDS + 1);
+        let rest = call(7, 0).by_reason();
+        let repeated = 1000 - u64::try_from(logged).unwrap();
+        assert_eq!(lines.take(&rest), Some(repeated));
+        tokio::time::sleep(WINDOW * 2).await;
+        assert!(lines.lock().callers.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -129,9 +130,17 @@ pub async fn serve(
     let service = TowerToHyperService::new(service);
     let load = Arc::clone(&peer.load);
     // hyper calls this when it has read the headers, and the service below in a task of the call.
+    let slot = Arc::clone(&peer.slot);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(load.begin());
-        service.call(request)
+        let (call, slot) = (service.call(request), Arc::clone(&slot));
+        async move {
+            // The connection is about to close. What has been read costs no more than a reset.
+            if slot.has_too_many_refused_calls() {
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            }
+            call.await.map_err(|never| match never {})
+        }
     });
     let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {

@@ -3,7 +3,10 @@
 use diesel::QueryResult;
 use futures_util::{Stream, TryStreamExt, pin_mut};
 
-use crate::domain::page::{MAX_BYTES, Page, PageRequest, PageRow};
+use crate::{
+    domain::page::{MAX_BYTES, Page, PageRequest, PageRow},
+    util::pace::Pace,
+};
 
 /// Collects a page from a query with the limit `page.size + 1`. Ends the page early when its
 /// rows exceed [`MAX_BYTES`], and leaves the remaining rows unread.
@@ -17,8 +20,11 @@ pub async fn collect_page<T: PageRow>(
     pin_mut!(rows);
     let mut taken: Vec<T> = Vec::new();
     let mut bytes = 0;
+    let mut pace = Pace::default();
     while let Some(row) = rows.try_next().await? {
-        bytes += row.size();
+        let size = row.size();
+        bytes += size;
+        pace.add(size).await;
         let is_cut = bytes > MAX_BYTES;
         let is_full = taken.len() as i64 == page.size || is_cut;
         if let Some(last) = taken.last().filter(|_| is_full) {

@@ -20,9 +20,9 @@ pub mod retry;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
-mod tenant_quota;
+pub mod turns;
 
 pub use connection::connect;
 pub use error::DbError;
 pub use pool::Database;
-pub use query::{PageQuery, Query, TenantQuery};
+pub use query::{Owner, PageQuery, Query, TenantQuery};

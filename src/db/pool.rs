@@ -16,14 +16,17 @@ use tokio::{
 
 use super::{
     DbError,
-    batch::{queue_time::QueueTime, reservation::ReadMemory},
+    batch::{
+        queue_time::QueueTime,
+        reservation::{Held, ReadMemory},
+    },
     connection::{LastFailure, Manager},
     lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
     planner::{BATCH_SETTINGS, BatchTimeouts, QUERY_SETTINGS},
-    query::Query,
+    query::{Owner, Query},
     retry::Retries,
-    tenant_quota::TenantQuota,
+    turns::Turns,
 };
 use crate::{
     domain::error::Result,
@@ -45,8 +48,8 @@ pub struct Database {
     batches: Pool,
     /// For queries of a single caller.
     queries: Pool,
-    /// Limits the connections for queries that one tenant may use.
-    quota: TenantQuota,
+    /// The turns on the connections for queries.
+    turns: Turns,
     /// Whether the schema is current.
     is_ready: Arc<AtomicBool>,
     outage: OutageDetector,
@@ -74,7 +77,7 @@ impl Database {
         let database = Database {
             batches: pool("batches", batches, BATCH_SETTINGS),
             queries: pool("queries", queries, QUERY_SETTINGS),
-            quota: TenantQuota::new(queries),
+            turns: Turns::new(queries),
             is_ready: Arc::new(AtomicBool::new(false)),
             outage: outage.clone(),
             apart: Arc::new(Semaphore::new(apart_connections(batches))),
@@ -137,18 +140,41 @@ impl Database {
         drop(self.running.write().await);
     }
 
-    /// Runs a query on a connection of its own. Retries if the connection is lost.
+    /// Runs a query on a connection of its own, when its turn comes. Retries if the connection is
+    /// lost.
     ///
     /// # Errors
     /// Errors of the query, and the last database error.
     pub async fn run<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
-        self.outage.or_outage(self.run_with_retries(query)).await
+        self.run_held(query).await.map(|held| held.answer)
     }
 
-    async fn run_with_retries<Q: Query>(&self, query: &Q) -> Result<Q::Answer> {
+    /// Runs a query as [`Database::run`] does. Its turn goes on until the response is encoded,
+    /// because the answer takes memory and time until then.
+    ///
+    /// # Errors
+    /// As those of [`Database::run`].
+    pub async fn run_held<Q: Query>(&self, query: &Q) -> Result<Held<Q::Answer>> {
+        self.run_for(query.owner(), query).await
+    }
+
+    /// Runs a query in the turn of an owner, as [`Database::run_held`] does.
+    ///
+    /// # Errors
+    /// As those of [`Database::run`].
+    pub async fn run_for<Q: Query>(&self, owner: Owner, query: &Q) -> Result<Held<Q::Answer>> {
+        let answer = self.run_with_retries(&owner, query);
+        self.outage.or_outage(answer).await
+    }
+
+    async fn run_with_retries<Q: Query>(
+        &self,
+        owner: &Owner,
+        query: &Q,
+    ) -> Result<Held<Q::Answer>> {
         let mut retries = Retries::default();
         loop {
-            match self.try_run(query).await {
+            match self.try_run(owner, query).await {
                 Ok(answer) => return answer,
                 Err(error) => match retries.pause_after(&error) {
                     Some(pause) => self.pause(&error, pause).await,
@@ -165,15 +191,18 @@ impl Database {
         tokio::time::sleep(pause).await;
     }
 
-    async fn try_run<Q: Query>(&self, query: &Q) -> Result<Result<Q::Answer>, DbError> {
+    async fn try_run<Q: Query>(
+        &self,
+        owner: &Owner,
+        query: &Q,
+    ) -> Result<Result<Held<Q::Answer>>, DbError> {
         let begun = Instant::now();
-        let _permit = match query.tenant() {
-            Some(namespace) => {
-                let permit = self.quota.acquire(namespace.as_str()).await;
-                Some(permit.map_err(|error| self.late_or_outage(begun, error))?)
-            }
-            None => None,
-        };
+        let turn = self.turns.acquire(owner.clone()).await;
+        let turn = turn.map_err(|error| match begun.elapsed() < LEASE_TIMEOUT {
+            // Its owner has too many queries that wait.
+            true => error,
+            false => self.late_or_outage(begun, error),
+        })?;
         let mut lease = self.lease(&self.queries).await?;
         let result = query.run(&mut lease.connection).await;
         match &result {
@@ -181,7 +210,11 @@ impl Database {
             Ok(Ok(answer)) if Q::leaves_rows(answer) => drop(lease),
             _ => self.end(lease, &result),
         }
-        result
+        let hold = |answer| Held {
+            answer,
+            reservation: Some(turn.into()),
+        };
+        result.map(|answer| answer.map(hold))
     }
 
     /// Runs one try of a batch. `leaves_rows` tells whether its result left rows unread.

@@ -8,19 +8,35 @@ use diesel_async::AsyncPgConnection;
 use super::DbError;
 use crate::domain::{
     error::Result,
+    id::TokenId,
     namespace::{Namespace, Scoped},
     page::{Page, PageRow},
 };
+
+/// The owner of a query, in whose turn it runs.
+#[derive(Debug, Clone)]
+pub enum Owner {
+    /// The service itself.
+    Service,
+    /// The operators, together.
+    Operators,
+    /// A tenant.
+    Tenant {
+        /// The token of the call; `None` where the service runs without tokens.
+        token_id: Option<TokenId>,
+        /// The namespace of the request.
+        namespace: Namespace,
+    },
+}
 
 /// A statement, or a few, of one caller.
 pub trait Query: Sync {
     /// The result.
     type Answer: Send;
 
-    /// Returns the tenant whose quota of connections the query counts against; `None` for
-    /// the service's own queries and for those of operators.
-    fn tenant(&self) -> Option<&Namespace> {
-        None
+    /// Returns the owner in whose turn the query runs.
+    fn owner(&self) -> Owner {
+        Owner::Service
     }
 
     /// Runs the query. After a database error it may run again.
@@ -55,8 +71,11 @@ pub trait TenantQuery: Send + Sync + Sized {
 impl<T: TenantQuery> Query for Scoped<T> {
     type Answer = T::Answer;
 
-    fn tenant(&self) -> Option<&Namespace> {
-        Some(&self.namespace)
+    fn owner(&self) -> Owner {
+        Owner::Tenant {
+            token_id: self.token_id,
+            namespace: self.namespace.clone(),
+        }
     }
 
     fn run(

@@ -1,20 +1,29 @@
 //! Parses requests with one item or with a batch, submits the valid items, and responds. Each item
-//! of a batch succeeds or fails by itself.
+//! of a batch succeeds or fails by itself. Reads respond in the same way.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use prost::Message;
 
-use super::validate::Validator;
+use super::{slices, validate::Validator};
 use crate::{
-    db::batch::{self, Batcher, Operation, reservation::Held},
+    db::batch::{
+        self, Batcher, Operation,
+        reservation::{Held, Reservation},
+    },
     domain::{
         error::{Cause, Error, Result},
         limits::{MAX_BATCH, MAX_BATCH_BYTES},
         namespace::Scoped,
+        page::{Page, PageRow},
         violation::Violations,
     },
+    proto::Parts,
+    util::pace::SLICE_BYTES,
 };
+
+/// Number of results of a batch in a slice of the response. Most have a few hundred bytes.
+const SLICE_RESULTS: usize = 64;
 
 /// Converts the required item of a request that is not a batch.
 pub fn parse_item<R: Default, T>(
@@ -67,22 +76,90 @@ pub struct ItemCause(pub Arc<Cause>);
 
 impl<T> BatchResults<T> {
     /// Makes the response of the results, with the first cause for the call log.
-    pub fn into_response<M: From<Vec<Result<T>>>>(self) -> tonic::Response<M> {
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if the call only reads, see [`slices::respond`].
+    pub async fn into_response<M>(self) -> Result<tonic::Response<M>>
+    where
+        M: Parts + Default + From<Vec<Result<T>>>,
+    {
         let mut failures = self.0.iter().filter_map(|result| result.as_ref().err());
         let cause = failures.find_map(Error::cause);
-        let mut response = tonic::Response::new(M::from(self.0));
+        let size = |_: &_| SLICE_BYTES / SLICE_RESULTS;
+        let messages = slices::convert(self.0, size, |results, _| M::from(results)).await;
+        let mut response = slices::respond(messages).await?;
         if let Some(cause) = cause {
             response.extensions_mut().insert(ItemCause(cause));
         }
-        response
+        Ok(response)
     }
 }
 
-/// Makes the response of an answer that a batch read. It holds the memory of the answer until it is
-/// encoded.
+/// Makes the response of an answer that a batch or a query read. It holds what the answer holds until
+/// it is encoded.
 pub fn respond<A, M>(held: Held<A>, message: impl FnOnce(A) -> M) -> tonic::Response<M> {
-    let mut response = tonic::Response::new(message(held.answer));
-    if let Some(reservation) = held.reservation {
+    hold(tonic::Response::new(message(held.answer)), held.reservation)
+}
+
+/// Makes the response of a page. It holds what the page holds until it is encoded.
+///
+/// # Errors
+/// [`Error::Overloaded`] if the byte budget is exhausted.
+pub async fn respond_page<T, M>(page: Held<Page<T>>) -> Result<tonic::Response<M>>
+where
+    T: PageRow,
+    M: Parts + Default + From<Page<T>>,
+{
+    let (page, reservation) = (page.answer, page.reservation);
+    let mut next_page_token = page.next_page_token;
+    let to_message = |rows, is_first| {
+        let next_page_token = match is_first {
+            true => mem::take(&mut next_page_token),
+            false => String::new(),
+        };
+        M::from(Page {
+            rows,
+            next_page_token,
+            is_cut: page.is_cut,
+        })
+    };
+    let messages = slices::convert(page.rows, T::size, to_message).await;
+    Ok(hold(slices::respond(messages).await?, reservation))
+}
+
+/// Makes the response of an answer as [`respond`] does, with a list of any length in one field. It is
+/// encoded in slices of that field.
+///
+/// # Errors
+/// [`Error::Overloaded`] if the byte budget is exhausted.
+pub async fn respond_list<A, M, R>(
+    held: Held<A>,
+    message: impl FnOnce(A) -> M,
+    field: fn(&mut M) -> &mut Vec<R>,
+) -> Result<tonic::Response<M>>
+where
+    M: Parts + Default,
+    R: Message,
+{
+    let mut rest = message(held.answer);
+    let rows = mem::take(field(&mut rest));
+    let to_message = |rows, is_first| {
+        let mut message = match is_first {
+            true => mem::take(&mut rest),
+            false => M::default(),
+        };
+        *field(&mut message) = rows;
+        message
+    };
+    let messages = slices::convert(rows, R::encoded_len, to_message).await;
+    Ok(hold(slices::respond(messages).await?, held.reservation))
+}
+
+fn hold<M>(
+    mut response: tonic::Response<M>,
+    reservation: Option<Reservation>,
+) -> tonic::Response<M> {
+    if let Some(reservation) = reservation {
         response.extensions_mut().insert(reservation);
     }
     response

@@ -6,7 +6,7 @@
 //!   Every RPC of the contract is unary. An RPC with a stream needs another decoder.
 //! - A response is cut to the size that clients accept, see [`response_size`].
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, slice};
 
 use prost::Message;
 use tonic::{
@@ -63,8 +63,11 @@ impl<T: Parts> Encoder for MessageEncoder<T> {
 
     fn encode(&mut self, mut message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let length = if T::IS_RESPONSE {
-            let length = response_size::fit(&mut message, MAX_RESPONSE);
-            limits::reserve_response(length)?;
+            let length = response_size::fit(slice::from_mut(&mut message), MAX_RESPONSE);
+            // A handler may have reserved the bytes, and have encoded the message itself.
+            if length > 0 {
+                limits::reserve_response(length)?;
+            }
             length
         } else {
             message.encoded_len()

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod page_token;
 pub mod reflection;
 pub mod response_size;
+pub mod slices;
 pub mod status;
 pub mod transport;
 pub mod validate;

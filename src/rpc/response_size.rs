@@ -10,28 +10,39 @@ use prost::{Message, encoding::encoded_len_varint};
 use super::status;
 use crate::proto::{Part, Parts};
 
-/// Cuts a response to at most `max` bytes, and returns its size.
+/// Cuts a response to at most `max` bytes, and returns its size. The response is a message, or the
+/// messages that make it up together.
 ///
 /// The documents and long texts of the rows fill the response in their order. One that does
 /// not fit is left out, and the `omitted_fields` of its row name it. If the errors of a batch
 /// do not fit, all of them are shortened. What remains is bounded by the lengths of names and
 /// the number of rows, and is far below the limit.
-pub fn fit<M: Parts>(response: &mut M, max: usize) -> usize {
-    let length = response.encoded_len();
+pub fn fit<M: Parts>(response: &mut [M], max: usize) -> usize {
+    let length = encoded_len(response);
     if length <= max {
         return length;
     }
     let sizes = sizes(response);
     if length - sizes.values + sizes.names > max {
-        response.visit_parts(&mut |part| {
+        visit(response, &mut |part| {
             if let Part::Error(error) = part {
                 status::shorten(error);
             }
         });
     }
-    let fixed = response.encoded_len() - sizes.values + sizes.names;
+    let fixed = encoded_len(response) - sizes.values + sizes.names;
     omit(response, max.saturating_sub(fixed));
-    response.encoded_len()
+    encoded_len(response)
+}
+
+fn encoded_len<M: Parts>(response: &[M]) -> usize {
+    response.iter().map(Message::encoded_len).sum()
+}
+
+fn visit<M: Parts>(response: &mut [M], visit: &mut dyn FnMut(Part<'_>)) {
+    for message in response {
+        message.visit_parts(visit);
+    }
 }
 
 /// The sizes of the parts of a response, in bytes.
@@ -43,9 +54,9 @@ struct Sizes {
     names: usize,
 }
 
-fn sizes<M: Parts>(response: &mut M) -> Sizes {
+fn sizes<M: Parts>(response: &mut [M]) -> Sizes {
     let mut sizes = Sizes::default();
-    response.visit_parts(&mut |part| {
+    visit(response, &mut |part| {
         if let Some((value, name)) = size(&part) {
             sizes.values += value;
             sizes.names += name;
@@ -71,8 +82,8 @@ fn field_len(length: usize) -> usize {
 }
 
 /// Leaves out each part that does not fit into `left` bytes.
-fn omit<M: Parts>(response: &mut M, mut left: usize) {
-    response.visit_parts(&mut |part| {
+fn omit<M: Parts>(response: &mut [M], mut left: usize) {
+    visit(response, &mut |part| {
         let Some((size, name_size)) = size(&part) else {
             return;
         };
@@ -145,6 +156,10 @@ mod tests {
             _ => Vec::new(),
         });
         results.collect()
+    }
+
+    fn fit(response: &mut v1::BatchRecordStepsResponse, max: usize) -> usize {
+        super::fit(std::slice::from_mut(response), max)
     }
 
     #[test]

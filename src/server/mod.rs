@@ -52,6 +52,7 @@ use crate::{
         health::Health,
         limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
         reflection::Reflection,
+        slices::use_encoded,
         transport::{backpressure::Load, listener::listen, tls::TlsError},
     },
     services::{
@@ -256,6 +257,8 @@ async fn serve_calls(
             token_cache: token_cache.clone(),
             certificate_mapping: tls.certificate_mapping.clone(),
         })
+        // Responses that their handlers have encoded.
+        .map_response(use_encoded)
         .service(routes);
     let (begin_drain, drained) = oneshot::channel::<()>();
     // The drain begins when the sender is used or dropped.

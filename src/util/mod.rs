@@ -7,6 +7,7 @@ pub mod excerpt;
 pub mod file_watch;
 pub mod net;
 pub mod open_files;
+pub mod pace;
 pub mod panics;
 pub mod shares;
 pub mod unprintable;

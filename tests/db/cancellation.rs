@@ -24,7 +24,7 @@ const CALLS: usize = 10_000;
 const AT_A_TIME: usize = 100;
 
 /// Returns the state of the service's sessions in PostgreSQL.
-fn backends(app: &App, condition: &str) -> String {
+pub fn backends(app: &App, condition: &str) -> String {
     format!(
         "SELECT count(*) FROM pg_stat_activity
           WHERE application_name = '{}' AND pid <> pg_backend_pid() AND {condition}",

@@ -14,5 +14,6 @@ mod panics;
 mod pgbouncer;
 mod plans;
 mod restore;
+mod turns;
 mod vanishing_rows;
 mod writes;

@@ -1,9 +1,11 @@
 use bridgebook::proto::v1::{
-    ListStampsRequest, ListStampsResponse, MetadataStamp, NewStamp, RecordStampRequest,
+    BatchRecordStampsRequest, ListStampsRequest, ListStampsResponse, MetadataStamp, NewStamp,
+    RecordStampRequest, record_stamp_result,
 };
+use serde_json::json;
 use tonic::Status;
 
-use crate::support::{App, Failure, Tenant, failure};
+use crate::support::{App, Failure, Tenant, document, failure};
 
 async fn list(tenant: &Tenant, request: ListStampsRequest) -> Result<ListStampsResponse, Status> {
     let request = ListStampsRequest {
@@ -128,6 +130,46 @@ async fn pages_cover_everything_once() {
     }
     assert_eq!(listed, everything);
     assert_eq!(listed.len(), 7);
+}
+
+/// Large pages are encoded in slices, small ones as a whole.
+#[tokio::test]
+async fn a_large_page_has_the_rows_of_small_pages() {
+    let (_app, tenant) = App::with_tenant().await;
+    let stamps = (0..400).map(|number| NewStamp {
+        file_hash: format!("hash-{number}"),
+        stamp_data: document(json!({"number": number, "text": "x".repeat(number)})),
+        ..NewStamp::default()
+    });
+    let request = BatchRecordStampsRequest {
+        namespace: tenant.namespace.clone(),
+        stamps: stamps.collect(),
+    };
+    let recorded = tenant.client.clone().batch_record_stamps(request).await;
+    let results = recorded.unwrap().into_inner().results;
+    let hashes = results.into_iter().map(|result| match result.result {
+        Some(record_stamp_result::Result::Response(it)) => it.stamp.unwrap().file_hash,
+        other => panic!("{other:?}"),
+    });
+    assert!(hashes.eq((0..400).map(|number| format!("hash-{number}"))));
+
+    let page = |page_size, page_token| ListStampsRequest {
+        page_size,
+        page_token,
+        ..ListStampsRequest::default()
+    };
+    let large = list(&tenant, page(399, String::new())).await.unwrap();
+    assert_eq!(large.stamps.len(), 399);
+    let (mut rows, mut token) = (Vec::new(), String::new());
+    for _ in 0..21 {
+        let small = list(&tenant, page(19, token)).await.unwrap();
+        rows.extend(small.stamps);
+        token = small.next_page_token;
+    }
+    assert_eq!(rows, large.stamps);
+    assert_eq!(token, large.next_page_token);
+    let last = list(&tenant, page(399, token)).await.unwrap();
+    assert_eq!((last.stamps.len(), last.next_page_token.as_str()), (1, ""));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use futures_util::{Stream, TryStreamExt, pin_mut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::limits::MAX_RESPONSE;
+use crate::{db::turns::Turn, domain::limits::MAX_RESPONSE, util::pace::Pace};
 
 /// Size of rows from which a batch reads no further row, in bytes. Small rows never reach it.
 pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -33,11 +33,14 @@ pub async fn read_up_to<R>(
     pin_mut!(rows);
     let mut read = Vec::new();
     let mut bytes = 0;
+    let mut pace = Pace::default();
     while let Some(row) = rows.try_next().await? {
         if bytes > BATCH_BYTES {
             return Ok((read, false));
         }
-        bytes += size(&row);
+        let size = size(&row);
+        bytes += size;
+        pace.add(size).await;
         read.push(row);
     }
     Ok((read, true))
@@ -62,28 +65,45 @@ impl ReadMemory {
     }
 }
 
-/// The memory of the rows that a batch has read. All of its callers hold it; the last one releases
-/// it.
+/// What a read holds until its response is encoded.
 #[derive(Debug, Clone)]
-pub struct Reservation {
-    _permit: Arc<OwnedSemaphorePermit>,
+pub enum Reservation {
+    /// The memory of the rows that a batch has read. All of its callers hold it; the last one
+    /// releases it.
+    Batch(Arc<OwnedSemaphorePermit>),
+    /// The turn of a query, which limits how many answers of queries are in memory.
+    Query(Arc<Turn>),
 }
 
 impl Reservation {
     /// Keeps `bytes` of what was reserved for a batch, and releases the rest.
     pub(super) fn keep(mut permit: OwnedSemaphorePermit, bytes: usize) -> Self {
         drop(permit.split(permit.num_permits().saturating_sub(bytes)));
-        Reservation {
-            _permit: Arc::new(permit),
-        }
+        Reservation::Batch(Arc::new(permit))
     }
 }
 
-/// An answer, and the memory of the batch that read it.
+impl From<Turn> for Reservation {
+    fn from(turn: Turn) -> Self {
+        Reservation::Query(Arc::new(turn))
+    }
+}
+
+/// An answer, and what it holds.
 #[derive(Debug)]
 pub struct Held<A> {
     /// The answer.
     pub answer: A,
     /// What to hold until the response is encoded; `None` for operations that read no documents.
     pub reservation: Option<Reservation>,
+}
+
+impl<A> Held<A> {
+    /// Converts the answer.
+    pub fn map<B>(self, convert: impl FnOnce(A) -> B) -> Held<B> {
+        Held {
+            answer: convert(self.answer),
+            reservation: self.reservation,
+        }
+    }
 }

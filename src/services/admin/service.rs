@@ -4,12 +4,14 @@ use tonic::{Request, Response, Status};
 
 use super::model::{HealthQuery, IndexQuery, MigrationsQuery, ScanQuery, SummaryQuery};
 use crate::{
-    db::Database,
+    db::{Database, Owner, Query, batch::reservation::Held},
+    domain::error::Result,
     ops::retention::model::{NewPolicy, PolicyFilter, PolicyKey, PolicyRemoval},
     proto::v1::{self, admin_service_server::AdminService},
     rpc::{
         admit::admit_operator,
         auth::token::{Revocation, TokenFilter, TokenRequest},
+        batch_request::{respond, respond_page},
     },
 };
 
@@ -24,6 +26,11 @@ impl Admin {
     pub fn new(database: Database) -> Self {
         Admin { database }
     }
+
+    /// Runs a query in the turn of the operators.
+    async fn run<Q: Query>(&self, query: &Q) -> Result<Held<Q::Answer>> {
+        self.database.run_for(Owner::Operators, query).await
+    }
 }
 
 #[tonic::async_trait]
@@ -33,8 +40,8 @@ impl AdminService for Admin {
         request: Request<v1::GetSystemHealthRequest>,
     ) -> Result<Response<v1::GetSystemHealthResponse>, Status> {
         let query: HealthQuery = admit_operator(request)?;
-        let health = self.database.run(&query).await?;
-        Ok(Response::new(health.into()))
+        let health = self.run(&query).await?;
+        Ok(respond(health, Into::into))
     }
 
     async fn list_namespace_summaries(
@@ -42,8 +49,8 @@ impl AdminService for Admin {
         request: Request<v1::ListNamespaceSummariesRequest>,
     ) -> Result<Response<v1::ListNamespaceSummariesResponse>, Status> {
         let query: SummaryQuery = admit_operator(request)?;
-        let summaries = self.database.run(&query).await?;
-        Ok(Response::new(summaries.into()))
+        let summaries = self.run(&query).await?;
+        Ok(respond(summaries, Into::into))
     }
 
     async fn get_index_usage(
@@ -51,8 +58,8 @@ impl AdminService for Admin {
         request: Request<v1::GetIndexUsageRequest>,
     ) -> Result<Response<v1::GetIndexUsageResponse>, Status> {
         let query: IndexQuery = admit_operator(request)?;
-        let indexes = self.database.run(&query).await?;
-        Ok(Response::new(indexes.into()))
+        let indexes = self.run(&query).await?;
+        Ok(respond(indexes, Into::into))
     }
 
     async fn get_table_scans(
@@ -60,8 +67,8 @@ impl AdminService for Admin {
         request: Request<v1::GetTableScansRequest>,
     ) -> Result<Response<v1::GetTableScansResponse>, Status> {
         let query: ScanQuery = admit_operator(request)?;
-        let tables = self.database.run(&query).await?;
-        Ok(Response::new(tables.into()))
+        let tables = self.run(&query).await?;
+        Ok(respond(tables, Into::into))
     }
 
     async fn list_migrations(
@@ -69,8 +76,8 @@ impl AdminService for Admin {
         request: Request<v1::ListMigrationsRequest>,
     ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
         let query: MigrationsQuery = admit_operator(request)?;
-        let migrations = self.database.run(&query).await?;
-        Ok(Response::new(migrations.into()))
+        let migrations = self.run(&query).await?;
+        Ok(respond(migrations, Into::into))
     }
 
     async fn create_token(
@@ -79,8 +86,8 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let wanted: TokenRequest = admit_operator(request)?;
         let wanted = wanted.with_secret()?;
-        let token = self.database.run(&wanted).await?;
-        Ok(Response::new((token, wanted.credential()).into()))
+        let token = self.run(&wanted).await?;
+        Ok(respond(token, |token| (token, wanted.credential()).into()))
     }
 
     async fn list_tokens(
@@ -88,8 +95,8 @@ impl AdminService for Admin {
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
         let filter: TokenFilter = admit_operator(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.run(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn revoke_token(
@@ -97,8 +104,8 @@ impl AdminService for Admin {
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let revocation: Revocation = admit_operator(request)?;
-        let token = self.database.run(&revocation).await?;
-        Ok(Response::new(token.into()))
+        let token = self.run(&revocation).await?;
+        Ok(respond(token, Into::into))
     }
 
     async fn set_retention_policy(
@@ -106,8 +113,8 @@ impl AdminService for Admin {
         request: Request<v1::SetRetentionPolicyRequest>,
     ) -> Result<Response<v1::SetRetentionPolicyResponse>, Status> {
         let wanted: NewPolicy = admit_operator(request)?;
-        let policy = self.database.run(&wanted).await?;
-        Ok(Response::new(policy.into()))
+        let policy = self.run(&wanted).await?;
+        Ok(respond(policy, Into::into))
     }
 
     async fn list_retention_policies(
@@ -115,8 +122,8 @@ impl AdminService for Admin {
         request: Request<v1::ListRetentionPoliciesRequest>,
     ) -> Result<Response<v1::ListRetentionPoliciesResponse>, Status> {
         let filter: PolicyFilter = admit_operator(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.run(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn delete_retention_policy(
@@ -125,8 +132,8 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::DeleteRetentionPolicyResponse>, Status> {
         let key: PolicyKey = admit_operator(request)?;
         // A removal that runs again after a lost answer does not find the policy any more.
-        let existed = self.database.run(&key).await?;
-        self.database.run(&PolicyRemoval(&key)).await?;
-        Ok(Response::new(existed.into()))
+        let existed = self.run(&key).await?.answer;
+        let removed = self.run(&PolicyRemoval(&key)).await?;
+        Ok(respond(removed, |()| existed.into()))
     }
 }

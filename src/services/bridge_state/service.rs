@@ -10,7 +10,10 @@ use crate::{
     db::{Database, batch::Batcher},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, bridge_state_service_server::BridgeStateService},
-    rpc::{admit::admit, batch_request::respond},
+    rpc::{
+        admit::admit,
+        batch_request::{respond, respond_page},
+    },
 };
 
 /// Serves `bridgebook.v1.BridgeStateService`.
@@ -68,8 +71,8 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::ListBridgeStatesRequest>,
     ) -> Result<Response<v1::ListBridgeStatesResponse>, Status> {
         let filter: Scoped<BridgeFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn delete_bridge_state(
@@ -86,7 +89,7 @@ impl BridgeStateService for BridgeStates {
         request: Request<v1::GetBridgeStatsRequest>,
     ) -> Result<Response<v1::GetBridgeStatsResponse>, Status> {
         let query: Scoped<StatsQuery> = admit(request)?;
-        let stats = self.database.run(&query).await?;
-        Ok(Response::new(stats.into()))
+        let stats = self.database.run_held(&query).await?;
+        Ok(respond(stats, Into::into))
     }
 }

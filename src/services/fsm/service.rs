@@ -12,7 +12,7 @@ use crate::{
     proto::v1::{self, fsm_service_server::FsmService},
     rpc::{
         admit::admit,
-        batch_request::{respond, submit_item, submit_valid},
+        batch_request::{respond, respond_page, submit_item, submit_valid},
     },
 };
 
@@ -55,8 +55,8 @@ impl FsmService for Fsm {
         request: Request<v1::GetMachineRequest>,
     ) -> Result<Response<v1::GetMachineResponse>, Status> {
         let query: Scoped<MachineQuery> = admit(request)?;
-        let machine = self.database.run(&query).await?;
-        Ok(Response::new(machine.into()))
+        let machine = self.database.run_held(&query).await?;
+        Ok(respond(machine, Into::into))
     }
 
     async fn list_machines(
@@ -64,8 +64,8 @@ impl FsmService for Fsm {
         request: Request<v1::ListMachinesRequest>,
     ) -> Result<Response<v1::ListMachinesResponse>, Status> {
         let filter: Scoped<MachineFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn delete_machine(
@@ -92,7 +92,7 @@ impl FsmService for Fsm {
     ) -> Result<Response<v1::BatchRecordTransitionsResponse>, Status> {
         let items = admit(request)?;
         let results = submit_valid(&self.record, "transitions", items).await?;
-        Ok(results.into_response())
+        Ok(results.into_response().await?)
     }
 
     async fn get_entity(
@@ -109,8 +109,8 @@ impl FsmService for Fsm {
         request: Request<v1::ListEntitiesRequest>,
     ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let filter: Scoped<EntityFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn list_transitions(
@@ -118,8 +118,8 @@ impl FsmService for Fsm {
         request: Request<v1::ListTransitionsRequest>,
     ) -> Result<Response<v1::ListTransitionsResponse>, Status> {
         let filter: Scoped<TransitionFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn get_transition_stats(
@@ -127,7 +127,7 @@ impl FsmService for Fsm {
         request: Request<v1::GetTransitionStatsRequest>,
     ) -> Result<Response<v1::GetTransitionStatsResponse>, Status> {
         let filter: Scoped<StatsFilter> = admit(request)?;
-        let stats = self.database.run(&filter).await?;
-        Ok(Response::new(stats.into()))
+        let stats = self.database.run_held(&filter).await?;
+        Ok(respond(stats, Into::into))
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     proto::v1::{self, registry_service_server::RegistryService},
     rpc::{
         admit::admit,
-        batch_request::{respond, submit_item, submit_valid},
+        batch_request::{respond, respond_page, submit_item, submit_valid},
     },
 };
 
@@ -69,7 +69,7 @@ impl RegistryService for Registry {
     ) -> Result<Response<v1::BatchHeartbeatResponse>, Status> {
         let items = admit(request)?;
         let results = submit_valid(&self.heartbeat, "heartbeats", items).await?;
-        Ok(results.into_response())
+        Ok(results.into_response().await?)
     }
 
     async fn deregister_node(
@@ -95,8 +95,8 @@ impl RegistryService for Registry {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let filter: Scoped<NodeFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn discover_nodes(
@@ -107,11 +107,10 @@ impl RegistryService for Registry {
         if discovery.is_plain() {
             let page = discovery.page.clone();
             let found = self.discover.submit_held(discovery).await?;
-            return Ok(respond(found, |found| {
-                Arc::unwrap_or_clone(found).into_page(&page).into()
-            }));
+            let page = found.map(|found| Arc::unwrap_or_clone(found).into_page(&page));
+            return Ok(respond_page(page).await?);
         }
-        let page = self.database.run(&discovery).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&discovery).await?;
+        Ok(respond_page(page).await?)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     proto::v1::{self, workflow_service_server::WorkflowService},
     rpc::{
         admit::admit,
-        batch_request::{respond, submit_item, submit_valid},
+        batch_request::{respond, respond_list, respond_page, submit_item, submit_valid},
         page_token,
     },
 };
@@ -74,9 +74,8 @@ impl WorkflowService for Workflows {
         let key = page_token::key_of(&request)?;
         let query = admit(request)?;
         let details = self.get.submit_held(query).await?;
-        Ok(respond(details, |details| {
-            get_workflow_response(details, key)
-        }))
+        let message = |details| get_workflow_response(details, key);
+        Ok(respond_list(details, message, |message| &mut message.steps).await?)
     }
 
     async fn list_workflows(
@@ -84,8 +83,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListWorkflowsRequest>,
     ) -> Result<Response<v1::ListWorkflowsResponse>, Status> {
         let filter: Scoped<WorkflowFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn delete_workflow(
@@ -112,7 +111,7 @@ impl WorkflowService for Workflows {
     ) -> Result<Response<v1::BatchRecordStepsResponse>, Status> {
         let items = admit(request)?;
         let results = submit_valid(&self.steps, "steps", items).await?;
-        Ok(results.into_response())
+        Ok(results.into_response().await?)
     }
 
     async fn list_steps(
@@ -120,8 +119,8 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListStepsRequest>,
     ) -> Result<Response<v1::ListStepsResponse>, Status> {
         let filter: Scoped<StepFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 
     async fn record_stamp(
@@ -139,7 +138,7 @@ impl WorkflowService for Workflows {
     ) -> Result<Response<v1::BatchRecordStampsResponse>, Status> {
         let items = admit(request)?;
         let results = submit_valid(&self.stamps, "stamps", items).await?;
-        Ok(results.into_response())
+        Ok(results.into_response().await?)
     }
 
     async fn list_stamps(
@@ -147,7 +146,7 @@ impl WorkflowService for Workflows {
         request: Request<v1::ListStampsRequest>,
     ) -> Result<Response<v1::ListStampsResponse>, Status> {
         let filter: Scoped<StampFilter> = admit(request)?;
-        let page = self.database.run(&filter).await?;
-        Ok(Response::new(page.into()))
+        let page = self.database.run_held(&filter).await?;
+        Ok(respond_page(page).await?)
     }
 }

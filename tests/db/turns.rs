@@ -1,0 +1,109 @@
+//! Lists of some owners while those of another wait for a lock.
+
+use std::time::Duration;
+
+use bridgebook::{
+    client::Authorized,
+    config::Auth,
+    domain::role::Role,
+    proto::v1::{
+        ListStampsRequest, ListWorkflowsRequest, workflow_service_client::WorkflowServiceClient,
+    },
+};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use tokio::task::JoinSet;
+use tonic::{Code, Request, Status};
+
+use super::cancellation::backends;
+use crate::support::{App, Failure, eventually, failure};
+
+/// A quarter of these are for queries.
+const CONNECTIONS: u32 = 16;
+
+/// Longer than the test takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Workflows = WorkflowServiceClient<Authorized>;
+
+async fn start() -> (App, AsyncPgConnection) {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.database_connections = CONNECTIONS;
+    });
+    let app = app.await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE metadata_stamps";
+    blocker.batch_execute(lock).await.unwrap();
+    (app, blocker)
+}
+
+/// Lists the stamps of each namespace twice at a time. The lists wait for the lock.
+fn flood(workflows: &Workflows, namespaces: Vec<String>) -> JoinSet<Result<(), Status>> {
+    let namespaces = namespaces.iter().flat_map(|it| [it, it]);
+    let lists = namespaces.map(|namespace| {
+        let mut request = Request::new(ListStampsRequest {
+            namespace: namespace.clone(),
+            ..ListStampsRequest::default()
+        });
+        request.set_timeout(PATIENCE);
+        let mut workflows = workflows.clone();
+        async move { workflows.list_stamps(request).await.map(drop) }
+    });
+    lists.collect()
+}
+
+async fn list_workflows(mut workflows: Workflows, namespace: &str) -> Result<(), Status> {
+    let request = ListWorkflowsRequest {
+        namespace: namespace.into(),
+        ..ListWorkflowsRequest::default()
+    };
+    workflows.list_workflows(request).await.map(drop)
+}
+
+/// Waits until a number of queries wait for the lock.
+async fn until_blocked(app: &App, queries: i64) {
+    let blocked = backends(app, "wait_event_type = 'Lock'");
+    eventually("the lists wait for the lock", || async {
+        (app.schema.count(&blocked).await == queries).then_some(())
+    })
+    .await;
+}
+
+/// Ends the lock. The blocked lists succeed; the others did not get a connection in time.
+async fn unblock(
+    mut blocker: AsyncPgConnection,
+    flood: JoinSet<Result<(), Status>>,
+    blocked: usize,
+) {
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    let outcomes = flood.join_all().await;
+    let full = Failure::new(Code::ResourceExhausted, "QUEUE_FULL");
+    let (listed, rejected): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert!(rejected.into_iter().all(|outcome| failure(outcome) == full));
+    assert!(listed.len() >= blocked);
+}
+
+#[tokio::test]
+async fn lists_of_a_token_with_many_namespaces_do_not_hold_up_another_token() {
+    let (app, blocker) = start().await;
+    let a = app.issue(Role::Reader, &["a-*"]).await;
+    let b = app.issue(Role::Reader, &["b"]).await;
+    let namespaces = (0..20).map(|number| format!("a-{number}")).collect();
+    let flood = flood(&a.client(&app.channel).workflows(), namespaces);
+    until_blocked(&app, 3).await;
+    let b = b.client(&app.channel).workflows();
+    list_workflows(b, "b").await.unwrap();
+    until_blocked(&app, 3).await;
+    unblock(blocker, flood, 3).await;
+}
+
+#[tokio::test]
+async fn lists_of_a_namespace_do_not_hold_up_others_of_its_token() {
+    let (app, blocker) = start().await;
+    let token = app.issue(Role::Reader, &["*"]).await;
+    let workflows = token.client(&app.channel).workflows();
+    let flood = flood(&workflows, vec!["a".into(); 5]);
+    until_blocked(&app, 2).await;
+    list_workflows(workflows, "b").await.unwrap();
+    unblock(blocker, flood, 2).await;
+}

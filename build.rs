@@ -2,7 +2,8 @@
 //! generates what the contract declares for every RPC and request, so that no Rust code lists
 //! them by hand:
 //! - `proto::Rpc`, an enum over all RPCs, with the path and the role of each;
-//! - `proto::TenantRequest` for every request with a field `namespace`;
+//! - `proto::TenantRequest` for every request with a field `namespace`, which counts the items of
+//!   batches (RPCs whose names begin with Batch);
 //! - `proto::PagedRequest` for every request with `page_size` and `page_token`;
 //! - `proto::Parts` for every message, which finds what a response can do without.
 
@@ -150,7 +151,7 @@ fn request_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error>
         let Some(rpc) = message.name().strip_suffix("Request") else {
             continue;
         };
-        if has_field(message, "namespace") {
+        if has_plain_field(message, "namespace") {
             write_tenant_request(&mut source, message)?;
         }
         if has_field(message, "page_size") && has_field(message, "page_token") {
@@ -180,6 +181,15 @@ fn write_tenant_request(source: &mut String, message: &DescriptorProto) -> fmt::
         write!(
             source,
             "fn correlation_id(&self) -> Option<&str> {{ Some(&self.correlation_id) }}"
+        )?;
+    }
+    if name.starts_with("Batch") {
+        let mut fields = message.field.iter();
+        let items = fields.find(|field| field.label() == Label::Repeated);
+        let items = items.map(FieldDescriptorProto::name).unwrap_or_default();
+        write!(
+            source,
+            "fn item_count(&self) -> usize {{ self.{items}.len() }}"
         )?;
     }
     writeln!(source, "}}")

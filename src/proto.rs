@@ -22,6 +22,11 @@ pub trait TenantRequest {
     fn correlation_id(&self) -> Option<&str> {
         None
     }
+
+    /// Returns the number of items of a batch; 1 for any other request.
+    fn item_count(&self) -> usize {
+        1
+    }
 }
 
 /// A request for a page of a list, with the fields `page_size` and `page_token`.

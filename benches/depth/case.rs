@@ -147,7 +147,8 @@ responses! {
         ListEntitiesResponse.entities, ListTransitionsResponse.transitions,
         ListBridgeStatesResponse.bridge_states, ListNodesResponse.nodes,
         DiscoverNodesResponse.nodes,
-        ListTokensResponse.tokens, ListRetentionPoliciesResponse.policies;
+        ListTokensResponse.tokens, ListRetentionPoliciesResponse.policies,
+        ListQuotasResponse.quotas;
 }
 
 /// Counts the workflow, its steps and its stamps.

@@ -45,12 +45,14 @@ pub async fn fill(cluster: &Cluster, database: &str, dataset: &Dataset) -> Resul
     Ok(())
 }
 
-/// Inserts tokens and retention policies, the same number in every database. The policies keep all
+/// Inserts tokens, quotas and retention policies, the same number in every database. The policies keep all
 /// rows, so that pruning does not change the database during the benchmark.
 const TOKENS_AND_POLICIES: &str = "
     INSERT INTO api_tokens (id, name, role, namespaces, secret_sha256)
     SELECT gen_random_uuid(), 'token-' || number, 'WRITER', '{large}', sha256(number::text::bytea)
       FROM generate_series(1, 1000) AS number;
+    INSERT INTO quotas (subject_kind, subject, weight)
+    SELECT 'namespace', 'limited-' || number, 1 FROM generate_series(1, 1000) AS number;
     INSERT INTO retention_policies (namespace, table_name)
     SELECT 'tenant-' || number, 'fsm_transitions' FROM generate_series(1, 1000) AS number";
 

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         json,
         limits::{ContentLimits, MAX_BATCH, MAX_MESSAGE, MAX_ROWS},
+        quota::{QuotaDefaults, QuotaLimits},
     },
     rpc::limits::{ConnectionLimits, Limits},
     util::net::KnownClients,
@@ -49,9 +50,32 @@ pub struct LimitSettings {
     )]
     max_request_memory: Number<0, { MAX_COUNT / 1024 }>,
 
-    /// Allow each token this many calls per second; 0 for no limit.
+    /// Allow each token this many calls per second; 0 for no limit. SetQuota overrides this and the
+    /// next three flags for a token or a namespace.
     #[arg(long, env = "BRIDGEBOOK_MAX_RATE", value_name = "N", default_value = "0")]
     max_rate: Number<0, MAX_COUNT>,
+
+    /// Allow each namespace this many calls per second; 0 for no limit.
+    #[arg(long, env = "BRIDGEBOOK_MAX_NAMESPACE_RATE", value_name = "N", default_value = "0")]
+    max_namespace_rate: Number<0, MAX_COUNT>,
+
+    /// Allow each namespace this many items per second, in batches and other calls; 0 for no limit.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MAX_NAMESPACE_ITEM_RATE",
+        value_name = "N",
+        default_value = "0"
+    )]
+    max_namespace_item_rate: Number<0, MAX_COUNT>,
+
+    /// Allow each namespace this many concurrent calls; 0 for no limit.
+    #[arg(
+        long,
+        env = "BRIDGEBOOK_MAX_NAMESPACE_REQUESTS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    max_namespace_requests: Number<0, MAX_COUNT>,
 
     /// Accept messages of at most this many bytes.
     #[arg(
@@ -181,7 +205,21 @@ impl LimitSettings {
             },
             requests: Some(take!(errors, self.max_requests)).filter(|it| *it > 0),
             request_bytes: (mebibytes > 0).then_some(mebibytes * 1024 * 1024),
-            rate: NonZeroU32::new(take!(errors, self.max_rate)),
+            quotas: self.quotas(errors),
+        }
+    }
+
+    fn quotas(&self, errors: &mut ConfigErrors) -> QuotaDefaults {
+        QuotaDefaults {
+            namespace: QuotaLimits {
+                calls_per_second: NonZeroU32::new(take!(errors, self.max_namespace_rate)),
+                items_per_second: NonZeroU32::new(take!(errors, self.max_namespace_item_rate)),
+                calls_in_progress: NonZeroU32::new(take!(errors, self.max_namespace_requests)),
+            },
+            token: QuotaLimits {
+                calls_per_second: NonZeroU32::new(take!(errors, self.max_rate)),
+                ..QuotaLimits::default()
+            },
         }
     }
 

@@ -35,6 +35,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
         &["SELECT", "INSERT", "UPDATE", "DELETE"],
     ),
     ("page_token_key", &["SELECT", "INSERT"]),
+    ("quotas", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     (
         "retention_policies",
         &["SELECT", "INSERT", "UPDATE", "DELETE"],

@@ -318,6 +318,32 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    /// Limits of tenants and of tokens on each replica, overriding the default in the settings.
+    quotas (subject_kind, subject) {
+        /// namespace or token.
+        #[max_length = 50]
+        subject_kind -> Varchar,
+        /// Namespace, or id of the token, that the quota applies to.
+        #[max_length = 255]
+        subject -> Varchar,
+        /// Maximum number of calls per second. 0: no limit. NULL: the default.
+        calls_per_second -> Nullable<Int4>,
+        /// Maximum number of items of batches and of other calls per second. 0: no limit. NULL: the default.
+        items_per_second -> Nullable<Int4>,
+        /// Maximum number of calls in progress. 0: no limit. NULL: the default.
+        calls_in_progress -> Nullable<Int4>,
+        /// Share of a namespace while others wait, too. NULL: 1, as for all others.
+        weight -> Nullable<Int4>,
+        /// Time of the insert.
+        created_at -> Timestamptz,
+        /// Time of the last update of the row.
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     /// Retention per tenant and table, overriding the default in the settings.
     retention_policies (namespace, table_name) {
         /// Tenant that the policy applies to.
@@ -421,6 +447,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     metadata_stamps,
     node_registrations,
     page_token_key,
+    quotas,
     retention_policies,
     workflow_executions,
     workflow_steps,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     auth::{AuthenticatedCall, Caller},
     context, page_token,
+    quota::CallQuota,
     transport::peer::Peer,
     validate::Validator,
 };
@@ -32,8 +33,13 @@ pub trait FromRequest<R>: Sized {
     /// drops the returned value, so a placeholder will do.
     fn from_request(request: R, check: &mut Validator) -> Self;
 
-    /// Returns the token that the request creates or revokes, for the audit log.
+    /// Returns the token that the request of an operator concerns, for the audit log.
     fn target_token_id(&self) -> Option<TokenId> {
+        None
+    }
+
+    /// Returns the namespace that the request of an operator concerns, for the audit log.
+    fn target_namespace(&self) -> Option<&str> {
         None
     }
 }
@@ -41,11 +47,12 @@ pub trait FromRequest<R>: Sized {
 /// Prefixes of the headers by which a proxy marks a call that it forwards.
 const FORWARDED: [&str; 5] = ["forwarded", "via", "x-envoy-", "x-forwarded-", "x-real-ip"];
 
-/// Admits a request of a tenant: checks the caller's role, then its namespaces, then
-/// every field of the message.
+/// Admits a request of a tenant: checks the caller's role, then its namespaces, then the quotas,
+/// then every field of the message.
 ///
 /// # Errors
-/// [`Error::RoleTooLow`], [`Error::NamespaceDenied`], [`Error::DatabaseUnavailable`] before the
+/// [`Error::RoleTooLow`], [`Error::NamespaceDenied`], [`Error::QuotaExceeded`],
+/// [`Error::DatabaseUnavailable`] before the
 /// service has seen its database, and [`Error::InvalidRequest`] with every violation, that of
 /// the namespace included.
 pub fn admit<R, T>(request: tonic::Request<R>) -> Result<Scoped<T>, Error>
@@ -55,6 +62,8 @@ where
 {
     let call = authenticated(&request)?;
     let mut check = list_validator(&request)?;
+    let quota = request.extensions().get::<Arc<CallQuota>>().cloned();
+    let quota = quota.ok_or_else(|| internal("the request did not pass the quota layer"))?;
     let request = request.into_inner();
     if let Some(correlation_id) = request.correlation_id() {
         context::set_correlation_id(correlation_id);
@@ -73,6 +82,7 @@ where
         }
     } else if let Some(namespace) = named {
         call.require_namespace(namespace)?;
+        quota.admit(namespace, request.item_count())?;
     }
     let content = T::from_request(request, &mut check);
     Ok(check.finish(Scoped {
@@ -99,6 +109,9 @@ pub fn admit_operator<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Resul
     let content = check.finish(content)?;
     if let Some(token_id) = content.target_token_id() {
         context::set_target_token_id(token_id);
+    }
+    if let Some(namespace) = content.target_namespace() {
+        context::set_namespace(namespace);
     }
     Ok(content)
 }

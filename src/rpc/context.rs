@@ -79,7 +79,7 @@ impl CallContext {
         self.0.is_administrator.load(Ordering::Relaxed)
     }
 
-    /// Returns the token that an administrator creates or revokes with the call.
+    /// Returns the token that the call of an administrator concerns.
     #[must_use]
     pub fn target_token_id(&self) -> Option<TokenId> {
         self.0.target_token_id.get().copied()
@@ -117,7 +117,7 @@ pub fn set_administrator() {
     note(|call| call.is_administrator.store(true, Ordering::Relaxed));
 }
 
-/// Notes which token the current call creates or revokes.
+/// Notes which token the current call of an administrator concerns.
 pub fn set_target_token_id(token_id: TokenId) {
     note(|call| {
         let _ = call.target_token_id.set(token_id);

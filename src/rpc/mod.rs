@@ -9,6 +9,7 @@ pub mod context;
 pub mod health;
 pub mod limits;
 pub mod page_token;
+pub mod quota;
 pub mod reflection;
 pub mod response_size;
 pub mod slices;

@@ -51,6 +51,7 @@ use crate::{
         call::{CallLayer, Cutoff, RepeatedLines},
         health::Health,
         limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
+        quota::{Quotas, layer::QuotaLayer},
         reflection::Reflection,
         slices::use_encoded,
         transport::{backpressure::Load, listener::listen, tls::TlsError},
@@ -218,8 +219,8 @@ async fn serve_calls(
     mut stop: Stop,
 ) -> Result<(), ServeError> {
     let database = Database::new(url, config.database_connections, metrics);
-    let token_cache = (config.auth == Auth::Tokens)
-        .then(|| TokenCache::new(database.clone(), config.limits.rate));
+    let token_cache = (config.auth == Auth::Tokens).then(|| TokenCache::new(database.clone()));
+    let quotas = Quotas::new(&database, config.limits.quotas);
     let (health, health_service) = Health::new(metrics);
 
     let content = config.limits.content;
@@ -234,7 +235,7 @@ async fn serve_calls(
     let limits = LimitsInForce {
         content,
         call_duration: config.call_timeout,
-        calls_per_second: config.limits.rate,
+        quotas: quotas.clone(),
     };
     let routes = with_services(routes, &database, limits).prepare();
     let cutoff = Cutoff::default();
@@ -250,13 +251,15 @@ async fn serve_calls(
             repeated_lines: RepeatedLines::default(),
             cutoff: cutoff.clone(),
         })
-        // Load shedding: concurrent calls, memory, rate.
+        // Load shedding: concurrent calls, memory.
         .layer(LimitLayer::new(&config.limits, config.call_timeout))
         // Authentication.
         .layer(AuthLayer {
             token_cache: token_cache.clone(),
             certificate_mapping: tls.certificate_mapping.clone(),
         })
+        // Quotas of tokens; those of tenants follow once the message is read.
+        .layer(QuotaLayer(quotas.clone()))
         // Responses that their handlers have encoded.
         .map_response(use_encoded)
         .service(routes);
@@ -277,11 +280,25 @@ async fn serve_calls(
     let server = server.fuse();
     let background = async {
         let key = schema::prepare(url, migrate).await?;
-        page_token_key.get_or_init(|| key);
         database.mark_ready();
+        // Calls are refused until the key is known, so none is admitted without its quota.
+        // If they cannot be read, the task that reads them again reports it.
+        let _ = quotas.reload().await;
+        page_token_key.get_or_init(|| key);
         let newest = migrations::newest()?;
         let health = health.clone();
-        background::run(config, &database, url, newest, health, token_cache, &load).await;
+        let tasks = background::Tasks {
+            config,
+            database: &database,
+            url,
+            newest,
+            health,
+            token_cache,
+            quotas,
+            metrics,
+            load,
+        };
+        tasks.run().await;
         Ok(())
     };
     tokio::pin!(server);
@@ -309,8 +326,8 @@ fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> 
     let bridges = BridgeStateServiceServer::new(BridgeStates::new(database.clone()));
     let registry = RegistryServiceServer::new(Registry::new(database.clone()));
     let admin = AdminServiceServer::new(Admin::new(database.clone()));
-    let server = ServerServiceServer::new(Server::new(database.clone(), limits));
     let max = limits.content.message_bytes;
+    let server = ServerServiceServer::new(Server::new(database.clone(), limits));
     routes
         .add_service(workflows.max_decoding_message_size(max))
         .add_service(fsm.max_decoding_message_size(max))

@@ -81,6 +81,11 @@ async fn a_call_that_runs_again_after_a_lost_answer_does_not_notice_it() {
             if rpc == Rpc::AdminServiceDeleteRetentionPolicy {
                 outcome(&app, Rpc::AdminServiceSetRetentionPolicy, rows, 0).await;
             }
+            if rpc == Rpc::AdminServiceDeleteQuota {
+                let quota = json!({"namespace": rows.namespace});
+                let set = call(&app, Rpc::AdminServiceSetQuota, None, &quota).await;
+                set.unwrap();
+            }
         }
         let sample = sample(rpc);
         for bits in sample.each_variant() {

@@ -43,7 +43,7 @@ const RULES: &[(&str, &[&str])] = &[
         &[
             "db",
             "domain",
-            // AdminService manages tokens and retention policies; ServerService
+            // AdminService manages tokens, retention policies and quotas; ServerService
             // describes the caller's token.
             "ops::retention::model",
             "proto",
@@ -51,6 +51,7 @@ const RULES: &[(&str, &[&str])] = &[
             "rpc::auth",
             "rpc::batch_request",
             "rpc::page_token",
+            "rpc::quota",
             "rpc::validate",
             "util",
         ],

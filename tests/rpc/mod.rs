@@ -15,6 +15,7 @@ mod mutations;
 mod mute;
 mod page_tokens;
 mod protocol;
+mod quotas;
 mod reflection;
 mod refused_calls;
 mod response_size;

@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// The lists: by time, by number, by name.
-const LISTS: [Rpc; 5] = [
+const LISTS: [Rpc; 6] = [
     Rpc::WorkflowServiceListWorkflows,
     Rpc::WorkflowServiceListSteps,
     Rpc::FsmServiceListTransitions,
     Rpc::RegistryServiceListNodes,
     Rpc::AdminServiceListRetentionPolicies,
+    Rpc::AdminServiceListQuotas,
 ];
 
 /// Returns a request, and the token of its second page.
@@ -34,11 +35,16 @@ async fn second_page(app: &App, rpc: Rpc, rows: &Rows) -> (Value, String) {
 async fn app_with_rows() -> (App, Rows) {
     let app = App::start().await;
     let rows = Rows::make(&app, "team-a", None).await;
-    for namespace in ["team-a", "team-b"] {
-        let rpc = Rpc::AdminServiceSetRetentionPolicy;
-        let mut request = rows.fill(&sample(rpc).request(0));
-        request["namespace"] = namespace.into();
-        call(&app, rpc, None, &request).await.unwrap();
+    // Quotas of namespaces that the lists do not use.
+    for namespace in ["limited-a", "limited-b"] {
+        for rpc in [
+            Rpc::AdminServiceSetRetentionPolicy,
+            Rpc::AdminServiceSetQuota,
+        ] {
+            let mut request = rows.fill(&sample(rpc).request(0));
+            request["namespace"] = namespace.into();
+            call(&app, rpc, None, &request).await.unwrap();
+        }
     }
     (app, rows)
 }

@@ -27,7 +27,20 @@ pub fn sample(rpc: Rpc) -> Option<Sample> {
             Sample::new(json!({"table": "RETAINED_TABLE_FSM_TRANSITIONS"}))
                 .or(json!({"table": "RETAINED_TABLE_METADATA_STAMPS"}))
         }
-        Rpc::AdminServiceListRetentionPolicies
+        Rpc::AdminServiceSetQuota => Sample::new(json!({
+            "namespace": "~limited",
+            "calls_per_second": 100,
+            "items_per_second": 0,
+            "calls_in_progress": 10,
+            "weight": null,
+        }))
+        .or(json!({"weight": 3}))
+        .or(json!({"namespace": null, "token_id": "$token", "weight": null})),
+        Rpc::AdminServiceDeleteQuota => {
+            Sample::new(json!({})).or(json!({"namespace": null, "token_id": "$token"}))
+        }
+        Rpc::AdminServiceListQuotas
+        | Rpc::AdminServiceListRetentionPolicies
         | Rpc::AdminServiceGetSystemHealth
         | Rpc::AdminServiceListNamespaceSummaries
         | Rpc::AdminServiceGetIndexUsage

@@ -14,7 +14,8 @@
 //!
 //! `null` marks a field that stays unset in the random requests of `rpc::mutations`,
 //! because the request is valid with it only in one of its variants. A namespace and a
-//! page token need no entry: [`sample`] adds `$namespace` and `$page`.
+//! page token need no entry: [`sample`] adds `$namespace` and `$page`. A quota has one, so
+//! that it limits none of the tenants of the walks.
 
 mod admin;
 mod bridge_state;
@@ -141,7 +142,7 @@ pub fn sample(rpc: Rpc) -> Sample {
         .or_else(|| server_info::sample(rpc));
     let mut sample = sample.unwrap_or_else(|| panic!("{rpc:?} has no sample in tests/samples"));
     for (field, mark) in [("namespace", "$namespace"), ("page_token", "$page")] {
-        if contract::has_field(rpc, field) {
+        if contract::has_field(rpc, field) && sample.request.get(field).is_none() {
             sample.request[field] = mark.into();
         }
     }

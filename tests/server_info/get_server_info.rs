@@ -1,10 +1,11 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use bridgebook::{
+    config::Auth,
     domain::role::Role,
     embedded::{Embedded, Settings},
     proto::v1::{
-        self, GetServerInfoRequest, GetServerInfoResponse, ServerLimits,
+        self, GetServerInfoRequest, GetServerInfoResponse, ServerLimits, SetQuotaRequest,
         server_service_client::ServerServiceClient,
     },
 };
@@ -12,7 +13,10 @@ use chrono::{TimeDelta, Utc};
 use futures_util::future::join_all;
 use tonic::transport::Channel;
 
-use crate::support::{App, Server, temp_dir};
+use crate::{
+    admin::set_quota::of_token,
+    support::{App, Server, eventually, temp_dir},
+};
 
 async fn info(channel: &Channel) -> GetServerInfoResponse {
     let mut client = ServerServiceClient::new(channel.clone());
@@ -57,6 +61,7 @@ async fn the_capabilities_are_those_of_the_contract() {
         "batch_heartbeat",
         "batch_record",
         "bridge_machines",
+        "quotas",
         "retention_policies",
     ];
     assert_eq!(capabilities, documented);
@@ -71,14 +76,18 @@ async fn without_tokens_there_is_no_caller() {
 #[tokio::test]
 async fn the_limits_are_those_in_force() {
     let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
         config.call_timeout = Duration::from_secs(7);
-        config.limits.rate = NonZeroU32::new(5_000);
+        config.limits.quotas.token.calls_per_second = NonZeroU32::new(5_000);
         config.limits.content.json_depth = 12;
         config.limits.content.batch_items = 34;
         config.limits.content.page_rows = 56;
     })
     .await;
-    let limits = info(&app.channel).await.limits.expect("limits");
+    let token = app.issue(Role::Reader, &["red"]).await;
+    let mut client = token.client(&app.channel).server();
+    let answer = client.get_server_info(GetServerInfoRequest {}).await;
+    let limits = answer.unwrap().into_inner().limits.expect("limits");
     let expected = ServerLimits {
         max_message_bytes: 4 * 1024 * 1024,
         max_json_bytes: 1024 * 1024,
@@ -91,8 +100,35 @@ async fn the_limits_are_those_in_force() {
             nanos: 0,
         }),
         max_calls_per_second: Some(5_000),
+        max_items_per_second: None,
+        max_calls_in_progress: None,
     };
     assert_eq!(limits, expected);
+}
+
+#[tokio::test]
+async fn a_token_learns_its_own_quota() {
+    let app = App::guarded().await;
+    let token = app.issue(Role::Reader, &["red"]).await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    let quota = SetQuotaRequest {
+        calls_per_second: Some(7_000),
+        items_per_second: Some(8_000),
+        calls_in_progress: Some(90),
+        ..of_token(&token.id)
+    };
+    let mut operator = admin.client(&app.channel).admin();
+    operator.set_quota(quota).await.unwrap();
+    eventually("the quota is in force", async || {
+        let mut client = token.client(&app.channel).server();
+        let answer = client.get_server_info(GetServerInfoRequest {}).await;
+        let limits = answer.unwrap().into_inner().limits.unwrap();
+        let rates = (limits.max_calls_per_second, limits.max_items_per_second);
+        let is_own =
+            (rates, limits.max_calls_in_progress) == ((Some(7_000), Some(8_000)), Some(90));
+        is_own.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -144,6 +144,21 @@ CREATE TABLE page_token_key (
     CONSTRAINT page_token_key_is_only_row_check CHECK (is_only_row),
     CONSTRAINT page_token_key_key_check CHECK ((octet_length(key) = 32))
 );
+CREATE TABLE quotas (
+    subject_kind character varying(50) NOT NULL,
+    subject character varying(255) NOT NULL,
+    calls_per_second integer,
+    items_per_second integer,
+    calls_in_progress integer,
+    weight integer,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT quotas_calls_in_progress_check CHECK ((calls_in_progress >= 0)),
+    CONSTRAINT quotas_calls_per_second_check CHECK ((calls_per_second >= 0)),
+    CONSTRAINT quotas_items_per_second_check CHECK ((items_per_second >= 0)),
+    CONSTRAINT quotas_subject_kind_check CHECK (((subject_kind)::text = ANY ((ARRAY['namespace'::character varying, 'token'::character varying])::text[]))),
+    CONSTRAINT quotas_weight_check CHECK ((weight > 0))
+);
 CREATE TABLE retention_policies (
     namespace character varying(255) NOT NULL,
     table_name character varying(100) NOT NULL,
@@ -210,6 +225,8 @@ ALTER TABLE ONLY node_registrations
     ADD CONSTRAINT node_registrations_pkey PRIMARY KEY (node_id);
 ALTER TABLE ONLY page_token_key
     ADD CONSTRAINT page_token_key_pkey PRIMARY KEY (is_only_row);
+ALTER TABLE ONLY quotas
+    ADD CONSTRAINT quotas_pkey PRIMARY KEY (subject_kind, subject);
 ALTER TABLE ONLY retention_policies
     ADD CONSTRAINT retention_policies_pkey PRIMARY KEY (namespace, table_name);
 ALTER TABLE ONLY workflow_executions
@@ -264,4 +281,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024'), ('025');

@@ -3,8 +3,9 @@
 use bridgebook::proto::v1::{
     GetIndexUsageRequest, GetIndexUsageResponse, GetSystemHealthRequest, GetSystemHealthResponse,
     GetTableScansRequest, GetTableScansResponse, ListMigrationsRequest, ListMigrationsResponse,
-    ListNamespaceSummariesRequest, ListNamespaceSummariesResponse, ListRetentionPoliciesRequest,
-    ListRetentionPoliciesResponse, ListTokensRequest, ListTokensResponse,
+    ListNamespaceSummariesRequest, ListNamespaceSummariesResponse, ListQuotasRequest,
+    ListQuotasResponse, ListRetentionPoliciesRequest, ListRetentionPoliciesResponse,
+    ListTokensRequest, ListTokensResponse,
 };
 
 use crate::case::Case;
@@ -62,6 +63,15 @@ pub fn cases() -> Vec<Case> {
                 page_token: params.page_token,
             },
             ListRetentionPoliciesResponse::default,
+        ),
+        Case::new(
+            "AdminService/ListQuotas",
+            "",
+            |params| ListQuotasRequest {
+                page_size: params.page_size,
+                page_token: params.page_token,
+            },
+            ListQuotasResponse::default,
         ),
     ]
 }

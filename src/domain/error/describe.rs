@@ -93,7 +93,7 @@ impl Description {
         self
     }
 
-    fn retry_after(mut self, delay: Duration) -> Self {
+    pub(super) fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
     }
@@ -230,9 +230,7 @@ impl Error {
             Error::TooManyConnections => {
                 new(Code::ResourceExhausted, "TOO_MANY_CONNECTIONS").retry_after(CONNECTIONS_RETRY)
             }
-            Error::RateLimited(wait) => {
-                new(Code::ResourceExhausted, "RATE_LIMITED").retry_after(*wait)
-            }
+            Error::QuotaExceeded(exceeded) => exceeded.describe(),
             Error::QueueFull => new(Code::ResourceExhausted, "QUEUE_FULL").retry_after(BUSY_RETRY),
             Error::DatabaseUnavailable(_) => {
                 new(Code::Unavailable, "DATABASE_UNAVAILABLE").retry_after(DATABASE_RETRY)

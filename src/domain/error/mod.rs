@@ -6,6 +6,7 @@
 mod credential;
 mod describe;
 mod protocol;
+mod quota_exceeded;
 mod refused_move;
 mod resource;
 
@@ -15,6 +16,7 @@ pub use self::{
     credential::CredentialError,
     describe::{Code, DOMAIN, Description, Help},
     protocol::ProtocolError,
+    quota_exceeded::QuotaExceeded,
     refused_move::{AllowedMove, RefusedMove},
     resource::Resource,
 };
@@ -183,9 +185,9 @@ pub enum Error {
     /// The server has reached its limit of connections.
     #[error("too many connections; nothing was done, retry in {}", wait(self))]
     TooManyConnections,
-    /// The token has reached its rate limit; the next call is possible after this time.
-    #[error("the token exceeds its rate limit; nothing was done, retry in {}", wait(self))]
-    RateLimited(Duration),
+    /// The tenant or the token has reached a limit of its quota.
+    #[error("{}; nothing was done, retry in {}", .0, wait(self))]
+    QuotaExceeded(Box<QuotaExceeded>),
     /// The queue of the operation is full.
     #[error(
         "the server is busy: its queues or database connections are in use; nothing was done, retry in {}",

@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -15,10 +14,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-};
 
 use super::{
     credential::Credential,
@@ -42,13 +37,12 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// A token that has not been used for that long leaves the cache.
 const LAST_USE_MICROS: i64 = 60 * 1_000_000;
 
-/// The cache of tokens, with the rate limit of each. Cheap to clone.
+/// The cache of tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenCache {
     database: Database,
     find: Arc<Batcher<FindTokens>>,
     tokens: Arc<Mutex<HashMap<TokenId, CachedToken>>>,
-    rate: Option<NonZeroU32>,
 }
 
 #[derive(Clone)]
@@ -58,33 +52,14 @@ struct CachedToken {
     usage: Arc<Usage>,
 }
 
-/// The last use of a token, and its rate limit. Times are in microseconds since 1970.
+/// The last use of a token. Times are in microseconds since 1970.
+#[derive(Default)]
 struct Usage {
     last: AtomicI64,
     written: AtomicI64,
-    rate: Option<DefaultDirectRateLimiter>,
 }
 
 impl Usage {
-    /// Makes the usage of a token that is new to the cache. `rate` is in calls per second.
-    fn new(rate: Option<NonZeroU32>) -> Self {
-        Usage {
-            last: AtomicI64::new(0),
-            written: AtomicI64::new(0),
-            rate: rate.map(|rate| RateLimiter::direct(Quota::per_second(rate))),
-        }
-    }
-
-    /// Checks the rate limit, and counts a call against it.
-    fn require_rate(&self) -> Result<()> {
-        let Some(Err(early)) = self.rate.as_ref().map(RateLimiter::check) else {
-            return Ok(());
-        };
-        Err(Error::RateLimited(
-            early.wait_time_from(DefaultClock::default().now()),
-        ))
-    }
-
     /// Returns the last use if it is time to write it.
     fn due(&self, now: i64) -> Option<i64> {
         let written = self.written.load(Ordering::Relaxed);
@@ -105,33 +80,30 @@ impl Usage {
 }
 
 impl TokenCache {
-    /// Makes an empty cache. `rate` is the maximum number of calls per second for each
-    /// token. Must be called within a tokio runtime.
+    /// Makes an empty cache. Must be called within a tokio runtime.
     #[must_use]
-    pub fn new(database: Database, rate: Option<NonZeroU32>) -> Self {
+    pub fn new(database: Database) -> Self {
         TokenCache {
-            rate,
             find: Arc::new(Batcher::new(&database)),
             tokens: Arc::default(),
             database,
         }
     }
 
-    /// Returns the token of a credential, and counts a call against its rate limit.
+    /// Returns the token of a credential.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::RateLimited`] and database errors.
+    /// [`Error::Unauthenticated`] and database errors.
     pub async fn by_credential(&self, credential: &Credential) -> Result<Arc<Token>> {
         let cached = self.get(credential.id).await?;
         cached.token.require_secret(&credential.secret)?;
         record_use(cached)
     }
 
-    /// Returns the token that a client certificate is mapped to, and counts a call
-    /// against its rate limit.
+    /// Returns the token that a client certificate is mapped to.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::RateLimited`] and database errors.
+    /// [`Error::Unauthenticated`] and database errors.
     pub async fn by_certificate(&self, id: TokenId) -> Result<Arc<Token>> {
         record_use(self.get(id).await?)
     }
@@ -156,7 +128,7 @@ impl TokenCache {
         let cached = CachedToken {
             token: Arc::new(token),
             read_at,
-            usage: usage.unwrap_or_else(|| Arc::new(Usage::new(self.rate))),
+            usage: usage.unwrap_or_default(),
         };
         tokens.insert(cached.token.id, cached.clone());
         cached
@@ -221,12 +193,11 @@ impl TokenCache {
     }
 }
 
-/// Checks that a token is valid now and within its rate limit, and notes the use.
+/// Checks that a token is valid now, and notes the use.
 fn record_use(cached: CachedToken) -> Result<Arc<Token>> {
     let now = Utc::now();
     cached.token.require_valid(now)?;
     let last = &cached.usage.last;
     last.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
-    cached.usage.require_rate()?;
     Ok(cached.token)
 }

@@ -8,13 +8,16 @@ mod infrastructure;
 mod layer;
 mod permit;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 pub use self::{
     layer::LimitLayer,
     permit::{reserve_response, set_token_id},
 };
-use crate::{domain::limits::ContentLimits, util::net::KnownClients};
+use crate::{
+    domain::{limits::ContentLimits, quota::QuotaDefaults},
+    util::net::KnownClients,
+};
 
 /// Maximum size of a message of health and reflection, in bytes. Reflection repeats requests, which
 /// need no credential, in its answers.
@@ -32,8 +35,8 @@ pub struct Limits {
     /// Byte budget of the requests and answers of all calls in progress; `None` for no
     /// limit.
     pub request_bytes: Option<usize>,
-    /// Maximum number of calls per second of one token; `None` for no limit.
-    pub rate: Option<NonZeroU32>,
+    /// The limits of namespaces and tokens without a quota of their own.
+    pub quotas: QuotaDefaults,
 }
 
 /// How many calls are in work at most before connections wait: two full batches, and as many calls

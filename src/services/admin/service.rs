@@ -12,6 +12,7 @@ use crate::{
         admit::admit_operator,
         auth::token::{Revocation, TokenFilter, TokenRequest},
         batch_request::{respond, respond_page},
+        quota::model::{NewQuota, QuotaFilter, QuotaKey, QuotaRemoval},
     },
 };
 
@@ -134,6 +135,35 @@ impl AdminService for Admin {
         // A removal that runs again after a lost answer does not find the policy any more.
         let existed = self.run(&key).await?.answer;
         let removed = self.run(&PolicyRemoval(&key)).await?;
+        Ok(respond(removed, |()| existed.into()))
+    }
+
+    async fn set_quota(
+        &self,
+        request: Request<v1::SetQuotaRequest>,
+    ) -> Result<Response<v1::SetQuotaResponse>, Status> {
+        let wanted: NewQuota = admit_operator(request)?;
+        let quota = self.run(&wanted).await?;
+        Ok(respond(quota, Into::into))
+    }
+
+    async fn list_quotas(
+        &self,
+        request: Request<v1::ListQuotasRequest>,
+    ) -> Result<Response<v1::ListQuotasResponse>, Status> {
+        let filter: QuotaFilter = admit_operator(request)?;
+        let page = self.run(&filter).await?;
+        Ok(respond_page(page).await?)
+    }
+
+    async fn delete_quota(
+        &self,
+        request: Request<v1::DeleteQuotaRequest>,
+    ) -> Result<Response<v1::DeleteQuotaResponse>, Status> {
+        let key: QuotaKey = admit_operator(request)?;
+        // A removal that runs again after a lost answer does not find the quota any more.
+        let existed = self.run(&key).await?.answer;
+        let removed = self.run(&QuotaRemoval(&key)).await?;
         Ok(respond(removed, |()| existed.into()))
     }
 }

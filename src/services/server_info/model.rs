@@ -1,8 +1,11 @@
 //! The description of a server.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
-use crate::{domain::limits::ContentLimits, rpc::auth::Caller};
+use crate::{
+    domain::{limits::ContentLimits, quota::QuotaLimits},
+    rpc::{auth::Caller, quota::Quotas},
+};
 
 /// Version of the contract, see `GetServerInfoResponse.contract_version`. The minor number
 /// increases with every release that adds to the contract.
@@ -14,6 +17,7 @@ pub const CAPABILITIES: &[&str] = &[
     "batch_heartbeat",
     "batch_record",
     "bridge_machines",
+    "quotas",
     "retention_policies",
 ];
 
@@ -22,14 +26,38 @@ pub const CAPABILITIES: &[&str] = &[
 pub struct ServerInfoQuery;
 
 /// The limits in force.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct LimitsInForce {
     /// The limits of the content of a request.
     pub content: ContentLimits,
     /// Maximum duration of a call.
     pub call_duration: Duration,
-    /// Maximum rate of calls for each token, per second; `None` if unlimited.
-    pub calls_per_second: Option<NonZeroU32>,
+    /// The quotas of tokens.
+    pub quotas: Quotas,
+}
+
+/// The limits in force for one caller.
+#[derive(Debug)]
+pub struct CallerLimits {
+    /// The limits of the content of a request.
+    pub content: ContentLimits,
+    /// Maximum duration of a call.
+    pub call_duration: Duration,
+    /// The limits of the caller's token.
+    pub token: QuotaLimits,
+}
+
+impl LimitsInForce {
+    /// Returns the limits of a caller.
+    #[must_use]
+    pub fn of(&self, caller: &Caller) -> CallerLimits {
+        let token = caller.token_id().map(|id| self.quotas.token_limits(id));
+        CallerLimits {
+            content: self.content,
+            call_duration: self.call_duration,
+            token: token.unwrap_or_default(),
+        }
+    }
 }
 
 /// The database that the server uses.
@@ -43,7 +71,7 @@ pub struct DatabaseInfo {
 #[derive(Debug)]
 pub struct ServerInfo {
     /// The limits in force.
-    pub limits: LimitsInForce,
+    pub limits: CallerLimits,
     /// The database; `None` while it is unavailable.
     pub database: Option<DatabaseInfo>,
     /// The caller of the request.

@@ -63,7 +63,7 @@ impl ServerService for Server {
             Err(error) => return Err(error.into()),
         };
         let info = ServerInfo {
-            limits: self.limits,
+            limits: self.limits.of(&caller),
             database,
             caller,
         };

@@ -47,9 +47,10 @@ const SKEWED: &str = "
     SELECT 'node-' || id, namespace, 'reducer', '1', 'HEALTHY', 30000 FROM workflow_executions";
 
 /// Tables that a statement may read as a whole, and why.
-const SMALL: [(&str, &str); 4] = [
+const SMALL: [(&str, &str); 5] = [
     ("api_tokens", "operators make them"),
     ("retention_policies", "operators make them"),
+    ("quotas", "operators make them"),
     ("__diesel_schema_migrations", "a release adds a few"),
     (
         "node_registrations",

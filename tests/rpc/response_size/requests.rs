@@ -135,6 +135,9 @@ pub async fn largest(app: &App, rpc: Rpc) -> Value {
         Rpc::AdminServiceSetRetentionPolicy | Rpc::AdminServiceDeleteRetentionPolicy => {
             json!({"namespace": namespace(), "table": "RETAINED_TABLE_FSM_TRANSITIONS"})
         }
+        Rpc::AdminServiceSetQuota | Rpc::AdminServiceDeleteQuota => {
+            json!({"namespace": namespace()})
+        }
         Rpc::WorkflowServiceListWorkflows
         | Rpc::WorkflowServiceListStamps
         | Rpc::BridgeStateServiceListBridgeStates
@@ -144,6 +147,7 @@ pub async fn largest(app: &App, rpc: Rpc) -> Value {
         | Rpc::AdminServiceListMigrations
         | Rpc::AdminServiceListTokens
         | Rpc::AdminServiceListRetentionPolicies
+        | Rpc::AdminServiceListQuotas
         | Rpc::ServerServiceGetServerInfo => json!({}),
     };
     complete(rpc, request)

@@ -68,6 +68,10 @@ INSERT INTO retention_policies (namespace, table_name, max_age_seconds)
 SELECT left(number || namespace, 255), 'metadata_stamps', 31536000000
   FROM large, generate_series(1, 1001) number;
 
+INSERT INTO quotas (subject_kind, subject, calls_per_second, items_per_second, calls_in_progress, weight)
+SELECT 'namespace', left(number || namespace, 255), 2147483647, 2147483647, 2147483647, 100
+  FROM large, generate_series(1, 1001) number;
+
 -- Other namespaces, for the summaries of operators.
 INSERT INTO bridge_states (bridge_id, namespace, current_fsm_state, revision)
 SELECT gen_random_uuid(), left(number || namespace, 255), state, 1

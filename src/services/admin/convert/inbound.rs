@@ -173,6 +173,10 @@ impl FromRequest<v1::SetRetentionPolicyRequest> for NewPolicy {
             max_age_seconds,
         }
     }
+
+    fn target_namespace(&self) -> Option<&str> {
+        Some(&self.key.namespace)
+    }
 }
 
 fn policy_key(check: &mut Validator, namespace: String, table: i32) -> PolicyKey {
@@ -204,5 +208,9 @@ impl FromRequest<v1::ListRetentionPoliciesRequest> for PolicyFilter {
 impl FromRequest<v1::DeleteRetentionPolicyRequest> for PolicyKey {
     fn from_request(request: v1::DeleteRetentionPolicyRequest, check: &mut Validator) -> Self {
         policy_key(check, request.namespace, request.table)
+    }
+
+    fn target_namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
     }
 }

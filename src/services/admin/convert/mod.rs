@@ -2,3 +2,4 @@
 
 mod inbound;
 mod outbound;
+mod quotas;

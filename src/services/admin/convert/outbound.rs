@@ -100,6 +100,7 @@ responses! {
     SetRetentionPolicyResponse { policy: Policy }
     ListRetentionPoliciesResponse { policies: Page<Policy> }
     DeleteRetentionPolicyResponse { deleted: bool }
+    DeleteQuotaResponse { deleted: bool }
 }
 
 same_fields! {

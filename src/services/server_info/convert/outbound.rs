@@ -10,7 +10,7 @@ use crate::{
     proto::v1,
     rpc::auth::{Caller, token::Token},
     services::server_info::model::{
-        CAPABILITIES, CONTRACT_VERSION, DatabaseInfo, LimitsInForce, ServerInfo,
+        CAPABILITIES, CONTRACT_VERSION, CallerLimits, DatabaseInfo, ServerInfo,
     },
 };
 
@@ -30,8 +30,8 @@ impl From<ServerInfo> for v1::GetServerInfoResponse {
     }
 }
 
-impl From<LimitsInForce> for v1::ServerLimits {
-    fn from(limits: LimitsInForce) -> Self {
+impl From<CallerLimits> for v1::ServerLimits {
+    fn from(limits: CallerLimits) -> Self {
         let ContentLimits {
             message_bytes,
             json_bytes,
@@ -39,6 +39,7 @@ impl From<LimitsInForce> for v1::ServerLimits {
             batch_items,
             page_rows,
         } = limits.content;
+        let number = |limit: Option<NonZeroU32>| limit.map(NonZeroU32::get).map(saturated);
         v1::ServerLimits {
             max_message_bytes: saturated(message_bytes),
             max_json_bytes: saturated(json_bytes),
@@ -47,7 +48,9 @@ impl From<LimitsInForce> for v1::ServerLimits {
             max_batch_bytes: saturated(MAX_BATCH_BYTES),
             max_page_size: page_rows,
             max_call_duration: prost_types::Duration::try_from(limits.call_duration).ok(),
-            max_calls_per_second: limits.calls_per_second.map(NonZeroU32::get).map(saturated),
+            max_calls_per_second: number(limits.token.calls_per_second),
+            max_items_per_second: number(limits.token.items_per_second),
+            max_calls_in_progress: number(limits.token.calls_in_progress),
         }
     }
 }

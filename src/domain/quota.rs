@@ -1,0 +1,66 @@
+//! Quotas: the limits of a tenant, or of a token.
+
+use std::{fmt, num::NonZeroU32};
+
+use super::id::TokenId;
+
+/// The tenant or the token that a quota applies to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuotaSubject {
+    /// A namespace.
+    Namespace(String),
+    /// A token.
+    Token(TokenId),
+}
+
+impl fmt::Display for QuotaSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QuotaSubject::Namespace(name) => write!(f, "namespace {name}"),
+            QuotaSubject::Token(id) => write!(f, "token {id}"),
+        }
+    }
+}
+
+/// The limits in force for a subject, on this replica; `None` for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QuotaLimits {
+    /// Maximum number of calls per second.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Maximum number of items per second.
+    pub items_per_second: Option<NonZeroU32>,
+    /// Maximum number of calls in progress.
+    pub calls_in_progress: Option<NonZeroU32>,
+}
+
+/// A limit of a quota, by the name that the contract gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaLimit {
+    /// [`QuotaLimits::calls_per_second`].
+    CallsPerSecond,
+    /// [`QuotaLimits::items_per_second`].
+    ItemsPerSecond,
+    /// [`QuotaLimits::calls_in_progress`].
+    CallsInProgress,
+}
+
+impl QuotaLimit {
+    /// Returns the name of the field in the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QuotaLimit::CallsPerSecond => "calls_per_second",
+            QuotaLimit::ItemsPerSecond => "items_per_second",
+            QuotaLimit::CallsInProgress => "calls_in_progress",
+        }
+    }
+}
+
+/// The limits of tenants and tokens without a quota of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QuotaDefaults {
+    /// The limits of each namespace.
+    pub namespace: QuotaLimits,
+    /// The limits of each token.
+    pub token: QuotaLimits,
+}

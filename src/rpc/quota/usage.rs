@@ -1,0 +1,111 @@
+//! What a tenant or a token uses of its quota, on this replica.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::bucket::Bucket;
+use crate::domain::quota::{QuotaLimit, QuotaLimits};
+
+/// Retry delay for too many calls in progress: some have to end first.
+const IN_PROGRESS_RETRY: Duration = Duration::from_millis(50);
+
+/// What a call takes of a quota.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Charge {
+    /// Whether the call counts as a call.
+    pub(super) call: bool,
+    /// The items of the call; 0 if they are not known yet.
+    pub(super) items: u32,
+}
+
+/// The limit that refuses a call.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) limit: QuotaLimit,
+    pub(super) value: NonZeroU32,
+    pub(super) wait: Duration,
+}
+
+/// The usage of one tenant, or of one token.
+#[derive(Debug, Default)]
+pub(super) struct Usage(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    calls: Bucket,
+    items: Bucket,
+    in_progress: u32,
+}
+
+impl Usage {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call as in progress until the value is dropped.
+    pub(super) fn begin_call(self: Arc<Self>, counts: &mut Counts) -> InProgress {
+        counts.in_progress += 1;
+        InProgress(self)
+    }
+}
+
+impl Counts {
+    /// Returns the limit that refuses a call for longest, if there is one.
+    pub(super) fn refusal(
+        &self,
+        limits: &QuotaLimits,
+        charge: Charge,
+        now: Instant,
+    ) -> Option<Refusal> {
+        let rate = |limit, bucket: &Bucket, rate: Option<NonZeroU32>| {
+            let value = rate?;
+            let wait = bucket.wait(value, now);
+            (!wait.is_zero()).then_some(Refusal { limit, value, wait })
+        };
+        let in_progress = || {
+            let limit = QuotaLimit::CallsInProgress;
+            let value = limits.calls_in_progress?;
+            let wait = IN_PROGRESS_RETRY;
+            (self.in_progress >= value.get()).then_some(Refusal { limit, value, wait })
+        };
+        let calls = QuotaLimit::CallsPerSecond;
+        let items = QuotaLimit::ItemsPerSecond;
+        let calls = || rate(calls, &self.calls, limits.calls_per_second);
+        let items = || rate(items, &self.items, limits.items_per_second);
+        let refusals = [
+            charge.call.then(in_progress).flatten(),
+            charge.call.then(calls).flatten(),
+            (charge.items > 0).then(items).flatten(),
+        ];
+        refusals.into_iter().flatten().max_by_key(|it| it.wait)
+    }
+
+    /// Takes what a call needs, even beyond the limits.
+    pub(super) fn take(&mut self, limits: &QuotaLimits, charge: Charge, now: Instant) {
+        if let Some(rate) = limits.calls_per_second.filter(|_| charge.call) {
+            self.calls.take(1, rate, now);
+        }
+        if let Some(rate) = limits.items_per_second {
+            self.items.take(charge.items, rate, now);
+        }
+    }
+
+    /// Returns whether there is nothing to remember.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.in_progress == 0 && self.calls.is_full(now) && self.items.is_full(now)
+    }
+}
+
+/// A call in progress, until it is dropped.
+#[derive(Debug)]
+pub(super) struct InProgress(Arc<Usage>);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let mut counts = self.0.lock();
+        counts.in_progress = counts.in_progress.saturating_sub(1);
+    }
+}

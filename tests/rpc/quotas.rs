@@ -1,0 +1,249 @@
+//! Quotas of tenants and tokens.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use bridgebook::{
+    config::Auth,
+    domain::role::Role,
+    proto::v1::{
+        DeleteQuotaRequest, GetBridgeStateRequest, ListWorkflowsRequest, SetQuotaRequest,
+        bridge_state_service_client::BridgeStateServiceClient, delete_quota_request,
+    },
+};
+use diesel_async::SimpleAsyncConnection;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::{
+    admin::{
+        client,
+        set_quota::{of_namespace, of_token, set},
+    },
+    support::{App, Failure, Tenant, eventually, failure, new_id},
+};
+
+const ONE: Option<NonZeroU32> = NonZeroU32::new(1);
+
+/// Makes a call of a tenant that needs no row. Returns its error if it is not admitted.
+async fn call(channel: &Channel, namespace: &str) -> Result<(), Status> {
+    let mut bridges = BridgeStateServiceClient::new(channel.clone());
+    let request = GetBridgeStateRequest {
+        namespace: namespace.into(),
+        bridge_id: new_id(),
+    };
+    let status = bridges.get_bridge_state(request).await.unwrap_err();
+    (status.code() == Code::NotFound)
+        .then_some(())
+        .ok_or(status)
+}
+
+/// Makes calls until one is refused by a quota. Returns its status.
+async fn until_refused(channel: &Channel, namespace: &str) -> Status {
+    eventually("a call is over the quota", async || {
+        call(channel, namespace).await.err()
+    })
+    .await
+}
+
+/// Waits until a number of calls in a row are admitted.
+async fn until_admitted(channel: &Channel, namespace: &str) {
+    eventually("20 calls are within the quota", async || {
+        for _ in 0..20 {
+            call(channel, namespace).await.ok()?;
+        }
+        Some(())
+    })
+    .await;
+}
+
+/// Returns the metadata of the error's reason, and the delay after which to retry.
+fn details(status: Status) -> (Vec<(String, String)>, Duration) {
+    let details = status.get_error_details();
+    let expected = Failure::new(Code::ResourceExhausted, "QUOTA_EXCEEDED");
+    assert_eq!(failure::<()>(Err(status)), expected);
+    let metadata = details.error_info().unwrap().metadata.clone();
+    let mut metadata: Vec<_> = metadata.into_iter().collect();
+    metadata.sort();
+    let retry = details.retry_info().unwrap();
+    (metadata, retry.retry_delay.unwrap())
+}
+
+fn metadata(limit: &str, subject: (&str, &str), value: &str) -> Vec<(String, String)> {
+    let pairs = [("limit", limit), subject, ("value", value)];
+    pairs.map(|(key, value)| (key.into(), value.into())).into()
+}
+
+#[tokio::test]
+async fn a_quota_is_in_force_on_every_replica_until_it_is_deleted() {
+    let app = App::start().await;
+    let replica = app.replica().await;
+    let [limited, other] = [app.tenant(), app.tenant()].map(|it| it.namespace);
+    let quota = SetQuotaRequest {
+        calls_per_second: Some(1),
+        ..of_namespace(&limited)
+    };
+    set(&app, quota).await.unwrap();
+    for channel in [&app.channel, &replica.channel] {
+        let (found, wait) = details(until_refused(channel, &limited).await);
+        let subject = ("namespace", limited.as_str());
+        assert_eq!(found, metadata("calls_per_second", subject, "1"));
+        assert!(wait <= Duration::from_secs(1), "{wait:?}");
+        for _ in 0..20 {
+            call(channel, &other).await.unwrap();
+        }
+    }
+    let subject = Some(delete_quota_request::Subject::Namespace(limited.clone()));
+    let deletion = DeleteQuotaRequest { subject };
+    client(&app).delete_quota(deletion).await.unwrap();
+    for channel in [&app.channel, &replica.channel] {
+        until_admitted(channel, &limited).await;
+    }
+}
+
+#[tokio::test]
+async fn the_quota_of_a_namespace_overrides_the_setting_for_all() {
+    let app = App::start_with(|config| {
+        config.limits.quotas.namespace.calls_per_second = ONE;
+    });
+    let app = app.await;
+    let [limited, free] = ["limited", "free"];
+    let no_limit = SetQuotaRequest {
+        calls_per_second: Some(0),
+        ..of_namespace(free)
+    };
+    set(&app, no_limit).await.unwrap();
+    until_admitted(&app.channel, free).await;
+    until_refused(&app.channel, limited).await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_as_long_as_it_is_told_is_admitted() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.quotas.token.calls_per_second = NonZeroU32::new(5);
+    });
+    let app = app.await;
+    let eager = app.issue(Role::Reader, &["*"]).await;
+    let other = app.issue(Role::Reader, &["*"]).await;
+    let request = ListWorkflowsRequest {
+        namespace: "team-a".into(),
+        ..ListWorkflowsRequest::default()
+    };
+    let mut workflows = eager.client(&app.channel).workflows();
+    let status = eventually("it is too much", async || {
+        let mut workflows = workflows.clone();
+        workflows.list_workflows(request.clone()).await.err()
+    })
+    .await;
+    let (found, wait) = details(status);
+    let subject = ("token_id", eager.id.as_str());
+    assert_eq!(found, metadata("calls_per_second", subject, "5"));
+    assert!(wait <= Duration::from_millis(200), "{wait:?}");
+    let mut others = other.client(&app.channel).workflows();
+    others.list_workflows(request.clone()).await.unwrap();
+    tokio::time::sleep(wait).await;
+    workflows.list_workflows(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_counts_as_its_items_and_may_be_larger_than_the_quota() {
+    let app = App::start_with(|config| {
+        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(10);
+    });
+    let (app, tenant) = with_tenant(app.await);
+    let workflow = tenant.start().await;
+    let begun = Instant::now();
+    let steps = (0..1000).map(|order| tenant.new_step(&workflow, order));
+    tenant.record_steps(steps.collect()).await;
+    let status = call(&app.channel, &tenant.namespace).await.unwrap_err();
+    let (found, wait) = details(status);
+    let subject = ("namespace", tenant.namespace.as_str());
+    assert_eq!(found, metadata("items_per_second", subject, "10"));
+    let paid = wait + begun.elapsed();
+    assert!(paid > Duration::from_secs(98), "{wait:?}");
+    assert!(wait <= Duration::from_secs(101), "{wait:?}");
+}
+
+fn with_tenant(app: App) -> (App, Tenant) {
+    let tenant = app.tenant();
+    (app, tenant)
+}
+
+#[tokio::test]
+async fn a_token_has_one_quota_for_all_of_its_namespaces() {
+    let app = App::guarded().await;
+    let token = app.issue(Role::Writer, &["*"]).await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    let quota = SetQuotaRequest {
+        items_per_second: Some(1),
+        ..of_token(&token.id)
+    };
+    let mut operator = admin.client(&app.channel).admin();
+    operator.set_quota(quota).await.unwrap();
+    let status = eventually("the token is over its quota", async || {
+        for namespace in ["red", "blue", "green"] {
+            let request = GetBridgeStateRequest {
+                namespace: namespace.into(),
+                bridge_id: new_id(),
+            };
+            let mut bridges = token.client(&app.channel).bridges();
+            let status = bridges.get_bridge_state(request).await.unwrap_err();
+            if status.code() != Code::NotFound {
+                return Some(status);
+            }
+        }
+        None
+    });
+    let (found, _) = details(status.await);
+    let subject = ("token_id", token.id.as_str());
+    assert_eq!(found, metadata("items_per_second", subject, "1"));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_is_no_longer_in_progress() {
+    let app = App::start_with(|config| {
+        config.limits.quotas.namespace.calls_in_progress = ONE;
+    });
+    let (app, tenant) = with_tenant(app.await);
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let (mut starter, new) = (tenant.client.clone(), tenant.new_workflow());
+    let blocked = tokio::spawn(async move { starter.start_workflow(new).await });
+    let status = until_refused(&app.channel, &tenant.namespace).await;
+    let (found, _) = details(status);
+    let subject = ("namespace", tenant.namespace.as_str());
+    assert_eq!(found, metadata("calls_in_progress", subject, "1"));
+    call(&app.channel, &app.tenant().namespace).await.unwrap();
+    blocked.abort();
+    until_admitted(&app.channel, &tenant.namespace).await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn quotas_that_cannot_be_read_again_stay_in_force() {
+    let app = App::start().await;
+    let namespace = app.tenant().namespace;
+    let quota = SetQuotaRequest {
+        calls_per_second: Some(1),
+        ..of_namespace(&namespace)
+    };
+    set(&app, quota).await.unwrap();
+    until_refused(&app.channel, &namespace).await;
+    let mut database = app.schema.connect().await;
+    let rename = "ALTER TABLE quotas RENAME TO hidden";
+    database.batch_execute(rename).await.unwrap();
+    let failures = || {
+        let name = "bridgebook_database_statement_failures_total";
+        app.figures().sum(name, &[("pool", "queries")])
+    };
+    let before = failures();
+    eventually("two reads have failed", async || {
+        (failures() >= before + 2.0).then_some(())
+    })
+    .await;
+    until_refused(&app.channel, &namespace).await;
+}

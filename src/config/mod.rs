@@ -41,9 +41,14 @@ pub struct Settings {
     listen: Address,
 
     /// Serve /metrics for Prometheus, /livez and /readyz over HTTP on this address, without
-    /// authentication; the responses contain no data of tenants. Default: off.
+    /// authentication; the responses contain no data of tenants, only the namespaces of the busiest
+    /// ones. Default: off.
     #[arg(long, env = "BRIDGEBOOK_METRICS_LISTEN", value_name = "ADDR:PORT")]
     metrics_listen: Option<Address>,
+
+    /// Name this many namespaces in metrics, those that take most; 0 names none.
+    #[arg(long, env = "BRIDGEBOOK_METRICS_NAMESPACES", value_name = "N", default_value = "20")]
+    metrics_namespaces: Number<0, MAX_METRICS_NAMESPACES>,
 
     /// Require this of callers. Default: none on a loopback address or with --insecure, as long as
     /// TLS is off; else tokens.
@@ -179,6 +184,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address of the metrics endpoint, if it is on.
     pub metrics_listen: Option<SocketAddr>,
+    /// The number of namespaces that metrics name.
+    pub metrics_namespaces: usize,
     /// What the service requires of callers.
     pub auth: Auth,
     /// The files of TLS, if it is on.
@@ -216,6 +223,8 @@ const MIN_CONNECTIONS: u64 = 2;
 /// The largest number. More than a few connections for each core of the database only compete
 /// with each other.
 const MAX_CONNECTIONS: u64 = 1000;
+/// The largest number of namespaces in metrics. Each has three series in every replica.
+const MAX_METRICS_NAMESPACES: u64 = 1000;
 /// A day in milliseconds.
 const MAX_MILLISECONDS: u64 = 86_400_000;
 
@@ -249,6 +258,7 @@ impl Settings {
         let config = Config {
             listen,
             metrics_listen,
+            metrics_namespaces: take!(errors, self.metrics_namespaces),
             auth,
             tls,
             limits: self.limits.check(&mut errors),

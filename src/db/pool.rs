@@ -19,6 +19,7 @@ use super::{
     batch::{
         queue_time::QueueTime,
         reservation::{Held, ReadMemory},
+        weights::Weights,
     },
     connection::{LastFailure, Manager},
     lease::{LEASE_TIMEOUT, Lease},
@@ -57,6 +58,8 @@ pub struct Database {
     apart: Arc<Semaphore>,
     read_memory: ReadMemory,
     queue_time: QueueTime,
+    /// The shares of tenants in batches.
+    weights: Weights,
     /// Every running batch holds a read lock.
     running: Arc<RwLock<()>>,
     metrics: Metrics,
@@ -83,6 +86,7 @@ impl Database {
             apart: Arc::new(Semaphore::new(apart_connections(batches))),
             read_memory: ReadMemory::default(),
             queue_time: QueueTime::default(),
+            weights: Weights::default(),
             running: Arc::default(),
             metrics: metrics.clone(),
         };
@@ -107,6 +111,12 @@ impl Database {
     #[must_use]
     pub fn queue_time(&self) -> &QueueTime {
         &self.queue_time
+    }
+
+    /// Returns the shares of tenants in batches.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Returns the metrics of the service.

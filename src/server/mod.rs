@@ -220,6 +220,7 @@ async fn serve_calls(
 ) -> Result<(), ServeError> {
     let database = Database::new(url, config.database_connections, metrics);
     let token_cache = (config.auth == Auth::Tokens).then(|| TokenCache::new(database.clone()));
+    metrics.tenants().set_limit(config.metrics_namespaces);
     let quotas = Quotas::new(&database, config.limits.quotas);
     let (health, health_service) = Health::new(metrics);
 

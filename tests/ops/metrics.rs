@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -79,6 +80,38 @@ async fn calls_batches_and_the_database_are_counted() {
     assert!(figures.sum("bridgebook_pool_connections", &pool) >= 1.0);
     assert_eq!(figures.sum("bridgebook_serving", &[]), 1.0);
     assert!(figures.sum("process_resident_memory_bytes", &[]) > 0.0);
+}
+
+#[tokio::test]
+async fn calls_and_items_are_counted_for_the_tenants_that_take_most() {
+    let app = App::start_with(|config| {
+        config.metrics_namespaces = 1;
+        config.limits.quotas.namespace.calls_in_progress = NonZeroU32::new(1);
+    });
+    let app = app.await;
+    let tenant = app.tenant();
+    let workflow = tenant.start().await;
+    let steps = (0..7).map(|order| tenant.new_step(&workflow, order));
+    tenant.record_steps(steps.collect()).await;
+    app.tenant().start().await;
+    let count = |name: &str, namespace: &str| {
+        let name = format!("bridgebook_namespace_{name}_total");
+        app.figures().sum(&name, &[("namespace", namespace)])
+    };
+    assert_eq!(count("calls", &tenant.namespace), 2.0);
+    assert_eq!(count("items", &tenant.namespace), 8.0);
+    assert_eq!(count("rejected", &tenant.namespace), 0.0);
+    assert_eq!(count("calls", "(others)"), 1.0);
+    assert_eq!(count("items", "(others)"), 1.0);
+    eventually("a quota rejects a call", async || {
+        let starts = (0..20).map(async |_| {
+            let new = tenant.new_workflow();
+            tenant.client.clone().start_workflow(new).await
+        });
+        join_all(starts).await;
+        (count("rejected", &tenant.namespace) > 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,13 +5,7 @@ use crate::support::{Schema, Server, bridgebook, eventually, stderr, temp_dir};
 #[test]
 fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
     let output = bridgebook()
-        .args([
-            "serve",
-            "--listen",
-            "nowhere",
-            "--database-connections",
-            "0",
-        ])
+        .args(["serve", "--listen=nowhere", "--database-connections=0"])
         .args([
             "--call-timeout",
             "soon",
@@ -24,6 +18,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--prune-interval=0",
             "--slow-call=0",
             "--metrics-listen=here",
+            "--metrics-namespaces=1001",
             "--sweep-interval=0",
             "--sweep-grace=never",
             "--tls-key=/nowhere/key.pem",
@@ -71,6 +66,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--prune-interval",
         "--slow-call",
         "--metrics-listen",
+        "--metrics-namespaces",
         "--sweep-interval",
         "--sweep-grace",
         "--tls-certificate",

@@ -1,7 +1,7 @@
 //! The queue of a worker, in which tenants take turns.
 //!
-//! The turns are a deficit round robin: in each turn a tenant gets a credit of [`QUANTUM`], and
-//! its oldest jobs go into the batch as long as the credit covers their weight. So a job waits
+//! The turns are a deficit round robin: in each turn a tenant gets a [credit](Weights), and its
+//! oldest jobs go into the batch as long as the credit covers their weight. So a job waits
 //! for the turns of the other tenants, but not for all jobs of a tenant with a backlog.
 //!
 //! The places of the queue are shared, too: a tenant may take as many as are still free. One
@@ -15,9 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The weight that a tenant may add to a batch in one turn. With 64 tenants, each has a turn in
-/// every batch of 512.
-const QUANTUM: usize = 8;
+use super::weights::Weights;
 
 /// What waits in a queue.
 pub(super) trait Queueable {
@@ -37,6 +35,7 @@ pub(super) struct FairQueue<J> {
     max_places: usize,
     /// The places of all jobs.
     places: usize,
+    weights: Weights,
 }
 
 struct TenantQueue<J> {
@@ -52,12 +51,13 @@ struct TenantQueue<J> {
 
 impl<J: Queueable> FairQueue<J> {
     /// Makes an empty queue.
-    pub(super) fn new(places: usize) -> Self {
+    pub(super) fn new(places: usize, weights: Weights) -> Self {
         FairQueue {
             by_tenant: HashMap::new(),
             turns: VecDeque::new(),
             max_places: places,
             places: 0,
+            weights,
         }
     }
 
@@ -92,7 +92,7 @@ impl<J: Queueable> FairQueue<J> {
             && let Some(queue) = self.by_tenant.get_mut(&tenant)
         {
             if !queue.is_in_turn {
-                queue.credit += QUANTUM;
+                queue.credit += self.weights.credit(&tenant);
                 queue.is_in_turn = true;
             }
             let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
@@ -117,11 +117,12 @@ impl<J: Queueable> FairQueue<J> {
         for job in jobs.into_iter().rev() {
             let (places, weight) = (job.places(), job.weight());
             let tenant = self.name_of(&job);
+            let turn = self.weights.credit(&tenant);
             let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
             self.places += places;
             queue.places += places;
             // Not more than a turn, but enough for its next job.
-            queue.credit = (queue.credit + weight).min(QUANTUM.max(weight));
+            queue.credit = (queue.credit + weight).min(turn.max(weight));
             queue.is_in_turn = true;
             queue.jobs.push_front(job);
             if let Some(arrived) = &queue.apart {
@@ -228,7 +229,7 @@ impl<J: Queueable> TenantQueue<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::batch::batch_limit::BatchLimit;
+    use crate::db::batch::{batch_limit::BatchLimit, weights::QUANTUM};
 
     /// A job with its tenant and its weight.
     #[derive(Debug, PartialEq)]
@@ -247,7 +248,7 @@ mod tests {
     }
 
     fn queue(jobs: impl IntoIterator<Item = Job>) -> FairQueue<Job> {
-        let mut queue = FairQueue::new(16_384);
+        let mut queue = FairQueue::new(16_384, Weights::default());
         jobs.into_iter().for_each(|job| queue.push(job));
         queue
     }
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_tenant_gets_as_many_places_as_are_free() {
-        let mut queue = FairQueue::new(99);
+        let mut queue = FairQueue::new(99, Weights::default());
         let mut push = |tenant| {
             let mut pushed = 0;
             while queue.has_room(tenant, 1) {

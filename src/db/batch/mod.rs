@@ -22,6 +22,7 @@ pub mod reservation;
 pub mod rounds;
 mod split;
 pub mod statement;
+pub mod weights;
 mod worker;
 
 use std::{

@@ -58,7 +58,7 @@ impl<O: Operation> Worker<O> {
         let worker = Arc::new(Worker {
             database: database.clone(),
             metrics: database.metrics().operation(O::NAME),
-            queue: Mutex::new(FairQueue::new(QUEUE_ITEMS)),
+            queue: Mutex::new(FairQueue::new(QUEUE_ITEMS, database.weights().clone())),
             limit: BatchLimit::default(),
             arrived: Notify::new(),
             closed: CancellationToken::new(),

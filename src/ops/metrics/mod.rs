@@ -1,14 +1,16 @@
 //! Metrics for Prometheus.
 //!
 //! Calls have the names of gRPC libraries (`grpc_server_…`), the process those of Prometheus' own
-//! clients (`process_…`), all others begin with `bridgebook_`. No label holds a namespace or another
-//! value that callers choose, so the number of series is bounded. docs/monitoring.md has a table.
+//! clients (`process_…`), all others begin with `bridgebook_`. Labels hold no values that callers
+//! choose, except for the namespaces of a [few tenants](tenants), so the number of series is bounded.
+//! docs/monitoring.md has a table.
 
 mod batches;
 mod calls;
 mod connections;
 mod database;
 pub mod endpoint;
+mod tenants;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +27,7 @@ pub use self::{
     calls::{CallMetrics, RunningCall},
     connections::ConnectionMetrics,
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
+    tenants::TenantMetrics,
 };
 
 /// All metrics of the service. Cheap to clone; clones share the values.
@@ -34,6 +37,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     calls: CallMetrics,
+    tenants: TenantMetrics,
     connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
@@ -75,6 +79,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Metrics(Arc::new(Inner {
             calls: CallMetrics::new(&registry)?,
+            tenants: TenantMetrics::new(&registry)?,
             connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
@@ -175,6 +180,12 @@ impl Metrics {
     #[must_use]
     pub fn calls(&self) -> &CallMetrics {
         &self.0.calls
+    }
+
+    /// Returns the metrics of calls by namespace.
+    #[must_use]
+    pub fn tenants(&self) -> &TenantMetrics {
+        &self.0.tenants
     }
 
     /// Returns the metrics of client connections.

@@ -131,10 +131,15 @@ impl Quotas {
 
     fn apply(&self, quotas: Vec<Quota>) {
         let (mut namespaces, mut tokens) = (HashMap::new(), HashMap::new());
+        let mut weights = HashMap::new();
         for quota in quotas {
             match quota.subject_kind {
                 SubjectKind::Namespace => {
                     let limits = quota.values.limits(self.0.namespaces.default());
+                    let weight = quota.values.weight.map(usize::try_from);
+                    if let Some(Ok(weight)) = weight {
+                        weights.insert(quota.subject.clone(), weight);
+                    }
                     namespaces.insert(quota.subject, limits);
                 }
                 SubjectKind::Token => {
@@ -146,6 +151,7 @@ impl Quotas {
         }
         self.0.namespaces.replace(namespaces);
         self.0.tokens.replace(tokens);
+        self.0.database.weights().replace(weights);
     }
 }
 
@@ -166,6 +172,7 @@ impl CallQuota {
     pub fn admit(&self, namespace: &Namespace, items: usize) -> Result<()> {
         let now = Instant::now();
         let items = u32::try_from(items).unwrap_or(u32::MAX);
+        let metrics = self.quotas.0.database.metrics().tenants();
         let tenant = self.quotas.0.namespaces.find(namespace.as_str());
         let token = self.token.as_ref();
         let of_tenant = Charge { call: true, items };
@@ -183,8 +190,10 @@ impl CallQuota {
         });
         let refusals = [by_tenant, by_token].into_iter().flatten();
         if let Some((subject, refusal)) = refusals.max_by_key(|(_, it)| it.wait) {
+            metrics.rejected(namespace.as_str());
             return Err(exceeded(subject, refusal));
         }
+        metrics.admitted(namespace.as_str(), items);
         if let Some((it, counts)) = &mut tenant {
             counts.take(&it.limits, of_tenant, now);
             self.of_namespace

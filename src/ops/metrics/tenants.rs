@@ -1,0 +1,350 @@
+//! Metrics of calls by namespace, for the tenants that take most.
+//!
+//! Callers choose namespaces, so only a limited number of them have series of their own. All others
+//! share the label `(others)`, which no namespace can have. A call counts under the label that its
+//! namespace has at that time, so no series ever goes down. A tenant that becomes much busier than
+//! the least busy one with a label takes its place: those series end, and new ones begin at 0.
+//!
+//! The candidates for a place are found by the space-saving algorithm (Metwally and others, 2005),
+//! which needs a bounded number of counters.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus::{IntCounter, IntCounterVec, Registry, opts};
+
+use super::register;
+
+/// The label of all tenants without one of their own.
+const OTHERS: &str = "(others)";
+/// The default number of tenants with a label of their own.
+const DEFAULT_LIMIT: usize = 20;
+/// The number of candidates for each label.
+const CANDIDATES: usize = 8;
+/// How often candidates may take a place. Scores halve at the same time, so they stand for the last
+/// half minute or so.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(10);
+/// How many times the score of a labelled tenant a candidate must have to take its place. So labels
+/// do not alternate between tenants that are about as busy.
+const LEAD: u64 = 2;
+
+/// Metrics of calls by namespace. Cheap to clone.
+#[derive(Clone)]
+pub struct TenantMetrics {
+    families: Families,
+    top: Arc<Mutex<Top>>,
+}
+
+#[derive(Clone)]
+struct Families {
+    calls: IntCounterVec,
+    items: IntCounterVec,
+    rejected: IntCounterVec,
+}
+
+/// The series of a label.
+struct Series {
+    calls: IntCounter,
+    items: IntCounter,
+    rejected: IntCounter,
+}
+
+/// The tenants that take most.
+struct Top {
+    limit: usize,
+    others: Series,
+    labelled: HashMap<String, Labelled>,
+    candidates: HashMap<String, Candidate>,
+    reviewed_at: Instant,
+}
+
+struct Labelled {
+    series: Series,
+    score: u64,
+}
+
+/// A tenant without a label. Its score is at most `count`, and at least `count - error`.
+#[derive(Default)]
+struct Candidate {
+    count: u64,
+    error: u64,
+}
+
+/// What a call counts as.
+enum Counted {
+    Call { items: u64 },
+    Rejected,
+}
+
+impl TenantMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help: &str| {
+            register(
+                registry,
+                IntCounterVec::new(opts!(name, help), &["namespace"])?,
+            )
+        };
+        let families = Families {
+            calls: counter(
+                "bridgebook_namespace_calls_total",
+                "Calls that were admitted, by namespace; those of the busiest tenants, and (others).",
+            )?,
+            items: counter(
+                "bridgebook_namespace_items_total",
+                "Items of the calls that were admitted, by namespace; a call without a batch is one.",
+            )?,
+            rejected: counter(
+                "bridgebook_namespace_rejected_total",
+                "Calls that a quota rejected once their namespace was known, by namespace.",
+            )?,
+        };
+        let top = Top {
+            limit: DEFAULT_LIMIT,
+            others: families.series(OTHERS),
+            labelled: HashMap::new(),
+            candidates: HashMap::new(),
+            reviewed_at: Instant::now(),
+        };
+        let top = Arc::new(Mutex::new(top));
+        Ok(TenantMetrics { families, top })
+    }
+
+    /// Sets the number of tenants with a label of their own, before the first call.
+    pub fn set_limit(&self, limit: usize) {
+        self.lock().limit = limit;
+    }
+
+    /// Counts a call that is admitted.
+    pub fn admitted(&self, namespace: &str, items: u32) {
+        let items = items.into();
+        self.count(namespace, &Counted::Call { items }, Instant::now());
+    }
+
+    /// Counts a call that a quota rejects.
+    pub fn rejected(&self, namespace: &str) {
+        self.count(namespace, &Counted::Rejected, Instant::now());
+    }
+
+    fn count(&self, namespace: &str, counted: &Counted, now: Instant) {
+        let mut top = self.lock();
+        if now.saturating_duration_since(top.reviewed_at) >= REVIEW_INTERVAL {
+            top.review(&self.families);
+            top.reviewed_at = now;
+        }
+        top.count(namespace, counted, &self.families);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Top> {
+        self.top.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Top {
+    fn count(&mut self, namespace: &str, counted: &Counted, families: &Families) {
+        let score = counted.score();
+        if let Some(labelled) = self.labelled.get_mut(namespace) {
+            labelled.score += score;
+            labelled.series.count(counted);
+        } else if self.labelled.len() < self.limit {
+            let series = families.series(namespace);
+            series.count(counted);
+            let labelled = Labelled { series, score };
+            self.labelled.insert(namespace.to_owned(), labelled);
+        } else {
+            self.others.count(counted);
+            self.add_to_candidate(namespace, score);
+        }
+    }
+
+    fn add_to_candidate(&mut self, namespace: &str, score: u64) {
+        if let Some(candidate) = self.candidates.get_mut(namespace) {
+            candidate.count += score;
+            return;
+        }
+        let mut candidate = Candidate::default();
+        if self.candidates.len() >= self.limit * CANDIDATES {
+            let least = self.candidates.iter().min_by_key(|(_, it)| it.count);
+            let Some((name, count)) = least.map(|(name, it)| (name.clone(), it.count)) else {
+                return;
+            };
+            self.candidates.remove(&name);
+            // The tenant may have been counted before, and have lost its place.
+            candidate.count = count;
+            candidate.error = count;
+        }
+        candidate.count += score;
+        self.candidates.insert(namespace.to_owned(), candidate);
+    }
+
+    /// Gives labels to candidates that are much busier than tenants that have one, and halves all
+    /// scores.
+    fn review(&mut self, families: &Families) {
+        let candidates = std::mem::take(&mut self.candidates).into_iter();
+        let mut candidates: Vec<_> = candidates.collect();
+        candidates.sort_by_key(|(_, it)| it.count - it.error);
+        while let Some((name, candidate)) = candidates.pop() {
+            let score = candidate.count - candidate.error;
+            let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
+            let least = least.filter(|(_, it)| score > it.score.saturating_mul(LEAD));
+            let Some(least) = least.map(|(name, _)| name.clone()) else {
+                candidates.push((name, candidate));
+                break;
+            };
+            self.labelled.remove(&least);
+            families.remove(&least);
+            let series = families.series(&name);
+            self.labelled.insert(name, Labelled { series, score });
+        }
+        for labelled in self.labelled.values_mut() {
+            labelled.score /= 2;
+        }
+        let halved = candidates.into_iter().map(|(name, it)| {
+            let (count, error) = (it.count / 2, it.error / 2);
+            (name, Candidate { count, error })
+        });
+        self.candidates = halved.filter(|(_, it)| it.count > 0).collect();
+    }
+}
+
+impl Counted {
+    fn score(&self) -> u64 {
+        match self {
+            Counted::Call { items } => (*items).max(1),
+            Counted::Rejected => 1,
+        }
+    }
+}
+
+impl Series {
+    fn count(&self, counted: &Counted) {
+        match counted {
+            Counted::Call { items } => {
+                self.calls.inc();
+                self.items.inc_by(*items);
+            }
+            Counted::Rejected => self.rejected.inc(),
+        }
+    }
+}
+
+impl Families {
+    fn all(&self) -> [&IntCounterVec; 3] {
+        [&self.calls, &self.items, &self.rejected]
+    }
+
+    fn series(&self, namespace: &str) -> Series {
+        let [calls, items, rejected] = self.all().map(|it| it.with_label_values(&[namespace]));
+        Series {
+            calls,
+            items,
+            rejected,
+        }
+    }
+
+    fn remove(&self, namespace: &str) {
+        for family in self.all() {
+            // Fails only if there is no such series.
+            let _ = family.remove_label_values(&[namespace]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(limit: usize) -> TenantMetrics {
+        let metrics = TenantMetrics::new(&Registry::new()).unwrap();
+        metrics.set_limit(limit);
+        metrics
+    }
+
+    /// Returns the calls by label.
+    fn calls(metrics: &TenantMetrics) -> HashMap<String, u64> {
+        let families = prometheus::core::Collector::collect(&metrics.families.calls);
+        let series = families.iter().flat_map(|family| family.get_metric());
+        let calls = series.map(|it| {
+            let label = it.get_label()[0].value().to_owned();
+            (label, it.get_counter().get_value() as u64)
+        });
+        calls.collect()
+    }
+
+    fn expected(calls: &[(&str, u64)]) -> HashMap<String, u64> {
+        let calls = calls.iter();
+        calls
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect()
+    }
+
+    #[test]
+    fn tenants_have_labels_as_long_as_there_are_some_left() {
+        let metrics = metrics(2);
+        for namespace in ["a", "b", "c", "d", "a"] {
+            metrics.admitted(namespace, 1);
+        }
+        metrics.rejected("c");
+        assert_eq!(
+            calls(&metrics),
+            expected(&[("a", 2), ("b", 1), (OTHERS, 2)])
+        );
+    }
+
+    #[test]
+    fn without_labels_all_tenants_are_others() {
+        let metrics = metrics(0);
+        metrics.admitted("a", 1);
+        metrics.count("a", &Counted::Rejected, Instant::now() + REVIEW_INTERVAL);
+        assert_eq!(calls(&metrics), expected(&[(OTHERS, 1)]));
+    }
+
+    #[test]
+    fn a_much_busier_tenant_takes_the_label_of_the_least_busy_one() {
+        let metrics = metrics(2);
+        metrics.admitted("busy", 50);
+        metrics.admitted("idle", 1);
+        metrics.admitted("as idle", 2);
+        metrics.admitted("newcomer", 100);
+        let call = Counted::Call { items: 1 };
+        metrics.count("newcomer", &call, Instant::now() + REVIEW_INTERVAL);
+        let labels = [("busy", 1), ("newcomer", 1), (OTHERS, 2)];
+        assert_eq!(calls(&metrics), expected(&labels));
+    }
+
+    #[test]
+    fn a_flood_of_new_namespaces_takes_no_label() {
+        let metrics = metrics(2);
+        let mut now = Instant::now();
+        let call = Counted::Call { items: 1 };
+        for round in 0..100 {
+            metrics.count("a", &call, now);
+            metrics.count("b", &call, now);
+            for number in 0..1000 {
+                metrics.count(&format!("{round}-{number}"), &call, now);
+            }
+            now += REVIEW_INTERVAL / 10;
+        }
+        let labels = [("a", 100), ("b", 100), (OTHERS, 100_000)];
+        assert_eq!(calls(&metrics), expected(&labels));
+        assert!(metrics.lock().candidates.len() <= 2 * CANDIDATES);
+    }
+
+    #[test]
+    fn a_busy_tenant_is_found_among_a_flood_of_new_namespaces() {
+        let metrics = metrics(1);
+        let mut now = Instant::now();
+        let call = Counted::Call { items: 1 };
+        for round in 0..2000 {
+            metrics.count("a", &call, now);
+            for number in 0..5 {
+                metrics.count("busy", &call, now);
+                metrics.count(&format!("{round}-{number}"), &call, now);
+            }
+            now += REVIEW_INTERVAL / 1000;
+        }
+        assert!(calls(&metrics).contains_key("busy"));
+    }
+}

@@ -10,7 +10,7 @@ use diesel_async::{
     AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
     pooled_connection::PoolableConnection,
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Config, NoTls, config::Host, error::SqlState};
 
 use super::{
@@ -146,6 +146,8 @@ pub(super) struct Manager {
     /// The settings of the session, as SQL.
     pub(super) setup: &'static str,
     pub(super) metrics: PoolMetrics,
+    /// The runtime that drives the connections, wherever the call runs that needs one.
+    pub(super) runtime: Handle,
 }
 
 impl bb8::ManageConnection for Manager {
@@ -153,7 +155,12 @@ impl bb8::ManageConnection for Manager {
     type Error = ConnectionError;
 
     async fn connect(&self) -> ConnectionResult<Connection> {
-        let mut connection = connect(&self.url).await?;
+        let url = self.url.clone();
+        let connected = self.runtime.spawn(async move { connect(&url).await });
+        let connected = connected
+            .await
+            .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+        let mut connection = connected?;
         let setup = format!("{ENGLISH_MESSAGES}; {}", self.setup);
         let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(&setup)).await;
         setup

@@ -10,6 +10,7 @@ use std::{
 
 use diesel_async::AsyncPgConnection;
 use tokio::{
+    runtime::Handle,
     sync::{RwLock, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
@@ -67,7 +68,7 @@ pub struct Database {
 
 impl Database {
     /// Creates both pools, with at least one connection each and at most `max_connections`
-    /// together. Connects on demand.
+    /// together. Connects on demand. The current tokio runtime drives the connections.
     #[must_use]
     pub fn new(url: &str, max_connections: u32, metrics: &Metrics) -> Self {
         let queries = (max_connections / QUERIES_SHARE).max(1);
@@ -125,13 +126,10 @@ impl Database {
         &self.metrics
     }
 
-    /// Returns whether a pool has no connection at all.
+    /// Returns whether there is no connection for batches. An idle service may have none for queries.
     #[must_use]
     pub fn lacks_connections(&self) -> bool {
-        let pools = [&self.batches, &self.queries];
-        pools
-            .iter()
-            .any(|pool| pool.connections.state().connections == 0)
+        self.batches.connections.state().connections == 0
     }
 
     /// Marks the schema as current. Until then all work fails with [`DbError::NotReady`].
@@ -328,6 +326,7 @@ impl Pool {
                 url: url.to_owned(),
                 setup,
                 metrics: metrics.clone(),
+                runtime: Handle::current(),
             });
         Pool {
             connections,

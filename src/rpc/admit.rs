@@ -62,6 +62,7 @@ where
 {
     let call = authenticated(&request)?;
     let mut check = list_validator(&request)?;
+    let max_items = content_limits(&request)?.batch_items;
     let quota = request.extensions().get::<Arc<CallQuota>>().cloned();
     let quota = quota.ok_or_else(|| internal("the request did not pass the quota layer"))?;
     let request = request.into_inner();
@@ -82,7 +83,9 @@ where
         }
     } else if let Some(namespace) = named {
         call.require_namespace(namespace)?;
-        quota.admit(namespace, request.item_count())?;
+        // A batch with too many items is invalid, so none of them is done.
+        let items = Some(request.item_count()).filter(|count| *count <= max_items);
+        quota.admit(namespace, items.unwrap_or_default())?;
     }
     let content = T::from_request(request, &mut check);
     Ok(check.finish(Scoped {
@@ -142,9 +145,12 @@ fn authenticated<R>(request: &tonic::Request<R>) -> Result<AuthenticatedCall, Er
 }
 
 fn validator<R>(request: &tonic::Request<R>) -> Result<Validator, Error> {
-    let limits = request.extensions().get::<ContentLimits>();
-    let limits = limits.ok_or_else(|| internal("the request did not pass the call layer"))?;
-    Ok(Validator::new(*limits))
+    Ok(Validator::new(content_limits(request)?))
+}
+
+fn content_limits<R>(request: &tonic::Request<R>) -> Result<ContentLimits, Error> {
+    let limits = request.extensions().get::<ContentLimits>().copied();
+    limits.ok_or_else(|| internal("the request did not pass the call layer"))
 }
 
 /// Returns a validator for a request that may be a list.

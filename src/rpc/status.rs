@@ -52,7 +52,8 @@ impl From<Error> for Status {
         let code = tonic::Code::from_i32(description.code as i32);
         let mut status = Status::with_error_details(code, message, details);
         if let Some(delay) = description.retry_after {
-            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            let millis = delay.as_micros().div_ceil(1000);
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK_HEADER, millis.into());
         }
         if matches!(error, Error::StatementTimeout(_)) {

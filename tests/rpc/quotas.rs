@@ -9,8 +9,9 @@ use bridgebook::{
     config::Auth,
     domain::role::Role,
     proto::v1::{
-        DeleteQuotaRequest, GetBridgeStateRequest, ListWorkflowsRequest, SetQuotaRequest,
-        bridge_state_service_client::BridgeStateServiceClient, delete_quota_request,
+        BatchRecordStepsRequest, DeleteQuotaRequest, GetBridgeStateRequest, ListWorkflowsRequest,
+        NewStep, SetQuotaRequest, bridge_state_service_client::BridgeStateServiceClient,
+        delete_quota_request,
     },
 };
 use diesel_async::SimpleAsyncConnection;
@@ -213,6 +214,15 @@ async fn a_cancelled_call_is_no_longer_in_progress() {
     blocker.batch_execute(lock).await.unwrap();
     let (mut starter, new) = (tenant.client.clone(), tenant.new_workflow());
     let blocked = tokio::spawn(async move { starter.start_workflow(new).await });
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity
+          WHERE application_name = '{}' AND wait_event_type = 'Lock'",
+        app.schema.name()
+    );
+    eventually("the call waits for the lock", async || {
+        (app.schema.count(&waiting).await > 0).then_some(())
+    })
+    .await;
     let status = until_refused(&app.channel, &tenant.namespace).await;
     let (found, _) = details(status);
     let subject = ("namespace", tenant.namespace.as_str());
@@ -246,4 +256,19 @@ async fn quotas_that_cannot_be_read_again_stay_in_force() {
     })
     .await;
     until_refused(&app.channel, &namespace).await;
+}
+
+#[tokio::test]
+async fn a_batch_with_too_many_items_is_invalid_and_charges_none() {
+    let app = App::start_with(|config| {
+        config.limits.quotas.namespace.items_per_second = ONE;
+    });
+    let (app, tenant) = with_tenant(app.await);
+    let request = BatchRecordStepsRequest {
+        namespace: tenant.namespace.clone(),
+        steps: vec![NewStep::default(); 10_000],
+    };
+    let failed = tenant.client.clone().batch_record_steps(request).await;
+    assert_eq!(failed.unwrap_err().code(), Code::InvalidArgument);
+    call(&app.channel, &tenant.namespace).await.unwrap();
 }

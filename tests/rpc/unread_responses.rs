@@ -3,25 +3,32 @@
 use bridgebook::{
     config::Auth,
     domain::role::Role,
-    proto::v1::{GetWorkflowRequest, StartWorkflowRequest, get_workflow_request::Key},
+    proto::v1::{
+        GetWorkflowRequest, StartWorkflowRequest, TransitionWorkflowRequest, WorkflowState,
+        get_workflow_request::Key,
+    },
 };
 use futures_util::future::select_all;
+use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status};
 
 use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, document, failure, new_id};
 
-/// Sends reads of a workflow. Returns the responses, whose bodies stay unread, and the number of
-/// rejected ones.
+const GET: &str = "bridgebook.v1.WorkflowService/GetWorkflow";
+const TRANSITION: &str = "bridgebook.v1.WorkflowService/TransitionWorkflow";
+
+/// Sends calls. Returns the responses, whose bodies stay unread, and the number of rejected ones.
 async fn read_nothing(
     wire: &Wire,
     token: &Issued,
-    request: &GetWorkflowRequest,
+    rpc: &str,
+    request: &impl Message,
     calls: usize,
 ) -> (Vec<http::Response<h2::RecvStream>>, usize) {
     let mut responses = Vec::new();
     for _ in 0..calls {
-        let mut head = wire.head("bridgebook.v1.WorkflowService/GetWorkflow");
+        let mut head = wire.head(rpc);
         let bearer = format!("Bearer {}", token.credential).parse().unwrap();
         head.headers_mut().insert("authorization", bearer);
         responses.push(wire.send_with(head, request).await);
@@ -68,13 +75,46 @@ async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
     // More connections do not get more.
     for _ in 0..3 {
         let wire = Wire::connect(app.address, 0).await;
-        let (unread, _) = read_nothing(&wire, &greedy, &request, 20).await;
+        let (unread, _) = read_nothing(&wire, &greedy, GET, &request, 20).await;
         held.push((wire, unread));
     }
     let unread: usize = held.iter().map(|(_, unread)| unread.len()).sum();
     assert_eq!(unread, 4);
     let mut others = writer.client(&app.channel).workflows();
     others.get_workflow(request.clone()).await.unwrap();
+}
+
+/// Responses of writes are always sent, because the work is done.
+#[tokio::test]
+async fn a_token_that_writes_leaves_a_part_of_the_byte_budget_to_others() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(16_000_000);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let greedy = app.issue(Role::Writer, &["red"]).await;
+    let get = large_workflow(&app, &writer).await;
+    let Some(Key::Id(workflow_id)) = get.key.clone() else {
+        panic!("{get:?}");
+    };
+    // A retry returns the whole workflow.
+    let request = TransitionWorkflowRequest {
+        namespace: "red".into(),
+        workflow_id,
+        to_state: WorkflowState::Processing.into(),
+        transition_id: new_id(),
+        ..TransitionWorkflowRequest::default()
+    };
+    let (mut held, mut rejected) = (Vec::new(), 0);
+    while rejected == 0 {
+        let wire = Wire::connect(app.address, 0).await;
+        let (unread, no) = read_nothing(&wire, &greedy, TRANSITION, &request, 2).await;
+        rejected += no;
+        held.push((wire, unread));
+    }
+    let mut others = writer.client(&app.channel).workflows();
+    others.get_workflow(get).await.unwrap();
 }
 
 #[tokio::test]
@@ -122,12 +162,12 @@ async fn responses_that_nobody_reads_take_no_place_of_calls() {
     let wire = Wire::connect(app.address, 0).await;
     let mut held = Vec::new();
     for _ in 0..10 {
-        let (unread, rejected) = read_nothing(&wire, &writer, &request, 1).await;
+        let (unread, rejected) = read_nothing(&wire, &writer, GET, &request, 1).await;
         assert_eq!(rejected, 0);
         held.extend(unread);
     }
     assert_eq!(held.len(), 10);
     let window = Wire::connect(app.address, ANY_WINDOW).await;
-    let (read, rejected) = read_nothing(&window, &writer, &request, 1).await;
+    let (read, rejected) = read_nothing(&window, &writer, GET, &request, 1).await;
     assert_eq!((read.len(), rejected), (1, 0));
 }

@@ -34,8 +34,8 @@ use crate::{
 /// it completes in a second.
 const QUEUE_ITEMS: usize = 16_384;
 
-/// The number of tenants of a batch whose own batches time out, from which a whole table may be
-/// locked: they get their errors, and the rest gets the error of the last one.
+/// The number of tenants that time out in one batch before it is treated as a locked table: they get
+/// their errors, and the others get the error of the last one.
 const MAX_TIMED_OUT_TENANTS: usize = 8;
 
 /// How long a tenant stays apart after its last timeout.
@@ -116,7 +116,9 @@ impl<O: Operation> Worker<O> {
 
     /// Runs the jobs of a batch, and sets the tenants apart whose own jobs time out.
     async fn run_batch(self: &Arc<Self>, jobs: Vec<Job<O>>) {
-        if let Some(newest) = jobs.iter().map(|job| job.queued_at).max() {
+        // The parts of a call with many items wait for each other.
+        let single = jobs.iter().filter(|job| job.items.len() == 1);
+        if let Some(newest) = single.map(|job| job.queued_at).max() {
             self.database.queue_time().note(newest.elapsed());
         }
         let batch = async |jobs| {

@@ -59,6 +59,14 @@ impl AuditLog {
         }
     }
 
+    /// Counts the call in the same way, if its client did not wait for its end. Otherwise a flood of
+    /// cancelled calls would cost more than one of refused calls.
+    pub(super) fn count_abandoned(&self) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| !self.is_infrastructure) {
+            peer.slot.count_refused_call();
+        }
+    }
+
     /// Returns whether a call without a valid credential fails with this status by its own fault.
     fn is_refusal(&self, failure: &Status) -> bool {
         match failure.code() {
@@ -67,6 +75,8 @@ impl AuditLog {
             | Code::Unimplemented
             | Code::InvalidArgument
             | Code::NotFound => true,
+            // The client gave the service no time to check its credential.
+            Code::DeadlineExceeded => !self.is_infrastructure,
             // The service may be overloaded, but nothing keeps it from answering a few health checks.
             Code::ResourceExhausted => {
                 self.is_infrastructure || failure.get_details_retry_info().is_none()

@@ -54,6 +54,8 @@ impl CallLog {
         self.end_span(code);
         if let Some(failure) = failure {
             self.audit.count_refusal(failure);
+        } else if code == Code::Cancelled {
+            self.audit.count_abandoned();
         }
         let info = failure.and_then(|status| status.get_details_error_info());
         let is_audited = self.audit.includes(code);

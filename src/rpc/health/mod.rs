@@ -75,7 +75,8 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
     let mut reported: Option<Option<String>> = None;
     let mut checked_at = Instant::now();
     loop {
-        // The connection of the check still works when all new ones are refused.
+        // The connection of the check still works when all new ones are refused. Without one for batches
+        // the service can do nothing.
         let has_failed = database.outage().has_failed_since(checked_at);
         if has_failed && database.lacks_connections() {
             connection = None;

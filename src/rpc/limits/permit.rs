@@ -39,6 +39,10 @@ pub(super) struct ByteBudget {
     shares: Mutex<HashMap<(Owner, Kind), usize>>,
 }
 
+/// How many bytes of unread responses an owner may have for each free byte when it writes. Responses of
+/// writes are never rejected, so this keeps a client that only writes from taking all bytes.
+const MAX_UNREAD_PER_FREE_BYTE: usize = 4;
+
 /// What bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
@@ -88,6 +92,19 @@ impl ByteBudget {
             self.add(bytes);
         }
         fits
+    }
+
+    /// Adds bytes of a response to the share of an owner, even beyond the limit.
+    fn add_beyond_share(&self, owner: Owner, bytes: usize) {
+        *self.shares().entry((owner, Kind::Response)).or_default() += bytes;
+        self.add(bytes);
+    }
+
+    /// Returns whether an owner has too many bytes of unread responses for a write.
+    fn has_unread(&self, owner: Owner) -> bool {
+        let share = self.shares().get(&(owner, Kind::Response)).copied();
+        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        share.is_some_and(|share| share > free.saturating_mul(MAX_UNREAD_PER_FREE_BYTE))
     }
 
     /// Removes bytes from the share of an owner.
@@ -220,8 +237,11 @@ impl Permit {
     }
 
     /// Takes a slot, because the request is complete and its work begins. Fails if no slot
-    /// is free.
+    /// is free, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
+        if !self.is_read && self.budget.has_unread(self.owner()) {
+            return Err(Error::Overloaded);
+        }
         let mut work = self.work();
         if work.in_work.is_none() {
             work.in_work = self.call.begin_work();
@@ -246,7 +266,8 @@ impl Permit {
     /// work is done; later requests are rejected instead.
     fn reserve(&self, bytes: usize) -> Result<()> {
         if !self.is_read {
-            self.budget.add(bytes);
+            self.budget.add_beyond_share(self.owner(), bytes);
+            self.shared.fetch_add(bytes, Ordering::Relaxed);
         } else if self
             .budget
             .add_to_share(self.owner(), Kind::Response, bytes)
@@ -262,7 +283,7 @@ impl Permit {
     }
 
     fn owner(&self) -> Owner {
-        let address = || Owner::Address(self.call.address());
+        let address = || Owner::address(self.call.address());
         *self.owner.get_or_init(address)
     }
 

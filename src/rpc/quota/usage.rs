@@ -9,8 +9,9 @@ use std::{
 use super::bucket::Bucket;
 use crate::domain::quota::{QuotaLimit, QuotaLimits};
 
-/// Retry delay for too many calls in progress: some have to end first.
-const IN_PROGRESS_RETRY: Duration = Duration::from_millis(50);
+/// The shortest retry delay: calls in progress have to end first, and retries at once would only be
+/// refused again.
+const MIN_RETRY: Duration = Duration::from_millis(50);
 
 /// What a call takes of a quota.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,16 @@ impl Counts {
         let rate = |limit, bucket: &Bucket, rate: Option<NonZeroU32>| {
             let value = rate?;
             let wait = bucket.wait(value, now);
-            (!wait.is_zero()).then_some(Refusal { limit, value, wait })
+            (!wait.is_zero()).then_some(Refusal {
+                limit,
+                value,
+                wait: wait.max(MIN_RETRY),
+            })
         };
         let in_progress = || {
             let limit = QuotaLimit::CallsInProgress;
             let value = limits.calls_in_progress?;
-            let wait = IN_PROGRESS_RETRY;
+            let wait = MIN_RETRY;
             (self.in_progress >= value.get()).then_some(Refusal { limit, value, wait })
         };
         let calls = QuotaLimit::CallsPerSecond;

@@ -140,9 +140,13 @@ impl Peer {
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
-    /// its deadline has passed.
+    /// its deadline has passed. While the connection waits for a place, the client cannot tell that it
+    /// has read.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
+        if self.load.places() == 0 {
+            return false;
+        }
         let now = Instant::now();
         let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
         self.calls().open.values().any(is_late)
@@ -243,5 +247,16 @@ mod tests {
         expire(&new);
         drop(new);
         assert!(!peer.is_stalled());
+    }
+
+    #[test]
+    fn a_connection_that_is_not_read_is_not_stalled() {
+        let peer = peer();
+        let call = peer.begin_call(Duration::from_secs(60));
+        call.set_deadline(Instant::now());
+        let work = call.begin_work();
+        assert!(!peer.is_stalled());
+        drop(work);
+        assert!(peer.is_stalled());
     }
 }

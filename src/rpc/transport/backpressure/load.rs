@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use crate::domain::id::TokenId;
+use crate::{domain::id::TokenId, util::net::client_network};
 
 /// The holder of a share: a token, or an address if calls have no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,15 @@ const MIN_PLACES: usize = 64;
 /// The time for which a call may wait for its batch, about that of two batches. Waiting longer does not
 /// make batches larger.
 const MAX_QUEUE_TIME: Duration = Duration::from_millis(25);
+
+impl Owner {
+    /// Returns the owner of calls without a token from an address. All addresses of an IPv6 network of
+    /// 64 bits are one owner.
+    #[must_use]
+    pub fn address(address: IpAddr) -> Self {
+        Owner::Address(client_network(address))
+    }
+}
 
 /// The calls in work of all connections.
 pub struct Load {
@@ -66,16 +75,18 @@ impl Load {
     }
 
     /// Adapts the number of places to the speed of the service: a call that would only wait for its
-    /// batch waits in its client instead. Removes an eighth of the places if calls have waited for too
-    /// long, and adds a few if connections have waited although calls have not. `queue_time` is how long
-    /// calls have waited since the last time.
+    /// batch waits in its client instead. If connections have waited for places, removes an eighth of
+    /// the places if calls have waited for too long, too, and otherwise adds an eighth. `queue_time` is
+    /// how long calls have waited since the last time.
     pub fn adapt(&self, queue_time: Duration) {
         let was_full = self.was_full.swap(false, Ordering::Relaxed);
         let limit = self.limit();
+        if !was_full {
+            return;
+        }
         let adapted = match queue_time > MAX_QUEUE_TIME {
             true => (limit - limit / 8).max(MIN_PLACES),
-            false if was_full => limit + self.max_limit.div_ceil(64),
-            false => limit,
+            false => limit + limit.div_ceil(8),
         };
         let adapted = adapted.min(self.max_limit);
         self.limit.store(adapted, Ordering::Relaxed);
@@ -147,7 +158,7 @@ impl ConnectionLoad {
             calls: Mutex::new(Calls {
                 in_work: 0,
                 begun: 0,
-                owner: all.owner(Owner::Address(address)),
+                owner: all.owner(Owner::address(address)),
             }),
             round: AtomicU64::new(0),
             waker: AtomicWaker::new(),
@@ -205,7 +216,7 @@ impl ConnectionLoad {
     ///
     /// A connection without calls in work may begin one in any case, so none waits for another. More
     /// than half of the places are for all; beyond them each connection has its share.
-    pub(super) fn places(&self) -> usize {
+    pub(in crate::rpc::transport) fn places(&self) -> usize {
         let calls = self.calls();
         let (own, share) = (calls.in_work, self.all.share(&calls.owner));
         drop(calls);
@@ -322,14 +333,16 @@ mod tests {
         let all = Load::new(LIMIT);
         let load = connection(&all, 1);
         let late = 2 * MAX_QUEUE_TIME;
+        // Nothing waits for places.
         all.adapt(late);
-        assert_eq!(load.places(), LIMIT * 7 / 8);
-        // Nothing waits for more places.
-        all.adapt(Duration::ZERO);
-        assert_eq!(load.places(), LIMIT * 7 / 8);
-        (0..100).for_each(|_| all.adapt(late));
+        assert_eq!(load.places(), LIMIT);
+        let mut calls = begin(&load, LIMIT);
+        for _ in 0..100 {
+            assert_eq!(load.places(), 0);
+            all.adapt(late);
+        }
+        calls.clear();
         assert_eq!(load.places(), MIN_PLACES);
-        let mut calls = Vec::new();
         for _ in 0..100 {
             calls.extend(begin(&load, load.places()));
             load.places();

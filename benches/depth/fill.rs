@@ -45,8 +45,8 @@ pub async fn fill(cluster: &Cluster, database: &str, dataset: &Dataset) -> Resul
     Ok(())
 }
 
-/// Inserts tokens, quotas and retention policies, the same number in every database. The policies keep all
-/// rows, so that pruning does not change the database during the benchmark.
+/// Inserts tokens, quotas and retention policies, the same number in every database. The policies
+/// keep all rows, so that pruning does not change the database during the benchmark.
 const TOKENS_AND_POLICIES: &str = "
     INSERT INTO api_tokens (id, name, role, namespaces, secret_sha256)
     SELECT gen_random_uuid(), 'token-' || number, 'WRITER', '{large}', sha256(number::text::bytea)

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::{
     config::Config,
     db::Database,
-    ops::{metrics::Metrics, retention::pruner, sampler, sweeper},
+    ops::{retention::pruner, sampler, sweeper},
     rpc::{
         auth::token_cache::TokenCache,
         health::{self, Health},
@@ -20,7 +20,7 @@ use crate::{
 /// The interval at which the number of calls in work is adapted to the speed of the service.
 const ADAPT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the background tasks need.
+/// The background tasks, and all that they use.
 pub(super) struct Tasks<'a> {
     pub(super) config: &'a Config,
     pub(super) database: &'a Database,
@@ -30,7 +30,6 @@ pub(super) struct Tasks<'a> {
     pub(super) health: Health,
     pub(super) token_cache: Option<TokenCache>,
     pub(super) quotas: Quotas,
-    pub(super) metrics: &'a Metrics,
     pub(super) load: Arc<Load>,
 }
 
@@ -45,9 +44,9 @@ impl Tasks<'_> {
             health,
             token_cache,
             quotas,
-            metrics,
             load,
         } = self;
+        let metrics = database.metrics();
         let panics = metrics.panics();
         let poll_health = async || {
             // After a panic nothing is known until the next poll.

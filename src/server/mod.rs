@@ -282,8 +282,8 @@ async fn serve_calls(
     let background = async {
         let key = schema::prepare(url, migrate).await?;
         database.mark_ready();
-        // Calls are refused until the key is known, so none is admitted without its quota.
-        // If they cannot be read, the task that reads them again reports it.
+        // Calls are refused until the key is known, so the quotas are read first. If that fails,
+        // the defaults are in force until the task below has read them.
         let _ = quotas.reload().await;
         page_token_key.get_or_init(|| key);
         let newest = migrations::newest()?;
@@ -296,7 +296,6 @@ async fn serve_calls(
             health,
             token_cache,
             quotas,
-            metrics,
             load,
         };
         tasks.run().await;

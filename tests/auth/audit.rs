@@ -12,7 +12,7 @@ use bridgebook::{
 use diesel_async::SimpleAsyncConnection;
 use tonic::Code;
 
-use crate::support::{App, Server, eventually, new_id};
+use crate::support::{App, Server, WAITING_FOR_LOCK, eventually, new_id};
 
 /// Returns the lines of the log about an RPC, once there are any.
 async fn lines(server: &Server, rpc: &str) -> Vec<String> {
@@ -174,16 +174,11 @@ async fn an_admin_call_that_is_cancelled_is_logged() {
         namespaces: vec!["team-a".into()],
         ..CreateTokenRequest::default()
     };
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity
-          WHERE application_name = '{}' AND wait_event_type = 'Lock'",
-        app.schema.name()
-    );
     let mut client = admin.client(&channel).admin();
     tokio::select! {
         answer = client.create_token(create) => panic!("the call did not wait: {answer:?}"),
         () = eventually("the call waits for the lock", || async {
-            (app.schema.count(&waiting).await == 1).then_some(())
+            (app.schema.sessions(WAITING_FOR_LOCK).await == 1).then_some(())
         }) => {}
     }
     assert_one(

@@ -14,7 +14,7 @@ use diesel_async::SimpleAsyncConnection;
 use futures_util::{StreamExt, future::join_all, stream};
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::{App, Tenant, eventually, new_id};
+use crate::support::{App, Tenant, WAITING_FOR_LOCK, eventually, new_id};
 
 /// Longer than any call takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -22,15 +22,6 @@ const LONG: Duration = Duration::from_secs(20);
 /// The number of calls, and how many run at a time.
 const CALLS: usize = 10_000;
 const AT_A_TIME: usize = 100;
-
-/// Returns the state of the service's sessions in PostgreSQL.
-pub fn backends(app: &App, condition: &str) -> String {
-    format!(
-        "SELECT count(*) FROM pg_stat_activity
-          WHERE application_name = '{}' AND pid <> pg_backend_pid() AND {condition}",
-        app.schema.name()
-    )
-}
 
 async fn list_stamps(
     tenant: &Tenant,
@@ -52,16 +43,15 @@ async fn a_cancelled_call_cancels_its_query_in_postgresql() {
         .batch_execute("BEGIN; LOCK TABLE metadata_stamps")
         .await
         .unwrap();
-    let waiting = backends(&app, "wait_event_type = 'Lock'");
     let call = list_stamps(&tenant, LONG);
     tokio::select! {
         answer = call => panic!("it did not wait: {answer:?}"),
         () = eventually("it waits", || async {
-            (app.schema.count(&waiting).await == 1).then_some(())
+            (app.schema.sessions(WAITING_FOR_LOCK).await == 1).then_some(())
         }) => {}
     }
     eventually("it is cancelled", || async {
-        (app.schema.count(&waiting).await == 0).then_some(())
+        (app.schema.sessions(WAITING_FOR_LOCK).await == 0).then_some(())
     })
     .await;
     blocker.batch_execute("ROLLBACK").await.unwrap();
@@ -129,9 +119,8 @@ async fn ten_thousand_dropped_calls_leave_nothing_behind() {
         })
         .await;
 
-    let busy = backends(app, "state <> 'idle'");
     eventually("nothing is under way in PostgreSQL", || async {
-        (app.schema.count(&busy).await == 0).then_some(())
+        (app.schema.sessions("state <> 'idle'").await == 0).then_some(())
     })
     .await;
     // More calls than connections, so that every connection is used. The service may still be busy

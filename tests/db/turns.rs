@@ -14,8 +14,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
-use super::cancellation::backends;
-use crate::support::{App, Failure, eventually, failure};
+use crate::support::{App, Failure, WAITING_FOR_LOCK, eventually, failure};
 
 /// A quarter of these are for queries.
 const CONNECTIONS: u32 = 16;
@@ -62,9 +61,8 @@ async fn list_workflows(mut workflows: Workflows, namespace: &str) -> Result<(),
 
 /// Waits until a number of queries wait for the lock.
 async fn until_blocked(app: &App, queries: i64) {
-    let blocked = backends(app, "wait_event_type = 'Lock'");
     eventually("the lists wait for the lock", || async {
-        (app.schema.count(&blocked).await == queries).then_some(())
+        (app.schema.sessions(WAITING_FOR_LOCK).await == queries).then_some(())
     })
     .await;
 }

@@ -23,7 +23,7 @@ use crate::{
         client,
         set_quota::{of_namespace, of_token, set},
     },
-    support::{App, Failure, Tenant, eventually, failure, new_id},
+    support::{App, Failure, Tenant, WAITING_FOR_LOCK, eventually, failure, new_id},
 };
 
 const ONE: Option<NonZeroU32> = NonZeroU32::new(1);
@@ -214,13 +214,8 @@ async fn a_cancelled_call_is_no_longer_in_progress() {
     blocker.batch_execute(lock).await.unwrap();
     let (mut starter, new) = (tenant.client.clone(), tenant.new_workflow());
     let blocked = tokio::spawn(async move { starter.start_workflow(new).await });
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity
-          WHERE application_name = '{}' AND wait_event_type = 'Lock'",
-        app.schema.name()
-    );
     eventually("the call waits for the lock", async || {
-        (app.schema.count(&waiting).await > 0).then_some(())
+        (app.schema.sessions(WAITING_FOR_LOCK).await > 0).then_some(())
     })
     .await;
     let status = until_refused(&app.channel, &tenant.namespace).await;

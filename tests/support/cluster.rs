@@ -133,7 +133,20 @@ impl Schema {
     pub async fn count(&self, sql: &str) -> i64 {
         count(&mut self.connect().await, sql).await
     }
+
+    /// Returns the number of the service's sessions that fulfil a condition on `pg_stat_activity`.
+    pub async fn sessions(&self, condition: &str) -> i64 {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE application_name = '{}' AND pid <> pg_backend_pid() AND {condition}",
+            self.name()
+        );
+        self.count(&sql).await
+    }
 }
+
+/// The condition of a session that waits for a lock.
+pub const WAITING_FOR_LOCK: &str = "wait_event_type = 'Lock'";
 
 pub async fn connect(url: &str) -> AsyncPgConnection {
     AsyncPgConnection::establish(url)

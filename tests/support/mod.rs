@@ -16,7 +16,7 @@ mod wire;
 
 pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
-pub use cluster::{Schema, TempDir, count, own_cluster, temp_dir};
+pub use cluster::{Schema, TempDir, WAITING_FOR_LOCK, count, own_cluster, temp_dir};
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;

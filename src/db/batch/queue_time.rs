@@ -1,4 +1,4 @@
-//! How long calls wait in the queues of the batches, whatever they ask for.
+//! The time that calls wait in the queues of all batches.
 
 use std::{
     sync::{

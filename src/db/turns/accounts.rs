@@ -1,8 +1,8 @@
 //! Accounts of owners that share something, and which of them has the next turn.
 //!
 //! The owner with the fewest running queries is next. Among those with as many, it is the one that
-//! has used the least time, and then the one that has waited the longest. What a query costs is charged when it ends, so nothing has to guess its
-//! cost.
+//! has used the least time, and then the one whose last turn is the oldest. A query is charged when
+//! it ends, so its cost need not be guessed.
 //!
 //! The clock is the time that each owner would have used if all had equal shares, as in weighted
 //! fair queueing. A newcomer begins at the clock, so it gets no credit for the past. An owner
@@ -32,7 +32,7 @@ pub(super) struct Account<T> {
     used: Duration,
     /// The number of its last turn, or of its arrival.
     since: u64,
-    /// What belongs to the owner.
+    /// The queries of the owner, or its own accounts.
     pub(super) content: T,
 }
 

@@ -5,8 +5,8 @@
 //! the rows that are read and with the bytes that are encoded. Until then the rows are in memory, so
 //! the number of turns limits that, too.
 //!
-//! One token never has all connections, and one of its namespaces never has all of its share. So slow
-//! queries leave a connection to others. The places of the queue are shared in the same way: a
+//! Where there are several connections, one token never has all of them, and one of its namespaces
+//! never has all of its share. So slow queries leave a connection to others. The places of the queue are shared in the same way: a
 //! token may take as many as are still free.
 
 mod accounts;

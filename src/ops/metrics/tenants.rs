@@ -2,8 +2,9 @@
 //!
 //! Callers choose namespaces, so only a limited number of them have series of their own. All others
 //! share the label `(others)`, which no namespace can have. A call counts under the label that its
-//! namespace has at that time, so no series ever goes down. A tenant that becomes much busier than
-//! the least busy one with a label takes its place: those series end, and new ones begin at 0.
+//! namespace has at that time, so a series never goes down while it lasts. A tenant that becomes much
+//! busier than the least busy one with a label takes its place: those series end, and new ones begin
+//! at 0.
 //!
 //! The candidates for a place are found by the space-saving algorithm (Metwally and others, 2005),
 //! which needs a bounded number of counters.
@@ -73,7 +74,7 @@ struct Candidate {
     error: u64,
 }
 
-/// What a call counts as.
+/// The way in which a call counts.
 enum Counted {
     Call { items: u64 },
     Rejected,

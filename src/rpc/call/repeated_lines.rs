@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tonic::Code;
 
 use super::severity::{at_level, severity};
-use crate::{domain::id::TokenId, util::net::client_network};
+use crate::{domain::id::TokenId, rpc::transport::backpressure::Owner, util::net::client_network};
 
 /// How long equal lines are counted before one line reports their number.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -58,10 +58,9 @@ pub(super) struct Origin {
 
 impl LineKind {
     /// Returns the caller, unless the lines are those of all callers.
-    fn caller(&self) -> Option<CallerKey> {
-        let token = self.origin.token_id.map(CallerKey::Token);
-        let peer = || self.origin.peer.map(client_network).map(CallerKey::Network);
-        token.or_else(peer)
+    fn caller(&self) -> Option<Owner> {
+        let token = self.origin.token_id.map(Owner::Token);
+        token.or_else(|| self.origin.peer.map(Owner::address))
     }
 
     /// Returns the kind that stands for all kinds of a caller over [`MAX_CALLER_KINDS`].
@@ -127,19 +126,12 @@ impl LineKind {
     }
 }
 
-/// A caller whose kinds are bounded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum CallerKey {
-    Token(TokenId),
-    Network(IpAddr),
-}
-
 /// The kinds of lines that are being counted.
 #[derive(Default)]
 struct Counts {
     lines: HashMap<LineKind, u64>,
     /// The number of kinds of each caller. No caller has none.
-    callers: HashMap<CallerKey, usize>,
+    callers: HashMap<Owner, usize>,
 }
 
 impl Counts {

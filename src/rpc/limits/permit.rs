@@ -43,7 +43,7 @@ pub(super) struct ByteBudget {
 /// writes are never rejected, so this keeps a client that only writes from taking all bytes.
 const MAX_UNREAD_PER_FREE_BYTE: usize = 4;
 
-/// What bytes belong to.
+/// The part of a call that bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Request,
@@ -171,7 +171,7 @@ pub(super) struct Permit {
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<Arc<Semaphore>>,
-    /// What the call holds while it is in work.
+    /// The places of the call while it is in work.
     work: Mutex<Work>,
     /// The place of a health or reflection call.
     _place: Option<Share>,

@@ -84,13 +84,11 @@ impl Quotas {
         };
         let token = token_id.and_then(|id| Some((id, self.0.tokens.find(&id)?)));
         if let Some((id, Limited { limits, usage })) = &token {
-            let (now, charge) = (
-                Instant::now(),
-                Charge {
-                    call: true,
-                    items: 0,
-                },
-            );
+            let now = Instant::now();
+            let charge = Charge {
+                call: true,
+                items: 0,
+            };
             let mut counts = usage.lock();
             if let Some(refusal) = counts.refusal(limits, charge, now) {
                 return Err(exceeded(QuotaSubject::Token(*id), refusal));
@@ -165,7 +163,8 @@ pub struct CallQuota {
 
 impl CallQuota {
     /// Counts the call, with a number of items, against the quota of its tenant, and the items
-    /// against that of its token. A refused call counts against neither.
+    /// against that of its token. A call that is refused here counts against neither, except that
+    /// [`Quotas::begin_call`] has counted it as one of the token's calls.
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`], with the limit that makes the call wait longest.
@@ -190,10 +189,10 @@ impl CallQuota {
         });
         let refusals = [by_tenant, by_token].into_iter().flatten();
         if let Some((subject, refusal)) = refusals.max_by_key(|(_, it)| it.wait) {
+            drop((tenant, token));
             metrics.rejected(namespace.as_str());
             return Err(exceeded(subject, refusal));
         }
-        metrics.admitted(namespace.as_str(), items);
         if let Some((it, counts)) = &mut tenant {
             counts.take(&it.limits, of_tenant, now);
             self.of_namespace
@@ -202,6 +201,9 @@ impl CallQuota {
         if let Some((_, it, counts)) = &mut token {
             counts.take(&it.limits, of_token, now);
         }
+        // Counting does not keep other calls of the tenant waiting.
+        drop((tenant, token));
+        metrics.admitted(namespace.as_str(), items);
         Ok(())
     }
 }

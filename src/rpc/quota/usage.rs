@@ -1,4 +1,4 @@
-//! What a tenant or a token uses of its quota, on this replica.
+//! The usage of a quota by its tenant or token, on this replica.
 
 use std::{
     num::NonZeroU32,
@@ -13,7 +13,7 @@ use crate::domain::quota::{QuotaLimit, QuotaLimits};
 /// refused again.
 const MIN_RETRY: Duration = Duration::from_millis(50);
 
-/// What a call takes of a quota.
+/// The part of a quota that a call takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
     /// Whether the call counts as a call.

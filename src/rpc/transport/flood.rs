@@ -36,7 +36,7 @@ use super::{
 const GOAWAY: u8 = 0x7;
 const ENHANCE_YOUR_CALM: u8 = 0xb;
 
-/// What a connection is closed for.
+/// The reason for which a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flood {
     /// Frames that do no work.

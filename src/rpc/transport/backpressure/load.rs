@@ -15,12 +15,12 @@ use futures_util::task::AtomicWaker;
 
 use crate::{domain::id::TokenId, util::net::client_network};
 
-/// The holder of a share: a token, or an address if calls have no tokens.
+/// The holder of a share: a token, or the network of an address if calls have no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// The caller's token.
     Token(TokenId),
-    /// The client's address.
+    /// The client's network, see [`Owner::address`].
     Address(IpAddr),
 }
 

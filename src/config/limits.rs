@@ -152,8 +152,8 @@ pub struct LimitSettings {
     )]
     max_connection_age_grace: Seconds,
 
-    /// Always answer health watches from these networks, such as 10.0.0.0/8,2001:db8::/32: those of
-    /// your load balancers. Others share a number of places.
+    /// Always answer health calls from these networks, such as 10.0.0.0/8,2001:db8::/32: those of your
+    /// load balancers. Others share a number of watches, and have a rate per address.
     #[arg(
         long,
         env = "BRIDGEBOOK_HEALTH_FROM",
@@ -163,8 +163,8 @@ pub struct LimitSettings {
     )]
     health_from: NetworkList,
 
-    /// Do not limit the calls that are refused for their credential from these networks: those of
-    /// your proxies, each of which stands for many clients.
+    /// Do not limit the rate of refused calls and of health and reflection calls from these networks:
+    /// those of your proxies, each of which stands for many clients.
     #[arg(
         long,
         env = "BRIDGEBOOK_PROXY_FROM",

@@ -21,6 +21,7 @@ use tonic_reflection::pb::{
 
 use crate::{
     domain::error::Error,
+    rpc::limits::ReflectionRate,
     util::excerpt::{MAX_VALUE, excerpt},
 };
 
@@ -189,10 +190,17 @@ macro_rules! serve {
                 &self,
                 requests: Request<Streaming<pb::$version::ServerReflectionRequest>>,
             ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
-                let service = self.clone();
-                let responses = requests
-                    .into_inner()
-                    .map(move |request| convert(&service.respond(convert(&request?)?)));
+                let (service, rate) = (self.clone(), ReflectionRate::of(&requests));
+                let responses = requests.into_inner().then(move |request| {
+                    let (service, rate) = (service.clone(), rate.clone());
+                    async move {
+                        let request = convert(&request?)?;
+                        if let Some(rate) = rate {
+                            rate.request().await;
+                        }
+                        convert(&service.respond(request))
+                    }
+                });
                 Ok(Response::new(responses.boxed()))
             }
         }

@@ -269,7 +269,7 @@ async fn serve_calls(
     let drained = async { drop(drained.await) };
     let (tls_in_use, counted) = (tls.tls.clone(), metrics.clone());
     let limits = config.limits.connection.clone();
-    let load = Load::new(config.limits.places());
+    let load = Load::new(config.limits.work_slots());
     let threads = CallThreads::start()?;
     let calls = Arc::clone(&load);
     let server = threads.run(async move {

@@ -1,6 +1,8 @@
 //! Small utilities that know nothing of the service.
 
 pub mod backoff;
+pub mod budget;
+pub mod client_table;
 pub mod counted;
 pub mod error_chain;
 pub mod excerpt;

@@ -57,7 +57,7 @@ impl FromStr for Networks {
 /// Networks whose clients the limits for single clients do not fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownClients {
-    /// Load balancers, whose health checks always have a place.
+    /// Load balancers, whose health checks are always answered.
     pub health: Networks,
     /// Proxies, each of which stands for many clients.
     pub proxies: Networks,

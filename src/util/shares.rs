@@ -1,4 +1,4 @@
-//! Shares: places that clients take, so that no client takes all of them.
+//! Shares of a limited resource, such as slots or bytes, so that no client takes all of it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,10 +8,10 @@ use std::{
 
 use super::net::client_network;
 
-/// A number of places for all clients.
+/// A number of units for all clients.
 ///
-/// A client may hold as many places as are still free. One alone gets half of them, the next one
-/// half of the rest. So a client that holds its places for long leaves some to others.
+/// A client may hold as many units as are still free. One alone gets half of them, the next one
+/// half of the rest. So a client that holds its units for long leaves some to others.
 pub struct Shares {
     limit: usize,
     taken: Mutex<Taken>,
@@ -20,12 +20,12 @@ pub struct Shares {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    /// The places of each client. No client has none.
+    /// The units of each client. No client has none.
     by_client: HashMap<IpAddr, usize>,
 }
 
 impl Shares {
-    /// Makes `limit` free places.
+    /// Makes `limit` free units.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Shares {
@@ -34,22 +34,22 @@ impl Shares {
         })
     }
 
-    /// Takes places for the client at an address, until the returned value is dropped. Returns `None`
+    /// Takes units for the client at an address, until the returned value is dropped. Returns `None`
     /// if its share has not as many. All addresses of an IPv6 network of 64 bits are one client.
     #[must_use]
-    pub fn take(self: &Arc<Self>, address: IpAddr, places: usize) -> Option<Share> {
+    pub fn take(self: &Arc<Self>, address: IpAddr, units: usize) -> Option<Share> {
         let client = client_network(address);
         let mut taken = self.taken();
         let own = taken.by_client.get(&client).copied().unwrap_or_default();
         let free = self.limit.saturating_sub(taken.all);
-        let own = own.saturating_add(places);
+        let own = own.saturating_add(units);
         (own <= free).then(|| {
-            taken.all += places;
+            taken.all += units;
             taken.by_client.insert(client, own);
             Share {
                 shares: Arc::clone(self),
                 client,
-                places,
+                units,
             }
         })
     }
@@ -63,15 +63,15 @@ impl Shares {
 pub struct Share {
     shares: Arc<Shares>,
     client: IpAddr,
-    places: usize,
+    units: usize,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut taken = self.shares.taken();
-        taken.all = taken.all.saturating_sub(self.places);
+        taken.all = taken.all.saturating_sub(self.units);
         if let Entry::Occupied(mut own) = taken.by_client.entry(self.client) {
-            *own.get_mut() = own.get().saturating_sub(self.places);
+            *own.get_mut() = own.get().saturating_sub(self.units);
             if *own.get() == 0 {
                 own.remove();
             }

@@ -89,10 +89,11 @@ async fn a_load_balancer_has_its_watches_while_all_others_are_taken() {
 }
 
 #[tokio::test]
-async fn health_checks_without_their_message_leave_places_to_others() {
+async fn health_checks_without_their_message_leave_slots_to_others() {
     let app = App::start().await;
     let mut unfinished = Vec::new();
-    for _ in 0..8 {
+    // The share of one address, which is less than it may begin at once.
+    for _ in 0..2 {
         let wire = Wire::connect(app.address, ANY_WINDOW).await;
         let calls = join_all((0..256).map(|_| wire.begin(wire.head(CHECK)))).await;
         unfinished.push((wire, calls));

@@ -7,6 +7,7 @@ mod field_paths;
 mod floods;
 mod foreign_ids;
 mod health;
+mod health_rate;
 mod health_shares;
 mod incomplete_headers;
 mod isolation;

@@ -7,6 +7,7 @@ use bridgebook::{
 };
 use futures_util::future::join_all;
 use http::{HeaderValue, Request};
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 
@@ -113,6 +114,72 @@ async fn a_flood_of_refused_calls_does_not_lock_out_its_address() {
     let new = token.client(&connect(app.address));
     new.workflows().list_workflows(listing()).await.unwrap();
     assert!((closed(&app) - 1.0).abs() < 0.5);
+}
+
+/// Returns how many new connections had to wait.
+fn waits(app: &App) -> f64 {
+    let pauses = "bridgebook_connection_pauses_total";
+    app.figures().sum(pauses, &[("cause", "refused_calls")])
+}
+
+#[tokio::test]
+async fn new_connections_of_a_flooding_address_wait_except_for_load_balancers() {
+    for (health_from, expected) in [("192.0.2.1", 1.0), ("127.0.0.1", 0.0)] {
+        let app = App::start_with(|config| {
+            tokens(config);
+            let known = &mut config.limits.connection.known_clients;
+            known.health = health_from.parse().unwrap();
+        })
+        .await;
+        let wire = Wire::connect(app.address, ANY_WINDOW).await;
+        flood(wire, |wire| wire.head(LIST)).await;
+        let wire = Wire::connect(app.address, ANY_WINDOW).await;
+        let request = HealthCheckRequest::default();
+        let check = wire.send("grpc.health.v1.Health/Check", &request).await;
+        assert_eq!(check.await.unwrap().headers().get("grpc-status"), None);
+        assert!((waits(&app) - expected).abs() < 0.5, "{health_from}");
+    }
+}
+
+#[tokio::test]
+async fn new_connections_wait_after_too_many_that_make_no_authenticated_call() {
+    let app = App::start_with(tokens).await;
+    eventually("one waits", async || {
+        for _ in 0..50 {
+            TcpStream::connect(app.address).await.unwrap();
+        }
+        (waits(&app) > 0.5).then_some(())
+    })
+    .await;
+    // It waits, and is served.
+    let token = app.issue(Role::Reader, &["*"]).await;
+    let new = token.client(&connect(app.address));
+    new.workflows().list_workflows(listing()).await.unwrap();
+}
+
+/// Calls that are in progress or that have not begun can be retried.
+#[tokio::test]
+async fn no_call_of_a_flooding_connection_fails_for_a_fault_of_the_service() {
+    let app = App::start_with(tokens).await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let request = HealthCheckRequest::default();
+    let calls = (0..250).map(async |_| wire.send(LIST, &request).await.await);
+    let mut refused = 0;
+    for answer in join_all(calls).await {
+        match answer {
+            Ok(answer) => {
+                assert_eq!(answer.headers()["grpc-status"], "16");
+                refused += 1;
+            }
+            Err(error) => assert!(
+                error.is_io()
+                    || error.is_go_away()
+                    || error.reason() == Some(h2::Reason::REFUSED_STREAM),
+                "{error}"
+            ),
+        }
+    }
+    assert!(refused > 200, "the calls before are answered");
 }
 
 #[tokio::test]

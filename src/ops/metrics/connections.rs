@@ -19,6 +19,13 @@ pub struct ConnectionMetrics {
     pub refused_flood: IntCounter,
     /// Connections that were closed because too many of their calls had no valid credential.
     pub refused_calls: IntCounter,
+    /// Times that a connection was not read because too many calls were in work.
+    pub paused_by_backpressure: IntCounter,
+    /// Times that a connection was not read because its client had reset too many calls.
+    pub paused_for_resets: IntCounter,
+    /// New connections that waited because their client had made too many calls without a valid
+    /// credential.
+    pub paused_for_refused_calls: IntCounter,
 }
 
 impl ConnectionMetrics {
@@ -35,6 +42,13 @@ impl ConnectionMetrics {
              many calls without a valid credential (refused_calls)."
         );
         let refused = register(registry, IntCounterVec::new(refused, &["cause"])?)?;
+        let pauses = opts!(
+            "bridgebook_connection_pauses_total",
+            "Times that a client connection was not read for a moment, by cause: too many calls in work \
+             (backpressure), too many streams that the client has reset (resets), or too many calls \
+             without a valid credential, after which new connections wait (refused_calls)."
+        );
+        let pauses = register(registry, IntCounterVec::new(pauses, &["cause"])?)?;
         Ok(ConnectionMetrics {
             open: register(registry, open)?,
             accepted: register(registry, accepted)?,
@@ -42,6 +56,9 @@ impl ConnectionMetrics {
             refused_handshake: refused.with_label_values(&["handshake"]),
             refused_flood: refused.with_label_values(&["flood"]),
             refused_calls: refused.with_label_values(&["refused_calls"]),
+            paused_by_backpressure: pauses.with_label_values(&["backpressure"]),
+            paused_for_resets: pauses.with_label_values(&["resets"]),
+            paused_for_refused_calls: pauses.with_label_values(&["refused_calls"]),
         })
     }
 }

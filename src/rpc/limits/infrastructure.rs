@@ -7,12 +7,13 @@ use http::{
     header::{CONTENT_TYPE, HeaderName, TE},
 };
 
+use super::infrastructure_rate::{InfrastructureRate, ReflectionRate};
 use crate::{
     domain::error::Error,
     proto::Method,
     rpc::transport::peer::Peer,
     util::{
-        net::Networks,
+        net::KnownClients,
         shares::{Share, Shares},
     },
 };
@@ -23,9 +24,9 @@ const MAX_WATCHES: usize = 512;
 const MAX_REFLECTION_STREAMS: usize = 64;
 /// Maximum number of health checks in progress. A check is answered at once, unless its client does
 /// not send the message.
-const MAX_CHECKS: usize = 4096;
-/// Maximum number of health watches and reflection streams on one connection. A load balancer needs
-/// one.
+const MAX_CHECKS: usize = 1024;
+/// Maximum number of health watches and reflection streams on one connection, unless it is one of a
+/// proxy. A load balancer needs one.
 const MAX_CONNECTION_STREAMS: usize = 4;
 
 /// The headers that a call of health or reflection needs. The others would be kept for as long as it
@@ -37,41 +38,56 @@ const NEEDED_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("grpc-accept-encoding"),
 ];
 
-/// The places of health and reflection calls, of which each address has a share.
+/// The slots of health and reflection calls, of which each address has a share, and their rate.
 pub(super) struct InfrastructureLimits {
-    /// The load balancers, whose health calls need no place.
-    health_from: Networks,
+    known: KnownClients,
     watches: Arc<Shares>,
     reflection: Arc<Shares>,
     checks: Arc<Shares>,
+    rate: Arc<InfrastructureRate>,
 }
 
 impl InfrastructureLimits {
-    /// Makes free places. The health calls of `health_from` need none.
-    pub(super) fn new(health_from: Networks) -> Self {
+    /// Makes free slots. The health calls of known load balancers need none. The calls of known proxies
+    /// have no limit per connection, and no rate.
+    pub(super) fn new(known: KnownClients) -> Self {
         InfrastructureLimits {
-            health_from,
+            known,
             watches: Shares::new(MAX_WATCHES),
             reflection: Shares::new(MAX_REFLECTION_STREAMS),
             checks: Shares::new(MAX_CHECKS),
+            rate: Arc::default(),
         }
     }
 
-    /// Takes a place for a call, if it needs one.
+    /// Takes a slot for a call, if it needs one.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if the share of the client's address has none.
+    /// [`Error::Overloaded`] if the share of the client's address has none, or if the client makes too
+    /// many calls per second.
     pub(super) fn admit(&self, method: Method, peer: &Peer) -> Result<Option<Share>, Error> {
         let address = peer.address.ip();
-        if method.is_health() && self.health_from.contains(address) {
+        if method.is_health() && self.known.health.contains(address) {
             return Ok(None);
         }
-        let is_stream = method.is_stream();
-        if is_stream && peer.open_streams() >= MAX_CONNECTION_STREAMS {
-            return Err(Error::Overloaded);
+        // The clients of a proxy share its connections and its address.
+        if !self.known.proxies.contains(address) {
+            if !self.rate.try_call(method, address) {
+                return Err(Error::Overloaded);
+            }
+            if method.is_stream() && peer.open_streams() >= MAX_CONNECTION_STREAMS {
+                return Err(Error::Overloaded);
+            }
         }
-        let place = self.shares(method).take(address, 1);
-        place.map(Some).ok_or(Error::Overloaded)
+        let slot = self.shares(method).take(address, 1);
+        slot.map(Some).ok_or(Error::Overloaded)
+    }
+
+    /// Returns the rate of the requests of a reflection stream, if it has one.
+    pub(super) fn reflection_rate(&self, method: Method, peer: &Peer) -> Option<ReflectionRate> {
+        let address = peer.address.ip();
+        let has_rate = !method.is_health() && !self.known.proxies.contains(address);
+        has_rate.then(|| ReflectionRate::new(Arc::clone(&self.rate), address))
     }
 
     fn shares(&self, method: Method) -> &Arc<Shares> {

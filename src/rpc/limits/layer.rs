@@ -28,8 +28,8 @@ use crate::{
     rpc::transport::{backpressure::InWork, peer::Peer},
 };
 
-/// Rejects calls while too many are in progress. Health and reflection calls are not
-/// limited, because an overloaded service must still answer health checks.
+/// Rejects calls while too many are in progress. Health and reflection calls have limits of their own,
+/// because an overloaded service must still answer health checks.
 #[derive(Clone)]
 pub struct LimitLayer {
     slots: Option<Arc<Semaphore>>,
@@ -42,10 +42,10 @@ impl LimitLayer {
     /// Makes a layer for calls that take `max_duration` at most.
     #[must_use]
     pub fn new(limits: &Limits, max_duration: Duration) -> Self {
-        let health_from = limits.connection.known_clients.health.clone();
+        let known = limits.connection.known_clients.clone();
         LimitLayer {
             slots: limits.requests.map(|limit| Arc::new(Semaphore::new(limit))),
-            infrastructure: Arc::new(InfrastructureLimits::new(health_from)),
+            infrastructure: Arc::new(InfrastructureLimits::new(known)),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
         }
@@ -116,13 +116,17 @@ impl LimitLayer {
         let path = request.uri().path();
         if is_infrastructure_rpc(path) {
             let method = Method::from_path(path);
-            let place = self.infrastructure.admit(method, peer)?;
+            let slot = self.infrastructure.admit(method, peer)?;
             let call = peer.begin_infrastructure_call(method.is_stream());
+            let rate = self.infrastructure.reflection_rate(method, peer);
             infrastructure::strip(request);
+            if let Some(rate) = rate {
+                request.extensions_mut().insert(rate);
+            }
             // Their messages are small and their streams few, and they need no credential. So they
             // have no part in the budget of the other calls.
             let budget = Arc::new(ByteBudget::new(None));
-            return Ok(Permit::new(budget, None, place, false, call));
+            return Ok(Permit::new(budget, None, slot, false, call));
         }
         // A call takes its slot only when its request is complete, so that slow clients
         // cannot hold all slots. It is rejected now if none is free.

@@ -5,12 +5,14 @@
 
 mod body;
 mod infrastructure;
+mod infrastructure_rate;
 mod layer;
 mod permit;
 
 use std::time::Duration;
 
 pub use self::{
+    infrastructure_rate::ReflectionRate,
     layer::LimitLayer,
     permit::{reserve_response, set_token_id},
 };
@@ -41,15 +43,15 @@ pub struct Limits {
 
 /// How many calls are in work at most before connections wait: two full batches, and as many calls
 /// that arrive meanwhile. More would only wait in the queues of the batches.
-const MAX_PLACES: usize = 2048;
+const MAX_WORK_SLOTS: usize = 2048;
 
 impl Limits {
     /// Returns how many calls are in work before connections wait. That leaves calls in progress that
     /// are not in work, and the first call of each connection, which never waits.
     #[must_use]
-    pub fn places(&self) -> usize {
-        let half = self.requests.map_or(MAX_PLACES, |limit| limit / 2);
-        half.clamp(1, MAX_PLACES)
+    pub fn work_slots(&self) -> usize {
+        let half = self.requests.map_or(MAX_WORK_SLOTS, |limit| limit / 2);
+        half.clamp(1, MAX_WORK_SLOTS)
     }
 }
 

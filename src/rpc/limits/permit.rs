@@ -147,7 +147,7 @@ pub fn reserve_response(bytes: usize) -> Result<()> {
     reserved.unwrap_or(Ok(()))
 }
 
-/// The places of a call that is in work. It returns them while it waits for its client.
+/// The slots of a call that is in work. It returns them while it waits for its client.
 #[derive(Default)]
 struct Work {
     /// A slot of calls in progress, once the request is complete.
@@ -171,10 +171,10 @@ pub(super) struct Permit {
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<Arc<Semaphore>>,
-    /// The places of the call while it is in work.
+    /// The slots of the call while it is in work.
     work: Mutex<Work>,
-    /// The place of a health or reflection call.
-    _place: Option<Share>,
+    /// The slot of a health or reflection call.
+    _infrastructure_slot: Option<Share>,
     call: OpenCall,
 }
 
@@ -183,7 +183,7 @@ impl Permit {
     pub(super) fn new(
         budget: Arc<ByteBudget>,
         slots: Option<Arc<Semaphore>>,
-        place: Option<Share>,
+        infrastructure_slot: Option<Share>,
         is_read: bool,
         call: OpenCall,
     ) -> Self {
@@ -198,7 +198,7 @@ impl Permit {
             budget,
             slots,
             work: Mutex::default(),
-            _place: place,
+            _infrastructure_slot: infrastructure_slot,
             call,
         }
     }

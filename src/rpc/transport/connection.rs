@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    io,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,7 +29,8 @@ use tower::{Service, ServiceExt};
 use super::{
     backpressure::{Throttled, in_rounds},
     coalesce::Coalescing,
-    flood::{Flood, Guarded},
+    flood::Guarded,
+    goaway::Flood,
     header_block::PendingHeaders,
     peer::Peer,
     preface_timeout::expect_preface,
@@ -121,11 +121,12 @@ pub async fn serve(
         request.extensions_mut().insert(Arc::clone(&extension));
         request
     });
-    let stream = Throttled::new(stream, Arc::clone(&peer.load));
-    let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
+    let pauses = peer.slot.metrics().paused_by_backpressure.clone();
+    let stream = Throttled::new(stream, Arc::clone(&peer.load), pauses);
     let headers = PendingHeaders::new(header_list_bytes(limits), limits.handshake_timeout);
     let slot = Arc::clone(&peer.slot);
     let (stream, flood) = Guarded::new(stream, limits.streams, headers, slot);
+    let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = TowerToHyperService::new(service);
     let load = Arc::clone(&peer.load);
@@ -135,9 +136,10 @@ pub async fn serve(
         request.extensions_mut().insert(load.begin());
         let (call, slot) = (service.call(request), Arc::clone(&slot));
         async move {
-            // The connection is about to close. What has been read costs no more than a reset.
+            // The connection is about to close. Its client may retry what the service has not begun,
+            // which costs no more than a reset.
             if slot.has_too_many_refused_calls() {
-                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+                return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
             }
             call.await.map_err(|never| match never {})
         }
@@ -145,21 +147,21 @@ pub async fn serve(
     let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
-        _ = in_rounds(connection.as_mut(), &peer.load) => {
-            match flood.get() {
-                Some(Flood::RefusedCalls) => peer.slot.note_refused_calls(peer.address),
-                Some(_) => peer.slot.note_flood(peer.address),
-                None => {}
-            }
-            return;
-        }
-        () = preface_expired => return,
-        grace = poll_limits(&peer, limits) => grace,
-        () = peer.slot.retired() => limits.grace,
-        () = shutdown => limits.grace,
+        _ = in_rounds(connection.as_mut(), &peer.load) => None,
+        () = preface_expired => None,
+        grace = poll_limits(&peer, limits) => Some(grace),
+        () = peer.slot.retired() => Some(limits.grace),
+        () = shutdown => Some(limits.grace),
     };
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(grace, in_rounds(connection, &peer.load)).await;
+    if let Some(grace) = grace {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(grace, in_rounds(connection, &peer.load)).await;
+    }
+    match flood.get() {
+        Some(Flood::RefusedCalls) => peer.slot.note_refused_calls(peer.address),
+        Some(_) => peer.slot.note_flood(peer.address),
+        None => {}
+    }
 }
 
 fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Tasks> {

@@ -11,13 +11,15 @@
 //! would only connect again, and send the calls again.
 //!
 //! A connection is also closed if it does not complete its [headers](super::header_block), or if its
-//! calls are [refused](super::refused_calls) too often.
+//! calls are [refused](super::refused_calls) too often. In the latter case other calls may be in
+//! progress, so it is not read any more, and closed a moment later.
 
 use std::{
     io,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -26,45 +28,22 @@ use tokio::{
 };
 
 use super::{
+    backpressure::Throttled,
     eviction::ConnectionSlot,
     frame_budgets::Budgets,
     frames::{Frames, PREFACE},
+    goaway::Flood,
     header_block::PendingHeaders,
 };
 
-/// The type of a GOAWAY frame, and its error ENHANCE_YOUR_CALM (RFC 9113, sections 6.8 and 7).
-const GOAWAY: u8 = 0x7;
-const ENHANCE_YOUR_CALM: u8 = 0xb;
-
-/// The reason for which a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flood {
-    /// Frames that do no work.
-    Frames,
-    /// A block of headers that does not arrive completely in time.
-    SlowHeaders,
-    /// Too many connections of the client have incomplete headers.
-    IncompleteHeaders,
-    /// Calls without a valid credential.
-    RefusedCalls,
-}
-
-impl Flood {
-    /// Returns the debug data of GOAWAY, which is also the error of reading.
-    fn debug_data(self) -> &'static str {
-        match self {
-            Flood::Frames => "too_many_frames",
-            Flood::SlowHeaders => "headers_incomplete_for_too_long",
-            Flood::IncompleteHeaders => "too_many_incomplete_headers",
-            Flood::RefusedCalls => "too_many_refused_calls",
-        }
-    }
-}
+/// How long the calls in progress on a connection with too many refused calls have for their responses.
+/// Far longer than an unknown token takes to be refused, or a known one to be let in.
+const CLOSE_DELAY: Duration = Duration::from_millis(500);
 
 /// A stream that fails once its client floods it with frames, after a GOAWAY, and that is not read
 /// for a moment after too many resets.
 pub(super) struct Guarded<S> {
-    stream: S,
+    stream: Throttled<S>,
     incoming: Frames,
     outgoing: Frames,
     budgets: Budgets,
@@ -73,6 +52,8 @@ pub(super) struct Guarded<S> {
     slot: Arc<ConnectionSlot>,
     /// Ends the time in which resets are paid for.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Ends the time in which calls in progress get their responses.
+    closing: Option<Pin<Box<Sleep>>>,
     flood: Arc<OnceLock<Flood>>,
 }
 
@@ -80,7 +61,7 @@ impl<S> Guarded<S> {
     /// Guards a connection that may have `streams` concurrent streams. Also returns what it is closed
     /// for, once it is.
     pub(super) fn new(
-        stream: S,
+        stream: Throttled<S>,
         streams: u32,
         headers: PendingHeaders,
         slot: Arc<ConnectionSlot>,
@@ -95,6 +76,7 @@ impl<S> Guarded<S> {
             headers,
             slot,
             pause: None,
+            closing: None,
             flood: Arc::clone(&flood),
         };
         (guarded, flood)
@@ -110,22 +92,22 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Tells the client why its connection is closed, if it can be told at once: a client that does
-    /// not read the frames before cannot.
-    fn send_goaway(&mut self, flood: Flood, context: &mut Context<'_>) {
+    /// not read the frames before cannot. Returns false if only a part could be sent, which nothing may
+    /// follow.
+    fn send_goaway(&mut self, flood: Flood, context: &mut Context<'_>) -> bool {
         if !self.outgoing.is_between_frames() {
-            return;
+            return true;
         }
-        let debug = flood.debug_data().as_bytes();
-        let length = u8::try_from(8 + debug.len()).unwrap_or(8);
-        let mut frame = vec![0, 0, length, GOAWAY, 0, 0, 0, 0, 0];
-        frame.extend(self.budgets.last_stream.to_be_bytes());
-        frame.extend([0, 0, 0, ENHANCE_YOUR_CALM]);
-        frame.extend(debug);
+        let frame = flood.goaway(self.budgets.last_stream);
         let mut stream = Pin::new(&mut self.stream);
-        if let Poll::Ready(Ok(_)) = stream.as_mut().poll_write(context, &frame) {
-            let _ = stream.poll_flush(context);
+        match stream.as_mut().poll_write(context, &frame) {
+            Poll::Ready(Ok(sent)) => {
+                let _ = stream.poll_flush(context);
+                sent == frame.len()
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => true,
         }
     }
 
@@ -136,6 +118,38 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
         }
         Poll::Ready(Err(io::Error::other(flood.debug_data())))
     }
+
+    /// Tells the client that the connection is closed, and closes it a moment later. Nothing is read
+    /// meanwhile, but responses are written.
+    fn poll_close(&mut self, flood: Flood, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.flood.set(flood).is_ok() && !self.send_goaway(flood, context) {
+            return self.close(flood, context);
+        }
+        let closing = &mut self.closing;
+        let delay = closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_DELAY)));
+        ready!(delay.as_mut().poll(context));
+        self.close(flood, context)
+    }
+
+    /// Waits for the client, which has to complete its headers in time. While the service does not read
+    /// the connection, that time does not pass.
+    fn poll_headers(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stream.is_paused() {
+            self.headers.pause();
+            return Poll::Pending;
+        }
+        ready!(self.headers.poll_expired(context));
+        self.close(Flood::SlowHeaders, context)
+    }
+
+    /// Reads the connection slowly while its budget of resets is exhausted.
+    fn pause_for_resets(&mut self) {
+        if let Some(debt) = self.budgets.resets.debt() {
+            self.slot.metrics().paused_for_resets.inc();
+            self.headers.pause();
+            self.pause = Some(Box::pin(sleep(debt)));
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
@@ -144,38 +158,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.slot.has_too_many_refused_calls() {
-            return self.close(Flood::RefusedCalls, context);
+        let this = &mut *self;
+        if this.closing.is_some() || this.slot.has_too_many_refused_calls() {
+            return this.poll_close(Flood::RefusedCalls, context);
         }
-        if let Some(pause) = &mut self.pause {
+        if let Some(pause) = &mut this.pause {
             ready!(pause.as_mut().poll(context));
-            self.pause = None;
-            // The client was not read meanwhile.
-            self.headers.restart();
+            this.pause = None;
         }
         let before = buffer.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) else {
-            ready!(self.headers.poll_expired(context));
-            return self.close(Flood::SlowHeaders, context);
+        let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) else {
+            return this.poll_headers(context);
         };
         read?;
         let bytes = buffer.filled().get(before..).unwrap_or_default();
-        self.count(bytes);
-        if self.budgets.frames.debt().is_some() {
-            return self.close(Flood::Frames, context);
+        this.count(bytes);
+        if this.budgets.frames.debt().is_some() {
+            return this.close(Flood::Frames, context);
         }
-        let this = &mut *self;
-        let block = this.incoming.header_block();
-        if this.headers.expect(block, &this.slot).is_err() {
-            return self.close(Flood::IncompleteHeaders, context);
+        let (block, number) = (this.incoming.header_block(), this.incoming.header_blocks());
+        if this.headers.expect(block, number, &this.slot).is_err() {
+            return this.close(Flood::IncompleteHeaders, context);
         }
-        let debt = self.budgets.resets.debt();
-        self.pause = debt.map(|debt| Box::pin(sleep(debt)));
+        this.pause_for_resets();
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -199,59 +209,180 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::pin::pin;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use prometheus::IntCounter;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::timeout,
+    };
 
     use super::*;
-    use crate::rpc::transport::peer::Peer;
+    use crate::rpc::transport::{
+        backpressure::{ConnectionLoad, InWork, Load, in_rounds},
+        peer::Peer,
+    };
 
     const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
     const HEADER_BYTES: usize = 128 * 1024;
 
-    fn guarded(stream: DuplexStream) -> (Guarded<DuplexStream>, Arc<OnceLock<Flood>>) {
-        let headers = PendingHeaders::new(HEADER_BYTES, HEADER_TIMEOUT);
-        let slot = &Peer::for_test(([127, 0, 0, 1], 7).into()).slot;
-        Guarded::new(stream, 100, headers, Arc::clone(slot))
+    /// A connection that the server reads.
+    struct Connection {
+        stream: Guarded<DuplexStream>,
+        load: Arc<ConnectionLoad>,
+        flood: Arc<OnceLock<Flood>>,
+        far: DuplexStream,
+    }
+
+    impl Connection {
+        /// Makes a connection after its preface. The client can send `buffer` bytes that are not read.
+        async fn new(buffer: usize) -> Self {
+            let (near, mut far) = duplex(buffer);
+            let peer = Peer::for_test(([127, 0, 0, 1], 7).into());
+            let pauses = IntCounter::new("pauses", "Pauses.").unwrap();
+            let headers = PendingHeaders::new(HEADER_BYTES, HEADER_TIMEOUT);
+            let load = ConnectionLoad::new(&Load::new(64), [127, 0, 0, 1].into());
+            let stream = Throttled::new(near, Arc::clone(&load), pauses);
+            let (stream, flood) = Guarded::new(stream, 100, headers, Arc::clone(&peer.slot));
+            far.write_all(&[0; PREFACE]).await.unwrap();
+            let mut connection = Connection {
+                stream,
+                load,
+                flood,
+                far,
+            };
+            connection.read(PREFACE).await.unwrap();
+            connection
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            self.far.write_all(bytes).await.unwrap();
+        }
+
+        /// Reads so many bytes, 1 KiB at a time.
+        async fn read(&mut self, mut count: usize) -> io::Result<()> {
+            let mut buffer = [0; 1024];
+            while count > 0 {
+                let reading = self.stream.read(&mut buffer[..count.min(1024)]);
+                let read = in_rounds(pin!(reading), &self.load).await?;
+                assert!(read > 0, "the stream has ended");
+                count -= read;
+            }
+            Ok(())
+        }
+
+        /// Reads what the server has written so far.
+        async fn receive(&mut self) -> Vec<u8> {
+            let mut buffer = vec![0; 1024];
+            let count = self.far.read(&mut buffer).await.unwrap();
+            buffer.truncate(count);
+            buffer
+        }
+
+        /// Waits for bytes that do not arrive.
+        async fn wait(&mut self, time: Duration) {
+            timeout(time, self.read(1)).await.unwrap_err();
+        }
+
+        /// Begins calls until no slot is free.
+        fn overload(&self) -> Vec<Arc<InWork>> {
+            (0..100).map(|_| self.load.begin()).collect()
+        }
+    }
+
+    /// Returns the head of a block that is a single frame of this length.
+    fn block(length: u8) -> [u8; 9] {
+        [0, 0, length, 1, 4, 0, 0, 0, 1]
     }
 
     /// A client that resets each of its calls at once is read at the rate that its budget gains.
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_resets_is_read_slowly() {
-        let headers: &[u8] = &[0, 0, 0, 1, 4, 0, 0, 0, 1];
-        let reset: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
-        let mut bytes = vec![0; PREFACE];
-        bytes.extend([headers, reset].concat().repeat(10_000));
-        let (near, mut far) = duplex(1024);
-        let sending = tokio::spawn(async move { far.write_all(&bytes).await });
-        let (mut stream, flood) = guarded(near);
+        const RESET: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+        let bytes = [&block(0), RESET].concat().repeat(10_000);
+        let mut connection = Connection::new(bytes.len()).await;
+        connection.send(&bytes).await;
         let begun = Instant::now();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).await.unwrap();
-        sending.await.unwrap().unwrap();
-        assert_eq!(flood.get(), None);
+        connection.read(bytes.len()).await.unwrap();
+        assert_eq!(connection.flood.get(), None);
         // 5,000 calls remain to pay for, 800 are free, and each second pays for 400.
-        assert_eq!(begun.elapsed().as_millis() / 100, 105);
+        let seconds = begun.elapsed().as_secs_f64();
+        assert!((10.4..10.6).contains(&seconds), "{seconds}");
+        let metrics = connection.stream.slot.metrics();
+        assert!(metrics.paused_for_resets.get() > 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn headers_have_a_deadline_until_they_are_complete() {
-        let (near, mut far) = duplex(1024);
-        let (mut stream, flood) = guarded(near);
+        let mut connection = Connection::new(1024).await;
         let begun = Instant::now();
-        far.write_all(&[0; PREFACE]).await.unwrap();
-        let block = |flags: u8| [0, 0, 1, 1, flags, 0, 0, 0, 1];
-        far.write_all(&block(4)).await.unwrap();
-        let mut received = vec![0; PREFACE + 9];
-        stream.read_exact(&mut received).await.unwrap();
-        tokio::time::advance(HEADER_TIMEOUT / 2).await;
-        far.write_all(&[0]).await.unwrap();
-        stream.read_exact(&mut received[..1]).await.unwrap();
-        tokio::time::advance(HEADER_TIMEOUT).await;
-        assert_eq!(flood.get(), None);
-        far.write_all(&block(0)).await.unwrap();
-        stream.read_to_end(&mut received).await.unwrap_err();
-        assert_eq!(flood.get(), Some(&Flood::SlowHeaders));
+        connection.send(&block(1)).await;
+        connection.read(9).await.unwrap();
+        connection.wait(HEADER_TIMEOUT / 2).await;
+        connection.send(&[0]).await;
+        connection.read(1).await.unwrap();
+        connection.wait(HEADER_TIMEOUT).await;
+        assert_eq!(connection.flood.get(), None);
+        connection.send(&block(1)).await;
+        connection.read(10).await.unwrap_err();
+        assert_eq!(connection.flood.get(), Some(&Flood::SlowHeaders));
         assert_eq!(begun.elapsed(), HEADER_TIMEOUT * 5 / 2);
+    }
+
+    /// A busy connection may always have headers that are not complete.
+    #[tokio::test(start_paused = true)]
+    async fn each_block_of_headers_has_a_deadline_of_its_own() {
+        let mut connection = Connection::new(1024).await;
+        connection.send(&block(1)).await;
+        connection.read(9).await.unwrap();
+        for _ in 0..5 {
+            connection.wait(HEADER_TIMEOUT * 2 / 3).await;
+            // The end of one block and the begin of the next arrive together.
+            let next = [&[0], block(1).as_slice()].concat();
+            connection.send(&next).await;
+            connection.read(next.len()).await.unwrap();
+        }
+        assert_eq!(connection.flood.get(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_a_connection_is_not_read_does_not_count_for_its_headers() {
+        let mut connection = Connection::new(1 << 18).await;
+        // 1 KiB is read in each pause of 100 ms.
+        let length: [u8; 4] = u32::to_be_bytes(200 << 10);
+        connection
+            .send(&[&length[1..], &[1, 4, 0, 0, 0, 1]].concat())
+            .await;
+        connection.read(9).await.unwrap();
+        let calls = connection.overload();
+        let begun = Instant::now();
+        connection.send(&vec![0; 199 << 10]).await;
+        connection.read(199 << 10).await.unwrap();
+        assert!(begun.elapsed() > HEADER_TIMEOUT, "it was not paused");
+        drop(calls);
+        let begun = Instant::now();
+        connection.read(1).await.unwrap_err();
+        assert_eq!(connection.flood.get(), Some(&Flood::SlowHeaders));
+        assert!(begun.elapsed() <= HEADER_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_too_many_refused_calls_still_gets_its_responses() {
+        let mut connection = Connection::new(1024).await;
+        connection.send(&[block(0), block(0)].concat()).await;
+        connection.read(9).await.unwrap();
+        for _ in 0..300 {
+            connection.stream.slot.count_refused_call();
+        }
+        // The second call is not read.
+        connection.wait(CLOSE_DELAY / 2).await;
+        assert_eq!(connection.receive().await, Flood::RefusedCalls.goaway(1));
+        let response = [0, 0, 0, 1, 5, 0, 0, 0, 1];
+        connection.stream.write_all(&response).await.unwrap();
+        assert_eq!(connection.receive().await, response);
+        let begun = Instant::now();
+        connection.read(1).await.unwrap_err();
+        assert_eq!(connection.flood.get(), Some(&Flood::RefusedCalls));
+        assert_eq!(begun.elapsed(), CLOSE_DELAY / 2);
     }
 }

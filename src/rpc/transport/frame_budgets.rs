@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{budget::Budget, frames::Kind};
+use super::frames::Kind;
+use crate::util::budget::Budget;
 
 /// Frames without work that a new connection may send: the first ones of usual clients are a
 /// dozen. So small that reconnecting costs a flooding client more than the frames.

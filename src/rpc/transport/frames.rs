@@ -49,6 +49,8 @@ pub(super) struct Frames {
     /// The bytes of the header so far.
     filled: usize,
     block: HeaderBlock,
+    /// The number of blocks that have begun.
+    blocks: u64,
     /// Whether the present frame is the last one of the block.
     ends_block: bool,
 }
@@ -61,6 +63,7 @@ impl Frames {
             header: [0; HEADER],
             filled: 0,
             block: HeaderBlock::None,
+            blocks: 0,
             ends_block: false,
         }
     }
@@ -97,6 +100,7 @@ impl Frames {
     fn begin_block(&mut self, kind: u8, flags: u8) {
         if matches!(kind, HEADERS | CONTINUATION) {
             self.ends_block = flags & END_HEADERS != 0;
+            self.blocks += u64::from(kind == HEADERS);
             self.block = match kind {
                 HEADERS if self.ends_block => HeaderBlock::Frame,
                 _ => HeaderBlock::Frames,
@@ -113,6 +117,11 @@ impl Frames {
     /// Returns the block of headers that is not complete.
     pub(super) fn header_block(&self) -> HeaderBlock {
         self.block
+    }
+
+    /// Returns the number of blocks of headers that have begun.
+    pub(super) fn header_blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// Returns whether the bytes so far end with a frame.

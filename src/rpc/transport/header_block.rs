@@ -2,8 +2,10 @@
 //!
 //! h2 keeps the headers of a block until its last frame has arrived: up to the limit of headers, and
 //! a few bytes of a client become as much. It has no limit of time, and none for all connections
-//! together. So a block has a deadline, and its client needs a share of the bytes that all
+//! together. So each block has a deadline, and its client needs a share of the bytes that all
 //! incomplete blocks may take. Headers of a usual size are a single frame, which needs none.
+//!
+//! The deadline is one of the client: time in which the connection is not read does not count.
 
 use std::{
     pin::Pin,
@@ -20,8 +22,13 @@ use crate::util::shares::Share;
 pub(super) struct PendingHeaders {
     max_bytes: usize,
     timeout: Duration,
+    /// The number of the block.
+    number: u64,
+    /// The time that the client has for the rest of the block, while no deadline runs.
+    left: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
     share: Option<Share>,
+    is_incomplete: bool,
 }
 
 /// A client has too many connections with incomplete headers.
@@ -33,28 +40,31 @@ impl PendingHeaders {
         PendingHeaders {
             max_bytes,
             timeout,
+            number: 0,
+            left: timeout,
             deadline: None,
             share: None,
+            is_incomplete: false,
         }
     }
 
-    /// Notes the block that is not complete.
+    /// Notes the newest block and its number.
     ///
     /// # Errors
     /// If the client has no share for it.
     pub(super) fn expect(
         &mut self,
         block: HeaderBlock,
+        number: u64,
         slot: &ConnectionSlot,
     ) -> Result<(), TooManyBytes> {
-        if block == HeaderBlock::None {
+        self.is_incomplete = block != HeaderBlock::None;
+        if number != self.number || !self.is_incomplete {
+            self.number = number;
+            self.left = self.timeout;
             self.deadline = None;
             self.share = None;
-            return Ok(());
         }
-        let timeout = self.timeout;
-        self.deadline
-            .get_or_insert_with(|| Box::pin(sleep(timeout)));
         if block == HeaderBlock::Frames && self.share.is_none() {
             let share = slot.share_headers(self.max_bytes);
             self.share = Some(share.ok_or(TooManyBytes)?);
@@ -62,18 +72,22 @@ impl PendingHeaders {
         Ok(())
     }
 
-    /// Starts the time again, because the connection was not read.
-    pub(super) fn restart(&mut self) {
-        if let Some(deadline) = &mut self.deadline {
-            deadline.as_mut().reset(Instant::now() + self.timeout);
+    /// Stops the time until the client is waited for again.
+    pub(super) fn pause(&mut self) {
+        if let Some(deadline) = self.deadline.take() {
+            self.left = deadline
+                .deadline()
+                .saturating_duration_since(Instant::now());
         }
     }
 
-    /// Waits until the deadline of a block has passed.
+    /// Waits for the client until the deadline of the block has passed.
     pub(super) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.deadline {
-            Some(deadline) => deadline.as_mut().poll(context),
-            None => Poll::Pending,
+        if !self.is_incomplete {
+            return Poll::Pending;
         }
+        let left = self.left;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(left)));
+        deadline.as_mut().poll(context)
     }
 }

@@ -170,8 +170,9 @@ mod tests {
         task::{Context, Poll},
     };
 
-    use tokio::sync::oneshot;
-    use tonic::body::Body;
+    use h2::{RecvStream, client::SendRequest};
+    use tokio::{sync::oneshot, task::JoinHandle};
+    use tonic::{body::Body, codegen::Bytes};
     use tower::Service;
 
     use super::*;
@@ -214,36 +215,78 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_connection_whose_task_panics_is_closed_and_counted() {
-        let metrics = Metrics::new().unwrap();
+    /// A service that listens until `stop` is dropped.
+    struct Server {
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    }
+
+    async fn start(service: impl super::Serve + Sync, metrics: &Metrics) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let (counted, service) = (metrics.clone(), Fragile(Arc::clone(&is_broken)));
-        let server = tokio::spawn(async move {
+        let metrics = metrics.clone();
+        let task = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
             let load = Load::new(1);
-            listen(listener, None, limits(), load, &counted, service, stop).await;
+            listen(listener, None, limits(), load, &metrics, service, stop).await;
         });
-        let stream = TcpStream::connect(address).await.unwrap();
+        Server {
+            address,
+            stop,
+            task,
+        }
+    }
+
+    async fn call(client: &SendRequest<Bytes>) -> Result<http::Response<RecvStream>, h2::Error> {
+        let request = http::Request::post("http://localhost/a.B/C").body(());
+        let mut client = client.clone().ready().await.unwrap();
+        let (answer, _) = client.send_request(request.unwrap(), true).unwrap();
+        answer.await
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_is_closed_and_counted() {
+        let metrics = Metrics::new().unwrap();
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let server = start(Fragile(Arc::clone(&is_broken)), &metrics).await;
+        let stream = TcpStream::connect(server.address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
-        let call = async || {
-            let request = http::Request::post("http://localhost/a.B/C").body(());
-            let mut client = client.clone().ready().await.unwrap();
-            let (answer, _) = client.send_request(request.unwrap(), true).unwrap();
-            answer.await
-        };
-        call().await.unwrap();
+        call(&client).await.unwrap();
         assert_eq!(metrics.connections().open.get(), 1);
         is_broken.store(true, Ordering::Relaxed);
-        call().await.unwrap_err();
+        call(&client).await.unwrap_err();
         let _ = connection.await.unwrap();
-        drop(stop);
-        server.await.unwrap();
+        drop(server.stop);
+        server.task.await.unwrap();
         assert_eq!(metrics.panics().get(), 1);
         assert_eq!(metrics.connections().open.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn calls_of_a_connection_that_closes_for_refused_calls_can_be_retried() {
+        let metrics = Metrics::new().unwrap();
+        let service = tower::service_fn(|request: http::Request<Body>| {
+            let peer = request.extensions().get::<Arc<Peer>>().unwrap();
+            for _ in 0..300 {
+                peer.slot.count_refused_call();
+            }
+            ready(Ok::<_, Infallible>(http::Response::new(Body::empty())))
+        });
+        let server = start(service, &metrics).await;
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        // They arrive together. The first one makes the connection close.
+        let (first, second) = tokio::join!(call(&client), call(&client));
+        first.unwrap();
+        let reset = second.unwrap_err();
+        assert_eq!(reset.reason(), Some(h2::Reason::REFUSED_STREAM), "{reset}");
+        connection.await.unwrap().unwrap_err();
+        drop(server.stop);
+        server.task.await.unwrap();
+        assert_eq!(metrics.connections().refused_calls.get(), 1);
     }
 }

@@ -9,13 +9,13 @@
 //! because it cannot evict a connection, nor close an idle or stalled one.
 
 pub mod backpressure;
-mod budget;
 mod coalesce;
 mod connection;
 pub mod eviction;
 mod flood;
 mod frame_budgets;
 mod frames;
+mod goaway;
 mod header_block;
 pub mod listener;
 pub mod peer;

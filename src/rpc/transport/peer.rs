@@ -140,11 +140,11 @@ impl Peer {
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
-    /// its deadline has passed. While the connection waits for a place, the client cannot tell that it
+    /// its deadline has passed. While the connection waits for a slot, the client cannot tell that it
     /// has read.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        if self.load.places() == 0 {
+        if self.load.free_slots() == 0 {
             return false;
         }
         let now = Instant::now();

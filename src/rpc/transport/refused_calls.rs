@@ -4,19 +4,22 @@
 //! it. The connections of a client that have never had an authenticated call therefore share a
 //! budget of refused calls. Without it, a connection still gets an answer now and then: a client with a
 //! wrong credential that retries slowly is told so each time. A connection that calls faster is
-//! closed, and new connections of its client wait for a moment.
+//! closed, and new connections of its client wait for a moment. A connection that ends without an
+//! authenticated call counts as a refused call: accepting it costs as much, and with TLS more.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::budget::{Budget, TimedBudget};
-use crate::util::net::{Networks, client_network};
+use crate::util::{
+    budget::{Budget, TimedBudget},
+    client_table::ClientTable,
+    net::KnownClients,
+};
 
 /// Refused calls per second of one client, and how many it may make at once. Misconfigured
 /// clients stay below, and a thousand calls cost some 20 ms of a core.
@@ -32,26 +35,11 @@ const MAX_CONNECTION_CALLS: f64 = 2.0;
 /// Long enough that reconnecting gains nothing, and short enough for others behind the same address.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// How many clients have a budget of their own. All others share one.
-const MAX_CLIENTS: usize = 4096;
-
-/// The client that stands for all clients over [`MAX_CLIENTS`].
-const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
-/// Minimum time between two searches for clients that can be forgotten.
-const FORGET_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The refused calls of all clients.
 pub(super) struct RefusedCalls {
-    /// The addresses that stand for many clients, so that these have no limit.
-    proxies: Networks,
-    clients: Mutex<Clients>,
-}
-
-#[derive(Default)]
-struct Clients {
-    by_network: HashMap<IpAddr, Client>,
-    forgotten_at: Option<Instant>,
+    /// Proxies have no limit, and load balancers never wait.
+    known: KnownClients,
+    clients: ClientTable<Client>,
 }
 
 struct Client {
@@ -70,20 +58,20 @@ impl Default for ConnectionCalls {
 }
 
 impl RefusedCalls {
-    /// Makes a table without clients. `proxies` have no limit.
-    pub(super) fn new(proxies: Networks) -> Self {
+    /// Makes a table without clients.
+    pub(super) fn new(known: KnownClients) -> Self {
         RefusedCalls {
-            proxies,
-            clients: Mutex::default(),
+            known,
+            clients: ClientTable::new(Client::new, |client| client.budget.is_full()),
         }
     }
 
     /// Counts a refused call on a connection. Returns false if the connection has to close.
     pub(super) fn count(&self, address: IpAddr, connection: &ConnectionCalls) -> bool {
-        if self.proxies.contains(address) {
+        if self.known.proxies.contains(address) {
             return true;
         }
-        self.with_client(address, |client| {
+        self.clients.with(address, |client| {
             let mut own = connection.0.lock().unwrap_or_else(PoisonError::into_inner);
             let is_within = client.budget.try_spend_one() || own.try_spend_one();
             if !is_within {
@@ -93,40 +81,32 @@ impl RefusedCalls {
         })
     }
 
-    /// Returns how long a new connection has to wait before it is served, if it has to.
+    /// Counts a connection that has ended without an authenticated call.
+    pub(super) fn count_connection(&self, address: IpAddr) {
+        if self.known.proxies.contains(address) {
+            return;
+        }
+        self.clients.with(address, |client| {
+            if !client.budget.try_spend_one() {
+                client.closed_at = Some(Instant::now());
+            }
+        });
+    }
+
+    /// Returns how long a new connection has to wait before it is served, if it has to. A load balancer
+    /// never has: it would take the service for dead.
     pub(super) fn wait(&self, address: IpAddr) -> Option<Duration> {
-        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.by_network.get(&client_network(address))?;
-        let is_recent = client.closed_at.is_some_and(|at| at.elapsed() < WAIT);
+        if self.known.health.contains(address) {
+            return None;
+        }
+        let closed_at = self.clients.with_known(address, |client| client.closed_at);
+        let is_recent = closed_at.flatten().is_some_and(|at| at.elapsed() < WAIT);
         is_recent.then_some(WAIT)
     }
-
-    fn with_client<T>(&self, address: IpAddr, run: impl FnOnce(&mut Client) -> T) -> T {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = client_network(address);
-        if clients.by_network.len() >= MAX_CLIENTS && !clients.by_network.contains_key(&network) {
-            clients.forget();
-            if clients.by_network.len() >= MAX_CLIENTS {
-                network = OTHERS;
-            }
-        }
-        run(clients.by_network.entry(network).or_default())
-    }
 }
 
-impl Clients {
-    /// Forgets the clients whose budget is full again.
-    fn forget(&mut self) {
-        let is_due = |at: Instant| at.elapsed() >= FORGET_INTERVAL;
-        if self.forgotten_at.is_none_or(is_due) {
-            self.forgotten_at = Some(Instant::now());
-            self.by_network.retain(|_, client| !client.budget.is_full());
-        }
-    }
-}
-
-impl Default for Client {
-    fn default() -> Self {
+impl Client {
+    fn new() -> Self {
         let budget = Budget::new(MAX_CALLS, MAX_CALLS, CALLS_PER_SECOND);
         Client {
             budget: TimedBudget::new(budget),
@@ -151,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_makes_too_many_refused_calls_has_to_close() {
-        let calls = RefusedCalls::new(Networks::default());
+        let calls = RefusedCalls::new(KnownClients::default());
         let flooding = ConnectionCalls::default();
         assert_eq!(calls.wait(HERE), None);
         assert_eq!(count(&calls, &flooding, 1000), 201);
@@ -164,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_retries_slowly_gets_an_answer_beside_a_flood() {
-        let calls = RefusedCalls::new(Networks::default());
+        let calls = RefusedCalls::new(KnownClients::default());
         let (slow, flooding) = (ConnectionCalls::default(), ConnectionCalls::default());
         for _ in 0..10 {
             count(&calls, &flooding, 1000);
@@ -175,27 +155,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_proxy_has_no_limit() {
-        let calls = RefusedCalls::new("127.0.0.0/8".parse().unwrap());
+        let calls = RefusedCalls::new(KnownClients {
+            proxies: "127.0.0.0/8".parse().unwrap(),
+            ..KnownClients::default()
+        });
         assert_eq!(count(&calls, &ConnectionCalls::default(), 1000), 1000);
         assert_eq!(calls.wait(HERE), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_table_of_clients_is_bounded() {
-        let calls = RefusedCalls::new(Networks::default());
-        let connection = ConnectionCalls::default();
-        let flood = |hosts: std::ops::Range<u32>| {
-            for host in hosts {
-                let address = std::net::Ipv4Addr::from_bits(host).into();
-                calls.count(address, &connection);
-            }
-        };
-        let len = || calls.clients.lock().unwrap().by_network.len();
-        flood(0..100_000);
-        assert_eq!(len(), MAX_CLIENTS + 1);
-        advance(Duration::from_secs(10)).await;
-        flood(0..10);
-        flood(200_000..200_001);
-        assert!(len() < 100, "{}", len());
+    async fn a_client_that_connects_too_often_has_to_wait() {
+        let calls = RefusedCalls::new(KnownClients::default());
+        (0..200).for_each(|_| calls.count_connection(HERE));
+        assert_eq!(calls.wait(HERE), None);
+        calls.count_connection(HERE);
+        assert_eq!(calls.wait(HERE), Some(WAIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_balancer_does_not_wait() {
+        let calls = RefusedCalls::new(KnownClients {
+            health: "127.0.0.1".parse().unwrap(),
+            ..KnownClients::default()
+        });
+        // Its refused calls count, because it may be a client, too.
+        assert_eq!(count(&calls, &ConnectionCalls::default(), 1000), 201);
+        assert_eq!(calls.wait(HERE), None);
     }
 }

@@ -24,8 +24,8 @@ pub enum Owner {
     Address(IpAddr),
 }
 
-/// The number of places that are always left, however long calls wait for their batches.
-const MIN_PLACES: usize = 64;
+/// The number of slots that are always left, however long calls wait for their batches.
+const MIN_SLOTS: usize = 64;
 
 /// The time for which a call may wait for its batch, about that of two batches. Waiting longer does not
 /// make batches larger.
@@ -45,7 +45,7 @@ pub struct Load {
     /// How many calls may be in work before connections wait.
     limit: AtomicUsize,
     max_limit: usize,
-    /// Whether a connection had to wait for a place.
+    /// Whether a connection had to wait for a slot.
     was_full: AtomicBool,
     in_work: AtomicUsize,
     /// The number of owners that have calls in work.
@@ -61,7 +61,7 @@ struct OwnerLoad {
 }
 
 impl Load {
-    /// Makes the load of a service that has `max_limit` places at most.
+    /// Makes the load of a service that has `max_limit` slots at most.
     #[must_use]
     pub fn new(max_limit: usize) -> Arc<Self> {
         Arc::new(Load {
@@ -74,9 +74,9 @@ impl Load {
         })
     }
 
-    /// Adapts the number of places to the speed of the service: a call that would only wait for its
-    /// batch waits in its client instead. If connections have waited for places, removes an eighth of
-    /// the places if calls have waited for too long, too, and otherwise adds an eighth. `queue_time` is
+    /// Adapts the number of slots to the speed of the service: a call that would only wait for its
+    /// batch waits in its client instead. If connections have waited for slots, removes an eighth of
+    /// the slots if calls have waited for too long, too, and otherwise adds an eighth. `queue_time` is
     /// how long calls have waited since the last time.
     pub fn adapt(&self, queue_time: Duration) {
         let was_full = self.was_full.swap(false, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Load {
             return;
         }
         let adapted = match queue_time > MAX_QUEUE_TIME {
-            true => (limit - limit / 8).max(MIN_PLACES),
+            true => (limit - limit / 8).max(MIN_SLOTS),
             false => limit + limit.div_ceil(8),
         };
         let adapted = adapted.min(self.max_limit);
@@ -215,21 +215,21 @@ impl ConnectionLoad {
     /// Returns how many more calls the connection may begin.
     ///
     /// A connection without calls in work may begin one in any case, so none waits for another. More
-    /// than half of the places are for all; beyond them each connection has its share.
-    pub(in crate::rpc::transport) fn places(&self) -> usize {
+    /// than half of the slots are for all; beyond them each connection has its share.
+    pub(in crate::rpc::transport) fn free_slots(&self) -> usize {
         let calls = self.calls();
         let (own, share) = (calls.in_work, self.all.share(&calls.owner));
         drop(calls);
         let limit = self.all.limit();
         let free = limit.saturating_sub(self.all.in_work.load(Ordering::Relaxed));
-        let places = share
+        let slots = share
             .saturating_sub(own)
             .max(free.saturating_sub(limit / 2));
-        let places = places.min(free).max(usize::from(own == 0));
-        if places == 0 {
+        let slots = slots.min(free).max(usize::from(own == 0));
+        if slots == 0 {
             self.all.was_full.store(true, Ordering::Relaxed);
         }
-        places
+        slots
     }
 
     /// Notes that the connection is about to be polled. All calls that it read before have begun.
@@ -280,15 +280,15 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_may_have_all_places() {
+    fn one_connection_may_have_all_slots() {
         let load = connection(&Load::new(LIMIT), 1);
-        assert_eq!(load.places(), LIMIT);
+        assert_eq!(load.free_slots(), LIMIT);
         let calls = begin(&load, LIMIT - 1);
-        assert_eq!(load.places(), 1);
+        assert_eq!(load.free_slots(), 1);
         let last = begin(&load, 2);
-        assert_eq!(load.places(), 0);
+        assert_eq!(load.free_slots(), 0);
         drop((calls, last));
-        assert_eq!(load.places(), LIMIT);
+        assert_eq!(load.free_slots(), LIMIT);
     }
 
     #[test]
@@ -296,23 +296,23 @@ mod tests {
         let all = Load::new(LIMIT);
         let _calls = begin(&connection(&all, 1), 2 * LIMIT);
         let load = connection(&all, 1);
-        assert_eq!(load.places(), 1);
+        assert_eq!(load.free_slots(), 1);
         let _call = load.begin();
-        assert_eq!(load.places(), 0);
+        assert_eq!(load.free_slots(), 0);
     }
 
     #[test]
-    fn places_that_others_leave_can_be_used() {
+    fn slots_that_others_leave_can_be_used() {
         let all = Load::new(LIMIT);
         let (one, two) = (connection(&all, 1), connection(&all, 1));
         let _calls = [begin(&one, 10), begin(&two, 500)];
-        // Half of the places are its share.
-        assert_eq!(one.places(), 490);
-        assert_eq!(two.places(), 0);
+        // Half of the slots are its share.
+        assert_eq!(one.free_slots(), 490);
+        assert_eq!(two.free_slots(), 0);
         let _idle = (0..9)
             .map(|_| begin(&connection(&all, 1), 1))
             .collect::<Vec<_>>();
-        assert_eq!(one.places(), 80);
+        assert_eq!(one.free_slots(), 80);
     }
 
     #[test]
@@ -322,30 +322,30 @@ mod tests {
         let _calls: Vec<_> = many.iter().map(|load| begin(load, 60)).collect();
         let single = connection(&all, 2);
         let _call = single.begin();
-        assert_eq!(single.places(), LIMIT - 9 * 60 - 1);
-        assert_eq!(many[0].places(), 0);
+        assert_eq!(single.free_slots(), LIMIT - 9 * 60 - 1);
+        assert_eq!(many[0].free_slots(), 0);
         single.set_owner(Owner::Address([127, 0, 0, 1].into()));
-        assert_eq!(many[0].places(), LIMIT / 10 - 60);
+        assert_eq!(many[0].free_slots(), LIMIT / 10 - 60);
     }
 
     #[test]
-    fn places_follow_the_time_that_calls_wait() {
+    fn slots_follow_the_time_that_calls_wait() {
         let all = Load::new(LIMIT);
         let load = connection(&all, 1);
         let late = 2 * MAX_QUEUE_TIME;
-        // Nothing waits for places.
+        // Nothing waits for slots.
         all.adapt(late);
-        assert_eq!(load.places(), LIMIT);
+        assert_eq!(load.free_slots(), LIMIT);
         let mut calls = begin(&load, LIMIT);
         for _ in 0..100 {
-            assert_eq!(load.places(), 0);
+            assert_eq!(load.free_slots(), 0);
             all.adapt(late);
         }
         calls.clear();
-        assert_eq!(load.places(), MIN_PLACES);
+        assert_eq!(load.free_slots(), MIN_SLOTS);
         for _ in 0..100 {
-            calls.extend(begin(&load, load.places()));
-            load.places();
+            calls.extend(begin(&load, load.free_slots()));
+            load.free_slots();
             all.adapt(Duration::ZERO);
         }
         assert_eq!(calls.len(), LIMIT);

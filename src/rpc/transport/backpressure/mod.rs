@@ -4,12 +4,12 @@
 //! little else under overload. A client whose bytes are not read waits instead: its calls stay in
 //! its own queue, and cost the service nothing.
 //!
-//! All calls in work share a number of places ([`Load`]). A call is in work until its response is
+//! All calls in work share a number of slots ([`Load`]). A call is in work until its response is
 //! ready, but not while it waits for its client: for the rest of a request, or until a response is
-//! read. The owners with calls in work have equal shares of the places, and so have the connections
+//! read. The owners with calls in work have equal shares of the slots, and so have the connections
 //! of an owner.
 //!
-//! A connection is polled in rounds. In each round it is read as far as the places suffice for the
+//! A connection is polled in rounds. In each round it is read as far as the slots suffice for the
 //! calls that these bytes probably contain. HTTP/2 reads all that it can get before the first of
 //! these calls begins, so the next bytes have to wait for the next round.
 
@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures_util::future::poll_fn;
+use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take},
     time::{Instant, Sleep, sleep},
@@ -62,6 +63,8 @@ pub(super) async fn in_rounds<F: Future>(
 pub(super) struct Throttled<S> {
     stream: Take<S>,
     load: Arc<ConnectionLoad>,
+    /// Counts the pauses.
+    pauses: IntCounter,
     /// The size of a call, in bytes, as the last rounds have shown.
     call_bytes: u64,
     round: Round,
@@ -90,16 +93,23 @@ impl Round {
 }
 
 impl<S: AsyncRead> Throttled<S> {
-    /// Throttles a connection by its load.
-    pub(super) fn new(stream: S, load: Arc<ConnectionLoad>) -> Self {
+    /// Throttles a connection by its load. Counts its pauses.
+    pub(super) fn new(stream: S, load: Arc<ConnectionLoad>, pauses: IntCounter) -> Self {
         Throttled {
             stream: stream.take(u64::MAX),
             load,
+            pauses,
             call_bytes: FIRST_CALL_BYTES,
             round: Round::default(),
             pause: None,
             is_paused: false,
         }
+    }
+
+    /// Returns whether the stream, which was polled and had nothing to read, waits for the service and
+    /// not for the client.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused || self.round.left() == Some(0)
     }
 
     /// Learns from the last round how large a call is, and begins the next one.
@@ -121,16 +131,16 @@ impl<S: AsyncRead> Throttled<S> {
 
     /// Waits until something may be read, and returns how many bytes.
     fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<u64> {
-        let mut places = self.load.places();
-        if places == 0 {
+        let mut slots = self.load.free_slots();
+        if slots == 0 {
             self.load.wake_at_end(context.waker());
             // A call may have ended meanwhile.
-            places = self.load.places();
+            slots = self.load.free_slots();
         }
-        if places > 0 {
+        if slots > 0 {
             self.is_paused = false;
-            let places = u64::try_from(places).unwrap_or(u64::MAX);
-            return Poll::Ready(places.saturating_mul(self.call_bytes));
+            let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+            return Poll::Ready(slots.saturating_mul(self.call_bytes));
         }
         let pause = self
             .pause
@@ -140,6 +150,7 @@ impl<S: AsyncRead> Throttled<S> {
             let length = length.clamp(MIN_PAUSE, MAX_PAUSE);
             pause.as_mut().reset(Instant::now() + length);
             self.is_paused = true;
+            self.pauses.inc();
         }
         ready!(pause.as_mut().poll(context));
         self.is_paused = false;
@@ -222,7 +233,8 @@ mod tests {
     async fn stream(load: &Arc<ConnectionLoad>) -> (Throttled<DuplexStream>, DuplexStream) {
         let (near, mut far) = duplex(1 << 16);
         far.write_all(&[0; 50_000]).await.unwrap();
-        (Throttled::new(near, Arc::clone(load)), far)
+        let pauses = IntCounter::new("pauses", "Pauses.").unwrap();
+        (Throttled::new(near, Arc::clone(load), pauses), far)
     }
 
     /// Reads in one round.
@@ -235,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_read_as_far_as_places_suffice() {
+    async fn a_connection_is_read_as_far_as_slots_suffice() {
         let load = connection(&Load::new(LIMIT));
         let (mut stream, _far) = stream(&load).await;
         assert_eq!(read(&mut stream).await, 100 * FIRST_CALL_BYTES);
@@ -280,6 +292,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(read(&mut stream).await, LITTLE);
         assert_eq!(begun.elapsed().as_millis(), MIN_PAUSE.as_millis());
+        assert_eq!(stream.pauses.get(), 1);
         let reading = tokio::spawn(async move { (read(&mut stream).await, Instant::now()) });
         tokio::task::yield_now().await;
         drop(calls.pop());

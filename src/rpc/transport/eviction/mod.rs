@@ -32,9 +32,9 @@ use crate::{
 /// only after many newer ones. So it has time to authenticate its first call.
 const RESERVE: usize = 256;
 
-/// Connections that health checks protect from eviction, for as long as they are open: a
-/// load balancer has one or two.
-/// A small part of the reserve, so that a flood of health checks leaves room for newcomers.
+/// Connections that health checks protect from eviction, for as long as they are open, beside those
+/// of known load balancers. A small part of the reserve, so that a flood of health checks leaves room
+/// for newcomers.
 const MAX_HEALTH_ONLY: usize = 16;
 
 /// Maximum size of the headers that have not arrived completely, in bytes, as HTTP/2 counts it: of
@@ -65,7 +65,9 @@ struct Open {
     /// Connections without an authenticated call.
     evictable: Evictable,
     authenticated: HashMap<u64, Weak<Slot>>,
+    /// Connections that health checks protect: of clients that anyone can be, and of load balancers.
     health_only: usize,
+    balancers: usize,
     next_id: u64,
     warned_at: Option<Instant>,
     flood_warned_at: Option<Instant>,
@@ -80,8 +82,8 @@ impl Connections {
         Arc::new(Connections {
             limit,
             metrics,
-            health_from: known.health,
-            refused_calls: RefusedCalls::new(known.proxies),
+            health_from: known.health.clone(),
+            refused_calls: RefusedCalls::new(known),
             headers: Shares::new(MAX_INCOMPLETE_HEADERS),
             authenticated_headers: Shares::new(MAX_INCOMPLETE_HEADERS),
             next_call: AtomicU64::default(),
@@ -94,7 +96,7 @@ impl Connections {
     /// the other protected connections are fewer than the limit and the reserve.
     pub fn add(self: &Arc<Self>, client: IpAddr) -> Arc<ConnectionSlot> {
         let mut open = self.open();
-        let count = open.evictable.len() + open.authenticated.len() + open.health_only;
+        let count = open.authenticated.len() + open.unauthenticated();
         if count >= self.limit.saturating_add(RESERVE) {
             open.evictable.evict();
         }
@@ -126,7 +128,7 @@ impl Connections {
             tracing::warn!(
                 limit = self.limit,
                 authenticated = open.authenticated.len(),
-                unauthenticated = open.evictable.len() + open.health_only,
+                unauthenticated = open.unauthenticated(),
                 "connections over the limit are closed"
             );
         }
@@ -139,9 +141,14 @@ impl Connections {
         }
     }
 
-    /// Returns how long a new connection of a client waits before it is served, if it has to.
+    /// Returns how long a new connection of a client waits before it is served, if it has to. Counts
+    /// those that have to.
     pub(super) fn wait(&self, client: IpAddr) -> Option<Duration> {
-        self.refused_calls.wait(client)
+        let wait = self.refused_calls.wait(client);
+        if wait.is_some() {
+            self.metrics.paused_for_refused_calls.inc();
+        }
+        wait
     }
 
     /// Counts a connection that was closed for a flood of frames, and warns of it.
@@ -159,7 +166,7 @@ impl Connections {
             tracing::warn!(
                 peer = %client,
                 "connections that make too many calls without a valid credential are closed; set \
-                 --proxy-from if the peer is a proxy"
+                 --proxy-from if the peer is a proxy, or --health-from if it is a load balancer"
             );
         }
     }
@@ -179,6 +186,19 @@ fn is_due(warned_at: &mut Option<Instant>) -> bool {
 }
 
 impl Open {
+    /// Returns the number of connections without an authenticated call.
+    fn unauthenticated(&self) -> usize {
+        self.evictable.len() + self.health_only + self.balancers
+    }
+
+    /// Returns the number of protected connections that a connection counts among.
+    fn protected(&mut self, slot: &Slot) -> &mut usize {
+        match slot.is_balancer {
+            true => &mut self.balancers,
+            false => &mut self.health_only,
+        }
+    }
+
     /// Tells the authenticated connection that has been idle for longest to close. Returns
     /// false if all have calls in progress.
     fn retire_idle(&mut self) -> bool {
@@ -199,7 +219,8 @@ impl Open {
             // It is in no group if it was retired.
             self.authenticated.remove(&slot.id);
         } else if slot.is_health_only() {
-            self.health_only = self.health_only.saturating_sub(1);
+            let protected = self.protected(slot);
+            *protected = protected.saturating_sub(1);
         } else {
             self.evictable.remove(slot.client, slot.id);
         }
@@ -261,6 +282,24 @@ mod tests {
         balancer.protect_health_checks();
         let _newcomers = add(&connections, 2 * RESERVE);
         assert!(is_evicted(&newcomers[1]) && !is_evicted(&balancer));
+    }
+
+    #[test]
+    fn load_balancers_do_not_take_the_protection_of_others() {
+        let connections = connections(1);
+        let balancers: Vec<_> = (0..2 * MAX_HEALTH_ONLY)
+            .map(|_| connections.add("192.0.2.99".parse().unwrap()))
+            .collect();
+        for slot in &balancers {
+            slot.protect_health_checks();
+        }
+        let other = connections.add(HERE);
+        other.protect_health_checks();
+        let _newcomers = add(&connections, 2 * RESERVE);
+        assert!(!is_evicted(&other) && !balancers.iter().any(is_evicted));
+        drop(balancers);
+        assert_eq!(connections.open().balancers, 0);
+        assert_eq!(connections.open().health_only, 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::{Connections, MAX_HEALTH_ONLY};
 use crate::{
     domain::error::{Error, Result},
+    ops::metrics::ConnectionMetrics,
     rpc::transport::refused_calls::ConnectionCalls,
     util::shares::Share,
 };
@@ -26,6 +27,8 @@ pub(super) struct Slot {
     pub(super) id: u64,
     /// The address of the client.
     pub(super) client: IpAddr,
+    /// Whether the client is a known load balancer.
+    pub(super) is_balancer: bool,
     evicted: Arc<Notify>,
     retired: Notify,
     /// The number of calls in progress, without health and reflection calls.
@@ -74,11 +77,10 @@ impl ConnectionSlot {
         let slot = &self.0;
         let mut open = slot.connections.open();
         let is_protected = slot.is_authenticated() || slot.is_health_only();
-        let may_protect = open.health_only < MAX_HEALTH_ONLY
-            || slot.connections.health_from.contains(slot.client);
+        let may_protect = slot.is_balancer || open.health_only < MAX_HEALTH_ONLY;
         if !is_protected && may_protect {
             open.remove(slot);
-            open.health_only += 1;
+            *open.protected(slot) += 1;
             slot.is_health_only.store(true, Ordering::Relaxed);
         }
     }
@@ -98,6 +100,11 @@ impl ConnectionSlot {
     pub(in crate::rpc::transport) fn has_too_many_refused_calls(&self) -> bool {
         let slot = &self.0;
         slot.has_too_many_refused_calls.load(Ordering::Relaxed) && !slot.is_authenticated()
+    }
+
+    /// Returns the metrics of connections.
+    pub(in crate::rpc::transport) fn metrics(&self) -> &ConnectionMetrics {
+        &self.0.connections.metrics
     }
 
     /// Takes a share of the bytes of headers that have not arrived completely.
@@ -129,7 +136,7 @@ impl ConnectionSlot {
     }
 
     /// Waits until the connection has to close gracefully, because it is idle and another
-    /// one needs its place.
+    /// one needs its slot.
     pub(in crate::rpc::transport) async fn retired(&self) {
         self.0.retired.notified().await;
         self.refuse();
@@ -165,6 +172,7 @@ impl ConnectionSlot {
 impl Slot {
     pub(super) fn new(connections: Arc<Connections>, id: u64, client: IpAddr) -> Self {
         Slot {
+            is_balancer: connections.health_from.contains(client),
             connections,
             id,
             client,
@@ -210,5 +218,8 @@ impl Drop for ConnectionSlot {
         let connections = &self.0.connections;
         connections.metrics.open.dec();
         connections.open().remove(&self.0);
+        if !self.0.is_authenticated() {
+            connections.refused_calls.count_connection(self.0.client);
+        }
     }
 }

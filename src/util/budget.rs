@@ -1,11 +1,11 @@
-//! A budget that grows with time.
+//! A budget that grows with time: a token bucket that may go into debt.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// A budget that grows with time up to a maximum.
-pub(super) struct Budget {
+pub struct Budget {
     level: f64,
     max: f64,
     per_second: f64,
@@ -13,7 +13,8 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Makes a budget that grows from `level`.
-    pub(super) fn new(level: f64, max: f64, per_second: f64) -> Self {
+    #[must_use]
+    pub fn new(level: f64, max: f64, per_second: f64) -> Self {
         Budget {
             level,
             max,
@@ -22,35 +23,37 @@ impl Budget {
     }
 
     /// Adds to the budget, beside what it gains with time.
-    pub(super) fn gain(&mut self, amount: f64) {
+    pub fn gain(&mut self, amount: f64) {
         self.level = (self.level + amount).min(self.max);
     }
 
     /// Takes from the budget, even more than there is.
-    pub(super) fn spend(&mut self, amount: f64) {
+    pub fn spend(&mut self, amount: f64) {
         self.level -= amount;
     }
 
     /// Adds what the budget gains in this time.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.gain(time.as_secs_f64() * self.per_second);
     }
 
     /// Returns the time until the budget is no longer exhausted, if it is.
-    pub(super) fn debt(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn debt(&self) -> Option<Duration> {
         (self.level < 0.0).then(|| Duration::from_secs_f64(-self.level / self.per_second))
     }
 }
 
 /// A budget that keeps the time itself.
-pub(super) struct TimedBudget {
+pub struct TimedBudget {
     budget: Budget,
     at: Instant,
 }
 
 impl TimedBudget {
     /// Starts the time of a budget.
-    pub(super) fn new(budget: Budget) -> Self {
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
         TimedBudget {
             budget,
             at: Instant::now(),
@@ -58,7 +61,7 @@ impl TimedBudget {
     }
 
     /// Takes one from the budget. Returns false if there is less.
-    pub(super) fn try_spend_one(&mut self) -> bool {
+    pub fn try_spend_one(&mut self) -> bool {
         self.catch_up();
         let is_enough = self.budget.level >= 1.0;
         if is_enough {
@@ -67,8 +70,16 @@ impl TimedBudget {
         is_enough
     }
 
+    /// Takes one from the budget, even if there is less. Returns the time until it is paid for, if it is
+    /// not.
+    pub fn spend_one(&mut self) -> Option<Duration> {
+        self.catch_up();
+        self.budget.spend(1.0);
+        self.budget.debt()
+    }
+
     /// Returns whether the budget has its maximum.
-    pub(super) fn is_full(&mut self) -> bool {
+    pub fn is_full(&mut self) -> bool {
         self.catch_up();
         self.budget.level >= self.budget.max
     }

@@ -182,6 +182,11 @@ const MIN_HEADER: u64 = 1024;
 /// Maximum duration of the TLS handshake, then of the HTTP/2 preface, and later of the headers of a
 /// call. All need a few round trips, so even a slow network has time for retransmissions.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Health calls per second of one address. Load balancers make some per second and replica, even if
+/// many processes of one machine do. A thousand calls cost some 20 ms of a core.
+const HEALTH_RATE: u32 = 500;
+/// Reflection requests per second of one address. Tools that read the whole contract make some 50.
+const REFLECTION_RATE: u32 = 100;
 /// Time for the first authenticated call of a connection over the limit. A shorter time
 /// makes rejected clients reconnect more often.
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -241,6 +246,8 @@ impl LimitSettings {
                 health: take!(errors, self.health_from),
                 proxies: take!(errors, self.proxy_from),
             },
+            health_rate: HEALTH_RATE,
+            reflection_rate: REFLECTION_RATE,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             unauthenticated_timeout: UNAUTHENTICATED_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,

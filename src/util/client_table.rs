@@ -22,7 +22,7 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of each client. All addresses of an IPv6 network of 64 bits are one client.
 pub struct ClientTable<T> {
-    new_entry: fn() -> T,
+    new_entry: Box<dyn Fn() -> T + Send + Sync>,
     /// Returns whether an entry says no more than a new one.
     is_as_new: fn(&mut T) -> bool,
     clients: Mutex<Clients<T>>,
@@ -36,9 +36,12 @@ struct Clients<T> {
 impl<T> ClientTable<T> {
     /// Makes an empty table. It may forget entries that are as new.
     #[must_use]
-    pub fn new(new_entry: fn() -> T, is_as_new: fn(&mut T) -> bool) -> Self {
+    pub fn new(
+        new_entry: impl Fn() -> T + Send + Sync + 'static,
+        is_as_new: fn(&mut T) -> bool,
+    ) -> Self {
         ClientTable {
-            new_entry,
+            new_entry: Box::new(new_entry),
             is_as_new,
             clients: Mutex::new(Clients {
                 by_network: HashMap::new(),
@@ -58,7 +61,7 @@ impl<T> ClientTable<T> {
             }
         }
         let entry = clients.by_network.entry(network);
-        run(entry.or_insert_with(self.new_entry))
+        run(entry.or_insert_with(&self.new_entry))
     }
 
     /// Runs a function with the entry of the client at an address, if there is one.

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_leaves_as_many_places_as_it_takes() {
+    fn a_client_leaves_as_many_units_as_it_takes() {
         let shares = Shares::new(512);
         let first = take_all(&shares, "192.0.2.1");
         let second = take_all(&shares, "192.0.2.2");

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bridgebook::{config::Config, util::net::Networks};
-use futures_util::{StreamExt, stream};
+use bridgebook::util::net::KnownClients;
+use futures_util::{future::join_all, stream};
 use http::HeaderMap;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::v1::{
@@ -15,13 +15,24 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::support::{ANY_WINDOW, App, Wire};
+use crate::support::{ANY_WINDOW, App, Wire, eventually};
 
 const CHECK: &str = "grpc.health.v1.Health/Check";
 const WATCH: &str = "grpc.health.v1.Health/Watch";
 
-/// More checks than one address may make at once, and fewer than close its connection.
-const CHECKS: usize = 1100;
+/// A rate that is exceeded on the slowest machine, and the calls that it lets through at once.
+const RATE: u32 = 10;
+const BURST: usize = 20;
+
+async fn start(known: fn(&mut KnownClients)) -> App {
+    App::start_with(|config| {
+        let limits = &mut config.limits.connection;
+        limits.health_rate = RATE;
+        limits.reflection_rate = RATE;
+        known(&mut limits.known_clients);
+    })
+    .await
+}
 
 async fn connect(app: &App, host: u8) -> Wire {
     Wire::connect_from(Ipv4Addr::new(127, 0, 0, host), app.address, ANY_WINDOW).await
@@ -34,41 +45,27 @@ async fn call(wire: &Wire, method: &str) -> HeaderMap {
     answer.headers().clone()
 }
 
-/// Makes checks until one is rejected. Returns its headers.
+/// Makes more checks at once than an address may. Returns the headers of the first that is rejected.
 async fn flood(wire: &Wire) -> Option<HeaderMap> {
-    for _ in 0..CHECKS / 100 {
-        let calls = stream::iter(0..100).map(|_| call(wire, CHECK));
-        let answers: Vec<_> = calls.buffer_unordered(100).collect().await;
-        let rejected = |answer: &HeaderMap| answer.contains_key("grpc-status");
-        if let Some(answer) = answers.into_iter().find(rejected) {
-            return Some(answer);
-        }
-    }
-    None
+    let answers = join_all((0..4 * BURST).map(|_| call(wire, CHECK))).await;
+    let rejected = |answer: &HeaderMap| answer.contains_key("grpc-status");
+    answers.into_iter().find(rejected)
 }
 
-fn anything() -> Networks {
-    "127.0.0.0/8".parse().unwrap()
+fn known_balancer(known: &mut KnownClients) {
+    known.health = "127.0.0.0/8".parse().unwrap();
 }
 
-fn known_balancer(config: &mut Config) {
-    config.limits.connection.known_clients.health = anything();
-}
-
-fn known_proxy(config: &mut Config) {
-    config.limits.connection.known_clients.proxies = anything();
+fn known_proxy(known: &mut KnownClients) {
+    known.proxies = "127.0.0.0/8".parse().unwrap();
 }
 
 #[tokio::test]
 async fn an_address_that_checks_health_too_often_is_told_to_wait() {
-    let app = App::start().await;
-    let (flooding, other) = (connect(&app, 1).await, connect(&app, 2).await);
-    let mut rejected = None;
+    let app = start(|_| {}).await;
+    let (flooding, other) = (connect(&app, 3).await, connect(&app, 2).await);
     // The budget grows meanwhile, so on a slow machine it takes some more.
-    while rejected.is_none() {
-        rejected = flood(&flooding).await;
-    }
-    let rejected = rejected.unwrap();
+    let rejected = eventually("a check is rejected", async || flood(&flooding).await).await;
     assert_eq!(rejected["grpc-status"], "8");
     assert_eq!(rejected["grpc-retry-pushback-ms"], "50");
     assert_eq!(call(&other, CHECK).await.get("grpc-status"), None);
@@ -78,15 +75,15 @@ async fn an_address_that_checks_health_too_often_is_told_to_wait() {
 #[tokio::test]
 async fn load_balancers_and_proxies_may_check_health_at_any_rate() {
     for known in [known_balancer, known_proxy] {
-        let app = App::start_with(known).await;
-        let wire = connect(&app, 1).await;
+        let app = start(known).await;
+        let wire = connect(&app, 3).await;
         assert_eq!(flood(&wire).await, None);
     }
 }
 
 #[tokio::test]
 async fn the_clients_of_a_proxy_share_a_connection_for_their_watches() {
-    let app = App::start_with(known_proxy).await;
+    let app = start(known_proxy).await;
     let wire = connect(&app, 1).await;
     let mut watches = Vec::new();
     for _ in 0..20 {
@@ -100,13 +97,13 @@ async fn the_clients_of_a_proxy_share_a_connection_for_their_watches() {
 /// The requests of a stream wait. Otherwise one call would be a flood without end.
 #[tokio::test]
 async fn the_requests_of_a_reflection_stream_have_a_rate() {
-    let app = App::start().await;
+    let app = start(|_| {}).await;
     let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..ServerReflectionRequest::default()
     };
     let begun = Instant::now();
-    let requests = stream::iter(vec![request; 250]);
+    let requests = stream::iter(vec![request; BURST + 10]);
     let answers = ServerReflectionClient::new(app.channel.clone())
         .server_reflection_info(requests)
         .await;
@@ -117,7 +114,7 @@ async fn the_requests_of_a_reflection_stream_have_a_rate() {
         assert!(matches!(answer, MessageResponse::ListServicesResponse(_)));
         count += 1;
     }
-    assert_eq!(count, 250);
-    // 200 are free, and each second pays for 50.
+    assert_eq!(count, BURST + 10);
+    // 20 are free, and each second pays for 10.
     assert!(begun.elapsed() >= Duration::from_millis(900));
 }

@@ -7,7 +7,10 @@ use http::{
     header::{CONTENT_TYPE, HeaderName, TE},
 };
 
-use super::infrastructure_rate::{InfrastructureRate, ReflectionRate};
+use super::{
+    ConnectionLimits,
+    infrastructure_rate::{InfrastructureRate, ReflectionRate},
+};
 use crate::{
     domain::error::Error,
     proto::Method,
@@ -50,13 +53,13 @@ pub(super) struct InfrastructureLimits {
 impl InfrastructureLimits {
     /// Makes free slots. The health calls of known load balancers need none. The calls of known proxies
     /// have no limit per connection, and no rate.
-    pub(super) fn new(known: KnownClients) -> Self {
+    pub(super) fn new(limits: &ConnectionLimits) -> Self {
         InfrastructureLimits {
-            known,
+            known: limits.known_clients.clone(),
             watches: Shares::new(MAX_WATCHES),
             reflection: Shares::new(MAX_REFLECTION_STREAMS),
             checks: Shares::new(MAX_CHECKS),
-            rate: Arc::default(),
+            rate: Arc::new(InfrastructureRate::new(limits)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use super::ConnectionLimits;
 use crate::{
     proto::Method,
     util::{
@@ -14,16 +15,8 @@ use crate::{
     },
 };
 
-/// Health calls per second of one client, and how many it may make at once. Load balancers make some
-/// per second and replica, even if many processes of one machine do. A thousand calls cost some 20 ms
-/// of a core.
-const HEALTH_PER_SECOND: f64 = 500.0;
-const MAX_HEALTH: f64 = 1000.0;
-
-/// Reflection requests per second of one client, and how many it may make at once: tools that read the
-/// whole contract make some 50, at the pace of a person.
-const REFLECTION_PER_SECOND: f64 = 50.0;
-const MAX_REFLECTION: f64 = 200.0;
+/// The time for which a client may save its rate, and make all these calls at once.
+const BURST_SECONDS: u32 = 2;
 
 /// The health and reflection calls of all clients.
 pub(super) struct InfrastructureRate {
@@ -31,26 +24,22 @@ pub(super) struct InfrastructureRate {
     reflection: ClientTable<TimedBudget>,
 }
 
-impl Default for InfrastructureRate {
-    fn default() -> Self {
-        InfrastructureRate {
-            health: ClientTable::new(
-                || new_budget(MAX_HEALTH, HEALTH_PER_SECOND),
-                TimedBudget::is_full,
-            ),
-            reflection: ClientTable::new(
-                || new_budget(MAX_REFLECTION, REFLECTION_PER_SECOND),
-                TimedBudget::is_full,
-            ),
-        }
-    }
-}
-
-fn new_budget(max: f64, per_second: f64) -> TimedBudget {
-    TimedBudget::new(Budget::new(max, max, per_second))
+/// Makes a table of budgets that gain so much per second.
+fn budgets(per_second: u32) -> ClientTable<TimedBudget> {
+    let max = per_second.saturating_mul(BURST_SECONDS).into();
+    let new = move || TimedBudget::new(Budget::new(max, max, per_second.into()));
+    ClientTable::new(new, TimedBudget::is_full)
 }
 
 impl InfrastructureRate {
+    /// Makes the rates of clients that have made no calls.
+    pub(super) fn new(limits: &ConnectionLimits) -> Self {
+        InfrastructureRate {
+            health: budgets(limits.health_rate),
+            reflection: budgets(limits.reflection_rate),
+        }
+    }
+
     /// Counts a call. Returns false if the client has made too many.
     pub(super) fn try_call(&self, method: Method, address: IpAddr) -> bool {
         let table = match method.is_health() {
@@ -111,9 +100,16 @@ mod tests {
         calls.count()
     }
 
+    fn rate() -> InfrastructureRate {
+        InfrastructureRate {
+            health: budgets(500),
+            reflection: budgets(100),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn each_client_has_a_rate_of_health_calls() {
-        let rate = InfrastructureRate::default();
+        let rate = rate();
         assert_eq!(admitted(&rate, CHECK, HERE), 1000);
         assert_eq!(admitted(&rate, REFLECTION, HERE), 200);
         assert_eq!(admitted(&rate, CHECK, [192, 0, 2, 1].into()), 1000);
@@ -123,16 +119,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_requests_of_reflection_streams_wait_for_their_rate() {
-        let rate = Arc::new(InfrastructureRate::default());
+        let rate = Arc::new(rate());
         let begun = Instant::now();
         let streams = [(); 4].map(|()| ReflectionRate::new(Arc::clone(&rate), HERE));
         for _ in 0..100 {
             let requests = streams.each_ref().map(ReflectionRate::request);
             futures_util::future::join_all(requests).await;
         }
-        // 200 are free, and each second pays for 50.
+        // 200 are free, and each second pays for 100.
         let seconds = begun.elapsed().as_secs_f64();
-        assert!((3.9..4.1).contains(&seconds), "{seconds}");
+        assert!((1.9..2.1).contains(&seconds), "{seconds}");
         assert_eq!(admitted(&rate, CHECK, HERE), 1000);
     }
 }

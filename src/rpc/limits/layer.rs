@@ -42,10 +42,10 @@ impl LimitLayer {
     /// Makes a layer for calls that take `max_duration` at most.
     #[must_use]
     pub fn new(limits: &Limits, max_duration: Duration) -> Self {
-        let known = limits.connection.known_clients.clone();
+        let infrastructure = InfrastructureLimits::new(&limits.connection);
         LimitLayer {
             slots: limits.requests.map(|limit| Arc::new(Semaphore::new(limit))),
-            infrastructure: Arc::new(InfrastructureLimits::new(known)),
+            infrastructure: Arc::new(infrastructure),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
         }

@@ -66,6 +66,10 @@ pub struct ConnectionLimits {
     pub header_bytes: usize,
     /// Load balancers and proxies.
     pub known_clients: KnownClients,
+    /// Health calls per second of one client.
+    pub health_rate: u32,
+    /// Reflection streams and their requests per second of one client.
+    pub reflection_rate: u32,
     /// Maximum duration of the TLS handshake, then of the HTTP/2 preface, and later of the headers of
     /// a call.
     pub handshake_timeout: Duration,

@@ -12,7 +12,7 @@ use hyper::{
     body::Incoming,
     rt::Executor,
     server::conn::http2,
-    service::{Service as _, service_fn},
+    service::{HttpService, Service as _, service_fn},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tonic::body::Body;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::{
     backpressure::{Throttled, in_rounds},
@@ -115,12 +115,6 @@ pub async fn serve(
     panics: IntCounter,
     shutdown: impl Future<Output = ()>,
 ) {
-    let extension = Arc::clone(&peer);
-    let service = service.map_request(move |request: http::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Arc::clone(&extension));
-        request
-    });
     let pauses = peer.slot.metrics().paused_by_backpressure.clone();
     let stream = Throttled::new(stream, Arc::clone(&peer.load), pauses);
     let headers = PendingHeaders::new(header_list_bytes(limits), limits.handshake_timeout);
@@ -128,22 +122,7 @@ pub async fn serve(
     let (stream, flood) = Guarded::new(stream, limits.streams, headers, slot);
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
     let stream = TokioIo::new(Coalescing::from(stream));
-    let service = TowerToHyperService::new(service);
-    let load = Arc::clone(&peer.load);
-    // hyper calls this when it has read the headers, and the service below in a task of the call.
-    let slot = Arc::clone(&peer.slot);
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(load.begin());
-        let (call, slot) = (service.call(request), Arc::clone(&slot));
-        async move {
-            // The connection is about to close. Its client may retry what the service has not begun,
-            // which costs no more than a reset.
-            if slot.has_too_many_refused_calls() {
-                return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
-            }
-            call.await.map_err(|never| match never {})
-        }
-    });
+    let service = call_service(Arc::clone(&peer), service);
     let mut connection = pin!(builder(limits, panics).serve_connection(stream, service));
     let grace = tokio::select! {
         // A connection that the client breaks is not an error of the service.
@@ -162,6 +141,29 @@ pub async fn serve(
         Some(_) => peer.slot.note_flood(peer.address),
         None => {}
     }
+}
+
+/// Returns the service that hyper calls when it has read the headers of a call. It runs the service
+/// below in a task of the call.
+fn call_service(
+    peer: Arc<Peer>,
+    service: impl Serve,
+) -> impl HttpService<Incoming, ResBody = Body, Error = h2::Error, Future: Send + 'static> {
+    let service = TowerToHyperService::new(service);
+    service_fn(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(&peer));
+        request.extensions_mut().insert(peer.load.begin());
+        let (call, slot) = (service.call(request), Arc::clone(&peer.slot));
+        async move {
+            // The connection is about to close. Its client may retry what the service has not begun,
+            // which costs no more than a reset.
+            if slot.has_too_many_refused_calls() {
+                return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
+            }
+            call.await.map_err(|never| match never {})
+        }
+    })
 }
 
 fn builder(limits: &ConnectionLimits, panics: IntCounter) -> http2::Builder<Tasks> {

@@ -152,6 +152,42 @@ async fn a_locked_table_fails_every_call_long_before_its_deadline() {
     assert_eq!(failure(answer), contended);
 }
 
+/// The number of tenants that wait for a locked table at the same time.
+const TENANTS: usize = 64;
+
+/// After a few tenants that time out the others are told the same, without a statement each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_fails_the_calls_of_many_tenants_after_a_few_timeouts() {
+    let app = App::start().await;
+    let tenants: Vec<_> = (0..TENANTS).map(|_| app.tenant()).collect();
+    let workflows = join_all(tenants.iter().map(Tenant::start)).await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let move_all = async || {
+        let moves = tenants.iter().zip(&workflows).map(|(tenant, workflow)| {
+            let mut request = Request::new(tenant.to(workflow, v1::WorkflowState::Processing));
+            request.set_timeout(Duration::from_secs(25));
+            let mut client = tenant.client.clone();
+            async move { client.transition_workflow(request).await }
+        });
+        join_all(moves).await
+    };
+    let contended = Failure::new(Code::Aborted, "CONTENDED");
+    for outcome in move_all().await {
+        assert_eq!(failure(outcome), contended);
+    }
+    let batches = [("pool", "batches")];
+    let timeouts = app
+        .figures()
+        .sum("bridgebook_database_statement_failures_total", &batches);
+    assert!(timeouts < TENANTS as f64, "{timeouts} statements");
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    for outcome in move_all().await {
+        assert!(outcome.unwrap().into_inner().applied);
+    }
+}
+
 /// Each put takes statements of its own. None takes long, but together they take longer than
 /// two tries of a batch may: one of the two workers has half of them at least.
 #[tokio::test]

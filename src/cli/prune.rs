@@ -8,11 +8,13 @@ use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings, RetentionSettings},
     db::Database,
+    domain::error::{Error, Result},
     ops::{
         metrics::Metrics,
         retention::{
             model::{RetentionDefaults, Table},
-            pruner::Pruner,
+            pruner::{Pruner, log_skipped},
+            removal::{Removal, Step},
             store::ExpiredGroup,
         },
     },
@@ -55,11 +57,15 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     for table in Table::ALL {
         let groups = pruner.groups(*table).await;
         for expired in groups.map_err(rejected)? {
-            match prune_group(&pruner, &expired, dry_run).await {
-                Ok(is_reported) => has_targets |= is_reported,
+            let mut removal = Removal::of(expired);
+            match prune_group(&pruner, &mut removal, dry_run).await {
+                Ok((is_reported, skipped)) => {
+                    has_targets |= is_reported;
+                    failure = skipped.map(rejected).or(failure);
+                }
                 // The other groups are independent of this one.
                 Err(error @ CliError::Rejected(_)) => {
-                    let group = &expired.group;
+                    let group = &removal.expired.group;
                     tracing::error!(
                         table = table.as_str(),
                         namespace = group.namespace,
@@ -84,23 +90,19 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
 }
 
 /// Removes or counts the expired rows of a group, and reports the number. Says nothing about
-/// deleted rows if there are none. Returns whether it has reported the group.
+/// deleted rows if there are none. Returns whether it has reported the group, and the error of a row
+/// that it could not remove.
 async fn prune_group(
     pruner: &Pruner,
-    expired: &ExpiredGroup,
+    removal: &mut Removal,
     dry_run: bool,
-) -> Result<bool, CliError> {
-    let rows = pruner.count(expired).await.map_err(rejected)?;
-    let mut removed = 0;
-    if !dry_run {
-        loop {
-            let pruned = pruner.remove_some(expired).await.map_err(rejected)?;
-            removed += pruned.removed;
-            if !pruned.may_leave_some {
-                break;
-            }
-        }
-    }
+) -> Result<(bool, Option<Error>), CliError> {
+    let rows = pruner.count(&removal.expired).await.map_err(rejected)?;
+    let (removed, skipped) = match dry_run {
+        true => (0, None),
+        false => remove_all(pruner, removal).await.map_err(rejected)?,
+    };
+    let expired = &removal.expired;
     let (count, done) = match dry_run {
         true => (rows.count, "to remove"),
         false => (removed, "removed"),
@@ -111,7 +113,29 @@ async fn prune_group(
         let line = report(expired, &format!("{count} {done}"), oldest);
         writeln!(std::io::stdout(), "{:20} {line}", expired.table.as_str())?;
     }
-    Ok(is_reported)
+    Ok((is_reported, skipped))
+}
+
+/// Removes the expired rows of a group. Returns their number, and the error of the last row that it
+/// could not remove. Logs each of these.
+async fn remove_all(pruner: &Pruner, removal: &mut Removal) -> Result<(i64, Option<Error>)> {
+    let (mut removed, mut skipped) = (0, None);
+    loop {
+        match pruner.remove_some(removal).await? {
+            Step::Removed(pruned) => {
+                removed += pruned.removed;
+                if !pruned.may_leave_some {
+                    return Ok((removed, skipped));
+                }
+            }
+            Step::Failed => {}
+            Step::Skipped(error) => {
+                let row = pruner.skipped_row(removal).await;
+                log_skipped(&removal.expired, row.as_deref(), &error);
+                skipped = Some(error);
+            }
+        }
+    }
 }
 
 /// Returns the line about a group, without the table.
@@ -142,6 +166,6 @@ fn format_age(seconds: f64) -> String {
     }
 }
 
-fn rejected(error: crate::domain::error::Error) -> CliError {
+fn rejected(error: Error) -> CliError {
     CliError::Rejected(Box::new(error))
 }

@@ -7,3 +7,4 @@ mod metrics;
 mod repeated_lines;
 mod retention;
 mod traces;
+mod undeletable_rows;

@@ -20,7 +20,7 @@ use crate::support::{App, Schema, Tenant, bridgebook, eventually, new_id};
 const AGE: i64 = 864_000;
 
 /// Sets a retention of ten days for every table, and prunes continuously.
-fn prunes(config: &mut Config) {
+pub fn prunes(config: &mut Config) {
     config.prune_interval = Duration::from_millis(20);
     config.retention = RetentionDefaults {
         workflows: Some(AGE),
@@ -153,7 +153,13 @@ async fn a_policy_of_a_namespace_overrides_the_settings() {
 }
 
 /// Makes ended workflows of a namespace, 20 days old, each with steps and stamps.
-async fn leave_workflows(schema: &Schema, namespace: &str, count: i64, steps: i64, stamps: i64) {
+pub async fn leave_workflows(
+    schema: &Schema,
+    namespace: &str,
+    count: i64,
+    steps: i64,
+    stamps: i64,
+) {
     let insert = format!(
         "WITH w AS (
             INSERT INTO workflow_executions (id, correlation_id, workflow_type, current_state,

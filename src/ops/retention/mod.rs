@@ -5,4 +5,5 @@
 
 pub mod model;
 pub mod pruner;
+pub mod removal;
 pub mod store;

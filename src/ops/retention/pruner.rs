@@ -9,7 +9,8 @@ use prometheus::{Counter, IntCounter};
 
 use super::{
     model::{RetentionDefaults, Table},
-    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, Pruned},
+    removal::{Removal, Step},
+    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, RowName},
 };
 use crate::{
     db::{Database, Query},
@@ -118,12 +119,27 @@ impl Pruner {
         self.database.run(&CountExpired(expired)).await
     }
 
-    /// Removes some expired rows of a group, and rests.
+    /// Makes a step of a removal, and rests.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn remove_some(&self, expired: &ExpiredGroup) -> Result<Pruned> {
-        self.run_and_rest(&PruneRows(expired)).await
+    /// Those of the database, unless one row may be at fault.
+    pub async fn remove_some(&self, removal: &mut Removal) -> Result<Step> {
+        let statement = PruneRows {
+            expired: &removal.expired,
+            rows: removal.rows,
+            skipped: removal.skipped,
+        };
+        let outcome = self.run_and_rest(&statement).await;
+        removal.take(outcome)
+    }
+
+    /// Returns the key of the row that a removal has passed over last, if it is still there.
+    pub async fn skipped_row(&self, removal: &Removal) -> Option<String> {
+        let name = RowName {
+            expired: &removal.expired,
+            skipped: removal.skipped - 1,
+        };
+        self.run_and_rest(&name).await.ok().flatten()
     }
 
     /// Runs a query, and rests.
@@ -151,28 +167,35 @@ impl Pruner {
         outcome
     }
 
-    /// Makes a pass over a table: one statement for each group in turn, so that no group waits
+    /// Makes a pass over a table: one step for each group in turn, so that no group waits
     /// for the backlog of another. A group that fails is left for the next pass.
     async fn prune(&self, progress: &Progress) -> Result<Pass> {
         let begun = Instant::now();
         let mut outcome = Pass::Clean;
-        let mut groups = self.groups(progress.table).await?;
+        let groups = self.groups(progress.table).await?.into_iter();
+        let mut groups: Vec<_> = groups.map(Removal::of).collect();
         while !groups.is_empty() {
             if begun.elapsed() > LONGEST_PASS {
                 return Ok(Pass::HasBacklog);
             }
             let mut remaining = Vec::new();
-            for expired in groups {
-                match self.remove_some(&expired).await {
-                    Ok(pruned) => {
+            for mut removal in groups {
+                match self.remove_some(&mut removal).await {
+                    Ok(Step::Removed(pruned)) => {
                         progress.removed(pruned.removed);
-                        remaining.extend(pruned.may_leave_some.then_some(expired));
+                        remaining.extend(pruned.may_leave_some.then_some(removal));
+                    }
+                    Ok(Step::Failed) => remaining.push(removal),
+                    Ok(Step::Skipped(error)) => {
+                        self.skipped(progress, &removal, &error).await;
+                        outcome = Pass::Failed;
+                        remaining.push(removal);
                     }
                     Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
                         return Err(error);
                     }
                     Err(error) => {
-                        progress.failed(Some(&expired), &error);
+                        progress.failed(Some(&removal.expired), &error);
                         outcome = Pass::Failed;
                     }
                 }
@@ -181,6 +204,28 @@ impl Pruner {
         }
         Ok(outcome)
     }
+
+    /// Counts a row that cannot be removed. Logs the first one of each group and pass.
+    async fn skipped(&self, progress: &Progress, removal: &Removal, error: &Error) {
+        progress.failures.inc();
+        if removal.skipped == 1 {
+            let row = self.skipped_row(removal).await;
+            log_skipped(&removal.expired, row.as_deref(), error);
+        }
+    }
+}
+
+/// Logs a row that cannot be removed.
+pub fn log_skipped(expired: &ExpiredGroup, row: Option<&str>, error: &Error) {
+    let group = &expired.group;
+    tracing::error!(
+        table = expired.table.as_str(),
+        namespace = group.namespace,
+        part = Some(group.part.as_str()).filter(|it| !it.is_empty()),
+        row,
+        cause = error_chain(error),
+        "an expired row cannot be removed, so pruning goes on with others"
+    );
 }
 
 /// The progress with one table.

@@ -12,7 +12,7 @@ pub(super) const DELETE: &str = concat!(
     "WITH bridge AS MATERIALIZED (
         SELECT bridge_id FROM bridge_states
          WHERE namespace = $1 AND $2 = '' AND updated_at < now() - $3 * INTERVAL '1 second'
-         LIMIT 1 FOR UPDATE SKIP LOCKED
+         LIMIT 1 OFFSET $5 FOR UPDATE SKIP LOCKED
      ), batches AS MATERIALIZED (
         SELECT y.ctid FROM bridge",
     lateral!(
@@ -51,11 +51,22 @@ pub(super) const COUNT: &str = concat!(
     )
 );
 
+/// Selects the id of a bridge in the namespace of deleted rows.
+pub(super) const NAME: &str = "SELECT bridge_id::TEXT AS name FROM bridge_states
+      WHERE namespace = $1 AND $2 = '' AND updated_at < now() - $3 * INTERVAL '1 second'
+      LIMIT 1 OFFSET $4";
+
 register!(
     "PruneRows DeletedBridges",
     false,
-    [Text, Text, BigInt, BigInt],
+    [Text, Text, BigInt, BigInt, BigInt],
     || DELETE.to_owned()
+);
+register!(
+    "RowName DeletedBridges",
+    false,
+    [Text, Text, BigInt, BigInt],
+    || NAME.to_owned()
 );
 register!(
     "CountExpired DeletedBridges",

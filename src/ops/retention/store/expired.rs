@@ -16,11 +16,12 @@ use crate::{
     ops::retention::model::Table,
 };
 
-/// How many rows one statement deletes. It takes some milliseconds, and locks only rows that
+/// How many rows one statement deletes at most. It takes some milliseconds, and locks only rows that
 /// no caller writes any more.
-const ROWS: i64 = 500;
+pub const MAX_ROWS: i64 = 500;
 
-/// How many workflows one statement deletes. Their steps and stamps count against [`ROWS`].
+/// How many workflows one statement deletes at most. Their steps and stamps count against
+/// [`MAX_ROWS`].
 const WORKFLOWS: i64 = 100;
 
 /// Rows of a table that an index groups: those of a namespace, or of a part of it.
@@ -42,12 +43,12 @@ pub struct Group {
 }
 
 /// How the rows of a table are pruned.
-struct TableSpec {
-    table: &'static str,
+pub(super) struct TableSpec {
+    pub(super) table: &'static str,
     /// The columns of the primary key.
-    key: &'static str,
+    pub(super) key: &'static str,
     /// The column with the time from which a row ages.
-    age: &'static str,
+    pub(super) age: &'static str,
     /// The namespace, in the collation of the index that pruning uses.
     namespace: &'static str,
     /// The condition for rows of the part `$2`.
@@ -55,7 +56,7 @@ struct TableSpec {
 }
 
 impl Table {
-    fn spec(self) -> TableSpec {
+    pub(super) fn spec(self) -> TableSpec {
         let (key, age, part) = match self {
             Table::Workflows => ("id", "completed_at", "$2 = ''"),
             Table::Transitions => ("id", "created_at", "entity_type = $2"),
@@ -78,7 +79,7 @@ impl Table {
 impl TableSpec {
     /// Returns the condition for rows of the namespace `$1` and the part `$2` that are older
     /// than `$3` seconds.
-    fn is_expired(&self) -> String {
+    pub(super) fn is_expired(&self) -> String {
         let TableSpec {
             namespace,
             age,
@@ -183,7 +184,7 @@ impl ExpiredGroup {
 
     /// Returns whether these are batches of deleted bridges. They keep the namespace of the tenant;
     /// only their bridges have moved.
-    fn is_of_deleted_bridges(&self) -> bool {
+    pub(super) fn is_of_deleted_bridges(&self) -> bool {
         self.table == Table::Batches && self.is_deleted()
     }
 
@@ -206,7 +207,14 @@ impl ExpiredGroup {
 
 /// Deletes some expired rows, oldest first. Skips rows that another replica deletes, or another
 /// statement changes.
-pub struct PruneRows<'a>(pub &'a ExpiredGroup);
+pub struct PruneRows<'a> {
+    /// The group.
+    pub expired: &'a ExpiredGroup,
+    /// The most rows to delete, up to [`MAX_ROWS`].
+    pub rows: i64,
+    /// The number of the oldest rows to pass over.
+    pub skipped: i64,
+}
 
 /// The outcome of [`PruneRows`].
 #[derive(Debug, QueryableByName)]
@@ -233,7 +241,7 @@ fn delete_expired(table: Table) -> String {
     format!(
         "WITH expired AS MATERIALIZED (
             SELECT {key} FROM {table} WHERE {is_expired}
-             ORDER BY {age} LIMIT $4 FOR UPDATE SKIP LOCKED
+             ORDER BY {age} LIMIT $4 OFFSET $5 FOR UPDATE SKIP LOCKED
          ), deleted AS (
             DELETE FROM {table} it USING expired WHERE {is_same} RETURNING 1
          )
@@ -243,31 +251,33 @@ fn delete_expired(table: Table) -> String {
 }
 
 /// Returns the statement that deletes workflows. The foreign keys delete their steps, and detach
-/// their stamps. It takes the oldest workflows that have fewer than `$4` steps and stamps together.
-/// If the oldest one alone has more, it moves to the namespace of deleted rows, so that no caller
-/// sees a part of it. There the statement deletes or detaches `$4` of them.
+/// their stamps. It takes up to `$4` of the oldest workflows that have fewer than [`MAX_ROWS`] steps
+/// and stamps together. If the oldest one alone has more, it moves to the namespace of deleted rows, so
+/// that no caller sees a part of it. There the statement deletes or detaches as many of them.
 fn delete_workflows() -> String {
     let is_expired = Table::Workflows.spec().is_expired();
     let deleted = Namespace::deleted();
     let children = lateral!(
         "child",
         "(SELECT s.id, true AS is_step FROM workflow_steps s
-           WHERE s.workflow_id = expired.id LIMIT $4)
+           WHERE s.workflow_id = expired.id LIMIT MAX_ROWS)
           UNION ALL
          (SELECT m.id, false AS is_step FROM metadata_stamps m
-           WHERE m.workflow_id = expired.id LIMIT $4)"
+           WHERE m.workflow_id = expired.id LIMIT MAX_ROWS)"
     );
+    let children = children.replace("MAX_ROWS", &MAX_ROWS.to_string());
     format!(
         "WITH locked AS MATERIALIZED (
             SELECT id FROM workflow_executions WHERE {is_expired}
-             ORDER BY completed_at LIMIT {WORKFLOWS} FOR UPDATE SKIP LOCKED
+             ORDER BY completed_at LIMIT least($4, {WORKFLOWS}) OFFSET $5 FOR UPDATE SKIP LOCKED
          ), expired AS MATERIALIZED (
             SELECT id, row_number() OVER () AS number FROM locked
          ), children AS MATERIALIZED (
-            SELECT expired.number, child.id, child.is_step FROM expired {children} LIMIT $4
+            SELECT expired.number, child.id, child.is_step FROM expired {children} LIMIT {MAX_ROWS}
          ), complete AS MATERIALIZED (
             -- At the limit, the last workflow may have more children.
-            SELECT CASE WHEN count(*) >= $4 THEN max(number) - 1 ELSE {WORKFLOWS} END AS workflows
+            SELECT CASE WHEN count(*) >= {MAX_ROWS} THEN max(number) - 1 ELSE {WORKFLOWS} END
+                   AS workflows
               FROM children
          ), deleted AS (
             DELETE FROM workflow_executions w USING expired, complete
@@ -290,7 +300,8 @@ fn delete_workflows() -> String {
                AND $1 = '{deleted}'
          )
          SELECT count(*) AS removed,
-                (SELECT count(*) FROM locked) > least(count(*), {WORKFLOWS} - 1) AS may_leave_some
+                (SELECT count(*) FROM locked) > least(count(*), $4 - 1, {WORKFLOWS} - 1)
+                    AS may_leave_some
            FROM deleted"
     )
 }
@@ -309,12 +320,13 @@ impl Query for PruneRows<'_> {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        let PruneRows(expired) = self;
+        let expired = self.expired;
         let pruned = diesel::sql_query(expired.prune())
             .bind::<Text, _>(&expired.group.namespace)
             .bind::<Text, _>(&expired.group.part)
             .bind::<BigInt, _>(expired.max_age_seconds)
-            .bind::<BigInt, _>(ROWS)
+            .bind::<BigInt, _>(self.rows)
+            .bind::<BigInt, _>(self.skipped)
             .get_result(connection)
             .await?;
         Ok(Ok(pruned))
@@ -372,7 +384,7 @@ macro_rules! register_tables {
             || select_targets(Table::$table)
         );
         register!(
-            concat!("PruneRows ", stringify!($table)), false, [Text, Text, BigInt, BigInt],
+            concat!("PruneRows ", stringify!($table)), false, [Text, Text, BigInt, BigInt, BigInt],
             || prune_rows(Table::$table)
         );
         register!(

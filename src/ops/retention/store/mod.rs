@@ -3,7 +3,9 @@
 mod deleted_bridges;
 mod expired;
 mod policies;
+mod row_name;
 
 pub use expired::{
-    CountExpired, ExpiredGroup, ExpiredRows, Group, PruneRows, PruneTargets, Pruned,
+    CountExpired, ExpiredGroup, ExpiredRows, Group, MAX_ROWS, PruneRows, PruneTargets, Pruned,
 };
+pub use row_name::RowName;

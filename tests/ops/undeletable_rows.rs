@@ -1,0 +1,134 @@
+//! Retention of tenants with rows that cannot be removed.
+
+use diesel_async::SimpleAsyncConnection;
+
+use super::retention::{leave_workflows, prunes};
+use crate::support::{App, Schema, Server, bridgebook, eventually, new_id};
+
+/// The number of expired workflows and transitions, of which some cannot be removed.
+const ROWS: i64 = 700;
+
+/// Leaves expired workflows with steps, and expired transitions. Returns the id of the oldest
+/// transition.
+async fn leave_rows(schema: &Schema, namespace: &str) -> String {
+    let oldest = new_id();
+    leave_workflows(schema, namespace, ROWS, 2, 0).await;
+    let insert = format!(
+        "INSERT INTO fsm_transitions (id, namespace, entity_id, entity_type, to_state,
+                                      transition_event, transition_data, created_at)
+         SELECT CASE number WHEN {ROWS} THEN '{oldest}' ELSE gen_random_uuid() END,
+                '{namespace}', gen_random_uuid(), 'order', 'NEW', 'go', '{{}}',
+                now() - INTERVAL '20 days' - number * INTERVAL '1 s'
+           FROM generate_series(1, {ROWS}) AS number"
+    );
+    let mut database = schema.connect().await;
+    database.batch_execute(&insert).await.unwrap();
+    oldest
+}
+
+/// Makes the deletes of the two oldest rows and of the youngest fail.
+async fn refuse_some(schema: &Schema) {
+    let refuse = |table: &str, age: &str| {
+        format!(
+            "CREATE TABLE kept_{table} AS
+                SELECT id FROM (SELECT id, row_number() OVER (ORDER BY {age}) AS number
+                                  FROM {table}) it
+                 WHERE number IN (1, 2, {ROWS});
+             CREATE TRIGGER refuses BEFORE DELETE ON {table}
+                 FOR EACH ROW EXECUTE FUNCTION refuse('kept_{table}')"
+        )
+    };
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE is_kept BOOLEAN;
+         BEGIN
+             EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id = $1)', TG_ARGV[0])
+                INTO is_kept USING OLD.id;
+             IF is_kept THEN RAISE 'it is refused'; END IF;
+             RETURN OLD;
+         END $$;
+         {}; {}",
+        refuse("workflow_executions", "completed_at"),
+        refuse("fsm_transitions", "created_at")
+    );
+    let mut database = schema.connect().await;
+    database.batch_execute(&refuse).await.unwrap();
+}
+
+/// Counts the workflows and the transitions that remain.
+async fn left(schema: &Schema) -> [i64; 2] {
+    [
+        schema
+            .count("SELECT count(*) FROM workflow_executions")
+            .await,
+        schema.count("SELECT count(*) FROM fsm_transitions").await,
+    ]
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_removed_do_not_keep_the_others_of_their_tenant() {
+    let app = App::start().await;
+    leave_rows(&app.schema, &app.tenant().namespace).await;
+    refuse_some(&app.schema).await;
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("only those that are refused remain", async || {
+        (left(&app.schema).await == [3, 3]).then_some(())
+    })
+    .await;
+    eventually("each of them is counted", async || {
+        let figures = replica.figures();
+        let tables = ["workflow_executions", "fsm_transitions"];
+        let mut failures = tables
+            .iter()
+            .map(|table| figures.sum("bridgebook_retention_failures_total", &[("table", table)]));
+        failures.all(|count| count >= 3.0).then_some(())
+    })
+    .await;
+    let allow = "DROP TRIGGER refuses ON workflow_executions;
+                 DROP TRIGGER refuses ON fsm_transitions";
+    let mut database = app.schema.connect().await;
+    database.batch_execute(allow).await.unwrap();
+    eventually("a later pass removes them", async || {
+        (left(&app.schema).await == [0, 0]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_names_a_row_that_cannot_be_removed() {
+    let app = App::start().await;
+    let namespace = app.tenant().namespace;
+    let oldest = leave_rows(&app.schema, &namespace).await;
+    refuse_some(&app.schema).await;
+    let url = app.schema.url();
+    let arguments = ["--database-url", &url, "--retain-transitions=10"];
+    let arguments = [&arguments[..], &["--prune-interval=1"]].concat();
+    let server = Server::spawn(&arguments).expect_errors();
+    eventually("the row is logged", || async {
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(&oldest))?;
+        let names_all = ["fsm_transitions", &namespace, "it is refused"];
+        names_all.iter().all(|it| line.contains(it)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_prune_command_removes_the_other_rows_and_fails() {
+    let app = App::start().await;
+    let namespace = app.tenant().namespace;
+    leave_rows(&app.schema, &namespace).await;
+    refuse_some(&app.schema).await;
+    let url = app.schema.url();
+    let output = bridgebook()
+        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let removed = String::from_utf8(output.stdout).unwrap();
+    assert!(removed.contains(" 697 removed"), "{removed}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("an expired row cannot be removed"), "{log}");
+    assert_eq!(left(&app.schema).await, [3, ROWS]);
+}

@@ -22,9 +22,8 @@ pub async fn collect_page<T: PageRow>(
     let mut bytes = 0;
     let mut pace = Pace::default();
     while let Some(row) = rows.try_next().await? {
-        let size = row.size();
-        bytes += size;
-        pace.add(size).await;
+        bytes += row.size();
+        pace.pause_if_due().await;
         let is_cut = bytes > MAX_BYTES;
         let is_full = taken.len() as i64 == page.size || is_cut;
         if let Some(last) = taken.last().filter(|_| is_full) {

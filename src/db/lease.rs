@@ -2,6 +2,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,13 +11,17 @@ use diesel_async::SimpleAsyncConnection;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::NoTls;
 
-use super::connection::{Connection, Manager};
+use super::{
+    connection::{Connection, Manager},
+    turns::Turn,
+};
 
 /// How long a call waits for a connection.
 pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an abandoned statement may go on before it is cancelled. Most end before a cancel
-/// request would reach PostgreSQL, and leave a reusable connection.
+/// request would reach PostgreSQL, and leave a reusable connection. The rows that it sends meanwhile
+/// are received and dropped, which takes no memory and less time than a new connection.
 const CANCEL_AFTER: Duration = Duration::from_millis(50);
 
 /// The timeout of a cancel request.
@@ -24,25 +29,38 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A pooled connection, for one query or batch. If it is dropped early, nothing keeps running
 /// in PostgreSQL.
-pub(super) struct Lease(Option<PooledConnection<'static, Manager>>);
+pub(super) struct Lease {
+    connection: Option<PooledConnection<'static, Manager>>,
+    /// The turn of a query, which goes on until the connection is back in the pool. So the next
+    /// turn finds a connection.
+    turn: Option<Arc<Turn>>,
+}
 
 impl Lease {
     /// Starts a lease.
     pub(super) fn begin(mut connection: PooledConnection<'static, Manager>) -> Self {
         connection.is_busy = true;
-        Lease(Some(connection))
+        Lease {
+            connection: Some(connection),
+            turn: None,
+        }
+    }
+
+    /// Makes the lease a part of a turn.
+    pub(super) fn in_turn(&mut self, turn: &Arc<Turn>) {
+        self.turn = Some(Arc::clone(turn));
     }
 
     /// Returns the connection to its pool. All rows have been read.
     pub(super) fn give_back(mut self) {
-        if let Some(mut connection) = self.0.take() {
+        if let Some(mut connection) = self.connection.take() {
             connection.is_busy = false;
         }
     }
 
     /// Closes the connection.
     pub(super) fn close(mut self) {
-        drop(self.0.take());
+        drop(self.connection.take());
     }
 }
 
@@ -51,14 +69,18 @@ impl Deref for Lease {
 
     #[expect(clippy::expect_used, reason = "it is taken only when the lease ends")]
     fn deref(&self) -> &Connection {
-        self.0.as_deref().expect("a lease has a connection")
+        self.connection
+            .as_deref()
+            .expect("a lease has a connection")
     }
 }
 
 impl DerefMut for Lease {
     #[expect(clippy::expect_used, reason = "it is taken only when the lease ends")]
     fn deref_mut(&mut self) -> &mut Connection {
-        self.0.as_deref_mut().expect("a lease has a connection")
+        self.connection
+            .as_deref_mut()
+            .expect("a lease has a connection")
     }
 }
 
@@ -66,8 +88,12 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Without a runtime the process is ending.
-        if let (Some(connection), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(clean_up(connection));
+        if let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) {
+            let turn = self.turn.take();
+            runtime.spawn(async move {
+                clean_up(connection).await;
+                drop(turn);
+            });
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use diesel_async::AsyncPgConnection;
@@ -19,7 +19,7 @@ use super::{
     DbError,
     batch::{
         queue_time::QueueTime,
-        reservation::{Held, ReadMemory},
+        reservation::{Held, ReadMemory, Reservation},
         weights::Weights,
     },
     connection::{LastFailure, Manager},
@@ -28,7 +28,7 @@ use super::{
     planner::{BATCH_SETTINGS, BatchTimeouts, QUERY_SETTINGS},
     query::{Owner, Query},
     retry::Retries,
-    turns::Turns,
+    turns::{TURN_TIMEOUT, Turn, Turns},
 };
 use crate::{
     domain::error::Result,
@@ -40,7 +40,9 @@ use crate::{
 /// dead connection.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One of this many connections is for queries. The others are for batches.
+/// One of this many connections is for queries of tenants. Of as many or more connections, one is for
+/// queries of the service itself and of operators, who share those of tenants otherwise. All others
+/// are for batches.
 const QUERIES_SHARE: u32 = 4;
 
 /// A handle to the database. Cheap to clone.
@@ -71,7 +73,8 @@ impl Database {
     /// together. Connects on demand. The current tokio runtime drives the connections.
     #[must_use]
     pub fn new(url: &str, max_connections: u32, metrics: &Metrics) -> Self {
-        let queries = (max_connections / QUERIES_SHARE).max(1);
+        let kept = u32::from(max_connections >= QUERIES_SHARE);
+        let queries = (max_connections / QUERIES_SHARE).max(1) + kept;
         let batches = max_connections.saturating_sub(queries).max(1);
         let outage = OutageDetector::default();
         let pool = |name, size, setup| {
@@ -91,11 +94,22 @@ impl Database {
             running: Arc::default(),
             metrics: metrics.clone(),
         };
+        database.measure_waits();
         for pool in [&database.batches, &database.queries] {
             let pool = pool.clone();
             metrics.on_scrape(move || pool.metrics.set(&pool.connections.state()));
         }
         database
+    }
+
+    fn measure_waits(&self) {
+        let (turns, memory) = (self.turns.clone(), self.read_memory.clone());
+        let waits = self.metrics.waits().clone();
+        self.metrics.on_scrape(move || {
+            let (running, waiting, owners) = turns.load();
+            waits.set_queries(running, waiting, owners);
+            waits.set_memory(memory.reserved_bytes());
+        });
     }
 
     /// Waits for one of the few connections that batches of tenants apart may use at a time.
@@ -204,14 +218,9 @@ impl Database {
         owner: &Owner,
         query: &Q,
     ) -> Result<Result<Held<Q::Answer>>, DbError> {
-        let begun = Instant::now();
-        let turn = self.turns.acquire(owner.clone()).await;
-        let turn = turn.map_err(|error| match begun.elapsed() < LEASE_TIMEOUT {
-            // Its owner has too many queries that wait.
-            true => error,
-            false => self.late_or_outage(begun, error),
-        })?;
+        let turn = self.turn(owner, query.deadline()).await?;
         let mut lease = self.lease(&self.queries).await?;
+        lease.in_turn(&turn);
         let result = query.run(&mut lease.connection).await;
         match &result {
             // A dropped lease reads the rest, or cancels the statement.
@@ -220,9 +229,32 @@ impl Database {
         }
         let hold = |answer| Held {
             answer,
-            reservation: Some(turn.into()),
+            reservation: Some(Reservation::Query(turn)),
         };
         result.map(|answer| answer.map(hold))
+    }
+
+    /// Waits for the turn of a query.
+    async fn turn(
+        &self,
+        owner: &Owner,
+        deadline: Option<StdInstant>,
+    ) -> Result<Arc<Turn>, DbError> {
+        let begun = Instant::now();
+        let turn = self
+            .turns
+            .acquire(owner.clone(), deadline.map(Instant::from_std));
+        let turn = turn.await;
+        let wait = begun.elapsed();
+        self.metrics.waits().query(wait);
+        match turn {
+            Ok(turn) => Ok(Arc::new(turn)),
+            // It waited, or others of its owner have for as long.
+            Err(error) => {
+                let since = begun.checked_sub(TURN_TIMEOUT.saturating_sub(wait));
+                Err(self.late_or_outage(since.unwrap_or(begun), error))
+            }
+        }
     }
 
     /// Runs one try of a batch. `leaves_rows` tells whether its result left rows unread.

@@ -1,6 +1,6 @@
 //! Queries of a single caller, each on a connection of its own.
 
-use std::future::Future;
+use std::{future::Future, time::Instant};
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
@@ -37,6 +37,12 @@ pub trait Query: Sync {
     /// Returns the owner in whose turn the query runs.
     fn owner(&self) -> Owner {
         Owner::Service
+    }
+
+    /// Returns the deadline of the call. `None` if the query may wait for its turn as long as any
+    /// other.
+    fn deadline(&self) -> Option<Instant> {
+        None
     }
 
     /// Runs the query. After a database error it may run again.
@@ -76,6 +82,10 @@ impl<T: TenantQuery> Query for Scoped<T> {
             token_id: self.token_id,
             namespace: self.namespace.clone(),
         }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     fn run(

@@ -1,6 +1,6 @@
 //! Namespaces: the tenant that a request acts for.
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use diesel::{
     expression::AsExpression,
@@ -32,6 +32,12 @@ impl Namespace {
     /// `tests/house` enforces it.
     pub(crate) fn admitted(name: String) -> Self {
         Namespace(name)
+    }
+
+    /// Makes a namespace for a unit test.
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str) -> Self {
+        Namespace(name.to_owned())
     }
 
     /// Returns the namespace in which the registry, which all tenants share, journals
@@ -101,6 +107,8 @@ pub struct Scoped<T> {
     /// The token of the caller, which the journal keeps; `None` where the service runs
     /// without tokens.
     pub token_id: Option<TokenId>,
+    /// The time at which the call ends, if it is known.
+    pub deadline: Option<Instant>,
     /// The request.
     pub content: T,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{
     auth::{AuthenticatedCall, Caller},
+    call::Deadline,
     context, page_token,
     quota::CallQuota,
     transport::peer::Peer,
@@ -65,6 +66,7 @@ where
     let max_items = content_limits(&request)?.batch_items;
     let quota = request.extensions().get::<Arc<CallQuota>>().cloned();
     let quota = quota.ok_or_else(|| internal("the request did not pass the quota layer"))?;
+    let deadline = request.extensions().get::<Deadline>().map(|it| it.0);
     let request = request.into_inner();
     if let Some(correlation_id) = request.correlation_id() {
         context::set_correlation_id(correlation_id);
@@ -91,6 +93,7 @@ where
     Ok(check.finish(Scoped {
         token_id: call.caller.token_id(),
         namespace,
+        deadline,
         content,
     })?)
 }

@@ -196,6 +196,7 @@ where
     let Scoped {
         namespace,
         token_id,
+        deadline,
         content,
     } = items;
     let mut valid = Vec::with_capacity(content.len());
@@ -204,6 +205,7 @@ where
         valid.push(Scoped {
             namespace,
             token_id,
+            deadline,
             content: item?,
         });
         Ok(())

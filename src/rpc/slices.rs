@@ -1,6 +1,6 @@
 //! Converts and encodes large responses in slices.
 //!
-//! A response of some MiB takes milliseconds. Other calls of the thread run between two slices, so
+//! A response of some MiB takes milliseconds. Other calls of the thread run after each millisecond, so
 //! none of them waits that long. A message is the concatenation of its fields. So each slice is a
 //! message with a few rows, and all of them together are the response.
 //!
@@ -12,14 +12,13 @@ use std::mem;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use prost::bytes::{BufMut, Bytes, BytesMut};
-use tokio::task::yield_now;
 use tonic::{Response, body::Body};
 
 use super::{limits, response_size};
 use crate::{
     domain::{error::Result, limits::MAX_RESPONSE},
     proto::Parts,
-    util::pace::SLICE_BYTES,
+    util::pace::{Pace, SLICE_BYTES},
 };
 
 /// Size of the prefix of a gRPC message, in bytes: a flag and the length.
@@ -37,11 +36,12 @@ pub async fn convert<T, M>(
     mut to_message: impl FnMut(Vec<T>, bool) -> M,
 ) -> Vec<M> {
     let (mut messages, mut slice, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut pace = Pace::default();
     for row in rows {
         if bytes >= SLICE_BYTES {
             messages.push(to_message(mem::take(&mut slice), messages.is_empty()));
             bytes = 0;
-            yield_now().await;
+            pace.pause_if_due().await;
         }
         bytes += size(&row);
         slice.push(row);
@@ -66,10 +66,11 @@ pub async fn respond<M: Parts + Default>(mut messages: Vec<M>) -> Result<Respons
     encoded.put_u8(is_compressed.into());
     // It is at most MAX_RESPONSE.
     encoded.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    let mut pace = Pace::default();
     for message in messages {
         message.encode_raw(&mut encoded);
         drop(message);
-        yield_now().await;
+        pace.pause_if_due().await;
     }
     let mut response = Response::new(M::default());
     response.extensions_mut().insert(Encoded(encoded.freeze()));

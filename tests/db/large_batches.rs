@@ -87,7 +87,7 @@ static READ: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// What all batches may read together.
-const ALL_BYTES: usize = 128 * 1024 * 1024;
+const ALL_BYTES: usize = 144 * 1024 * 1024;
 
 impl Operation for ReadLarge {
     const NAME: &'static str = "ReadLarge";

@@ -1,6 +1,7 @@
 //! The service and its database: outages, failover, poolers, plans, migrations.
 
 mod cancellation;
+mod ended_calls;
 mod failover;
 mod grants;
 mod large_batches;

@@ -7,16 +7,17 @@ use bridgebook::{
     config::Auth,
     domain::role::Role,
     proto::v1::{
-        ListStampsRequest, ListWorkflowsRequest, workflow_service_client::WorkflowServiceClient,
+        GetSystemHealthRequest, ListStampsRequest, ListWorkflowsRequest,
+        workflow_service_client::WorkflowServiceClient,
     },
 };
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
-use crate::support::{App, Failure, WAITING_FOR_LOCK, eventually, failure};
+use crate::support::{App, Failure, Figures, WAITING_FOR_LOCK, eventually, failure};
 
-/// A quarter of these are for queries.
+/// A quarter of these are for queries of tenants, and one for those of the service and of operators.
 const CONNECTIONS: u32 = 16;
 
 /// Longer than the test takes.
@@ -104,4 +105,54 @@ async fn lists_of_a_namespace_do_not_hold_up_others_of_its_token() {
     until_blocked(&app, 2).await;
     list_workflows(workflows, "b").await.unwrap();
     unblock(blocker, flood, 2).await;
+}
+
+#[tokio::test]
+async fn lists_of_tenants_leave_a_connection_to_operators() {
+    let (app, mut blocker) = start().await;
+    let mut floods = Vec::new();
+    for name in ["a", "b"] {
+        let token = app.issue(Role::Reader, &[&format!("{name}-*")]).await;
+        let namespaces = (0..4).map(|number| format!("{name}-{number}")).collect();
+        floods.push(flood(&token.client(&app.channel).workflows(), namespaces));
+    }
+    until_blocked(&app, 4).await;
+    let c = app.issue(Role::Reader, &["c"]).await;
+    let c = c.client(&app.channel).workflows();
+    let full = Failure::new(Code::ResourceExhausted, "QUEUE_FULL");
+    assert_eq!(failure(list_workflows(c, "c").await), full);
+    let operator = app.issue(Role::Admin, &["*"]).await;
+    let health = GetSystemHealthRequest::default();
+    let mut admin = operator.client(&app.channel).admin();
+    admin.get_system_health(health).await.unwrap();
+    until_blocked(&app, 4).await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    for flood in floods {
+        assert!(flood.join_all().await.iter().any(Result::is_ok));
+    }
+}
+
+/// A list that its caller cancels goes on until PostgreSQL has cancelled it.
+#[tokio::test]
+async fn the_turn_of_a_cancelled_list_lasts_until_its_connection_is_free() {
+    let (app, mut blocker) = start().await;
+    let token = app.issue(Role::Reader, &["a"]).await;
+    let workflows = token.client(&app.channel).workflows();
+    let list = flood(&workflows, vec!["a".into()]);
+    until_blocked(&app, 2).await;
+    let count = |figures: &Figures, name: &str, state: &str| figures.sum(name, &[("state", state)]);
+    let figures = app.figures();
+    assert_eq!(count(&figures, "bridgebook_queries", "running"), 2.0);
+    drop(list);
+    eventually("its turn ends", || async {
+        let figures = app.figures();
+        let running = count(&figures, "bridgebook_queries", "running");
+        let queries = [("pool", "queries"), ("state", "busy")];
+        // The number of turns was read first.
+        let busy = figures.sum("bridgebook_pool_connections", &queries);
+        assert!(busy <= running, "{busy} connections in {running} turns");
+        (running == 0.0).then_some(())
+    })
+    .await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
 }

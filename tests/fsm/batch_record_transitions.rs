@@ -1,11 +1,12 @@
 use bridgebook::proto::v1::{
-    BatchRecordTransitionsRequest, NewTransition, RecordTransitionResponse,
+    self, BatchRecordTransitionsRequest, NewTransition, RecordTransitionResponse,
     record_transition_result::Result as Item,
 };
+use futures_util::future::join_all;
 use tonic::Code;
 
 use super::{client, get, machine, order_machine, put, record, states, transition};
-use crate::support::{App, Failure, Tenant, failure, new_id};
+use crate::support::{App, Failure, Tenant, eventually, failure, new_id};
 
 async fn batch(
     tenant: &Tenant,
@@ -201,4 +202,65 @@ async fn a_batch_has_at_most_1000_moves() {
             .await,
         1000
     );
+}
+
+/// The number of machines that are together larger than what a batch reads.
+const LARGE_MACHINES: usize = 100;
+
+/// Puts machines of different types, which have 60 KiB of names each. Returns their types.
+async fn put_large_machines(tenant: &Tenant) -> Vec<String> {
+    let moves: Vec<_> = (0..600)
+        .map(|number| format!("{number}-{}", "x".repeat(90)))
+        .collect();
+    let moves: Vec<_> = moves
+        .iter()
+        .map(|event| ("NEW", event.as_str(), "DONE"))
+        .collect();
+    let types = (0..LARGE_MACHINES).map(|number| format!("type-{number}"));
+    let puts = types.map(async |entity_type| {
+        let request = v1::PutMachineRequest {
+            entity_type: entity_type.clone(),
+            ..machine(tenant, "NEW", &["DONE"], &moves)
+        };
+        put(tenant, request).await.unwrap();
+        entity_type
+    });
+    join_all(puts).await
+}
+
+#[tokio::test]
+async fn moves_by_large_machines_are_applied_once_in_batches_of_bounded_memory() {
+    let (app, tenant) = App::with_tenant().await;
+    let types = put_large_machines(&tenant).await;
+    let waits = || {
+        let operation = [("operation", "RecordTransitions")];
+        app.figures()
+            .sum("bridgebook_batch_wait_seconds_count", &operation)
+    };
+    let entity_id = new_id();
+    for (to, revision) in [("NEW", 1), ("DONE", 2)] {
+        let event = match to {
+            "NEW" => "create".to_owned(),
+            _ => format!("7-{}", "x".repeat(90)),
+        };
+        let moves = types.iter().map(|entity_type| NewTransition {
+            entity_type: entity_type.clone(),
+            ..transition(&entity_id, &event, to)
+        });
+        // All are moves of one worker, because they have the same entity id.
+        for answer in batch(&tenant, moves.collect()).await {
+            let moved = answer.unwrap();
+            assert!(moved.applied);
+            assert_eq!(moved.entity.unwrap().revision, revision);
+        }
+    }
+    // The items of each call wait in two parts. Those that are not read at first wait again.
+    assert!(waits() > 4.0);
+    let journal = "SELECT count(*) FROM fsm_transitions WHERE entity_type LIKE 'type-%'";
+    assert_eq!(app.schema.count(journal).await, 2 * LARGE_MACHINES as i64);
+    eventually("no memory is reserved", || async {
+        let reserved = app.figures().sum("bridgebook_read_memory_bytes", &[]);
+        (reserved == 0.0).then_some(())
+    })
+    .await;
 }

@@ -74,6 +74,9 @@ async fn calls_batches_and_the_database_are_counted() {
         20.0
     );
     assert_eq!(figures.sum("bridgebook_queue_items", &operation), 0.0);
+    assert_eq!(figures.sum("bridgebook_queue_tenants", &operation), 0.0);
+    assert!(figures.sum("bridgebook_read_memory_wait_seconds_count", &[]) >= 1.0);
+    assert_eq!(figures.sum("bridgebook_queries", &[]), 0.0);
     let batches = figures.sum("bridgebook_batch_seconds_count", &operation);
     let pool = [("pool", "batches")];
     assert!(figures.sum("bridgebook_database_statements_total", &pool) >= batches);

@@ -54,7 +54,7 @@ pub trait InsertOnce: Send + Sync + 'static {
     /// A row to append.
     type New: Send + Sync + 'static;
     /// The row as it is stored.
-    type Row: Send + 'static;
+    type Row: Send + Sync + 'static;
     /// Identifies a row.
     type Id: Copy + Eq + Hash + Send + Sync;
     /// Rows with equal keys are appended in their order.

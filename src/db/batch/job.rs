@@ -1,15 +1,23 @@
 //! The jobs of a worker.
 
+use std::mem;
+
 use prometheus::IntGauge;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{BYTES_PER_WEIGHT, Operation, Results, fair_queue::Queueable};
-use crate::ops::metrics::OperationMetrics;
+use super::{BYTES_PER_WEIGHT, Operation, Results, fair_queue::Queueable, reservation::Held};
+use crate::{
+    domain::error::{Error, Result},
+    ops::metrics::OperationMetrics,
+};
 
-/// Some items of one call, which run in one batch.
+/// Some items of one call, which run in one batch, or in a few if their documents are large.
 pub(super) struct Job<O: Operation> {
+    /// The items without an answer.
     pub(super) items: Vec<O::Item>,
+    /// The answers so far, each in the place of its item.
+    answers: Vec<Option<Result<Held<O::Answer>>>>,
     reply: oneshot::Sender<Results<O>>,
     pub(super) queued_at: Instant,
     /// The span of the call, which the span of the batch links to.
@@ -26,6 +34,7 @@ impl<O: Operation> Job<O> {
     ) -> Self {
         let queued = Queued::new(&metrics.queued, items.len());
         Job {
+            answers: items.iter().map(|_| None).collect(),
             items,
             reply,
             queued_at: Instant::now(),
@@ -39,9 +48,48 @@ impl<O: Operation> Job<O> {
         !self.reply.is_closed()
     }
 
+    /// Takes the answers of a batch to its items, in order. Keeps the items without one.
+    pub(super) fn take(
+        &mut self,
+        answers: impl IntoIterator<Item = Option<Result<Held<O::Answer>>>>,
+    ) {
+        let is_part_of_call = self.answers.len() > 1;
+        let items = mem::take(&mut self.items);
+        let open = self.answers.iter_mut().filter(|answer| answer.is_none());
+        for ((item, open), answer) in items.into_iter().zip(open).zip(answers) {
+            let Some(mut answer) = answer else {
+                self.items.push(item);
+                continue;
+            };
+            if is_part_of_call && let Ok(held) = &mut answer {
+                // Its other items may wait for memory. None of them waits for that of another.
+                held.reservation = None;
+            }
+            *open = Some(answer);
+        }
+    }
+
+    /// Returns whether all items have answers.
+    pub(super) fn is_complete(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Answers the caller, which may be gone by now.
-    pub(super) fn answer(self, results: Results<O>) {
-        let _ = self.reply.send(results);
+    pub(super) fn reply(self) {
+        let _ = self
+            .reply
+            .send(self.answers.into_iter().flatten().collect());
+    }
+
+    /// Answers the caller with an error for each item that has no answer.
+    pub(super) fn fail(mut self, error: &Error) {
+        let errors: Vec<_> = self
+            .items
+            .iter()
+            .map(|_| Some(Err(error.clone())))
+            .collect();
+        self.take(errors);
+        self.reply();
     }
 }
 

@@ -24,7 +24,7 @@ pub trait Lookup: Send + Sync + 'static {
     /// All that the answer depends on, the tenant included.
     type Key<'a>: Eq + Hash;
     /// The row.
-    type Row: Clone + Send + 'static;
+    type Row: Clone + Send + Sync + 'static;
 
     /// Returns the key of a request. Requests with equal keys get the same row.
     fn key(request: &Scoped<Self::Query>) -> Self::Key<'_>;

@@ -26,8 +26,9 @@ pub mod weights;
 mod worker;
 
 use std::{
+    collections::HashSet,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use diesel_async::AsyncPgConnection;
@@ -58,15 +59,15 @@ pub trait Operation: Send + Sync + 'static {
     /// The name of the operation in metrics and traces.
     const NAME: &'static str;
     /// Whether the operation reads documents, other than those of its items. Its batches reserve
-    /// memory first. They may answer `None` for items whose documents did not fit. It has no calls
-    /// with several items.
+    /// memory first. They may answer `None` for items whose documents did not fit. A call with several
+    /// items keeps no memory for its answers.
     const READS_DOCUMENTS: bool = false;
 
     /// One item. A batch that loses its connection runs again, so items have to be
     /// idempotent.
     type Item: Send + Sync + 'static;
     /// The answer to one item.
-    type Answer: Send + 'static;
+    type Answer: Send + Sync + 'static;
     /// Items of a tenant with equal keys run in the order of their arrival, and never on two
     /// workers at once.
     type Key: Hash;
@@ -109,10 +110,26 @@ impl<O: Operation> Batcher<O> {
     #[must_use]
     pub fn new(database: &Database) -> Self {
         let workers = (0..WORKERS).map(|_| Worker::start(database));
-        Batcher {
+        let batcher = Batcher {
             database: database.clone(),
             workers: workers.collect(),
-        }
+        };
+        batcher.count_tenants();
+        batcher
+    }
+
+    /// Counts the tenants in the queues before each scrape of the metrics.
+    fn count_tenants(&self) {
+        let metrics = self.database.metrics();
+        let waits = metrics.waits().clone();
+        let workers: Vec<_> = self.workers.iter().map(Arc::downgrade).collect();
+        metrics.on_scrape(move || {
+            let (mut waiting, mut apart) = (HashSet::new(), HashSet::new());
+            for worker in workers.iter().filter_map(Weak::upgrade) {
+                worker.tenants(&mut waiting, &mut apart);
+            }
+            waits.set_tenants(O::NAME, waiting.len(), apart.len());
+        });
     }
 
     /// Runs one item.

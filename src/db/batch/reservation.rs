@@ -18,8 +18,8 @@ pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The memory that a batch reserves, in bytes. Its last row may be as large as a response.
 const RESERVED_BYTES: usize = BATCH_BYTES + MAX_RESPONSE;
 
-/// The memory for all batches, in bytes: enough for each of the 16 workers that read documents.
-const ALL_BYTES: usize = 128 * 1024 * 1024;
+/// The memory for all batches, in bytes: enough for each of the 18 workers that read documents.
+const ALL_BYTES: usize = 144 * 1024 * 1024;
 
 /// Collects rows. Leaves the remaining rows unread when they exceed [`BATCH_BYTES`]. Also returns
 /// whether it has read all.
@@ -38,9 +38,8 @@ pub async fn read_up_to<R>(
         if bytes > BATCH_BYTES {
             return Ok((read, false));
         }
-        let size = size(&row);
-        bytes += size;
-        pace.add(size).await;
+        bytes += size(&row);
+        pace.pause_if_due().await;
         read.push(row);
     }
     Ok((read, true))
@@ -63,6 +62,12 @@ impl ReadMemory {
         let bytes = u32::try_from(RESERVED_BYTES).unwrap_or(u32::MAX);
         Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
     }
+
+    /// Returns the memory that is reserved, in bytes.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> usize {
+        ALL_BYTES.saturating_sub(self.0.available_permits())
+    }
 }
 
 /// What a read holds until its response is encoded.
@@ -80,12 +85,6 @@ impl Reservation {
     pub(super) fn keep(mut permit: OwnedSemaphorePermit, bytes: usize) -> Self {
         drop(permit.split(permit.num_permits().saturating_sub(bytes)));
         Reservation::Batch(Arc::new(permit))
-    }
-}
-
-impl From<Turn> for Reservation {
-    fn from(turn: Turn) -> Self {
-        Reservation::Query(Arc::new(turn))
     }
 }
 

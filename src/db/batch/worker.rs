@@ -6,7 +6,10 @@
 //! time out again is set apart: a task of its own runs its jobs, so that others wait for no
 //! further timeout of it. It rejoins the others when it has had no timeout for a while.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
@@ -91,6 +94,11 @@ impl<O: Operation> Worker<O> {
         is_accepted
     }
 
+    /// Adds the tenants whose jobs wait, and those that are apart.
+    pub(super) fn tenants(&self, waiting: &mut HashSet<Arc<str>>, apart: &mut HashSet<Arc<str>>) {
+        self.queue().tenants(waiting, apart);
+    }
+
     /// Stops the worker once its queue is empty.
     pub(super) fn close(&self) {
         self.closed.cancel();
@@ -170,9 +178,9 @@ impl<O: Operation> Worker<O> {
         let mut error = Error::Contended;
         for failed in ended {
             error = failed.error.into();
-            answer_all(failed.jobs, &error);
+            failed.jobs.into_iter().for_each(|job| job.fail(&error));
         }
-        tenants.for_each(|jobs| answer_all(jobs, &error));
+        tenants.flatten().for_each(|job| job.fail(&error));
         item_errors
     }
 
@@ -196,7 +204,7 @@ impl<O: Operation> Worker<O> {
         timeouts: BatchTimeouts,
         limit: &BatchLimit,
     ) -> Option<Failed<O>> {
-        let memory = self.reserve().await;
+        let (jobs, memory) = self.reserve(jobs).await?;
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let batch = split::Batch::new(&self.database, &is_wanted);
         match batch.attempt::<O>(&items(&jobs), retries, timeouts).await {
@@ -219,19 +227,28 @@ impl<O: Operation> Worker<O> {
             error,
             timeouts,
         } = failed;
-        let memory = self.reserve().await;
+        let Some((jobs, memory)) = self.reserve(jobs).await else {
+            return;
+        };
         let is_wanted = || jobs.iter().any(Job::is_wanted);
         let mut batch = split::Batch::new(&self.database, &is_wanted);
         let answers = batch.split::<O>(&items(&jobs), error, timeouts).await;
         self.answer(jobs, answers, memory, limit);
     }
 
-    /// Reserves the memory of a batch.
-    async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
-        match O::READS_DOCUMENTS {
+    /// Reserves the memory of a batch. Drops the jobs whose calls have ended until then; `None` if
+    /// these are all.
+    async fn reserve(&self, mut jobs: Vec<Job<O>>) -> Option<Reserved<O>> {
+        let begun = Instant::now();
+        let memory = match O::READS_DOCUMENTS {
             true => self.database.read_memory().reserve().await,
             false => None,
+        };
+        if memory.is_some() {
+            self.database.metrics().waits().memory(begun.elapsed());
         }
+        jobs.retain(Job::is_wanted);
+        (!jobs.is_empty()).then_some((jobs, memory))
     }
 
     /// Sends the answers of a batch, with the memory of what it read. Puts the jobs back whose
@@ -255,15 +272,13 @@ impl<O: Operation> Worker<O> {
         };
         let mut answers = answers.into_iter();
         let (mut unread, mut weight) = (Vec::new(), 0);
-        for job in jobs {
-            let of_job: Vec<_> = answers.by_ref().take(job.items.len()).collect();
-            let of_job = of_job.into_iter().map(|answer| answer.map(held));
-            match of_job.collect::<Option<_>>() {
-                Some(results) => {
-                    weight += job.weight();
-                    job.answer(results);
-                }
-                None => unread.push(job),
+        for mut job in jobs {
+            let (items, before) = (job.items.len(), job.weight());
+            job.take(answers.by_ref().take(items).map(|it| it.map(held)));
+            weight += before - job.weight();
+            match job.is_complete() {
+                true => job.reply(),
+                false => unread.push(job),
             }
         }
         limit.adapt(weight, unread.is_empty());
@@ -294,6 +309,9 @@ impl<O: Operation> Worker<O> {
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
     }
 }
+
+/// The jobs of a batch, and the memory for what they read.
+type Reserved<O> = (Vec<Job<O>>, Option<OwnedSemaphorePermit>);
 
 /// Jobs that failed together.
 struct Failed<O: Operation> {
@@ -375,11 +393,4 @@ fn by_tenant<O: Operation>(mut jobs: Vec<Job<O>>) -> Vec<Vec<Job<O>>> {
         }
     }
     tenants
-}
-
-fn answer_all<O: Operation>(jobs: Vec<Job<O>>, error: &Error) {
-    for job in jobs {
-        let answers = job.items.iter().map(|_| Err(error.clone())).collect();
-        job.answer(answers);
-    }
 }

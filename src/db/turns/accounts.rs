@@ -14,6 +14,12 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 /// waits. So a query of a minute does not keep its owner waiting for minutes.
 const MAX_DIFFERENCE: Duration = Duration::from_millis(250);
 
+/// The average cost is about that of this many queries.
+const AVERAGE_OF: u32 = 8;
+
+/// The highest cost that the average counts: after one long query the next ones may be short.
+const MAX_AVERAGED: Duration = Duration::from_secs(1);
+
 /// The accounts of owners with keys `K`.
 pub(super) struct Accounts<K, T> {
     by_key: HashMap<K, Account<T>>,
@@ -30,6 +36,8 @@ pub(super) struct Account<T> {
     max_running: usize,
     /// The time that its queries have used, on the clock.
     used: Duration,
+    /// The average cost of its last queries. It begins at zero, so it is low rather than high.
+    average: Duration,
     /// The number of its last turn, or of its arrival.
     since: u64,
     /// The queries of the owner, or its own accounts.
@@ -39,6 +47,19 @@ pub(super) struct Account<T> {
 impl<T> Account<T> {
     fn is_active(&self) -> bool {
         self.waiting > 0 || self.running > 0
+    }
+
+    /// Returns how long a query of the owner waits for those before it, if their costs are average
+    /// and they run at the same time as far as they may.
+    fn expected_wait(&self) -> Duration {
+        let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
+        let max_running = u32::try_from(self.max_running.max(1)).unwrap_or(u32::MAX);
+        self.average.saturating_mul(waiting) / max_running
+    }
+
+    fn charge(&mut self, cost: Duration) {
+        self.used += cost;
+        self.average = (self.average * (AVERAGE_OF - 1) + cost.min(MAX_AVERAGED)) / AVERAGE_OF;
     }
 }
 
@@ -56,6 +77,18 @@ impl<K: Eq + Hash + Clone, T> Accounts<K, T> {
         self.by_key.get(key).map_or(0, |account| account.waiting)
     }
 
+    /// Returns how long a new query of an owner has to wait at least, as far as the costs of its last
+    /// queries tell. Zero if none of its queries waits.
+    pub(super) fn expected_wait(&self, key: &K) -> Duration {
+        let account = self.by_key.get(key);
+        account.map_or(Duration::ZERO, Account::expected_wait)
+    }
+
+    /// Returns the number of owners whose queries wait.
+    pub(super) fn waiting_owners(&self) -> usize {
+        self.by_key.values().filter(|it| it.waiting > 0).count()
+    }
+
     /// Counts a query that waits. Its owner may run `max_running` queries at a time. Returns what
     /// belongs to the owner.
     pub(super) fn wait(&mut self, key: &K, max_running: usize, new: impl FnOnce() -> T) -> &mut T {
@@ -66,6 +99,7 @@ impl<K: Eq + Hash + Clone, T> Accounts<K, T> {
             running: 0,
             max_running,
             used: clock,
+            average: Duration::ZERO,
             since,
             content: new(),
         });
@@ -82,9 +116,9 @@ impl<K: Eq + Hash + Clone, T> Accounts<K, T> {
     }
 
     /// Returns the owner with the next turn: one of which a query waits, and can begin.
-    pub(super) fn next(&self, can_begin: impl Fn(&T) -> bool) -> Option<K> {
-        let waiting = self.by_key.iter().filter(|(_, it)| {
-            it.waiting > 0 && it.running < it.max_running && can_begin(&it.content)
+    pub(super) fn next(&self, can_begin: impl Fn(&K, &T) -> bool) -> Option<K> {
+        let waiting = self.by_key.iter().filter(|(key, it)| {
+            it.waiting > 0 && it.running < it.max_running && can_begin(key, &it.content)
         });
         let next = waiting.min_by_key(|(_, it)| (it.running, it.used, it.since));
         next.map(|(key, _)| key.clone())
@@ -106,7 +140,7 @@ impl<K: Eq + Hash + Clone, T> Accounts<K, T> {
         self.clock += cost / u32::try_from(active.max(1)).unwrap_or(u32::MAX);
         if let Some(account) = self.by_key.get_mut(key) {
             account.running = account.running.saturating_sub(1);
-            account.used += cost;
+            account.charge(cost);
         }
         let least = self.clock.saturating_sub(MAX_DIFFERENCE);
         for account in self.by_key.values_mut() {

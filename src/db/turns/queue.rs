@@ -1,4 +1,7 @@
 //! The queue of queries, with two levels of owners: tokens, and their namespaces.
+//!
+//! Tenants on the one hand, and the service itself and operators on the other, have places of their
+//! own. One connection is kept from tenants.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,9 +13,13 @@ use crate::{
     domain::{id::TokenId, namespace::Namespace},
 };
 
-/// The number of queries that may wait. Each waits for at most 1 s, in which a connection runs some
+/// The number of queries of tenants that may wait, and that of others. Each waits for at most 1 s, in which a connection runs some
 /// hundred small ones.
 pub(super) const MAX_WAITING: usize = 1024;
+
+/// A query fails at once if its expected wait is this many times as long as it can wait. The estimate
+/// is rough, and low rather than high.
+const HOPELESS: u32 = 2;
 
 /// The first level of owners.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +29,12 @@ pub(super) enum Payer {
     Token(TokenId),
     /// Of calls without a token.
     Namespace(Namespace),
+}
+
+impl Payer {
+    fn is_tenant(&self) -> bool {
+        matches!(self, Payer::Token(_) | Payer::Namespace(_))
+    }
 }
 
 /// The keys of both levels. Only tokens have namespaces on the second level.
@@ -43,12 +56,23 @@ pub(super) fn keys(owner: Owner) -> Keys {
     }
 }
 
+/// The numbers of queries that run and that wait.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) running: usize,
+    pub(super) waiting: usize,
+}
+
 /// The queries that run, and those that wait.
 pub(super) struct Queue {
     /// How many queries may run at a time.
     connections: usize,
-    pub(super) running: usize,
-    pub(super) waiting: usize,
+    /// How many of them may be queries of tenants.
+    connections_for_tenants: usize,
+    /// The load of tenants.
+    pub(super) tenants: Load,
+    /// The load of the service itself and of operators.
+    pub(super) others: Load,
     tickets: u64,
     pub(super) owners: Accounts<Payer, Namespaces>,
 }
@@ -62,36 +86,49 @@ pub(super) struct Waiter {
 }
 
 impl Queue {
-    /// Makes an empty queue for a number of connections.
+    /// Makes an empty queue for a number of connections. All but one are for tenants; if there is only
+    /// one, tenants share it with the service and with operators.
     pub(super) fn new(connections: usize) -> Self {
         Queue {
             connections,
-            running: 0,
-            waiting: 0,
+            connections_for_tenants: connections.saturating_sub(1).max(1),
+            tenants: Load::default(),
+            others: Load::default(),
             tickets: 0,
             owners: Accounts::new(),
         }
     }
 
-    /// Adds a query that waits. Returns its ticket.
+    fn load(&mut self, payer: &Payer) -> &mut Load {
+        match payer.is_tenant() {
+            true => &mut self.tenants,
+            false => &mut self.others,
+        }
+    }
+
+    /// Adds a query that can wait for `patience`. Returns its ticket.
     ///
     /// # Errors
-    /// [`DbError::Busy`] if its owner has no place left.
+    /// [`DbError::Busy`] if its owner has no place left, or so many queries before it that its turn
+    /// would come much too late.
     pub(super) fn push(
         &mut self,
         keys: &Keys,
+        patience: Duration,
         reply: oneshot::Sender<Turn>,
     ) -> Result<u64, DbError> {
         let (payer, namespace) = keys;
-        let free = MAX_WAITING.saturating_sub(self.waiting);
+        let free = MAX_WAITING.saturating_sub(self.load(payer).waiting);
         let free = free.saturating_sub(self.owners.waiting(payer));
-        let taken = self.owners.content(payer);
-        let taken = taken.map_or(0, |namespaces| namespaces.waiting(namespace));
-        if taken >= free {
+        let namespaces = self.owners.content(payer);
+        let (taken, expected_wait) = namespaces.map_or_else(Default::default, |it| {
+            (it.waiting(namespace), it.expected_wait(namespace))
+        });
+        if taken >= free || expected_wait > patience * HOPELESS {
             return Err(DbError::Busy);
         }
         self.tickets += 1;
-        self.waiting += 1;
+        self.load(payer).waiting += 1;
         let (of_payer, of_namespace) = self.max_running(payer);
         let namespaces = self.owners.wait(payer, of_payer, Accounts::new);
         let waiters = namespaces.wait(namespace, of_namespace, VecDeque::new);
@@ -105,34 +142,40 @@ impl Queue {
     /// Returns how many queries of an owner may run at a time, and how many of one of its namespaces.
     fn max_running(&self, payer: &Payer) -> (usize, usize) {
         let all_but = |others| self.connections.saturating_sub(others).max(1);
+        let tenants_but = |others| self.connections_for_tenants.saturating_sub(others).max(1);
         match payer {
             // A sweep does not wait for a query of retention. Each task runs one at a time.
             Payer::Service => (self.connections, self.connections),
-            Payer::Operators | Payer::Namespace(_) => (all_but(1), all_but(1)),
-            Payer::Token(_) => (all_but(1), all_but(2)),
+            Payer::Operators => (all_but(1), all_but(1)),
+            Payer::Namespace(_) => (tenants_but(1), tenants_but(1)),
+            Payer::Token(_) => (tenants_but(1), tenants_but(2)),
         }
     }
 
     /// Takes the query with the next turn, if there is a connection for it.
     pub(super) fn next(&mut self) -> Option<(Keys, Waiter)> {
-        if self.running >= self.connections {
+        if self.tenants.running + self.others.running >= self.connections {
             return None;
         }
-        let has_waiter = |waiters: &VecDeque<Waiter>| !waiters.is_empty();
-        let payer = self.owners.next(|it| it.next(has_waiter).is_some())?;
+        let tenants_may = self.tenants.running < self.connections_for_tenants;
+        let has_waiter = |_: &_, waiters: &VecDeque<Waiter>| !waiters.is_empty();
+        let payer = self.owners.next(|payer, it| {
+            (tenants_may || !payer.is_tenant()) && it.next(has_waiter).is_some()
+        })?;
         let namespaces = self.owners.content(&payer)?;
         let namespace = namespaces.next(has_waiter)?;
         let waiter = namespaces.content(&namespace)?.pop_front()?;
         namespaces.begin(&namespace);
         self.owners.begin(&payer);
-        self.waiting -= 1;
-        self.running += 1;
+        let load = self.load(&payer);
+        load.waiting -= 1;
+        load.running += 1;
         Some(((payer, namespace), waiter))
     }
 
     /// Counts a query that ends, and charges its cost.
     pub(super) fn end(&mut self, (payer, namespace): &Keys, cost: Duration) {
-        self.running -= 1;
+        self.load(payer).running -= 1;
         if let Some(namespaces) = self.owners.content(payer) {
             namespaces.end(namespace, cost);
         }
@@ -153,7 +196,7 @@ impl Queue {
             waiters.remove(position);
             namespaces.leave(namespace);
             self.owners.leave(payer);
-            self.waiting -= 1;
+            self.load(payer).waiting -= 1;
         }
     }
 }

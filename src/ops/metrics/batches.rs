@@ -10,7 +10,7 @@ const ITEMS: &[f64] = &[
 ];
 
 /// Buckets from a negligible wait to one at which callers give up.
-const SECONDS: &[f64] = &[
+pub(super) const SECONDS: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 

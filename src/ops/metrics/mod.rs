@@ -11,6 +11,7 @@ mod connections;
 mod database;
 pub mod endpoint;
 mod tenants;
+mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,7 @@ pub use self::{
     connections::ConnectionMetrics,
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
     tenants::TenantMetrics,
+    waits::WaitMetrics,
 };
 
 /// All metrics of the service. Cheap to clone; clones share the values.
@@ -41,6 +43,7 @@ struct Inner {
     connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
+    waits: WaitMetrics,
     serving: IntGauge,
     panics: IntCounter,
     nodes: IntGaugeVec,
@@ -83,6 +86,7 @@ impl Metrics {
             connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
+            waits: WaitMetrics::new(&registry)?,
             serving: register(
                 &registry,
                 IntGauge::new(
@@ -146,8 +150,8 @@ impl Metrics {
                 IntCounterVec::new(
                     prometheus::opts!(
                         "bridgebook_retention_failures_total",
-                        "Statements of the pruner that failed in this replica; the next pass \
-                         tries again."
+                        "Rows that the pruner of this replica could not remove, and groups of rows \
+                         that it left because of another failure; the next pass tries again."
                     ),
                     &["table"],
                 )?,
@@ -204,6 +208,12 @@ impl Metrics {
     #[must_use]
     pub fn database(&self) -> &DatabaseMetrics {
         &self.0.database
+    }
+
+    /// Returns the metrics of what waits for its turn or for memory.
+    #[must_use]
+    pub fn waits(&self) -> &WaitMetrics {
+        &self.0.waits
     }
 
     /// Returns the gauge that is 1 while health reports SERVING.

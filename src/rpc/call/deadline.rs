@@ -1,6 +1,6 @@
 //! The deadline of a call.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
@@ -12,6 +12,10 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// The header with the caller's timeout.
 const HEADER: &str = "grpc-timeout";
+
+/// The time at which a call ends. Each request has it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Instant);
 
 /// Returns how long a call may take: the caller's timeout, but at most `max_duration`.
 ///

@@ -14,7 +14,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -24,7 +24,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use self::{audit_log::AuditLog, call_log::CallLog};
-pub use self::{cutoff::Cutoff, repeated_lines::RepeatedLines};
+pub use self::{cutoff::Cutoff, deadline::Deadline, repeated_lines::RepeatedLines};
 use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE};
 use crate::{
     domain::{
@@ -109,6 +109,9 @@ where
             }
         };
         request.extensions_mut().insert(self.layer.limits);
+        if let Some(deadline) = Instant::now().checked_add(timeout) {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
         if let Some(key) = self.layer.page_token_key.get() {
             request.extensions_mut().insert(*key);
         }

@@ -20,7 +20,7 @@ use crate::{
         batch::{
             Answers, Operation,
             insert_once::taken,
-            optimistic::{OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
             rounds::in_lock_order,
             statement::{batch_statement, index_of},
         },
@@ -36,6 +36,7 @@ use crate::{
         id::{EntityId, TokenId, TransitionId},
         json::JsonObject,
         namespace::{Namespace, Scoped},
+        page::PageRow,
     },
     services::fsm::model::{Entity, EntityKey, Machine, Moved, NewTransition},
 };
@@ -133,6 +134,7 @@ pub struct RecordTransitions;
 
 impl Operation for RecordTransitions {
     const NAME: &'static str = "RecordTransitions";
+    const READS_DOCUMENTS: bool = true;
 
     type Item = Scoped<NewTransition>;
     type Answer = Moved;
@@ -173,6 +175,7 @@ fn key(item: &Scoped<NewTransition>) -> Key<'_> {
 #[derive(Default)]
 struct Moves<'a> {
     now: DateTime<Utc>,
+    first: FirstItems,
     /// The entities after the transitions decided so far, with the revisions that were read,
     /// 0 for new entities.
     entities: HashMap<Key<'a>, (Entity, i64)>,
@@ -190,6 +193,12 @@ type Row = (
     Option<Transition>,
     Option<Machine>,
 );
+
+/// Returns the size of the documents of a row, in bytes.
+fn size(row: &Row) -> usize {
+    let (_, _, _, _, same, machine) = row;
+    same.as_ref().map_or(0, PageRow::size) + machine.as_ref().map_or(0, PageRow::size)
+}
 
 impl<'a> OptimisticWrite<'a> for Moves<'a> {
     type Item = Scoped<NewTransition>;
@@ -218,8 +227,12 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
                 keys.map(|(namespace, it)| (namespace, it.entity_type.as_str())),
             ),
         };
-        let rows: Vec<Row> = read.load(connection).await?;
-        let mut batch = Moves::default();
+        let rows = read.load_stream::<Row>(connection).await?;
+        let (rows, first) = FirstItems::collect(rows, |row| row.0, size).await?;
+        let mut batch = Moves {
+            first,
+            ..Moves::default()
+        };
         for (ordinality, now, entity, taken, same, machine) in rows {
             batch.now = now;
             batch.known.found(taken, same);
@@ -230,6 +243,10 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
             }
         }
         Ok(batch)
+    }
+
+    fn next_is_read(&mut self) -> bool {
+        self.first.take()
     }
 
     fn decide(&mut self, item: &'a Scoped<NewTransition>) -> Result<Moved> {

@@ -275,6 +275,7 @@ mod tests {
         Scoped {
             namespace: Namespace::registry(),
             token_id: None,
+            deadline: None,
             content,
         }
     }

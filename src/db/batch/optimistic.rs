@@ -74,7 +74,9 @@ pub struct FirstItems {
 
 impl FirstItems {
     /// Collects rows, one for each item. Leaves the remaining rows unread when they exceed
-    /// [`BATCH_BYTES`].
+    /// [`BATCH_BYTES`]. The connection receives and drops them before the response of the write that
+    /// follows. That takes time, but no memory, and only once: the next batch is as small as it was
+    /// read.
     ///
     /// # Errors
     /// The error of a row.

@@ -171,10 +171,8 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_call_that_panics_is_internal_and_counted() {
-        let metrics = Metrics::new().unwrap();
-        let layer = CallLayer {
+    fn layer(metrics: &Metrics) -> CallLayer {
+        CallLayer {
             max_duration: Duration::from_secs(60),
             slow: Duration::from_secs(60),
             limits: ContentLimits::default(),
@@ -183,7 +181,35 @@ mod tests {
             metrics: metrics.clone(),
             repeated_lines: RepeatedLines::default(),
             cutoff: Cutoff::default(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_the_deadline_of_its_call() {
+        let now = Instant::now();
+        for (timeout, earliest, latest) in [("2S", 1, 3), ("1H", 59, 61)] {
+            let checked = service_fn(move |request: http::Request<()>| async move {
+                let Deadline(deadline) = *request.extensions().get().unwrap();
+                assert!(deadline > now + Duration::from_secs(earliest));
+                // A second is for a slow machine.
+                assert!(deadline < Instant::now() + Duration::from_secs(latest));
+                Ok::<_, Infallible>(http::Response::new(Body::empty()))
+            });
+            let metrics = Metrics::new().unwrap();
+            let service = ServiceBuilder::new()
+                .layer(layer(&metrics))
+                .service(checked);
+            let request = http::Request::post("/a.B/C").header(CONTENT_TYPE, "application/grpc");
+            let request = request.header("grpc-timeout", timeout).body(()).unwrap();
+            service.oneshot(request).await.unwrap();
+            assert_eq!(metrics.panics().get(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_is_internal_and_counted() {
+        let metrics = Metrics::new().unwrap();
+        let layer = layer(&metrics);
         let broken = service_fn(|request: http::Request<()>| async move {
             assert_ne!(request.uri().path(), "/a.B/C", "a fault of ours");
             Ok::<_, Infallible>(http::Response::new(Body::empty()))

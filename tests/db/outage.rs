@@ -280,7 +280,7 @@ async fn list_workflows(tenant: &Tenant, patience: Duration) -> Result<(), Statu
     answer.map(drop)
 }
 
-/// One tenant gets one of the two connections for queries.
+/// One tenant gets one of the two connections for queries of tenants.
 #[tokio::test]
 async fn slow_lists_of_one_tenant_do_not_delay_other_tenants() {
     let app = App::start_with(|config| config.database_connections = 8).await;

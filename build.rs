@@ -5,7 +5,8 @@
 //! - `proto::TenantRequest` for every request with a field `namespace`, which counts the items of
 //!   batches (RPCs whose names begin with Batch);
 //! - `proto::PagedRequest` for every request with `page_size` and `page_token`;
-//! - `proto::Parts` for every message, which finds what a response can do without.
+//! - `proto::Parts` for every message, which finds what a response can do without, and names the
+//!   lists of a request.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +20,8 @@ use std::{
 use prost::Message;
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
-    MethodDescriptorProto, ServiceDescriptorProto, field_descriptor_proto::Label,
+    MethodDescriptorProto, ServiceDescriptorProto,
+    field_descriptor_proto::{Label, Type},
     method_options::IdempotencyLevel,
 };
 
@@ -222,6 +224,9 @@ fn part_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
             source,
             "impl Parts for v1::{name} {{ const IS_RESPONSE: bool = {is_response};"
         )?;
+        if name.ends_with("Request") {
+            write_lists(&mut source, message)?;
+        }
         if with_parts.contains(name) {
             write!(
                 source,
@@ -237,6 +242,19 @@ fn part_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
         writeln!(source, "}}")?;
     }
     Ok(source)
+}
+
+/// Writes the lists of a request whose items are messages or texts.
+fn write_lists(source: &mut String, message: &DescriptorProto) -> fmt::Result {
+    let is_list = |field: &&FieldDescriptorProto| {
+        field.label() == Label::Repeated && matches!(field.r#type(), Type::Message | Type::String)
+    };
+    let lists = message.field.iter().filter(is_list);
+    let lists: Vec<_> = lists.map(|field| (field.number(), field.name())).collect();
+    write!(
+        source,
+        "const LISTS: &'static [(u32, &'static str)] = &{lists:?};"
+    )
 }
 
 /// Returns the names of the messages that have parts, or a message within that has.

@@ -71,6 +71,10 @@ pub trait Parts: prost::Message {
     /// Whether the message is the response of an RPC.
     const IS_RESPONSE: bool;
 
+    /// The lists of a request whose items are messages or texts: the number and the name of each
+    /// field.
+    const LISTS: &'static [(u32, &'static str)] = &[];
+
     /// Visits the parts in the order of their fields.
     fn visit_parts(&mut self, _visit: &mut dyn FnMut(Part<'_>)) {}
 }

@@ -1,14 +1,19 @@
 //! The protobuf codec of the services and clients.
 //!
-//! It differs from tonic's in three points:
+//! It differs from tonic's in four points:
 //! - A malformed message is INVALID_ARGUMENT, because the caller has to fix it, and not INTERNAL.
 //! - A second message is INVALID_ARGUMENT. tonic would drop it, and do the work of the first one.
 //!   Every RPC of the contract is unary. An RPC with a stream needs another decoder.
+//! - A list with more items than any RPC accepts is INVALID_ARGUMENT before it is decoded. Its items
+//!   may be empty: two million of them fit into a message, and take hundreds of megabytes decoded.
 //! - A response is cut to the size that clients accept, see [`response_size`].
 
 use std::{marker::PhantomData, slice};
 
-use prost::Message;
+use prost::{
+    bytes::Buf,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 use tonic::{
     Status,
     codec::{Codec as TonicCodec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -18,7 +23,7 @@ use super::{limits, response_size};
 use crate::{
     domain::{
         error::{Error, ProtocolError},
-        limits::MAX_RESPONSE,
+        limits::{MAX_BATCH, MAX_RESPONSE},
     },
     proto::Parts,
 };
@@ -35,7 +40,7 @@ impl<T, U> Default for Codec<T, U> {
 impl<T, U> TonicCodec for Codec<T, U>
 where
     T: Parts + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Parts + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -84,7 +89,7 @@ pub struct MessageDecoder<U> {
     message: PhantomData<U>,
 }
 
-impl<U: Message + Default> Decoder for MessageDecoder<U> {
+impl<U: Parts + Default> Decoder for MessageDecoder<U> {
     type Item = U;
     type Error = Status;
 
@@ -93,8 +98,86 @@ impl<U: Message + Default> Decoder for MessageDecoder<U> {
             return Err(Error::from(ProtocolError::TooManyMessages).into());
         }
         self.is_done = true;
+        // A message that is complete is one chunk.
+        if let Some(field) = oversized_list::<U>(buffer.chunk()) {
+            let rule = format!("must have at most {MAX_BATCH} items, got more");
+            return Err(Error::invalid_field(field, rule).into());
+        }
         U::decode(buffer)
             .map(Some)
             .map_err(|error| Error::Malformed(error).into())
+    }
+}
+
+/// Returns the name of the first list with more than [`MAX_BATCH`] items, the highest limit of all
+/// lists. Reads the keys and lengths of the message's own fields, up to the item that is too many.
+fn oversized_list<U: Parts>(mut message: &[u8]) -> Option<&'static str> {
+    if U::LISTS.is_empty() {
+        return None;
+    }
+    let mut counts = vec![0; U::LISTS.len()];
+    while message.has_remaining() {
+        // Malformed bytes fail when the message is decoded.
+        let (number, wire_type) = decode_key(&mut message).ok()?;
+        skip_field(wire_type, number, &mut message, DecodeContext::default()).ok()?;
+        let mut lists = U::LISTS.iter().zip(&mut counts);
+        if let Some(((_, name), count)) = lists.find(|((list, _), _)| *list == number) {
+            *count += 1;
+            if *count > MAX_BATCH {
+                return Some(name);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::proto::v1::{
+        BatchRecordStepsRequest, FsmMove, NewStep, PutMachineRequest, StartWorkflowRequest,
+    };
+
+    #[test]
+    fn a_list_is_counted_before_it_is_decoded() {
+        let with_steps = |count| BatchRecordStepsRequest {
+            namespace: "team-a".into(),
+            steps: vec![NewStep::default(); count],
+        };
+        let found = |count| {
+            let message = with_steps(count).encode_to_vec();
+            oversized_list::<BatchRecordStepsRequest>(&message)
+        };
+        assert_eq!(found(MAX_BATCH), None);
+        assert_eq!(found(MAX_BATCH + 1), Some("steps"));
+        // The rest of the message is not read.
+        let mut message = with_steps(MAX_BATCH + 1).encode_to_vec();
+        message.extend([0xff; 20]);
+        let found = oversized_list::<BatchRecordStepsRequest>(&message);
+        assert_eq!(found, Some("steps"));
+    }
+
+    #[test]
+    fn each_list_of_a_message_is_counted_by_itself() {
+        let request = |ends, moves| {
+            let request = PutMachineRequest {
+                terminal_states: vec![String::new(); ends],
+                moves: vec![FsmMove::default(); moves],
+                ..PutMachineRequest::default()
+            };
+            oversized_list::<PutMachineRequest>(&request.encode_to_vec())
+        };
+        assert_eq!(request(MAX_BATCH, MAX_BATCH), None);
+        assert_eq!(request(MAX_BATCH + 1, 0), Some("terminal_states"));
+        assert_eq!(request(MAX_BATCH, MAX_BATCH + 1), Some("moves"));
+    }
+
+    #[test]
+    fn malformed_bytes_and_messages_without_lists_are_left_to_the_decoder() {
+        assert_eq!(oversized_list::<BatchRecordStepsRequest>(&[0xff; 20]), None);
+        let request = StartWorkflowRequest::default().encode_to_vec();
+        assert_eq!(oversized_list::<StartWorkflowRequest>(&request), None);
     }
 }

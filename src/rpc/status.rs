@@ -6,9 +6,12 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, ErrorInfo, RetryInfo, StatusExt};
 
 use super::context;
-use crate::domain::{
-    error::{Cause, DOMAIN, Description, Error, Help},
-    violation::{Violation, Violations},
+use crate::{
+    domain::{
+        error::{Cause, DOMAIN, Description, Error, Help},
+        violation::{Violation, Violations},
+    },
+    util::backoff::spread,
 };
 
 /// Maximum size of a message, in bytes as it travels: percent-encoded, in a header. Clients
@@ -46,14 +49,15 @@ impl std::error::Error for InternalCause {}
 /// of the response: the call log finds it there.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let description = error.describe();
+        let mut description = error.describe();
+        // Thousands of calls may be refused at the same time, for the same reason.
+        description.retry_after = description.retry_after.map(spread);
         let details = details(&error, &description);
         let message = shortened(error.to_string(), MAX_MESSAGE_BYTES);
         let code = tonic::Code::from_i32(description.code as i32);
         let mut status = Status::with_error_details(code, message, details);
         if let Some(delay) = description.retry_after {
-            let millis = delay.as_micros().div_ceil(1000);
-            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+            let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK_HEADER, millis.into());
         }
         if matches!(error, Error::StatementTimeout(_)) {

@@ -8,3 +8,30 @@ use std::time::Duration;
 pub fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
+
+/// Returns a random duration between `least` and a quarter more, in whole milliseconds. Clients that
+/// are told to wait for `least` at the same time do not return at the same time.
+#[must_use]
+pub fn spread(least: Duration) -> Duration {
+    let spread = least.mul_f64(1.0 + fastrand::f64() / 4.0);
+    let millis = spread.as_micros().div_ceil(1000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_wait_for_different_times_none_of_them_too_short() {
+        let least = Duration::from_secs(10);
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| spread(least)).collect();
+        assert!(waits.len() > 50, "{waits:?}");
+        let longest = Duration::from_millis(12_500);
+        assert!(
+            waits.iter().all(|it| (least..=longest).contains(it)),
+            "{waits:?}"
+        );
+        assert!(spread(Duration::from_micros(1)) >= Duration::from_millis(1));
+    }
+}

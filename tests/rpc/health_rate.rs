@@ -67,7 +67,8 @@ async fn an_address_that_checks_health_too_often_is_told_to_wait() {
     // The budget grows meanwhile, so on a slow machine it takes some more.
     let rejected = eventually("a check is rejected", async || flood(&flooding).await).await;
     assert_eq!(rejected["grpc-status"], "8");
-    assert_eq!(rejected["grpc-retry-pushback-ms"], "50");
+    let pushback = rejected["grpc-retry-pushback-ms"].to_str().unwrap();
+    assert!((50..=63).contains(&pushback.parse().unwrap()), "{pushback}");
     assert_eq!(call(&other, CHECK).await.get("grpc-status"), None);
     assert_eq!(call(&other, WATCH).await.get("grpc-status"), None);
 }

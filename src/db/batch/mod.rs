@@ -22,6 +22,7 @@ pub mod reservation;
 pub mod rounds;
 mod split;
 pub mod statement;
+mod turn_order;
 pub mod weights;
 mod worker;
 

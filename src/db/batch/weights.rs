@@ -1,4 +1,4 @@
-//! The shares of tenants: how much each may add to a batch in its turn.
+//! The shares of tenants: how many turns each has in a round.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ impl Weights {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = weights;
     }
 
-    /// Returns the credit of a tenant for one turn.
-    pub(super) fn credit(&self, tenant: &str) -> usize {
+    /// Returns the number of turns that a tenant has in a round.
+    pub(super) fn of(&self, tenant: &str) -> usize {
         let weights = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        QUANTUM * weights.get(tenant).copied().unwrap_or(1)
+        weights.get(tenant).copied().unwrap_or(1)
     }
 }
 
@@ -64,12 +64,46 @@ mod tests {
         assert_eq!(shares(&weights), [9 * 384, 9 * 128]);
     }
 
-    #[test]
-    fn a_turn_that_is_larger_than_a_batch_leaves_the_next_one_to_others() {
+    /// Returns weights in which a tenant has the largest one.
+    fn largest(tenant: &str) -> Weights {
         let weights = Weights::default();
-        weights.replace([("heavy".into(), 100)].into());
-        let [heavy, light] = shares(&weights);
-        // Of 808 jobs in a round, 8 are of the other tenant.
-        assert_eq!((heavy + light, light), (9 * 512, 40));
+        weights.replace([(tenant.to_owned(), 100)].into());
+        weights
+    }
+
+    #[test]
+    fn the_largest_weight_is_many_turns_and_not_a_long_one() {
+        let [heavy, light] = shares(&largest("heavy"));
+        // In a round of 808 jobs, the other tenant has the second turn.
+        assert_eq!((heavy, light), (9 * 512 - 6 * 8, 6 * 8));
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_one_turn_of_a_tenant_with_the_largest_weight() {
+        let mut queue = FairQueue::new(100_000, largest("heavy"));
+        (0..10_000).for_each(|_| queue.push(Job("heavy")));
+        for taken in [1, 7, 512, 100, 300] {
+            queue.take(taken);
+            queue.push(Job("light"));
+            let batch = queue.take(512);
+            let position = batch.iter().position(|job| job.0 == "light");
+            assert!(position.is_some_and(|it| it <= QUANTUM), "{position:?}");
+        }
+    }
+
+    #[test]
+    fn newcomers_do_not_keep_a_tenant_from_its_next_turn() {
+        let names: Vec<&str> = (0..5000).map(|it| &*it.to_string().leak()).collect();
+        let mut queue = FairQueue::new(100_000, Weights::default());
+        (0..1000).for_each(|_| queue.push(Job("backlog")));
+        let mut done = 0;
+        // As many newcomers as a batch has room for.
+        for names in names.chunks(100) {
+            names.iter().for_each(|name| queue.push(Job(name)));
+            let batch = queue.take(100);
+            done += batch.iter().filter(|job| job.0 == "backlog").count();
+        }
+        // A turn in every second or third of 50 batches.
+        assert!(done >= 16 * QUANTUM, "{done}");
     }
 }

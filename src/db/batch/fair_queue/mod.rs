@@ -1,8 +1,8 @@
 //! The queue of a worker, in which tenants take turns.
 //!
-//! The turns are a deficit round robin: in each turn a tenant gets a [credit](Weights), and its
+//! The turns are a deficit round robin: in each turn a tenant gets a [credit](QUANTUM), and its
 //! oldest jobs go into the batch as long as the credit covers their weight. So a job waits
-//! for the turns of the other tenants, but not for all jobs of a tenant with a backlog.
+//! for the [turns](TurnOrder) of the other tenants, but not for all jobs of a tenant with a backlog.
 //!
 //! The places of the queue are shared, too: a tenant may take as many as are still free. One
 //! tenant alone gets half of them, the next one half of the rest. So a few tenants with a backlog
@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::weights::Weights;
+use super::{
+    turn_order::TurnOrder,
+    weights::{QUANTUM, Weights},
+};
 
 /// What waits in a queue.
 pub(super) trait Queueable {
@@ -30,8 +33,8 @@ pub(super) trait Queueable {
 /// Jobs by tenant.
 pub(super) struct FairQueue<J> {
     by_tenant: HashMap<Arc<str>, TenantQueue<J>>,
-    /// The tenants that have jobs and are not apart, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
+    /// The tenants that have jobs and are not apart.
+    turns: TurnOrder,
     max_places: usize,
     /// The places of all jobs.
     places: usize,
@@ -43,6 +46,8 @@ struct TenantQueue<J> {
     /// The places of the jobs.
     places: usize,
     credit: usize,
+    /// The turns left in this round, with the one that has begun.
+    turns: usize,
     /// Whether the turn began in an earlier batch, which was full before it ended.
     is_in_turn: bool,
     /// Told of each new job, if the tenant is apart.
@@ -54,7 +59,7 @@ impl<J: Queueable> FairQueue<J> {
     pub(super) fn new(places: usize, weights: Weights) -> Self {
         FairQueue {
             by_tenant: HashMap::new(),
-            turns: VecDeque::new(),
+            turns: TurnOrder::default(),
             max_places: places,
             places: 0,
             weights,
@@ -78,7 +83,7 @@ impl<J: Queueable> FairQueue<J> {
         queue.jobs.push_back(job);
         match &queue.apart {
             Some(arrived) => arrived.notify_one(),
-            None if was_empty => self.turns.push_back(tenant),
+            None if was_empty => self.turns.join(tenant),
             None => {}
         }
     }
@@ -88,11 +93,14 @@ impl<J: Queueable> FairQueue<J> {
         let mut taken = Vec::new();
         let mut left = max;
         while left > 0
-            && let Some(tenant) = self.turns.front().cloned()
+            && let Some(tenant) = self.turns.first()
             && let Some(queue) = self.by_tenant.get_mut(&tenant)
         {
             if !queue.is_in_turn {
-                queue.credit += self.weights.credit(&tenant);
+                if queue.turns == 0 {
+                    queue.turns = self.weights.of(&tenant);
+                }
+                queue.credit += QUANTUM;
                 queue.is_in_turn = true;
             }
             let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
@@ -102,11 +110,12 @@ impl<J: Queueable> FairQueue<J> {
                 // Its next job does not fit, so its turn goes on as the first one of the next batch.
                 break;
             }
-            let is_empty = queue.jobs.is_empty();
-            self.turns.pop_front();
-            match is_empty {
-                true => drop(self.by_tenant.remove(&tenant)),
-                false => self.turns.push_back(tenant),
+            queue.turns = queue.turns.saturating_sub(1);
+            if queue.jobs.is_empty() {
+                self.turns.leave();
+                self.by_tenant.remove(&tenant);
+            } else {
+                self.turns.end_turn(queue.turns > 0);
             }
         }
         taken
@@ -117,19 +126,20 @@ impl<J: Queueable> FairQueue<J> {
         for job in jobs.into_iter().rev() {
             let (places, weight) = (job.places(), job.weight());
             let tenant = self.name_of(&job);
-            let turn = self.weights.credit(&tenant);
             let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
             self.places += places;
             queue.places += places;
             // Not more than a turn, but enough for its next job.
-            queue.credit = (queue.credit + weight).min(turn.max(weight));
-            queue.is_in_turn = true;
+            queue.credit = (queue.credit + weight).min(QUANTUM.max(weight));
+            if !queue.is_in_turn {
+                queue.is_in_turn = true;
+                queue.turns += 1;
+            }
             queue.jobs.push_front(job);
             if let Some(arrived) = &queue.apart {
                 arrived.notify_one();
-            } else if self.turns.front() != Some(&tenant) {
-                self.turns.retain(|it| *it != tenant);
-                self.turns.push_front(tenant);
+            } else {
+                self.turns.put_first(tenant);
             }
         }
     }
@@ -158,11 +168,10 @@ impl<J: Queueable> FairQueue<J> {
     /// `Notify` that each new job signals.
     pub(super) fn set_apart(&mut self, tenant: Arc<str>) -> Arc<Notify> {
         let arrived = Arc::new(Notify::new());
-        self.turns.retain(|it| *it != tenant);
+        self.turns.remove(&tenant);
         let queue = self.by_tenant.entry(tenant).or_default();
         queue.apart = Some(Arc::clone(&arrived));
-        queue.is_in_turn = false;
-        queue.credit = 0;
+        (queue.is_in_turn, queue.credit, queue.turns) = (false, 0, 0);
         arrived
     }
 
@@ -173,8 +182,7 @@ impl<J: Queueable> FairQueue<J> {
             queue.credit = usize::MAX;
             let (places, _) = queue.take_turn(max, true, &mut taken);
             self.places -= places;
-            queue.is_in_turn = false;
-            queue.credit = 0;
+            (queue.is_in_turn, queue.credit) = (false, 0);
         }
         taken
     }
@@ -185,16 +193,9 @@ impl<J: Queueable> FairQueue<J> {
             return;
         };
         queue.apart = None;
-        if !queue.jobs.is_empty() {
-            self.turns.push_back(Arc::from(tenant));
-        }
-        self.forget_if_empty(tenant);
-    }
-
-    fn forget_if_empty(&mut self, tenant: &str) {
-        let is_unused = |queue: &TenantQueue<J>| queue.jobs.is_empty() && queue.apart.is_none();
-        if self.by_tenant.get(tenant).is_some_and(is_unused) {
-            self.by_tenant.remove(tenant);
+        match queue.jobs.is_empty() {
+            true => drop(self.by_tenant.remove(tenant)),
+            false => self.turns.join(Arc::from(tenant)),
         }
     }
 }
@@ -205,6 +206,7 @@ impl<J> Default for TenantQueue<J> {
             jobs: VecDeque::new(),
             places: 0,
             credit: 0,
+            turns: 0,
             is_in_turn: false,
             apart: None,
         }

@@ -1,7 +1,7 @@
 //! Tests of the queue.
 
 use super::*;
-use crate::db::batch::{batch_limit::BatchLimit, weights::QUANTUM};
+use crate::db::batch::batch_limit::BatchLimit;
 
 /// A job with its tenant and its weight.
 #[derive(Debug, PartialEq)]

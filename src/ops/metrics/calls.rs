@@ -15,11 +15,22 @@ const SECONDS: &[f64] = &[
 
 const LABELS: &[&str] = &["grpc_type", "grpc_service", "grpc_method"];
 
+/// The reasons of calls that fail with RESOURCE_EXHAUSTED.
+const REJECTIONS: [&str; 6] = [
+    "HEADERS_TOO_LARGE",
+    "MESSAGE_TOO_LARGE",
+    "OVERLOADED",
+    "QUEUE_FULL",
+    "QUOTA_EXCEEDED",
+    "TOO_MANY_CONNECTIONS",
+];
+
 /// Metrics of calls, by method.
 #[derive(Clone)]
 pub struct CallMetrics {
     started: IntCounterVec,
     handled: IntCounterVec,
+    rejected: IntCounterVec,
     seconds: HistogramVec,
 }
 
@@ -33,6 +44,10 @@ impl CallMetrics {
             "grpc_server_handled_total",
             "Calls that ended, by method and code; Canceled if the caller disconnected."
         );
+        let rejected = opts!(
+            "bridgebook_rejected_calls_total",
+            "Calls that failed with ResourceExhausted, by service and reason."
+        );
         let seconds = histogram_opts!(
             "grpc_server_handling_seconds",
             "Duration of calls from their headers to the end of their response, in seconds.",
@@ -42,6 +57,10 @@ impl CallMetrics {
         let calls = CallMetrics {
             started: register(registry, IntCounterVec::new(started, LABELS)?)?,
             handled: register(registry, IntCounterVec::new(handled, &with_code)?)?,
+            rejected: register(
+                registry,
+                IntCounterVec::new(rejected, &["grpc_service", "reason"])?,
+            )?,
             seconds: register(registry, HistogramVec::new(seconds, LABELS)?)?,
         };
         // A series must exist before its first failure, or rate() does not see the increase.
@@ -53,6 +72,9 @@ impl CallMetrics {
             for code in [Code::Ok, Code::Internal, Code::Unavailable] {
                 let labels = [kind, service, name, code_name(code)];
                 calls.handled.with_label_values(&labels);
+            }
+            for reason in REJECTIONS {
+                calls.rejected.with_label_values(&[service, reason]);
             }
         }
         Ok(calls)
@@ -84,8 +106,8 @@ impl RunningCall {
         self.method
     }
 
-    /// Counts the end of the call. Returns its duration.
-    pub fn end(&self, code: Code) -> Duration {
+    /// Counts the end of the call, with the reason of a failure. Returns its duration.
+    pub fn end(&self, code: Code, reason: Option<&str>) -> Duration {
         let took = self.begun.elapsed();
         let labels = self.method.labels();
         let [kind, service, name] = labels;
@@ -93,6 +115,11 @@ impl RunningCall {
             .handled
             .with_label_values(&[kind, service, name, code_name(code)])
             .inc();
+        if code == Code::ResourceExhausted {
+            let rejected = &self.metrics.rejected;
+            let reason = reason.unwrap_or("unknown");
+            rejected.with_label_values(&[service, reason]).inc();
+        }
         self.metrics
             .seconds
             .with_label_values(&labels)

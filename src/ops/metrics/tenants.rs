@@ -2,9 +2,12 @@
 //!
 //! Callers choose namespaces, so only a limited number of them have series of their own. All others
 //! share the label `(others)`, which no namespace can have. A call counts under the label that its
-//! namespace has at that time, so a series never goes down while it lasts. A tenant that becomes much
-//! busier than the least busy one with a label takes its place: those series end, and new ones begin
-//! at 0.
+//! namespace has at that time, so a series never goes down while it lasts.
+//!
+//! Once a minute, the busiest tenant without a label takes that of the least busy one, if in the last
+//! minutes it took more than twice as much, and a hundred items more. The series of the latter end, and
+//! new ones begin at 0. So labels stay where they are while all tenants call rarely, and a tenant that
+//! floods the service has a label within a minute.
 //!
 //! The candidates for a place are found by the space-saving algorithm (Metwally and others, 2005),
 //! which needs a bounded number of counters.
@@ -25,12 +28,18 @@ const OTHERS: &str = "(others)";
 const DEFAULT_LIMIT: usize = 20;
 /// The number of candidates for each label.
 const CANDIDATES: usize = 8;
-/// How often candidates may take a place. Scores halve at the same time, so they stand for the last
-/// half minute or so.
-const REVIEW_INTERVAL: Duration = Duration::from_secs(10);
-/// How many times the score of a labelled tenant a candidate must have to take its place. So labels
+/// How often a candidate may take a label: each time three series end and three begin, which
+/// Prometheus keeps for as long as all others.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(60);
+/// The part of its score that a tenant loses at each review: an eighth. So scores halve in about
+/// five minutes, and stand for that time.
+const DECAY: u64 = 8;
+/// How many times the score of a labelled tenant a candidate must have to take its label. So labels
 /// do not alternate between tenants that are about as busy.
 const LEAD: u64 = 2;
+/// How much more than that it must have. So chance does not move labels between tenants that call
+/// rarely.
+const MIN_LEAD: u64 = 100;
 
 /// Metrics of calls by namespace. Cheap to clone.
 #[derive(Clone)]
@@ -180,33 +189,40 @@ impl Top {
         self.candidates.insert(namespace.to_owned(), candidate);
     }
 
-    /// Gives labels to candidates that are much busier than tenants that have one, and halves all
-    /// scores.
+    /// Gives the busiest candidate the label of the least busy tenant, if it is much busier. Lets all
+    /// scores decay.
     fn review(&mut self, families: &Families) {
-        let candidates = std::mem::take(&mut self.candidates).into_iter();
-        let mut candidates: Vec<_> = candidates.collect();
-        candidates.sort_by_key(|(_, it)| it.count - it.error);
-        while let Some((name, candidate)) = candidates.pop() {
-            let score = candidate.count - candidate.error;
-            let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
-            let least = least.filter(|(_, it)| score > it.score.saturating_mul(LEAD));
-            let Some(least) = least.map(|(name, _)| name.clone()) else {
-                candidates.push((name, candidate));
-                break;
-            };
+        let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
+        let busiest = self.candidates.iter().max_by_key(|(_, it)| it.least());
+        if let (Some((least, labelled)), Some((busiest, candidate))) = (least, busiest)
+            && candidate.least() > labelled.score.saturating_mul(LEAD) + MIN_LEAD
+        {
+            let (least, busiest, score) = (least.clone(), busiest.clone(), candidate.least());
             self.labelled.remove(&least);
+            self.candidates.remove(&busiest);
             families.remove(&least);
-            let series = families.series(&name);
-            self.labelled.insert(name, Labelled { series, score });
+            let series = families.series(&busiest);
+            self.labelled.insert(busiest, Labelled { series, score });
         }
         for labelled in self.labelled.values_mut() {
-            labelled.score /= 2;
+            decay(&mut labelled.score);
         }
-        let halved = candidates.into_iter().map(|(name, it)| {
-            let (count, error) = (it.count / 2, it.error / 2);
-            (name, Candidate { count, error })
+        self.candidates.retain(|_, candidate| {
+            decay(&mut candidate.count);
+            decay(&mut candidate.error);
+            candidate.count > 0
         });
-        self.candidates = halved.filter(|(_, it)| it.count > 0).collect();
+    }
+}
+
+fn decay(score: &mut u64) {
+    *score -= score.div_ceil(DECAY);
+}
+
+impl Candidate {
+    /// Returns the least score that the tenant may have.
+    fn least(&self) -> u64 {
+        self.count.saturating_sub(self.error)
     }
 }
 
@@ -308,11 +324,44 @@ mod tests {
         metrics.admitted("busy", 50);
         metrics.admitted("idle", 1);
         metrics.admitted("as idle", 2);
-        metrics.admitted("newcomer", 100);
+        metrics.admitted("newcomer", 103);
         let call = Counted::Call { items: 1 };
         metrics.count("newcomer", &call, Instant::now() + REVIEW_INTERVAL);
         let labels = [("busy", 1), ("newcomer", 1), (OTHERS, 2)];
         assert_eq!(calls(&metrics), expected(&labels));
+    }
+
+    #[test]
+    fn labels_stay_where_they_are_while_many_tenants_call_rarely() {
+        for seconds_between_calls in [1, 7, 60] {
+            let metrics = metrics(20);
+            let (begin, mut random) = (Instant::now(), fastrand::Rng::with_seed(7));
+            let mut labels = HashMap::new();
+            for second in (0..24 * 3600).step_by(seconds_between_calls) {
+                let now = begin + Duration::from_secs(second);
+                let tenant = random.u32(0..60).to_string();
+                metrics.count(&tenant, &Counted::Call { items: 1 }, now);
+                let labelled = metrics.lock().labelled.contains_key(&tenant);
+                assert_eq!(*labels.entry(tenant).or_insert(labelled), labelled);
+            }
+            assert_eq!(labels.values().filter(|it| **it).count(), 20);
+        }
+    }
+
+    #[test]
+    fn a_review_moves_one_label() {
+        let metrics = metrics(2);
+        for (namespace, items) in [("a", 1), ("b", 1), ("c", 1000), ("d", 1000)] {
+            metrics.admitted(namespace, items);
+        }
+        let mut now = Instant::now();
+        for expected in [1, 2] {
+            now += REVIEW_INTERVAL;
+            metrics.count("a", &Counted::Call { items: 1 }, now);
+            let calls = calls(&metrics);
+            let moved = ["c", "d"].iter().filter(|it| calls.contains_key(**it));
+            assert_eq!(moved.count(), expected);
+        }
     }
 
     #[test]

@@ -50,14 +50,15 @@ impl CallLog {
         let Some(running) = self.running.take() else {
             return;
         };
-        let duration = running.end(code);
+        let info = failure.and_then(|status| status.get_details_error_info());
+        let reason = info.as_ref().map(|info| info.reason.as_str());
+        let duration = running.end(code, reason);
         self.end_span(code);
         if let Some(failure) = failure {
             self.audit.count_refusal(failure);
         } else if code == Code::Cancelled {
             self.audit.count_abandoned();
         }
-        let info = failure.and_then(|status| status.get_details_error_info());
         let is_audited = self.audit.includes(code);
         let is_slow = duration >= self.slow && !running.method().is_stream();
         // A stream has no other end than that its client leaves.

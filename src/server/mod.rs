@@ -282,9 +282,9 @@ async fn serve_calls(
     let background = async {
         let key = schema::prepare(url, migrate).await?;
         database.mark_ready();
-        // Calls are refused until the key is known, so the quotas are read first. If that fails,
-        // the defaults are in force until the task below has read them.
-        let _ = quotas.reload().await;
+        // Calls are refused until the key is known, and health is NOT_SERVING until the tasks below
+        // run. So no call is admitted before its quota is known.
+        quotas.load().await;
         page_token_key.get_or_init(|| key);
         let newest = migrations::newest()?;
         let health = health.clone();

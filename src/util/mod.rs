@@ -11,5 +11,6 @@ pub mod net;
 pub mod open_files;
 pub mod pace;
 pub mod panics;
+pub mod recent;
 pub mod shares;
 pub mod unprintable;

@@ -16,6 +16,7 @@ mod mutations;
 mod mute;
 mod page_tokens;
 mod protocol;
+mod quota_of_heartbeats;
 mod quotas;
 mod reflection;
 mod refused_calls;

@@ -35,9 +35,12 @@ impl Bucket {
         self.rate = Some(rate);
     }
 
-    /// Returns whether the bucket is full, so that it may be forgotten.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
-        self.missing(now).is_zero()
+    /// Gives back `count` that was taken for a call that is refused after all.
+    pub(super) fn give_back(&mut self, count: u32) {
+        if let (Some(full_at), Some(rate)) = (self.full_at, self.rate) {
+            let time = Duration::from_secs(count.into()) / rate.get();
+            self.full_at = full_at.checked_sub(time);
+        }
     }
 
     /// Returns the time until the bucket is full at a rate.
@@ -91,7 +94,6 @@ mod tests {
         bucket.take(1000, rate(100), now);
         let wait = bucket.wait(rate(100), now);
         assert_eq!(wait, Duration::from_millis(9010));
-        assert!(!bucket.is_full(now + wait));
         assert_eq!(admitted(&mut bucket, 100, now + wait), 1);
     }
 
@@ -100,8 +102,17 @@ mod tests {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         admitted(&mut bucket, 5, now);
         let later = now + Duration::from_secs(3600);
-        assert!(bucket.is_full(later));
         assert_eq!(admitted(&mut bucket, 5, later), 5);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_but_fills_the_bucket_no_higher() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        assert_eq!(admitted(&mut bucket, 5, now), 5);
+        bucket.give_back(2);
+        assert_eq!(admitted(&mut bucket, 5, now), 2);
+        bucket.give_back(100);
+        assert_eq!(admitted(&mut bucket, 5, now), 5);
     }
 
     #[test]

@@ -58,7 +58,7 @@ where
         let Some(call) = request.extensions().get::<AuthenticatedCall>() else {
             return Box::pin(inner.call(request));
         };
-        let quota = match self.quotas.begin_call(call.caller.token_id()) {
+        let quota = match self.quotas.begin_call(call.caller.token_id(), call.rpc) {
             Ok(quota) => Arc::new(quota),
             Err(error) => return Box::pin(async { Ok(Status::from(error).into_http()) }),
         };

@@ -5,7 +5,8 @@
 //! read; `rpc::admit` checks the rest once it knows the namespace and the number of items.
 //!
 //! A rate allows a burst of one second's worth. A batch may be larger than that: it is admitted,
-//! and the calls after it wait until it is paid for.
+//! and the calls after it wait until it is paid for. Heartbeats [count apart](usage::Kind), so that
+//! they do not wait for a batch.
 
 mod bucket;
 pub mod layer;
@@ -15,8 +16,11 @@ mod table;
 mod usage;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,7 +30,7 @@ use self::{
     model::{Quota, SubjectKind},
     store::AllQuotas,
     table::{Limited, Table},
-    usage::{Charge, InProgress, Refusal},
+    usage::{InProgress, Kind, Refusal},
 };
 use crate::{
     db::Database,
@@ -36,12 +40,16 @@ use crate::{
         namespace::Namespace,
         quota::{QuotaDefaults, QuotaLimits, QuotaSubject},
     },
+    proto::Rpc,
     util::error_chain::error_chain,
 };
 
 /// Interval at which quotas are read again. A change is in force on every replica after it and the
 /// time of a query, within 5 s.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The pause before quotas are read again that could not be read at the start.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The quotas in force, and their usage. Cheap to clone.
 #[derive(Clone)]
@@ -51,17 +59,22 @@ struct Inner {
     namespaces: Table<String>,
     tokens: Table<TokenId>,
     database: Database,
+    /// Whether the last read has failed.
+    is_failing: AtomicBool,
+    /// Whether the log has named the kinds of subjects that this version does not know.
+    has_logged_kinds: AtomicBool,
 }
 
 impl Quotas {
-    /// Makes the quotas of the settings. Those of operators come with the first
-    /// [`Quotas::reload`].
+    /// Makes the quotas of the settings. Those of operators come with [`Quotas::load`].
     #[must_use]
     pub fn new(database: &Database, defaults: QuotaDefaults) -> Self {
         Quotas(Arc::new(Inner {
             namespaces: Table::new(defaults.namespace),
             tokens: Table::new(defaults.token),
             database: database.clone(),
+            is_failing: AtomicBool::new(false),
+            has_logged_kinds: AtomicBool::new(false),
         }))
     }
 
@@ -75,9 +88,11 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`].
-    pub fn begin_call(&self, token_id: Option<TokenId>) -> Result<CallQuota> {
+    pub fn begin_call(&self, token_id: Option<TokenId>, rpc: Option<Rpc>) -> Result<CallQuota> {
+        let kind = Kind::of(rpc);
         let mut call = CallQuota {
             quotas: self.clone(),
+            kind,
             token: None,
             _of_token: None,
             of_namespace: OnceLock::new(),
@@ -85,54 +100,61 @@ impl Quotas {
         let token = token_id.and_then(|id| Some((id, self.0.tokens.find(&id)?)));
         if let Some((id, Limited { limits, usage })) = &token {
             let now = Instant::now();
-            let charge = Charge {
-                call: true,
-                items: 0,
-            };
-            let mut counts = usage.lock();
+            let charge = kind.charge(true, 0);
+            let mut counts = usage.lock(kind);
             if let Some(refusal) = counts.refusal(limits, charge, now) {
                 return Err(exceeded(QuotaSubject::Token(*id), refusal));
             }
             counts.take(limits, charge, now);
-            call._of_token = Some(Arc::clone(usage).begin_call(&mut counts));
+            call._of_token = Some(Arc::clone(usage).begin_call(kind, &mut counts));
         }
         call.token = token;
         Ok(call)
     }
 
-    /// Reads the quotas of operators again, at an interval. If that fails, those in force stay. Never
-    /// completes.
-    pub async fn run(&self) {
-        let mut is_failing = false;
-        loop {
-            tokio::time::sleep(RELOAD_INTERVAL).await;
-            let result = self.reload().await;
-            if let (Err(error), false) = (&result, is_failing) {
-                let cause = error_chain(error);
-                tracing::warn!(cause, "cannot read quotas, those in force stay");
-            }
-            is_failing = result.is_err();
-            let now = Instant::now();
-            self.0.namespaces.forget_idle(now);
-            self.0.tokens.forget_idle(now);
+    /// Reads the quotas of operators for the first time. Tries again until it succeeds, because a call
+    /// that is admitted before may be over its quota.
+    pub async fn load(&self) {
+        while !self.reload().await {
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Reads the quotas of operators.
-    ///
-    /// # Errors
-    /// Database errors. The quotas in force stay.
-    pub async fn reload(&self) -> Result<()> {
-        self.apply(self.0.database.run(&AllQuotas).await?);
-        Ok(())
+    /// Reads the quotas of operators again, at an interval. If that fails, those in force stay. Never
+    /// completes.
+    pub async fn run(&self) {
+        loop {
+            tokio::time::sleep(RELOAD_INTERVAL).await;
+            self.reload().await;
+        }
+    }
+
+    /// Reads the quotas of operators. Returns false, after a line in the log if it is the first time
+    /// in a row, if that fails.
+    async fn reload(&self) -> bool {
+        let result = self.0.database.run(&AllQuotas).await;
+        let was_failing = self.0.is_failing.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Ok(quotas) => {
+                self.apply(quotas);
+                true
+            }
+            Err(error) => {
+                if !was_failing {
+                    let cause = error_chain(&error);
+                    tracing::warn!(cause, "cannot read quotas, those read before stay in force");
+                }
+                false
+            }
+        }
     }
 
     fn apply(&self, quotas: Vec<Quota>) {
         let (mut namespaces, mut tokens) = (HashMap::new(), HashMap::new());
-        let mut weights = HashMap::new();
+        let (mut weights, mut unknown) = (HashMap::new(), BTreeSet::new());
         for quota in quotas {
-            match quota.subject_kind {
-                SubjectKind::Namespace => {
+            match quota.kind() {
+                Some(SubjectKind::Namespace) => {
                     let limits = quota.values.limits(self.0.namespaces.default());
                     let weight = quota.values.weight.map(usize::try_from);
                     if let Some(Ok(weight)) = weight {
@@ -140,22 +162,35 @@ impl Quotas {
                     }
                     namespaces.insert(quota.subject, limits);
                 }
-                SubjectKind::Token => {
+                Some(SubjectKind::Token) => {
                     let limits = quota.values.limits(self.0.tokens.default());
                     let id = Uuid::try_parse(&quota.subject);
                     tokens.extend(id.ok().map(|id| (TokenId(id), limits)));
                 }
+                None => drop(unknown.insert(quota.subject_kind)),
             }
         }
+        self.log_unknown(&unknown);
         self.0.namespaces.replace(namespaces);
         self.0.tokens.replace(tokens);
         self.0.database.weights().replace(weights);
+    }
+
+    /// Logs once that a newer version has set quotas which this one cannot apply.
+    fn log_unknown(&self, kinds: &BTreeSet<String>) {
+        if !kinds.is_empty() && !self.0.has_logged_kinds.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                subject_kinds = ?kinds,
+                "quotas for subjects that this version does not know are not in force here"
+            );
+        }
     }
 }
 
 /// The quota of a call, which counts as in progress until this is dropped.
 pub struct CallQuota {
     quotas: Quotas,
+    kind: Kind,
     token: Option<(TokenId, Limited)>,
     _of_token: Option<InProgress>,
     of_namespace: OnceLock<InProgress>,
@@ -163,8 +198,8 @@ pub struct CallQuota {
 
 impl CallQuota {
     /// Counts the call, with a number of items, against the quota of its tenant, and the items
-    /// against that of its token. A call that is refused here counts against neither, except that
-    /// [`Quotas::begin_call`] has counted it as one of the token's calls.
+    /// against that of its token. A call that is refused counts against neither: the token gets back
+    /// the call that [`Quotas::begin_call`] has counted. To be called once.
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`], with the limit that makes the call wait longest.
@@ -174,11 +209,10 @@ impl CallQuota {
         let metrics = self.quotas.0.database.metrics().tenants();
         let tenant = self.quotas.0.namespaces.find(namespace.as_str());
         let token = self.token.as_ref();
-        let of_tenant = Charge { call: true, items };
-        let of_token = Charge { call: false, items };
+        let [of_tenant, of_token] = [true, false].map(|call| self.kind.charge(call, items));
         // Always in this order, so that calls do not deadlock.
-        let mut tenant = tenant.as_ref().map(|it| (it, it.usage.lock()));
-        let mut token = token.map(|(id, it)| (id, it, it.usage.lock()));
+        let mut tenant = tenant.as_ref().map(|it| (it, it.usage.lock(self.kind)));
+        let mut token = token.map(|(id, it)| (id, it, it.usage.lock(self.kind)));
         let by_tenant = tenant.as_ref().and_then(|(it, counts)| {
             let refusal = counts.refusal(&it.limits, of_tenant, now)?;
             Some((QuotaSubject::Namespace(namespace.to_string()), refusal))
@@ -189,6 +223,9 @@ impl CallQuota {
         });
         let refusals = [by_tenant, by_token].into_iter().flatten();
         if let Some((subject, refusal)) = refusals.max_by_key(|(_, it)| it.wait) {
+            if let Some((_, it, counts)) = &mut token {
+                counts.give_back_call(&it.limits);
+            }
             drop((tenant, token));
             metrics.rejected(namespace.as_str());
             return Err(exceeded(subject, refusal));
@@ -196,7 +233,7 @@ impl CallQuota {
         if let Some((it, counts)) = &mut tenant {
             counts.take(&it.limits, of_tenant, now);
             self.of_namespace
-                .get_or_init(|| Arc::clone(&it.usage).begin_call(counts));
+                .get_or_init(|| Arc::clone(&it.usage).begin_call(self.kind, counts));
         }
         if let Some((_, it, counts)) = &mut token {
             counts.take(&it.limits, of_token, now);

@@ -31,6 +31,16 @@ impl SubjectKind {
     }
 }
 
+impl Quota {
+    /// Returns the kind of the subject; `None` if a newer version has set the quota, for a kind that
+    /// this one does not know.
+    #[must_use]
+    pub fn kind(&self) -> Option<SubjectKind> {
+        let mut kinds = SubjectKind::ALL.iter().copied();
+        kinds.find(|kind| kind.as_str() == self.subject_kind)
+    }
+}
+
 /// A row of `quotas`.
 #[derive(Debug, Clone, diesel::Queryable, diesel::Selectable)]
 #[diesel(table_name = crate::db::schema::quotas)]
@@ -39,7 +49,7 @@ impl SubjectKind {
     reason = "the columns are documented in the database, and in schema.rs"
 )]
 pub struct Quota {
-    pub subject_kind: SubjectKind,
+    pub subject_kind: String,
     pub subject: String,
     #[diesel(embed)]
     pub values: QuotaValues,
@@ -90,7 +100,7 @@ impl PageRow for Quota {
 
     fn position(&self) -> String {
         // A kind has no space.
-        format!("{} {}", self.subject_kind.as_str(), self.subject)
+        format!("{} {}", self.subject_kind, self.subject)
     }
 
     fn size(&self) -> usize {

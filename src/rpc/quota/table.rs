@@ -4,42 +4,43 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use super::usage::Usage;
-use crate::domain::quota::QuotaLimits;
+use crate::{domain::quota::QuotaLimits, util::recent::Recent};
+
+/// Half of the namespaces, or tokens, without a quota of their own whose usage is remembered. All
+/// together take some 8 MiB, if their names are long. The usage of others begins anew.
+const GENERATION: usize = 8192;
 
 /// The limits of a tenant or a token, and its usage.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Limited {
     pub(super) limits: QuotaLimits,
     pub(super) usage: Arc<Usage>,
 }
 
-/// Limits by key. Callers choose namespaces, so the table remembers the usage only of those that
-/// are not idle.
+/// Limits by key.
+///
+/// The usage of a key with a quota of its own is always remembered. Callers choose namespaces, so of
+/// all others only those that were used last are.
 #[derive(Debug)]
 pub(super) struct Table<K> {
     default: QuotaLimits,
-    entries: Mutex<Entries<K>>,
-}
-
-#[derive(Debug)]
-struct Entries<K> {
-    quotas: HashMap<K, QuotaLimits>,
-    usage: HashMap<K, Arc<Usage>>,
+    quotas: RwLock<HashMap<K, Limited>>,
+    others: Mutex<Recent<K, Arc<Usage>>>,
 }
 
 impl<K: Hash + Eq> Table<K> {
     /// Makes a table in which every key has these limits.
     pub(super) fn new(default: QuotaLimits) -> Self {
-        let entries = Mutex::new(Entries {
-            quotas: HashMap::new(),
-            usage: HashMap::new(),
-        });
-        Table { default, entries }
+        Table {
+            default,
+            quotas: RwLock::default(),
+            others: Mutex::new(Recent::new(GENERATION)),
+        }
     }
 
     /// Returns the limits of a key that has no quota of its own.
@@ -53,8 +54,8 @@ impl<K: Hash + Eq> Table<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let quota = self.lock().quotas.get(key).copied();
-        quota.unwrap_or(self.default)
+        let quotas = self.quotas();
+        quotas.get(key).map_or(self.default, |quota| quota.limits)
     }
 
     /// Returns the limits of a key and its usage; `None` if it has no limit.
@@ -63,39 +64,109 @@ impl<K: Hash + Eq> Table<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut entries = self.lock();
-        let limits = entries.quotas.get(key).copied().unwrap_or(self.default);
-        if limits == QuotaLimits::default() {
+        let has_limit = |limits: &QuotaLimits| *limits != QuotaLimits::default();
+        if let Some(quota) = self.quotas().get(key) {
+            return has_limit(&quota.limits).then(|| quota.clone());
+        }
+        if !has_limit(&self.default) {
             return None;
         }
-        let usage = match entries.usage.get(key) {
-            Some(usage) => Arc::clone(usage),
-            None => {
-                let usage = Arc::<Usage>::default();
-                entries.usage.insert(key.to_owned(), Arc::clone(&usage));
-                usage
-            }
-        };
-        Some(Limited { limits, usage })
+        // The lock is released before what is forgotten is dropped.
+        let (usage, _forgotten) = self.others().value(key);
+        Some(Limited {
+            limits: self.default,
+            usage,
+        })
     }
 
     /// Replaces all quotas. The usage stays.
     pub(super) fn replace(&self, quotas: HashMap<K, QuotaLimits>) {
-        self.lock().quotas = quotas;
+        let next = quotas.into_iter().map(|(key, limits)| {
+            let quota = self.quotas().get(&key).cloned();
+            let usage = match quota {
+                Some(quota) => quota.usage,
+                None => self.others().remove(&key).unwrap_or_default(),
+            };
+            (key, Limited { limits, usage })
+        });
+        let next = next.collect();
+        let last = {
+            let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
+            mem::replace(&mut *quotas, next)
+        };
+        for (key, quota) in last {
+            if !self.quotas().contains_key(&key) {
+                let _forgotten = self.others().insert(key, quota.usage);
+            }
+        }
     }
 
-    /// Forgets the usage of keys that are idle.
-    pub(super) fn forget_idle(&self, now: Instant) {
-        let mut entries = self.lock();
-        // A call that has just found its usage has not counted itself yet.
-        let is_unused = |usage: &Arc<Usage>| Arc::strong_count(usage) == 1;
-        entries
-            .usage
-            .retain(|_, usage| !is_unused(usage) || !usage.lock().is_idle(now));
-        entries.usage.shrink_to_fit();
+    fn quotas(&self) -> RwLockReadGuard<'_, HashMap<K, Limited>> {
+        self.quotas.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries<K>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn others(&self) -> MutexGuard<'_, Recent<K, Arc<Usage>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn table(calls_in_progress: u32) -> Table<String> {
+        Table::new(limits(calls_in_progress))
+    }
+
+    fn limits(calls_in_progress: u32) -> QuotaLimits {
+        QuotaLimits {
+            calls_in_progress: NonZeroU32::new(calls_in_progress),
+            ..QuotaLimits::default()
+        }
+    }
+
+    fn usage(table: &Table<String>, key: &str) -> Arc<Usage> {
+        table.find(key).unwrap().usage
+    }
+
+    #[test]
+    fn the_usage_of_an_operators_quota_survives_a_flood_of_made_up_namespaces() {
+        let table = table(1);
+        table.replace([("limited".to_owned(), limits(2))].into());
+        let limited = usage(&table, "limited");
+        let other = usage(&table, "other");
+        for number in 0..3 * GENERATION {
+            usage(&table, &number.to_string());
+        }
+        assert!(Arc::ptr_eq(&limited, &usage(&table, "limited")));
+        assert!(!Arc::ptr_eq(&other, &usage(&table, "other")));
+    }
+
+    #[test]
+    fn the_usage_stays_when_a_quota_is_set_changed_or_deleted() {
+        let table = table(1);
+        let before = usage(&table, "a");
+        for (quotas, expected) in [
+            (HashMap::from([("a".to_owned(), limits(2))]), limits(2)),
+            (HashMap::from([("a".to_owned(), limits(3))]), limits(3)),
+            (HashMap::new(), limits(1)),
+        ] {
+            table.replace(quotas);
+            let found = table.find("a").unwrap();
+            assert_eq!(found.limits, expected);
+            assert_eq!(table.limits("a"), expected);
+            assert!(Arc::ptr_eq(&before, &found.usage));
+        }
+    }
+
+    #[test]
+    fn a_key_without_a_limit_has_no_usage() {
+        let table = table(0);
+        assert!(table.find("a").is_none());
+        table.replace([("a".to_owned(), limits(1)), ("b".to_owned(), limits(0))].into());
+        assert!(table.find("a").is_some());
+        assert!(table.find("b").is_none());
     }
 }

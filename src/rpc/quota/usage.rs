@@ -7,11 +7,48 @@ use std::{
 };
 
 use super::bucket::Bucket;
-use crate::domain::quota::{QuotaLimit, QuotaLimits};
+use crate::{
+    domain::quota::{QuotaLimit, QuotaLimits},
+    proto::Rpc,
+};
 
 /// The shortest retry delay: calls in progress have to end first, and retries at once would only be
 /// refused again.
 const MIN_RETRY: Duration = Duration::from_millis(50);
+
+/// The calls that count together. Heartbeats count apart from all other calls, so that a tenant
+/// that uses up its quota does not lose its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Heartbeats, and registrations, which count as such.
+    Heartbeat,
+    /// All other calls.
+    Other,
+}
+
+impl Kind {
+    /// Returns the kind of an RPC.
+    pub(super) fn of(rpc: Option<Rpc>) -> Self {
+        match rpc {
+            Some(
+                Rpc::RegistryServiceHeartbeat
+                | Rpc::RegistryServiceBatchHeartbeat
+                | Rpc::RegistryServiceRegisterNode,
+            ) => Kind::Heartbeat,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Returns the part of a quota that a call takes, with a number of items. Heartbeats take none:
+    /// a node would be lost while its tenant pays for a large batch.
+    pub(super) fn charge(self, call: bool, items: u32) -> Charge {
+        let items = match self {
+            Kind::Heartbeat => 0,
+            Kind::Other => items,
+        };
+        Charge { call, items }
+    }
+}
 
 /// The part of a quota that a call takes.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +69,10 @@ pub(super) struct Refusal {
 
 /// The usage of one tenant, or of one token.
 #[derive(Debug, Default)]
-pub(super) struct Usage(Mutex<Counts>);
+pub(super) struct Usage {
+    heartbeats: Mutex<Counts>,
+    others: Mutex<Counts>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -42,14 +82,18 @@ pub(super) struct Counts {
 }
 
 impl Usage {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self, kind: Kind) -> MutexGuard<'_, Counts> {
+        let counts = match kind {
+            Kind::Heartbeat => &self.heartbeats,
+            Kind::Other => &self.others,
+        };
+        counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call as in progress until the value is dropped.
-    pub(super) fn begin_call(self: Arc<Self>, counts: &mut Counts) -> InProgress {
+    /// Counts a call as in progress until the value is dropped. `counts` are those of its kind.
+    pub(super) fn begin_call(self: Arc<Self>, kind: Kind, counts: &mut Counts) -> InProgress {
         counts.in_progress += 1;
-        InProgress(self)
+        InProgress { usage: self, kind }
     }
 }
 
@@ -98,19 +142,24 @@ impl Counts {
         }
     }
 
-    /// Returns whether there is nothing to remember.
-    pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.in_progress == 0 && self.calls.is_full(now) && self.items.is_full(now)
+    /// Gives back the call that [`Counts::take`] took.
+    pub(super) fn give_back_call(&mut self, limits: &QuotaLimits) {
+        if limits.calls_per_second.is_some() {
+            self.calls.give_back(1);
+        }
     }
 }
 
 /// A call in progress, until it is dropped.
 #[derive(Debug)]
-pub(super) struct InProgress(Arc<Usage>);
+pub(super) struct InProgress {
+    usage: Arc<Usage>,
+    kind: Kind,
+}
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        let mut counts = self.0.lock();
+        let mut counts = self.usage.lock(self.kind);
         counts.in_progress = counts.in_progress.saturating_sub(1);
     }
 }

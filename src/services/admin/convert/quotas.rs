@@ -123,7 +123,7 @@ fn namespace_of(subject: &QuotaSubject) -> Option<&str> {
 impl From<Quota> for v1::Quota {
     fn from(row: Quota) -> Self {
         v1::Quota {
-            subject: Some(match row.subject_kind {
+            subject: row.kind().map(|kind| match kind {
                 SubjectKind::Namespace => quota::Subject::Namespace(row.subject),
                 SubjectKind::Token => quota::Subject::TokenId(row.subject),
             }),

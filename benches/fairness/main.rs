@@ -1,6 +1,6 @@
 //! Measures whether tenants feel each other, and what an overloaded service still does.
 //!
-//! `cargo bench --bench fairness` starts its own PostgreSQL and services, and prints three tables:
+//! `cargo bench --bench fairness` starts its own PostgreSQL and services, and prints four tables:
 //!
 //! * `neighbours`: the latency of tenant B's single calls while tenant A floods the same service,
 //!   against the latency while A floods another service on the machine. PostgreSQL, the services and
@@ -10,6 +10,7 @@
 //!   the cores that they leave.
 //! * `readers`: the latency of B's calls while clients ask for large lists and do not read them,
 //!   against the latency without them.
+//! * `rejects`: the CPU time that a rejected call costs, against that of one that succeeds.
 //!
 //! Each number is taken in turns with the one that it is compared with. For a first look:
 //!
@@ -26,6 +27,7 @@ mod load;
 mod neighbours;
 mod overload;
 mod readers;
+mod rejects;
 mod requests;
 #[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "../common/service.rs"]
@@ -41,7 +43,7 @@ use service::Service;
 /// A result whose error ends the benchmark.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Measures neighbours, overload and clients that do not read.
+/// Measures neighbours, overload, clients that do not read, and rejects.
 #[derive(Debug, Parser)]
 #[command(name = "fairness")]
 struct Options {
@@ -68,6 +70,8 @@ enum Subject {
     Overload,
     /// Clients that do not read.
     Readers,
+    /// The cost of a rejected call.
+    Rejects,
 }
 
 impl Options {
@@ -104,9 +108,9 @@ async fn run(options: &Options) -> Result<()> {
 }
 
 async fn measure(cluster: &Cluster, options: &Options) -> Result<()> {
-    let service = start(cluster, "one").await?;
+    let service = start(cluster, "one", &[]).await?;
     if options.wants(Subject::Neighbours) {
-        let other = start(cluster, "other").await?;
+        let other = start(cluster, "other", &[]).await?;
         neighbours::measure(service.address, other.address, options).await?;
         other.stop().await?;
     }
@@ -116,13 +120,16 @@ async fn measure(cluster: &Cluster, options: &Options) -> Result<()> {
     if options.wants(Subject::Readers) {
         readers::measure(service.address, options).await?;
     }
+    if options.wants(Subject::Rejects) {
+        rejects::measure(cluster, &service, options).await?;
+    }
     service.stop().await
 }
 
 /// Starts a service on a database of its own.
-async fn start(cluster: &Cluster, database: &str) -> Result<Service> {
+async fn start(cluster: &Cluster, database: &str, settings: &[&OsStr]) -> Result<Service> {
     cluster.create(database).await?;
     let url = cluster.url(database);
-    let arguments = ["--migrate", "--database-url", &url];
-    Service::start(&arguments.map(OsStr::new)).await
+    let arguments = ["--migrate", "--database-url", &url].map(OsStr::new);
+    Service::start(&[&arguments, settings].concat()).await
 }

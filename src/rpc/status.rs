@@ -52,10 +52,7 @@ impl From<Error> for Status {
         let mut description = error.describe();
         // Thousands of calls may be refused at the same time, for the same reason.
         description.retry_after = description.retry_after.map(spread);
-        let details = details(&error, &description);
-        let message = shortened(error.to_string(), MAX_MESSAGE_BYTES);
-        let code = tonic::Code::from_i32(description.code as i32);
-        let mut status = Status::with_error_details(code, message, details);
+        let mut status = with_details(error.to_string(), &description);
         if let Some(delay) = description.retry_after {
             let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             status.metadata_mut().insert(PUSHBACK_HEADER, millis.into());
@@ -93,26 +90,28 @@ pub(super) fn shorten(status: &mut tonic_types::Status) {
     status.details.retain(|detail| is_kept(&detail.type_url));
 }
 
-/// Returns the details. If they are too large for a header, leaves out the last violations,
+/// Returns the status. If its details are too large for a header, leaves out the last violations,
 /// and what repeats the message.
-fn details(error: &Error, description: &Description) -> ErrorDetails {
-    let text = error.to_string();
+fn with_details(text: String, description: &Description) -> Status {
+    let code = tonic::Code::from_i32(description.code as i32);
+    let message = shortened(text.clone(), MAX_MESSAGE_BYTES);
     let help = description.help.as_ref();
-    let whole = with_help(description, help, usize::MAX, &text);
-    if length(&whole) <= MAX_DETAILS_BYTES {
-        return whole;
-    }
-    let mut count = match help {
+    let status = |count, text| {
+        let details = with_help(description, help, count, text);
+        Status::with_error_details(code, message.as_str(), details)
+    };
+    let violations = match help {
         Some(Help::BadRequest(Violations { listed, .. })) => listed.len(),
         _ => 0,
     };
-    loop {
-        let details = with_help(description, help, count, "");
-        if count == 0 || length(&details) <= MAX_DETAILS_BYTES {
-            return details;
+    let mut fitting = status(usize::MAX, text.as_str());
+    for count in (0..=violations).rev() {
+        if fitting.details().len() <= MAX_DETAILS_BYTES {
+            break;
         }
-        count -= 1;
+        fitting = status(count, "");
     }
+    fitting
 }
 
 /// Returns the details with at most `count` violations. The message stands in for `text` if
@@ -149,12 +148,6 @@ fn with_help(
         None => {}
     }
     details
-}
-
-/// Returns the size of the details, in bytes.
-fn length(details: &ErrorDetails) -> usize {
-    let status = Status::with_error_details(tonic::Code::Unknown, "", details.clone());
-    status.details().len()
 }
 
 /// Cuts a message that is too long, visibly. `max_bytes` is the size of its percent-encoded

@@ -89,18 +89,19 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     Ok(())
 }
 
-/// Removes or counts the expired rows of a group, and reports the number. Says nothing about
-/// deleted rows if there are none. Returns whether it has reported the group, and the error of a row
-/// that it could not remove.
+/// Removes or counts the expired rows of a group, and reports the number, also if the removal of others
+/// fails. Says nothing about deleted rows if there are none. Returns whether it has reported the group,
+/// and the error of a row that it could not remove.
 async fn prune_group(
     pruner: &Pruner,
     removal: &mut Removal,
     dry_run: bool,
 ) -> Result<(bool, Option<Error>), CliError> {
     let rows = pruner.count(&removal.expired).await.map_err(rejected)?;
-    let (removed, skipped) = match dry_run {
-        true => (0, None),
-        false => remove_all(pruner, removal).await.map_err(rejected)?,
+    let mut removed = 0;
+    let outcome = match dry_run {
+        true => Ok(None),
+        false => remove_all(pruner, removal, &mut removed).await,
     };
     let expired = &removal.expired;
     let (count, done) = match dry_run {
@@ -113,19 +114,23 @@ async fn prune_group(
         let line = report(expired, &format!("{count} {done}"), oldest);
         writeln!(std::io::stdout(), "{:20} {line}", expired.table.as_str())?;
     }
-    Ok((is_reported, skipped))
+    Ok((is_reported, outcome.map_err(rejected)?))
 }
 
-/// Removes the expired rows of a group. Returns their number, and the error of the last row that it
-/// could not remove. Logs each of these.
-async fn remove_all(pruner: &Pruner, removal: &mut Removal) -> Result<(i64, Option<Error>)> {
-    let (mut removed, mut skipped) = (0, None);
+/// Removes the expired rows of a group, and counts them in `removed`. Returns the error of the last row
+/// that it could not remove. Logs each of these.
+async fn remove_all(
+    pruner: &Pruner,
+    removal: &mut Removal,
+    removed: &mut i64,
+) -> Result<Option<Error>> {
+    let mut skipped = None;
     loop {
         match pruner.remove_some(removal).await? {
             Step::Removed(pruned) => {
-                removed += pruned.removed;
+                *removed += pruned.removed;
                 if !pruned.may_leave_some {
-                    return Ok((removed, skipped));
+                    return Ok(skipped);
                 }
             }
             Step::Failed => {}

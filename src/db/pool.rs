@@ -40,9 +40,8 @@ use crate::{
 /// dead connection.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One of this many connections is for queries of tenants. Of as many or more connections, one is for
-/// queries of the service itself and of operators, who share those of tenants otherwise. All others
-/// are for batches.
+/// A quarter of the connections serve queries of tenants. With 4 or more, one further connection
+/// serves the service itself and operators. The rest serve batches.
 const QUERIES_SHARE: u32 = 4;
 
 /// A handle to the database. Cheap to clone.
@@ -194,7 +193,10 @@ impl Database {
         owner: &Owner,
         query: &Q,
     ) -> Result<Held<Q::Answer>> {
-        let mut retries = Retries::default();
+        let mut retries = match query.retries_transient() {
+            true => Retries::default(),
+            false => Retries::spent(),
+        };
         loop {
             match self.try_run(owner, query).await {
                 Ok(answer) => return answer,

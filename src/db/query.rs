@@ -45,6 +45,11 @@ pub trait Query: Sync {
         None
     }
 
+    /// Returns whether the query runs again after an error that may be transient, or that of a row.
+    fn retries_transient(&self) -> bool {
+        true
+    }
+
     /// Runs the query. After a database error it may run again.
     fn run(
         &self,

@@ -31,8 +31,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Returns the retries of a part of a batch that used up its own: only an unavailable
-    /// database is retried.
+    /// Returns retries without those of transient errors: only an unavailable database is retried.
+    /// They are for a part of a batch that used up its own, and for callers that try fewer rows.
     #[must_use]
     pub fn spent() -> Self {
         Retries {

@@ -28,12 +28,17 @@ async fn leave_rows(schema: &Schema, namespace: &str) -> String {
 
 /// Makes the deletes of the two oldest rows and of the youngest fail.
 async fn refuse_some(schema: &Schema) {
+    refuse(schema, &format!("IN (1, 2, {ROWS})")).await;
+}
+
+/// Makes the deletes of some rows fail, by their numbers from the oldest.
+async fn refuse(schema: &Schema, numbers: &str) {
     let refuse = |table: &str, age: &str| {
         format!(
             "CREATE TABLE kept_{table} AS
                 SELECT id FROM (SELECT id, row_number() OVER (ORDER BY {age}) AS number
                                   FROM {table}) it
-                 WHERE number IN (1, 2, {ROWS});
+                 WHERE number {numbers};
              CREATE TRIGGER refuses BEFORE DELETE ON {table}
                  FOR EACH ROW EXECUTE FUNCTION refuse('kept_{table}')"
         )
@@ -131,4 +136,38 @@ async fn the_prune_command_removes_the_other_rows_and_fails() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("an expired row cannot be removed"), "{log}");
     assert_eq!(left(&app.schema).await, [3, ROWS]);
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_removed_are_not_tried_again_and_again() {
+    let app = App::start().await;
+    leave_rows(&app.schema, &app.tenant().namespace).await;
+    refuse(&app.schema, "> 0").await;
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("more failures than retries", async || {
+        let figures = replica.figures();
+        let failures = figures.sum("bridgebook_retention_failures_total", &[]);
+        let retries = figures.sum("bridgebook_database_retries_total", &[]);
+        // Only the first step of each group repeats its statement.
+        (failures >= 100.0).then(|| assert!(retries < failures / 2.0, "{retries} of {failures}"))
+    })
+    .await;
+    assert_eq!(left(&app.schema).await, [ROWS, ROWS]);
+}
+
+#[tokio::test]
+async fn the_prune_command_reports_rows_that_it_removed_before_it_failed() {
+    let app = App::start().await;
+    leave_rows(&app.schema, &app.tenant().namespace).await;
+    refuse(&app.schema, "> 550").await;
+    let url = app.schema.url();
+    let output = bridgebook()
+        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let removed = String::from_utf8(output.stdout).unwrap();
+    assert!(removed.contains(" 550 removed"), "{removed}");
+    assert_eq!(left(&app.schema).await, [ROWS - 550, ROWS]);
 }

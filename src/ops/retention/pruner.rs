@@ -10,7 +10,7 @@ use prometheus::{Counter, IntCounter};
 use super::{
     model::{RetentionDefaults, Table},
     removal::{Removal, Step},
-    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, RowName},
+    store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, Pruned, RowName},
 };
 use crate::{
     db::{Database, Query},
@@ -52,10 +52,54 @@ pub async fn run(
 enum Pass {
     /// No expired rows remain.
     Clean,
-    /// A statement failed. The next pass tries again.
+    /// A statement failed. The pass after the next interval tries again.
     Failed,
-    /// Expired rows remain after [`LONGEST_PASS`].
+    /// Expired rows remain after [`LONGEST_PASS`]. The next pass begins at once.
     HasBacklog,
+}
+
+/// What the steps of a pass have achieved so far.
+#[derive(Default)]
+struct Achievement {
+    /// Whether the pass leaves a row or a group for the next one.
+    leaves_some: bool,
+    /// Whether it has removed something since its last failure.
+    has_removed: bool,
+}
+
+impl Achievement {
+    fn removed(&mut self, pruned: &Pruned) {
+        // A step that takes a part of a large workflow or bridge counts no rows.
+        self.has_removed |= pruned.removed > 0 || pruned.may_leave_some;
+    }
+
+    /// Notes that a step failed, which a smaller one may still make up for.
+    fn failed(&mut self) {
+        self.has_removed = false;
+    }
+
+    /// Notes that a row or a group is left for the next pass.
+    fn left(&mut self) {
+        self.has_removed = false;
+        self.leaves_some = true;
+    }
+
+    /// Returns the outcome of a pass that went on for [`LONGEST_PASS`]. After failures alone, another
+    /// pass would fail in the same way, so it does not begin at once.
+    fn at_limit(&self) -> Pass {
+        match self.has_removed {
+            true => Pass::HasBacklog,
+            false => Pass::Failed,
+        }
+    }
+
+    /// Returns the outcome of a pass that has been through all groups.
+    fn at_end(&self) -> Pass {
+        match self.leaves_some {
+            true => Pass::Failed,
+            false => Pass::Clean,
+        }
+    }
 }
 
 /// Waits for work, rests for [`PAUSE_FACTOR`] times as long, and then counts the time of the work.
@@ -170,25 +214,29 @@ impl Pruner {
     /// Makes a pass over a table: one step for each group in turn, so that no group waits
     /// for the backlog of another. A group that fails is left for the next pass.
     async fn prune(&self, progress: &Progress) -> Result<Pass> {
-        let begun = Instant::now();
-        let mut outcome = Pass::Clean;
         let groups = self.groups(progress.table).await?.into_iter();
         let mut groups: Vec<_> = groups.map(Removal::of).collect();
+        let begun = Instant::now();
+        let mut achievement = Achievement::default();
         while !groups.is_empty() {
             if begun.elapsed() > LONGEST_PASS {
-                return Ok(Pass::HasBacklog);
+                return Ok(achievement.at_limit());
             }
             let mut remaining = Vec::new();
             for mut removal in groups {
                 match self.remove_some(&mut removal).await {
                     Ok(Step::Removed(pruned)) => {
                         progress.removed(pruned.removed);
+                        achievement.removed(&pruned);
                         remaining.extend(pruned.may_leave_some.then_some(removal));
                     }
-                    Ok(Step::Failed) => remaining.push(removal),
+                    Ok(Step::Failed) => {
+                        achievement.failed();
+                        remaining.push(removal);
+                    }
                     Ok(Step::Skipped(error)) => {
                         self.skipped(progress, &removal, &error).await;
-                        outcome = Pass::Failed;
+                        achievement.left();
                         remaining.push(removal);
                     }
                     Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
@@ -196,13 +244,13 @@ impl Pruner {
                     }
                     Err(error) => {
                         progress.failed(Some(&removal.expired), &error);
-                        outcome = Pass::Failed;
+                        achievement.left();
                     }
                 }
             }
             groups = remaining;
         }
-        Ok(outcome)
+        Ok(achievement.at_end())
     }
 
     /// Counts a row that cannot be removed. Logs the first one of each group and pass.
@@ -279,6 +327,28 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pass_that_only_fails_does_not_begin_again_at_once() {
+        let mut achievement = Achievement::default();
+        assert_eq!(achievement.at_limit(), Pass::Failed);
+        let pruned = |removed, may_leave_some| Pruned {
+            removed,
+            may_leave_some,
+        };
+        for step in [pruned(1, false), pruned(0, true)] {
+            achievement.removed(&step);
+            assert_eq!(achievement.at_limit(), Pass::HasBacklog);
+            achievement.failed();
+            achievement.removed(&pruned(0, false));
+            assert_eq!(achievement.at_limit(), Pass::Failed);
+            assert_eq!(achievement.at_end(), Pass::Clean);
+        }
+        achievement.left();
+        achievement.removed(&pruned(1, true));
+        assert_eq!(achievement.at_limit(), Pass::HasBacklog);
+        assert_eq!(achievement.at_end(), Pass::Failed);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn work_takes_a_fifth_of_the_time() {

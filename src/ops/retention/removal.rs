@@ -67,8 +67,8 @@ impl Removal {
     }
 }
 
-/// Returns whether an error may be that of one row. Locks end, a statement that takes too long would
-/// delay other groups again, and the other errors concern all rows.
+/// Returns whether an error may be that of one row. Locks end by themselves. A statement that takes
+/// too long would delay other groups again. The other errors concern all rows.
 fn is_of_a_row(error: &Error) -> bool {
     match error {
         Error::Internal(cause) => !matches!(

@@ -2,7 +2,7 @@
 //!
 //! A deleted bridge with many batches moves to the namespace of deleted rows. Its batches keep the
 //! namespace of the tenant, which bridge_revisions remembers. The parameters are those of the
-//! statements in [`expired`](super::expired).
+//! statements in [`expired`](super::expired). The index on the last activity gives the order.
 
 use crate::db::planner::{lateral, register};
 
@@ -12,6 +12,7 @@ pub(super) const DELETE: &str = concat!(
     "WITH bridge AS MATERIALIZED (
         SELECT bridge_id FROM bridge_states
          WHERE namespace = $1 AND $2 = '' AND updated_at < now() - $3 * INTERVAL '1 second'
+         ORDER BY coalesce(last_aggregation_timestamp, created_at), bridge_id
          LIMIT 1 OFFSET $5 FOR UPDATE SKIP LOCKED
      ), batches AS MATERIALIZED (
         SELECT y.ctid FROM bridge",
@@ -54,6 +55,7 @@ pub(super) const COUNT: &str = concat!(
 /// Selects the id of a bridge in the namespace of deleted rows.
 pub(super) const NAME: &str = "SELECT bridge_id::TEXT AS name FROM bridge_states
       WHERE namespace = $1 AND $2 = '' AND updated_at < now() - $3 * INTERVAL '1 second'
+      ORDER BY coalesce(last_aggregation_timestamp, created_at), bridge_id
       LIMIT 1 OFFSET $4";
 
 register!(

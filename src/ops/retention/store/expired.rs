@@ -1,4 +1,4 @@
-//! Finding, counting and removing expired rows.
+//! Counting and removing expired rows.
 
 use diesel::{
     prelude::*,
@@ -87,60 +87,6 @@ impl TableSpec {
             ..
         } = self;
         format!("{namespace} = $1 AND {part} AND {age} < now() - $3 * INTERVAL '1 second'")
-    }
-}
-
-/// Finds the groups of a table. Goes from one group to the next by the index, however many
-/// rows each has.
-pub struct PruneTargets(pub Table);
-
-fn select_targets(table: Table) -> String {
-    if table == Table::Transitions {
-        return TRANSITION_TARGETS.to_owned();
-    }
-    let table = table.as_str();
-    format!(
-        "WITH RECURSIVE it AS (
-             (SELECT namespace FROM {table} ORDER BY namespace LIMIT 1)
-              UNION ALL
-             SELECT (SELECT namespace FROM {table} next
-                      WHERE next.namespace > it.namespace ORDER BY namespace LIMIT 1)
-               FROM it WHERE it.namespace IS NOT NULL)
-         SELECT it.namespace, '' AS part, p.max_age_seconds, p.namespace IS NOT NULL AS is_set
-           FROM it LEFT JOIN retention_policies p
-             ON p.namespace = it.namespace AND p.table_name = '{table}'
-          WHERE it.namespace IS NOT NULL"
-    )
-}
-
-const TRANSITION_TARGETS: &str = concat!(
-    "WITH RECURSIVE it AS (
-        (SELECT namespace, entity_type FROM fsm_transitions
-          ORDER BY namespace, entity_type LIMIT 1)
-         UNION ALL
-        SELECT next.namespace, next.entity_type FROM it",
-    lateral!(
-        "next",
-        "SELECT namespace, entity_type FROM fsm_transitions t
-          WHERE (t.namespace, t.entity_type) > (it.namespace, it.entity_type)
-          ORDER BY namespace, entity_type LIMIT 1"
-    ),
-    ")
-    SELECT it.namespace, it.entity_type AS part, p.max_age_seconds,
-           p.namespace IS NOT NULL AS is_set
-      FROM it LEFT JOIN retention_policies p
-        ON p.namespace = it.namespace AND p.table_name = 'fsm_transitions'"
-);
-
-impl Query for PruneTargets {
-    type Answer = Vec<Group>;
-
-    async fn run(
-        &self,
-        connection: &mut AsyncPgConnection,
-    ) -> Result<Result<Self::Answer>, DbError> {
-        let select = diesel::sql_query(select_targets(self.0));
-        Ok(Ok(select.load(connection).await?))
     }
 }
 
@@ -241,7 +187,7 @@ fn delete_expired(table: Table) -> String {
     format!(
         "WITH expired AS MATERIALIZED (
             SELECT {key} FROM {table} WHERE {is_expired}
-             ORDER BY {age} LIMIT $4 OFFSET $5 FOR UPDATE SKIP LOCKED
+             ORDER BY {age}, {key} LIMIT $4 OFFSET $5 FOR UPDATE SKIP LOCKED
          ), deleted AS (
             DELETE FROM {table} it USING expired WHERE {is_same} RETURNING 1
          )
@@ -269,7 +215,7 @@ fn delete_workflows() -> String {
     format!(
         "WITH locked AS MATERIALIZED (
             SELECT id FROM workflow_executions WHERE {is_expired}
-             ORDER BY completed_at LIMIT least($4, {WORKFLOWS}) OFFSET $5 FOR UPDATE SKIP LOCKED
+             ORDER BY completed_at, id LIMIT least($4, {WORKFLOWS}) OFFSET $5 FOR UPDATE SKIP LOCKED
          ), expired AS MATERIALIZED (
             SELECT id, row_number() OVER () AS number FROM locked
          ), children AS MATERIALIZED (
@@ -315,6 +261,11 @@ fn prune_rows(table: Table) -> String {
 
 impl Query for PruneRows<'_> {
     type Answer = Pruned;
+
+    fn retries_transient(&self) -> bool {
+        // The next step repeats a smaller one.
+        self.rows >= MAX_ROWS
+    }
 
     async fn run(
         &self,
@@ -379,10 +330,6 @@ impl Query for CountExpired<'_> {
 /// Registers the statements of each table.
 macro_rules! register_tables {
     ($($table:ident),+) => {$(
-        register!(
-            concat!("PruneTargets ", stringify!($table)), false, [],
-            || select_targets(Table::$table)
-        );
         register!(
             concat!("PruneRows ", stringify!($table)), false, [Text, Text, BigInt, BigInt, BigInt],
             || prune_rows(Table::$table)

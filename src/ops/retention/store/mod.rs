@@ -4,8 +4,8 @@ mod deleted_bridges;
 mod expired;
 mod policies;
 mod row_name;
+mod targets;
 
-pub use expired::{
-    CountExpired, ExpiredGroup, ExpiredRows, Group, MAX_ROWS, PruneRows, PruneTargets, Pruned,
-};
+pub use expired::{CountExpired, ExpiredGroup, ExpiredRows, Group, MAX_ROWS, PruneRows, Pruned};
 pub use row_name::RowName;
+pub use targets::PruneTargets;

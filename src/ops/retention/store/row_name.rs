@@ -34,7 +34,7 @@ fn select_name(table: Table) -> String {
     let (table, key, age) = (spec.table, spec.key, spec.age);
     format!(
         "SELECT concat_ws('/', {key}) AS name FROM {table} WHERE {is_expired}
-          ORDER BY {age} LIMIT 1 OFFSET $4"
+          ORDER BY {age}, {key} LIMIT 1 OFFSET $4"
     )
 }
 

@@ -30,7 +30,7 @@ use super::{
     backpressure::{Throttled, in_rounds},
     coalesce::Coalescing,
     flood::Guarded,
-    goaway::Flood,
+    goaway::CloseReason,
     header_block::PendingHeaders,
     peer::Peer,
     preface_timeout::expect_preface,
@@ -119,7 +119,7 @@ pub async fn serve(
     let stream = Throttled::new(stream, Arc::clone(&peer.load), pauses);
     let headers = PendingHeaders::new(header_list_bytes(limits), limits.handshake_timeout);
     let slot = Arc::clone(&peer.slot);
-    let (stream, flood) = Guarded::new(stream, limits.streams, headers, slot);
+    let (stream, close_reason) = Guarded::new(stream, limits.streams, headers, slot);
     let (stream, preface_expired) = expect_preface(stream, limits.handshake_timeout);
     let stream = TokioIo::new(Coalescing::from(stream));
     let service = call_service(Arc::clone(&peer), service);
@@ -136,9 +136,9 @@ pub async fn serve(
         connection.as_mut().graceful_shutdown();
         let _ = timeout(grace, in_rounds(connection, &peer.load)).await;
     }
-    match flood.get() {
-        Some(Flood::RefusedCalls) => peer.slot.note_refused_calls(peer.address),
-        Some(_) => peer.slot.note_flood(peer.address),
+    match close_reason.get() {
+        Some(CloseReason::RefusedCalls) => peer.slot.note_refused_calls(peer.address),
+        Some(_) => peer.slot.note_closed(peer.address),
         None => {}
     }
 }

@@ -32,7 +32,7 @@ use super::{
     eviction::ConnectionSlot,
     frame_budgets::Budgets,
     frames::{Frames, PREFACE},
-    goaway::Flood,
+    goaway::CloseReason,
     header_block::PendingHeaders,
 };
 
@@ -54,7 +54,7 @@ pub(super) struct Guarded<S> {
     pause: Option<Pin<Box<Sleep>>>,
     /// Ends the time in which calls in progress get their responses.
     closing: Option<Pin<Box<Sleep>>>,
-    flood: Arc<OnceLock<Flood>>,
+    reason: Arc<OnceLock<CloseReason>>,
 }
 
 impl<S> Guarded<S> {
@@ -65,8 +65,8 @@ impl<S> Guarded<S> {
         streams: u32,
         headers: PendingHeaders,
         slot: Arc<ConnectionSlot>,
-    ) -> (Self, Arc<OnceLock<Flood>>) {
-        let flood = Arc::default();
+    ) -> (Self, Arc<OnceLock<CloseReason>>) {
+        let reason = Arc::default();
         let guarded = Guarded {
             stream,
             incoming: Frames::after(PREFACE),
@@ -77,9 +77,9 @@ impl<S> Guarded<S> {
             slot,
             pause: None,
             closing: None,
-            flood: Arc::clone(&flood),
+            reason: Arc::clone(&reason),
         };
-        (guarded, flood)
+        (guarded, reason)
     }
 
     fn count(&mut self, bytes: &[u8]) {
@@ -96,11 +96,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Tells the client why its connection is closed, if it can be told at once: a client that does
     /// not read the frames before cannot. Returns false if only a part could be sent, which nothing may
     /// follow.
-    fn send_goaway(&mut self, flood: Flood, context: &mut Context<'_>) -> bool {
+    fn send_goaway(&mut self, reason: CloseReason, context: &mut Context<'_>) -> bool {
         if !self.outgoing.is_between_frames() {
             return true;
         }
-        let frame = flood.goaway(self.budgets.last_stream);
+        let frame = reason.goaway(self.budgets.last_stream);
         let mut stream = Pin::new(&mut self.stream);
         match stream.as_mut().poll_write(context, &frame) {
             Poll::Ready(Ok(sent)) => {
@@ -112,23 +112,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     }
 
     /// Closes the connection: tells the client why, once, and fails.
-    fn close(&mut self, flood: Flood, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.flood.set(flood).is_ok() {
-            self.send_goaway(flood, context);
+    fn close(&mut self, reason: CloseReason, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.reason.set(reason).is_ok() {
+            self.send_goaway(reason, context);
         }
-        Poll::Ready(Err(io::Error::other(flood.debug_data())))
+        Poll::Ready(Err(io::Error::other(reason.debug_data())))
     }
 
     /// Tells the client that the connection is closed, and closes it a moment later. Nothing is read
     /// meanwhile, but responses are written.
-    fn poll_close(&mut self, flood: Flood, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.flood.set(flood).is_ok() && !self.send_goaway(flood, context) {
-            return self.close(flood, context);
+    fn poll_close(
+        &mut self,
+        reason: CloseReason,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reason.set(reason).is_ok() && !self.send_goaway(reason, context) {
+            return self.close(reason, context);
         }
         let closing = &mut self.closing;
         let delay = closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_DELAY)));
         ready!(delay.as_mut().poll(context));
-        self.close(flood, context)
+        self.close(reason, context)
     }
 
     /// Waits for the client, which has to complete its headers in time. While the service does not read
@@ -139,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             return Poll::Pending;
         }
         ready!(self.headers.poll_expired(context));
-        self.close(Flood::SlowHeaders, context)
+        self.close(CloseReason::SlowHeaders, context)
     }
 
     /// Reads the connection slowly while its budget of resets is exhausted.
@@ -147,6 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         if let Some(debt) = self.budgets.resets.debt() {
             self.slot.metrics().paused_for_resets.inc();
             self.headers.pause();
+            self.stream.load().pause_until(Instant::now() + debt);
             self.pause = Some(Box::pin(sleep(debt)));
         }
     }
@@ -160,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.closing.is_some() || this.slot.has_too_many_refused_calls() {
-            return this.poll_close(Flood::RefusedCalls, context);
+            return this.poll_close(CloseReason::RefusedCalls, context);
         }
         if let Some(pause) = &mut this.pause {
             ready!(pause.as_mut().poll(context));
@@ -174,11 +179,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         let bytes = buffer.filled().get(before..).unwrap_or_default();
         this.count(bytes);
         if this.budgets.frames.debt().is_some() {
-            return this.close(Flood::Frames, context);
+            return this.close(CloseReason::Frames, context);
         }
         let (block, number) = (this.incoming.header_block(), this.incoming.header_blocks());
         if this.headers.expect(block, number, &this.slot).is_err() {
-            return this.close(Flood::IncompleteHeaders, context);
+            return this.close(CloseReason::IncompleteHeaders, context);
         }
         this.pause_for_resets();
         Poll::Ready(Ok(()))
@@ -230,7 +235,7 @@ mod tests {
     struct Connection {
         stream: Guarded<DuplexStream>,
         load: Arc<ConnectionLoad>,
-        flood: Arc<OnceLock<Flood>>,
+        reason: Arc<OnceLock<CloseReason>>,
         far: DuplexStream,
     }
 
@@ -243,12 +248,12 @@ mod tests {
             let headers = PendingHeaders::new(HEADER_BYTES, HEADER_TIMEOUT);
             let load = ConnectionLoad::new(&Load::new(64), [127, 0, 0, 1].into());
             let stream = Throttled::new(near, Arc::clone(&load), pauses);
-            let (stream, flood) = Guarded::new(stream, 100, headers, Arc::clone(&peer.slot));
+            let (stream, reason) = Guarded::new(stream, 100, headers, Arc::clone(&peer.slot));
             far.write_all(&[0; PREFACE]).await.unwrap();
             let mut connection = Connection {
                 stream,
                 load,
-                flood,
+                reason,
                 far,
             };
             connection.read(PREFACE).await.unwrap();
@@ -304,12 +309,13 @@ mod tests {
         connection.send(&bytes).await;
         let begun = Instant::now();
         connection.read(bytes.len()).await.unwrap();
-        assert_eq!(connection.flood.get(), None);
+        assert_eq!(connection.reason.get(), None);
         // 5,000 calls remain to pay for, 800 are free, and each second pays for 400.
         let seconds = begun.elapsed().as_secs_f64();
         assert!((10.4..10.6).contains(&seconds), "{seconds}");
         let metrics = connection.stream.slot.metrics();
         assert!(metrics.paused_for_resets.get() > 10);
+        assert!(connection.load.unread_until() > Some(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -322,10 +328,10 @@ mod tests {
         connection.send(&[0]).await;
         connection.read(1).await.unwrap();
         connection.wait(HEADER_TIMEOUT).await;
-        assert_eq!(connection.flood.get(), None);
+        assert_eq!(connection.reason.get(), None);
         connection.send(&block(1)).await;
         connection.read(10).await.unwrap_err();
-        assert_eq!(connection.flood.get(), Some(&Flood::SlowHeaders));
+        assert_eq!(connection.reason.get(), Some(&CloseReason::SlowHeaders));
         assert_eq!(begun.elapsed(), HEADER_TIMEOUT * 5 / 2);
     }
 
@@ -342,7 +348,7 @@ mod tests {
             connection.send(&next).await;
             connection.read(next.len()).await.unwrap();
         }
-        assert_eq!(connection.flood.get(), None);
+        assert_eq!(connection.reason.get(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -362,7 +368,7 @@ mod tests {
         drop(calls);
         let begun = Instant::now();
         connection.read(1).await.unwrap_err();
-        assert_eq!(connection.flood.get(), Some(&Flood::SlowHeaders));
+        assert_eq!(connection.reason.get(), Some(&CloseReason::SlowHeaders));
         assert!(begun.elapsed() <= HEADER_TIMEOUT);
     }
 
@@ -376,13 +382,16 @@ mod tests {
         }
         // The second call is not read.
         connection.wait(CLOSE_DELAY / 2).await;
-        assert_eq!(connection.receive().await, Flood::RefusedCalls.goaway(1));
+        assert_eq!(
+            connection.receive().await,
+            CloseReason::RefusedCalls.goaway(1)
+        );
         let response = [0, 0, 0, 1, 5, 0, 0, 0, 1];
         connection.stream.write_all(&response).await.unwrap();
         assert_eq!(connection.receive().await, response);
         let begun = Instant::now();
         connection.read(1).await.unwrap_err();
-        assert_eq!(connection.flood.get(), Some(&Flood::RefusedCalls));
+        assert_eq!(connection.reason.get(), Some(&CloseReason::RefusedCalls));
         assert_eq!(begun.elapsed(), CLOSE_DELAY / 2);
     }
 }

@@ -6,7 +6,7 @@ const ENHANCE_YOUR_CALM: u8 = 0xb;
 
 /// The reason for which a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flood {
+pub(super) enum CloseReason {
     /// Frames that do no work.
     Frames,
     /// A block of headers that does not arrive completely in time.
@@ -17,14 +17,14 @@ pub(super) enum Flood {
     RefusedCalls,
 }
 
-impl Flood {
+impl CloseReason {
     /// Returns the debug data of GOAWAY, which is also the error of reading.
     pub(super) fn debug_data(self) -> &'static str {
         match self {
-            Flood::Frames => "too_many_frames",
-            Flood::SlowHeaders => "headers_incomplete_for_too_long",
-            Flood::IncompleteHeaders => "too_many_incomplete_headers",
-            Flood::RefusedCalls => "too_many_refused_calls",
+            CloseReason::Frames => "too_many_frames",
+            CloseReason::SlowHeaders => "headers_incomplete_for_too_long",
+            CloseReason::IncompleteHeaders => "too_many_incomplete_headers",
+            CloseReason::RefusedCalls => "too_many_refused_calls",
         }
     }
 

@@ -4,8 +4,10 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{
     backpressure::{ConnectionLoad, InWork, Owner},
@@ -140,14 +142,16 @@ impl Peer {
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
-    /// its deadline has passed. While the connection waits for a slot, the client cannot tell that it
-    /// has read.
+    /// its deadline has passed. While the connection waits for a slot or is paused, the client cannot
+    /// tell that it has read. After a pause it has another `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        if self.load.free_slots() == 0 {
+        let now = Instant::now();
+        let unread_until = self.load.unread_until();
+        let was_paused = unread_until.is_some_and(|end| now < end + self.stall_timeout);
+        if was_paused || self.load.free_slots() == 0 {
             return false;
         }
-        let now = Instant::now();
         let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
         self.calls().open.values().any(is_late)
     }
@@ -212,6 +216,8 @@ impl Drop for OpenCall {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     fn peer() -> Arc<Peer> {
@@ -257,6 +263,22 @@ mod tests {
         let work = call.begin_work();
         assert!(!peer.is_stalled());
         drop(work);
+        assert!(peer.is_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_connection_is_stalled_only_some_time_after_the_pause() {
+        let peer = peer();
+        let call = peer.begin_call(Duration::from_secs(60));
+        call.set_deadline(Instant::now());
+        assert!(peer.is_stalled());
+        let pause = Duration::from_secs(60);
+        peer.load.pause_until(Instant::now() + pause);
+        advance(pause).await;
+        assert!(!peer.is_stalled());
+        advance(peer.stall_timeout / 2).await;
+        assert!(!peer.is_stalled());
+        advance(peer.stall_timeout).await;
         assert!(peer.is_stalled());
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 
 use crate::{domain::id::TokenId, util::net::client_network};
 
@@ -147,6 +148,8 @@ struct Calls {
     /// The number of calls that have ever begun.
     begun: u64,
     owner: Arc<OwnerLoad>,
+    /// The end of the last pause for resets.
+    unread_until: Option<Instant>,
 }
 
 impl ConnectionLoad {
@@ -159,6 +162,7 @@ impl ConnectionLoad {
                 in_work: 0,
                 begun: 0,
                 owner: all.owner(Owner::address(address)),
+                unread_until: None,
             }),
             round: AtomicU64::new(0),
             waker: AtomicWaker::new(),
@@ -203,6 +207,16 @@ impl ConnectionLoad {
             self.all.add_busy(&load);
         }
         calls.owner = load;
+    }
+
+    /// Notes that the service does not read the connection until a time.
+    pub(in crate::rpc::transport) fn pause_until(&self, end: Instant) {
+        self.calls().unread_until = Some(end);
+    }
+
+    /// Returns the end of the last pause of the connection.
+    pub(in crate::rpc::transport) fn unread_until(&self) -> Option<Instant> {
+        self.calls().unread_until
     }
 
     /// Returns the number of connections of the owner that have calls in work.

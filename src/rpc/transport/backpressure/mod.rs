@@ -112,6 +112,11 @@ impl<S: AsyncRead> Throttled<S> {
         self.is_paused || self.round.left() == Some(0)
     }
 
+    /// Returns the load of the connection.
+    pub(super) fn load(&self) -> &ConnectionLoad {
+        &self.load
+    }
+
     /// Learns from the last round how large a call is, and begins the next one.
     fn next_round(&mut self, number: u64) {
         let begun = self.load.begun();

@@ -65,7 +65,7 @@ struct Open {
     /// Connections without an authenticated call.
     evictable: Evictable,
     authenticated: HashMap<u64, Weak<Slot>>,
-    /// Connections that health checks protect: of clients that anyone can be, and of load balancers.
+    /// Connections that health checks protect: of unknown clients, and of known load balancers.
     health_only: usize,
     balancers: usize,
     next_id: u64,
@@ -151,8 +151,8 @@ impl Connections {
         wait
     }
 
-    /// Counts a connection that was closed for a flood of frames, and warns of it.
-    fn note_flood(&self, client: SocketAddr) {
+    /// Counts a connection that was closed for a flood of frames, or for its headers, and warns of it.
+    fn note_closed(&self, client: SocketAddr) {
         self.metrics.refused_flood.inc();
         if is_due(&mut self.open().flood_warned_at) {
             tracing::warn!(peer = %client, "connections that flood the server are closed");

@@ -158,9 +158,9 @@ impl ConnectionSlot {
         }
     }
 
-    /// Counts a connection that is closed for a flood of frames, and warns of it.
-    pub(in crate::rpc::transport) fn note_flood(&self, client: SocketAddr) {
-        self.0.connections.note_flood(client);
+    /// Counts a connection that is closed for a flood of frames, or for its headers, and warns of it.
+    pub(in crate::rpc::transport) fn note_closed(&self, client: SocketAddr) {
+        self.0.connections.note_closed(client);
     }
 
     /// Counts a connection that is closed for its refused calls, and warns of it.

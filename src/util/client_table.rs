@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,8 +14,8 @@ use super::net::client_network;
 /// How many clients have an entry of their own. All others share one.
 const MAX_CLIENTS: usize = 4096;
 
-/// The client that stands for all clients over [`MAX_CLIENTS`].
-const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+/// The key of the entry that all clients over [`MAX_CLIENTS`] share. No client has it.
+const OTHERS: Option<IpAddr> = None;
 
 /// Minimum time between two searches for entries that can be forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,13 +23,13 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 /// What is known of each client. All addresses of an IPv6 network of 64 bits are one client.
 pub struct ClientTable<T> {
     new_entry: Box<dyn Fn() -> T + Send + Sync>,
-    /// Returns whether an entry says no more than a new one.
+    /// Returns whether an entry equals a new one and can be dropped.
     is_as_new: fn(&mut T) -> bool,
     clients: Mutex<Clients<T>>,
 }
 
 struct Clients<T> {
-    by_network: HashMap<IpAddr, T>,
+    by_network: HashMap<Option<IpAddr>, T>,
     forgotten_at: Option<Instant>,
 }
 
@@ -53,7 +53,7 @@ impl<T> ClientTable<T> {
     /// Runs a function with the entry of the client at an address, which it makes if there is none.
     pub fn with<R>(&self, address: IpAddr, run: impl FnOnce(&mut T) -> R) -> R {
         let mut clients = self.clients();
-        let mut network = client_network(address);
+        let mut network = Some(client_network(address));
         if clients.is_full() && !clients.by_network.contains_key(&network) {
             clients.forget(self.is_as_new);
             if clients.is_full() {
@@ -68,7 +68,7 @@ impl<T> ClientTable<T> {
     pub fn with_known<R>(&self, address: IpAddr, run: impl FnOnce(&T) -> R) -> Option<R> {
         self.clients()
             .by_network
-            .get(&client_network(address))
+            .get(&Some(client_network(address)))
             .map(run)
     }
 
@@ -93,7 +93,10 @@ impl<T> Clients<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, ops::Range};
+    use std::{
+        net::{Ipv4Addr, Ipv6Addr},
+        ops::Range,
+    };
 
     use tokio::time::advance;
 
@@ -116,6 +119,8 @@ mod tests {
             table.clients().by_network[&OTHERS] > 10_000,
             "they share an entry"
         );
+        let local = Ipv6Addr::LOCALHOST.into();
+        assert_eq!(table.with_known(local, |count| *count), None);
         advance(FORGET_INTERVAL).await;
         count(&table, 200_000..200_001);
         // Those with a count of 2, the others and the new one.

@@ -5,10 +5,11 @@
 //! So it grows with the rows that are read and with the bytes that are encoded. Until then the rows
 //! are in memory, so the number of turns limits that, too.
 //!
-//! One connection is kept for the service itself and for operators. Of the others, one token never has
-//! all, and one of its namespaces never has all of its share. So slow queries leave a connection to
-//! others. Where there is only one connection, all of them share it. The places of the queue are shared
-//! in the same way: a token may take as many as are still free.
+//! With 4 or more database connections, one is kept for the service itself and for operators. With 8 or
+//! more, tenants have several, of which one token never has all. With 12 or more, one of its namespaces
+//! never has all of its share. So slow queries leave a connection to others. Where there is only one
+//! connection, all of them share it. The places of the queue are shared in the same way: a token may
+//! take as many as are still free.
 //!
 //! A query waits for at most 1 s. If the queries of its owner before it take much longer than that, or
 //! than the deadline of its call allows, it fails at once.

@@ -13,8 +13,8 @@ use crate::{
     domain::{id::TokenId, namespace::Namespace},
 };
 
-/// The number of queries of tenants that may wait, and that of others. Each waits for at most 1 s, in which a connection runs some
-/// hundred small ones.
+/// Maximum number of waiting queries: of tenants, and of all others. Each waits for at most 1 s, in
+/// which a connection runs some hundred small ones.
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// A query fails at once if its expected wait is this many times as long as it can wait. The estimate

@@ -2,7 +2,7 @@
 //!
 //! A health check costs about as much as a read by key. Each client therefore has a budget of them. A
 //! reflection stream carries any number of requests, and each of them costs several health checks. They
-//! have a budget of their own, so that they do not reject the health checks of their address.
+//! have a budget of their own, so that reflection does not use up the budget for health checks.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -53,7 +53,7 @@ impl<O: Operation> Job<O> {
         &mut self,
         answers: impl IntoIterator<Item = Option<Result<Held<O::Answer>>>>,
     ) {
-        let is_part_of_call = self.answers.len() > 1;
+        let has_other_items = !self.is_single();
         let items = mem::take(&mut self.items);
         let open = self.answers.iter_mut().filter(|answer| answer.is_none());
         for ((item, open), answer) in items.into_iter().zip(open).zip(answers) {
@@ -61,12 +61,17 @@ impl<O: Operation> Job<O> {
                 self.items.push(item);
                 continue;
             };
-            if is_part_of_call && let Ok(held) = &mut answer {
+            if has_other_items && let Ok(held) = &mut answer {
                 // Its other items may wait for memory. None of them waits for that of another.
                 held.reservation = None;
             }
             *open = Some(answer);
         }
+    }
+
+    /// Returns whether the job is one item, with or without an answer.
+    pub(super) fn is_single(&self) -> bool {
+        self.answers.len() == 1
     }
 
     /// Returns whether all items have answers.
@@ -106,6 +111,10 @@ impl<O: Operation> Queueable for Job<O> {
     fn weight(&self) -> usize {
         let bytes: usize = self.items.iter().map(O::document_bytes).sum();
         self.items.len() + bytes / BYTES_PER_WEIGHT
+    }
+
+    fn is_begun(&self) -> bool {
+        self.items.len() < self.answers.len()
     }
 }
 

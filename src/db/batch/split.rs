@@ -81,7 +81,11 @@ impl<'a> Batch<'a> {
             }
             let (left, right) = items.split_at(items.len() / 2);
             let mut answers = self.run_half::<O>(left, &error, timeouts).await;
-            answers.extend(self.run_half::<O>(right, &error, timeouts).await);
+            // An item must not run before an earlier one with its key, which may be unread.
+            match answers.iter().all(Option::is_some) {
+                true => answers.extend(self.run_half::<O>(right, &error, timeouts).await),
+                false => answers.extend(right.iter().map(|_| None)),
+            }
             answers
         })
     }

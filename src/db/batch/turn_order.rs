@@ -1,8 +1,8 @@
 //! The order in which tenants take turns.
 //!
 //! Turns come in rounds. In each a tenant has as many turns as its weight, and the tenants alternate,
-//! so a high weight makes no turn longer. A tenant that had no jobs joins the round in progress, so
-//! it waits for one turn of each tenant, not for all turns that others have left in the round.
+//! so a high weight makes no turn longer. A tenant that had no jobs joins the round in progress for
+//! one turn, so it waits for one turn of each tenant, not for all turns that others have left.
 
 use std::{collections::VecDeque, mem, sync::Arc};
 
@@ -31,14 +31,18 @@ impl TurnOrder {
         self.round.front().cloned()
     }
 
-    /// Adds a tenant that had no jobs.
-    pub(super) fn join(&mut self, tenant: Arc<str>) {
+    /// Adds a tenant that had no jobs. Returns whether it joins the round in progress.
+    pub(super) fn join(&mut self, tenant: Arc<str>) -> bool {
         match self.joins_left.checked_sub(1) {
             Some(left) => {
                 self.joins_left = left;
                 self.round.push_back(tenant);
+                true
             }
-            None => self.next_round.push_back(tenant),
+            None => {
+                self.next_round.push_back(tenant);
+                false
+            }
         }
     }
 
@@ -57,12 +61,15 @@ impl TurnOrder {
         }
     }
 
-    /// Gives a tenant the next turn.
-    pub(super) fn put_first(&mut self, tenant: Arc<str>) {
-        if self.round.front() != Some(&tenant) {
-            self.remove(&tenant);
-            self.round.push_front(tenant);
+    /// Gives a tenant the next turn. It is new if it had no jobs.
+    pub(super) fn put_first(&mut self, tenant: Arc<str>, is_new: bool) {
+        if self.round.front() == Some(&tenant) {
+            return;
         }
+        if !is_new {
+            self.remove(&tenant);
+        }
+        self.round.push_front(tenant);
     }
 
     /// Removes a tenant.

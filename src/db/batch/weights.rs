@@ -43,6 +43,9 @@ mod tests {
         fn weight(&self) -> usize {
             1
         }
+        fn is_begun(&self) -> bool {
+            false
+        }
     }
 
     /// Returns how many jobs of each of two tenants the next batches have.

@@ -125,7 +125,7 @@ impl<O: Operation> Worker<O> {
     /// Runs the jobs of a batch, and sets the tenants apart whose own jobs time out.
     async fn run_batch(self: &Arc<Self>, jobs: Vec<Job<O>>) {
         // The parts of a call with many items wait for each other.
-        let single = jobs.iter().filter(|job| job.items.len() == 1);
+        let single = jobs.iter().filter(|job| job.is_single());
         if let Some(newest) = single.map(|job| job.queued_at).max() {
             self.database.queue_time().note(newest.elapsed());
         }

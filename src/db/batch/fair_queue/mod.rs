@@ -20,7 +20,7 @@ use super::{
     weights::{QUANTUM, Weights},
 };
 
-/// What waits in a queue.
+/// A job that waits in a queue.
 pub(super) trait Queueable {
     /// Returns the tenant.
     fn tenant(&self) -> &str;
@@ -28,6 +28,8 @@ pub(super) trait Queueable {
     fn places(&self) -> usize;
     /// Returns the share of a batch that the job takes.
     fn weight(&self) -> usize;
+    /// Returns whether a batch has answered a part of the job.
+    fn is_begun(&self) -> bool;
 }
 
 /// Jobs by tenant.
@@ -50,7 +52,7 @@ struct TenantQueue<J> {
     turns: usize,
     /// Whether the turn began in an earlier batch, which was full before it ended.
     is_in_turn: bool,
-    /// Told of each new job, if the tenant is apart.
+    /// Notified of each new job, if the tenant is apart.
     apart: Option<Arc<Notify>>,
 }
 
@@ -83,7 +85,7 @@ impl<J: Queueable> FairQueue<J> {
         queue.jobs.push_back(job);
         match &queue.apart {
             Some(arrived) => arrived.notify_one(),
-            None if was_empty => self.turns.join(tenant),
+            None if was_empty => queue.turns = usize::from(self.turns.join(tenant)),
             None => {}
         }
     }
@@ -121,25 +123,33 @@ impl<J: Queueable> FairQueue<J> {
         taken
     }
 
-    /// Puts jobs back that were taken and did not run. Their tenants have the next turns.
+    /// Puts back jobs of a batch that did not run, or only in part. Tenants have the next turns if
+    /// none of their jobs ran in part; for the others, that was a turn.
     pub(super) fn put_back(&mut self, jobs: Vec<J>) {
+        let begun = jobs.iter().filter(|job| job.is_begun());
+        let begun: HashSet<Arc<str>> = begun.map(|job| self.name_of(job)).collect();
         for job in jobs.into_iter().rev() {
             let (places, weight) = (job.places(), job.weight());
             let tenant = self.name_of(&job);
             let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
             self.places += places;
             queue.places += places;
-            // Not more than a turn, but enough for its next job.
-            queue.credit = (queue.credit + weight).min(QUANTUM.max(weight));
-            if !queue.is_in_turn {
-                queue.is_in_turn = true;
-                queue.turns += 1;
-            }
+            let was_empty = queue.jobs.is_empty();
             queue.jobs.push_front(job);
             if let Some(arrived) = &queue.apart {
                 arrived.notify_one();
+            } else if begun.contains(&tenant) {
+                if was_empty {
+                    queue.turns = usize::from(self.turns.join(tenant));
+                }
             } else {
-                self.turns.put_first(tenant);
+                // Not more than a turn, but enough for its next job.
+                queue.credit = (queue.credit + weight).min(QUANTUM.max(weight));
+                if !queue.is_in_turn {
+                    queue.is_in_turn = true;
+                    queue.turns += 1;
+                }
+                self.turns.put_first(tenant, was_empty);
             }
         }
     }
@@ -195,7 +205,7 @@ impl<J: Queueable> FairQueue<J> {
         queue.apart = None;
         match queue.jobs.is_empty() {
             true => drop(self.by_tenant.remove(tenant)),
-            false => self.turns.join(Arc::from(tenant)),
+            false => queue.turns = usize::from(self.turns.join(Arc::from(tenant))),
         }
     }
 }

@@ -159,6 +159,10 @@ impl Operation for RecordTransitions {
         run_optimistic::<Moves>(connection, items)
     }
 
+    fn bytes_read(moved: &Moved) -> usize {
+        moved.transition.transition_data.wire_len()
+    }
+
     fn item_error(item: &Self::Item, error: DbError) -> Error {
         write_error(item.id, error)
     }

@@ -36,6 +36,13 @@ pub const MAX_ROWS: i32 = 1000;
 /// Maximum size of a message, in bytes: what gRPC clients accept by default.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
+/// Maximum size of a document that filters rows, in bytes as protobuf.
+pub const MAX_FILTER_BYTES: usize = 4096;
+
+/// Maximum number of values in the arrays of a document that filters rows. PostgreSQL compares each
+/// with each value of an array in a row, and nothing can cancel it while it does.
+pub const MAX_FILTER_ARRAY_VALUES: usize = 16;
+
 impl Default for ContentLimits {
     fn default() -> Self {
         ContentLimits {

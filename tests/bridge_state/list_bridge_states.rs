@@ -127,6 +127,13 @@ async fn invalid_fields_are_named() {
             },
         ),
         (
+            "aggregation_metadata",
+            ListBridgeStatesRequest {
+                aggregation_metadata: document(json!({"a": vec![1; 17]})),
+                ..all(&tenant)
+            },
+        ),
+        (
             "active_after",
             ListBridgeStatesRequest {
                 active_after: Some(prost_types::Timestamp {

@@ -324,6 +324,13 @@ async fn invalid_fields_are_named() {
                 ..reducers(&tenant, 1)
             },
         ),
+        (
+            "capabilities",
+            DiscoverNodesRequest {
+                capabilities: document(json!({"a": vec![1; 17]})),
+                ..reducers(&tenant, 1)
+            },
+        ),
     ] {
         let failed = failure(page(&tenant, request).await);
         assert_eq!(failed, Failure::invalid(&[field]));

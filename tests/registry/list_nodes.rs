@@ -222,6 +222,13 @@ async fn invalid_fields_are_named() {
                 ..any()
             },
         ),
+        (
+            "capabilities",
+            ListNodesRequest {
+                capabilities: document(json!({"a": vec![1; 17]})),
+                ..any()
+            },
+        ),
         ("heartbeat_within", within(0, 0)),
         ("heartbeat_within", within(-1, 0)),
         ("heartbeat_within", within(1, -1)),

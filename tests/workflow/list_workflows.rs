@@ -348,6 +348,10 @@ async fn invalid_fields_are_named() {
         started_within: Some(Duration { seconds, nanos }),
         ..Default::default()
     };
+    let metadata = |value| ListWorkflowsRequest {
+        metadata: document(value),
+        ..Default::default()
+    };
     let bad = [
         (
             "page_size",
@@ -389,6 +393,9 @@ async fn invalid_fields_are_named() {
                 ..Default::default()
             },
         ),
+        ("metadata", metadata(json!({"a": vec![1; 17]}))),
+        ("metadata", metadata(json!({"a": [[1, [2]], vec![1; 13]]}))),
+        ("metadata", metadata(json!({"a": "x".repeat(4096)}))),
     ];
     for (field, request) in bad {
         assert_eq!(
@@ -397,6 +404,7 @@ async fn invalid_fields_are_named() {
         );
     }
     let largest = ListWorkflowsRequest {
+        metadata: document(json!({"a": vec![1; 16]})),
         page_size: i32::MAX,
         ..Default::default()
     };

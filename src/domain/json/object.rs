@@ -66,6 +66,13 @@ impl JsonObject {
         counter.0
     }
 
+    /// Returns the number of values in its arrays, at any depth.
+    #[must_use]
+    pub fn array_values(&self) -> usize {
+        let fields = self.fields().unwrap_or_default();
+        fields.values().map(array_values).sum()
+    }
+
     /// Makes the object of bytes that [`wire::encode`] returned.
     pub(super) fn encoded_as(bytes: Bytes) -> Self {
         JsonObject(bytes)
@@ -103,6 +110,14 @@ impl PartialEq for JsonObject {
     fn eq(&self, other: &Self) -> bool {
         // Equal fields can be in different orders.
         self.0 == other.0 || (self.0.len() == other.0.len() && self.fields() == other.fields())
+    }
+}
+
+fn array_values(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => values.len() + values.iter().map(array_values).sum::<usize>(),
+        Value::Object(fields) => fields.values().map(array_values).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) use self::enums::proto_enum;
 use self::texts::quoted;
 use crate::domain::{
     json::{JsonLimits, JsonObject, Struct},
-    limits::ContentLimits,
+    limits::{ContentLimits, MAX_FILTER_ARRAY_VALUES, MAX_FILTER_BYTES},
     page_token_key::PageTokenKey,
     violation::{Violation, Violations},
 };
@@ -190,6 +190,18 @@ impl Validator {
             wire_bytes: max_bytes,
         };
         self.parsed(field, document.unwrap_or_default().into_object(limits))
+    }
+
+    /// Checks a JSON document that rows have to contain; an unset one is empty.
+    pub fn json_filter(&mut self, field: &str, document: Option<Struct>) -> JsonObject {
+        let depth = self.limits.json_depth;
+        let filter = self.small_json(field, document, MAX_FILTER_BYTES, depth);
+        let values = filter.array_values();
+        if values > MAX_FILTER_ARRAY_VALUES {
+            let rule = format!("must have at most {MAX_FILTER_ARRAY_VALUES} values in arrays");
+            self.violation(field, format!("{rule}, got {values}"));
+        }
+        filter
     }
 }
 

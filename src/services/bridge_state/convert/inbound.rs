@@ -112,7 +112,8 @@ impl FromRequest<v1::ListBridgeStatesRequest> for BridgeFilter {
             active_after: check.optional_time("active_after", request.active_after.as_ref()),
             active_before: check
                 .optional_upper_bound("active_before", request.active_before.as_ref()),
-            aggregation_metadata: check.json("aggregation_metadata", request.aggregation_metadata),
+            aggregation_metadata: check
+                .json_filter("aggregation_metadata", request.aggregation_metadata),
             page,
         }
     }

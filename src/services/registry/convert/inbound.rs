@@ -102,7 +102,7 @@ impl FromRequest<v1::ListNodesRequest> for NodeFilter {
         NodeFilter {
             node_type: check.optional_stored_name("node_type", request.node_type),
             health_statuses: check.enum_set("health_statuses", &request.health_statuses),
-            capabilities: check.json("capabilities", request.capabilities),
+            capabilities: check.json_filter("capabilities", request.capabilities),
             heartbeat_within_micros: check.optional_within("heartbeat_within", within),
             heartbeat_older_than_micros: check
                 .optional_within("heartbeat_older_than", request.heartbeat_older_than),
@@ -118,7 +118,7 @@ impl FromRequest<v1::DiscoverNodesRequest> for Discovery {
         Discovery {
             node_type: check.stored_name("node_type", request.node_type),
             owner: owner(check, request.owner),
-            capabilities: check.json("capabilities", request.capabilities),
+            capabilities: check.json_filter("capabilities", request.capabilities),
             page,
         }
     }

@@ -134,7 +134,7 @@ impl FromRequest<v1::ListWorkflowsRequest> for WorkflowFilter {
             started_before: check
                 .optional_upper_bound("started_before", request.started_before.as_ref()),
             started_within_micros: check.optional_within("started_within", request.started_within),
-            metadata: check.json("metadata", request.metadata),
+            metadata: check.json_filter("metadata", request.metadata),
             page,
         }
     }

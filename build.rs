@@ -244,17 +244,22 @@ fn part_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
     Ok(source)
 }
 
-/// Writes the lists of a request whose items are messages or texts.
+/// Writes the lists of a request whose items are messages, texts or enums.
 fn write_lists(source: &mut String, message: &DescriptorProto) -> fmt::Result {
     let is_list = |field: &&FieldDescriptorProto| {
-        field.label() == Label::Repeated && matches!(field.r#type(), Type::Message | Type::String)
+        let items = matches!(field.r#type(), Type::Message | Type::String | Type::Enum);
+        field.label() == Label::Repeated && items
     };
-    let lists = message.field.iter().filter(is_list);
-    let lists: Vec<_> = lists.map(|field| (field.number(), field.name())).collect();
-    write!(
-        source,
-        "const LISTS: &'static [(u32, &'static str)] = &{lists:?};"
-    )
+    write!(source, "const LISTS: &'static [List] = &[")?;
+    for field in message.field.iter().filter(is_list) {
+        let (number, name) = (field.number(), field.name());
+        let is_packable = field.r#type() == Type::Enum;
+        write!(
+            source,
+            "List {{ number: {number}, name: {name:?}, is_packable: {is_packable} }},"
+        )?;
+    }
+    write!(source, "];")
 }
 
 /// Returns the names of the messages that have parts, or a message within that has.

@@ -65,15 +65,25 @@ pub enum Part<'a> {
     Error(&'a mut tonic_types::Status),
 }
 
+/// A field of a request that is a list.
+#[derive(Debug)]
+pub struct List {
+    /// The number of the field.
+    pub number: u32,
+    /// The name of the field.
+    pub name: &'static str,
+    /// Whether a message may have several items in one record, each of which is a varint.
+    pub is_packable: bool,
+}
+
 /// A message of the contract, with the parts that a response can do without: those of the
 /// messages with `omitted_fields`, and the errors of batches.
 pub trait Parts: prost::Message {
     /// Whether the message is the response of an RPC.
     const IS_RESPONSE: bool;
 
-    /// The lists of a request whose items are messages or texts: the number and the name of each
-    /// field.
-    const LISTS: &'static [(u32, &'static str)] = &[];
+    /// The lists of a request whose items are messages, texts or enums.
+    const LISTS: &'static [List] = &[];
 
     /// Visits the parts in the order of their fields.
     fn visit_parts(&mut self, _visit: &mut dyn FnMut(Part<'_>)) {}

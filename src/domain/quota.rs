@@ -56,6 +56,19 @@ impl QuotaLimit {
     }
 }
 
+/// The values that an operator sets, for the audit log; `None` for the default.
+#[derive(Debug, Clone, Copy)]
+pub struct QuotaChange {
+    /// Maximum number of calls per second.
+    pub calls_per_second: Option<i32>,
+    /// Maximum number of items per second.
+    pub items_per_second: Option<i32>,
+    /// Maximum number of calls in progress.
+    pub calls_in_progress: Option<i32>,
+    /// The share of turns.
+    pub weight: Option<i32>,
+}
+
 /// The limits of tenants and tokens without a quota of their own.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QuotaDefaults {

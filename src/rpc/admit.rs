@@ -19,6 +19,7 @@ use crate::{
         id::TokenId,
         limits::ContentLimits,
         namespace::{Namespace, RESERVED_PREFIX, Scoped},
+        quota::QuotaChange,
     },
     proto::TenantRequest,
     util::net::is_loopback,
@@ -41,6 +42,11 @@ pub trait FromRequest<R>: Sized {
 
     /// Returns the namespace that the request of an operator concerns, for the audit log.
     fn target_namespace(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns the quota that the request of an operator sets, for the audit log.
+    fn target_quota(&self) -> Option<QuotaChange> {
         None
     }
 }
@@ -118,6 +124,9 @@ pub fn admit_operator<R, T: FromRequest<R>>(request: tonic::Request<R>) -> Resul
     }
     if let Some(namespace) = content.target_namespace() {
         context::set_namespace(namespace);
+    }
+    if let Some(values) = content.target_quota() {
+        context::set_target_quota(values);
     }
     Ok(content)
 }

@@ -12,7 +12,7 @@ use std::{marker::PhantomData, slice};
 
 use prost::{
     bytes::Buf,
-    encoding::{DecodeContext, decode_key, skip_field},
+    encoding::{DecodeContext, WireType, decode_key, skip_field},
 };
 use tonic::{
     Status,
@@ -100,7 +100,7 @@ impl<U: Parts + Default> Decoder for MessageDecoder<U> {
         self.is_done = true;
         // A message that is complete is one chunk.
         if let Some(field) = oversized_list::<U>(buffer.chunk()) {
-            let rule = format!("must have at most {MAX_BATCH} items, got more");
+            let rule = format!("has too many items (more than {MAX_BATCH})");
             return Err(Error::invalid_field(field, rule).into());
         }
         U::decode(buffer)
@@ -119,16 +119,28 @@ fn oversized_list<U: Parts>(mut message: &[u8]) -> Option<&'static str> {
     while message.has_remaining() {
         // Malformed bytes fail when the message is decoded.
         let (number, wire_type) = decode_key(&mut message).ok()?;
+        let rest = message;
         skip_field(wire_type, number, &mut message, DecodeContext::default()).ok()?;
         let mut lists = U::LISTS.iter().zip(&mut counts);
-        if let Some(((_, name), count)) = lists.find(|((list, _), _)| *list == number) {
-            *count += 1;
+        if let Some((list, count)) = lists.find(|(list, _)| list.number == number) {
+            *count += match list.is_packable && wire_type == WireType::LengthDelimited {
+                true => packed_items(rest, message),
+                false => 1,
+            };
             if *count > MAX_BATCH {
-                return Some(name);
+                return Some(list.name);
             }
         }
     }
     None
+}
+
+/// Returns the number of items in a packed record. `record` begins with its length, and `rest` with
+/// what follows it.
+fn packed_items(record: &[u8], rest: &[u8]) -> usize {
+    let bytes = record.iter().take(record.len() - rest.len());
+    // The last byte of a varint has no continuation bit. One varint is the length.
+    bytes.filter(|byte| **byte < 0x80).count().saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -137,7 +149,8 @@ mod tests {
 
     use super::*;
     use crate::proto::v1::{
-        BatchRecordStepsRequest, FsmMove, NewStep, PutMachineRequest, StartWorkflowRequest,
+        BatchRecordStepsRequest, FsmMove, ListWorkflowsRequest, NewStep, PutMachineRequest,
+        StartWorkflowRequest,
     };
 
     #[test]
@@ -172,6 +185,26 @@ mod tests {
         assert_eq!(request(MAX_BATCH, MAX_BATCH), None);
         assert_eq!(request(MAX_BATCH + 1, 0), Some("terminal_states"));
         assert_eq!(request(MAX_BATCH, MAX_BATCH + 1), Some("moves"));
+    }
+
+    #[test]
+    fn the_items_of_a_packed_list_are_counted() {
+        let found = |state, count| {
+            let request = ListWorkflowsRequest {
+                states: vec![state; count],
+                ..ListWorkflowsRequest::default()
+            };
+            oversized_list::<ListWorkflowsRequest>(&request.encode_to_vec())
+        };
+        // An unknown number may take ten bytes.
+        for state in [0, 1, i32::MAX, i32::MIN] {
+            assert_eq!(found(state, MAX_BATCH), None);
+            assert_eq!(found(state, MAX_BATCH + 1), Some("states"));
+        }
+        // Not packed: each item is a record of its own.
+        let item = [4 << 3, 1];
+        let found = oversized_list::<ListWorkflowsRequest>(&item.repeat(MAX_BATCH + 1));
+        assert_eq!(found, Some("states"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
 use crate::{
-    domain::id::TokenId,
+    domain::{id::TokenId, quota::QuotaChange},
     util::excerpt::{MAX_VALUE, excerpt},
 };
 
@@ -32,6 +32,7 @@ struct Inner {
     token_id: OnceLock<TokenId>,
     is_administrator: AtomicBool,
     target_token_id: OnceLock<TokenId>,
+    target_quota: OnceLock<QuotaChange>,
     namespace: OnceLock<String>,
     correlation_id: OnceLock<String>,
 }
@@ -46,6 +47,7 @@ impl CallContext {
             token_id: OnceLock::new(),
             is_administrator: AtomicBool::new(false),
             target_token_id: OnceLock::new(),
+            target_quota: OnceLock::new(),
             namespace: OnceLock::new(),
             correlation_id: correlation_id.map(noted).unwrap_or_default(),
         }))
@@ -85,6 +87,12 @@ impl CallContext {
         self.0.target_token_id.get().copied()
     }
 
+    /// Returns the quota that the call of an administrator sets.
+    #[must_use]
+    pub fn target_quota(&self) -> Option<QuotaChange> {
+        self.0.target_quota.get().copied()
+    }
+
     /// Returns the namespace that the call names.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
@@ -121,6 +129,13 @@ pub fn set_administrator() {
 pub fn set_target_token_id(token_id: TokenId) {
     note(|call| {
         let _ = call.target_token_id.set(token_id);
+    });
+}
+
+/// Notes which quota the current call of an administrator sets.
+pub fn set_target_quota(values: QuotaChange) {
+    note(|call| {
+        let _ = call.target_quota.set(values);
     });
 }
 

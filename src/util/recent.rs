@@ -45,6 +45,7 @@ impl<K: Hash + Eq, V: Clone + Default> Recent<K, V> {
 
     /// Sets the value of a key. Returns what is forgotten for it.
     pub fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
+        self.older.remove(&key);
         let forgotten = match self.younger.len() < self.generation {
             true => HashMap::new(),
             false => mem::replace(&mut self.older, mem::take(&mut self.younger)),
@@ -85,5 +86,15 @@ mod tests {
         assert_eq!(recent.remove("unused"), None);
         assert_eq!(recent.remove("used"), Some(7));
         assert_eq!(recent.value("used").0, 0);
+    }
+
+    #[test]
+    fn a_key_that_is_set_again_has_its_new_value_alone() {
+        let mut recent = Recent::<u32, u32>::new(1);
+        recent.insert(1, 7);
+        recent.insert(2, 7);
+        recent.insert(1, 8);
+        assert_eq!(recent.remove(&1), Some(8));
+        assert_eq!(recent.remove(&1), None);
     }
 }

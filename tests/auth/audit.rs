@@ -5,7 +5,8 @@ use bridgebook::{
     domain::role::Role,
     proto::v1::{
         CreateTokenRequest, GetSystemHealthRequest, ListRetentionPoliciesRequest,
-        ListWorkflowsRequest, RevokeTokenRequest, StartWorkflowRequest,
+        ListWorkflowsRequest, RevokeTokenRequest, SetQuotaRequest, StartWorkflowRequest,
+        set_quota_request,
     },
 };
 
@@ -113,6 +114,25 @@ async fn denied_calls_and_admin_calls_are_logged_with_one_line_each() {
         (lines.len() == 2).then_some(lines)
     });
     assert_one(&both.await[1..], &["admin call", "TOKEN_NOT_FOUND"]);
+
+    let quota = SetQuotaRequest {
+        subject: Some(set_quota_request::Subject::Namespace("team-a".into())),
+        calls_per_second: Some(71),
+        items_per_second: Some(0),
+        calls_in_progress: None,
+        weight: Some(3),
+    };
+    operator.set_quota(quota).await.unwrap();
+    let parts = [
+        "admin call",
+        "team-a",
+        "calls_per_second=71",
+        "items_per_second=0",
+        "weight=3",
+    ];
+    let line = lines(&server, "SetQuota").await;
+    assert_one(&line, &parts);
+    assert!(!line[0].contains("calls_in_progress"));
 
     // The log has no secrets.
     let text = server.log();

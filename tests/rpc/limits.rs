@@ -364,7 +364,7 @@ async fn a_batch_of_millions_of_empty_items_is_refused_before_it_is_decoded() {
         let message = empty_item.repeat(2_000_000);
         let method = format!("bridgebook.v1.{method}");
         let status = raw_call(&app.channel, &method, message).await.unwrap_err();
-        assert!(status.message().contains("at most 1000 items, got more"));
+        assert!(status.message().contains("too many items (more than 1000)"));
         assert_eq!(failure::<()>(Err(status)), Failure::invalid(&[field]));
     }
 }

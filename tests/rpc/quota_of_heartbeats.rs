@@ -10,6 +10,7 @@ use bridgebook::{
     },
 };
 use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt;
 
 use crate::support::{App, Failure, Tenant, eventually, failure};
 
@@ -74,9 +75,10 @@ async fn read(
 }
 
 #[tokio::test]
-async fn a_node_stays_alive_while_its_tenant_pays_for_a_large_batch() {
+async fn a_node_stays_alive_after_a_large_batch_of_its_tenant() {
     let (_app, tenant, mut registry) = with(|config| {
-        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(1);
+        // Within a second the heartbeats below have fewer items, and the batch takes 20 s.
+        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(50);
     })
     .await;
     let workflow = tenant.start().await;
@@ -109,4 +111,34 @@ async fn heartbeats_have_the_calls_of_a_quota_for_themselves() {
         stay_alive(&mut registry.clone(), &tenant).await.err()
     });
     assert_eq!(failure::<()>(Err(status.await)), exceeded());
+}
+
+#[tokio::test]
+async fn heartbeats_have_the_items_of_a_quota_for_themselves() {
+    let (_app, tenant, mut registry) = with(|config| {
+        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(10);
+    })
+    .await;
+    registry.register_node(node(&tenant)).await.unwrap();
+    let large = BatchHeartbeatRequest {
+        namespace: tenant.namespace.clone(),
+        heartbeats: vec![heartbeat(&tenant); 1000],
+    };
+    registry.batch_heartbeat(large).await.unwrap();
+    // Registrations and heartbeats wait for the rate, and other calls do not.
+    let register = registry.register_node(node(&tenant)).await;
+    let status = register.unwrap_err();
+    let metadata = status
+        .get_error_details()
+        .error_info()
+        .unwrap()
+        .metadata
+        .clone();
+    assert_eq!(metadata["limit"], "items_per_second");
+    assert_eq!(failure::<()>(Err(status)), exceeded());
+    assert_eq!(
+        failure(stay_alive(&mut registry, &tenant).await),
+        exceeded()
+    );
+    read(&mut registry, &tenant).await.unwrap();
 }

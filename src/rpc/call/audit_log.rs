@@ -102,6 +102,8 @@ impl AuditLog {
         let target_token_id = call.target_token_id().map(|id| id.to_string());
         let subject = self.subject();
         let reason = info.map_or("", |info| info.reason.as_str());
+        let quota = call.target_quota();
+        let exceeded = info.and_then(exceeded_quota);
         macro_rules! event {
             ($message:literal) => {
                 at_level!(
@@ -115,6 +117,12 @@ impl AuditLog {
                     reason,
                     cause,
                     target_token_id,
+                    calls_per_second = quota.and_then(|it| it.calls_per_second),
+                    items_per_second = quota.and_then(|it| it.items_per_second),
+                    calls_in_progress = quota.and_then(|it| it.calls_in_progress),
+                    weight = quota.and_then(|it| it.weight),
+                    quota_of = exceeded.map(|(subject, _)| subject),
+                    limit = exceeded.map(|(_, limit)| limit),
                     peer = self.peer_address().map(tracing::field::display),
                     subject,
                     $message
@@ -160,6 +168,16 @@ impl AuditLog {
     pub(super) fn is_unknown(&self) -> bool {
         self.rpc.is_none() && !self.is_infrastructure
     }
+}
+
+/// Returns the kind of the subject whose quota a call exceeds, and the limit.
+fn exceeded_quota(info: &ErrorInfo) -> Option<(&'static str, &str)> {
+    let limit = info.metadata.get("limit")?;
+    let subject = match info.metadata.contains_key("token_id") {
+        true => "token",
+        false => "namespace",
+    };
+    Some((subject, limit))
 }
 
 /// Returns whether a call with this code was rejected before its work began.

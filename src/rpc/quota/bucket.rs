@@ -35,14 +35,6 @@ impl Bucket {
         self.rate = Some(rate);
     }
 
-    /// Gives back `count` that was taken for a call that is refused after all.
-    pub(super) fn give_back(&mut self, count: u32) {
-        if let (Some(full_at), Some(rate)) = (self.full_at, self.rate) {
-            let time = Duration::from_secs(count.into()) / rate.get();
-            self.full_at = full_at.checked_sub(time);
-        }
-    }
-
     /// Returns the time until the bucket is full at a rate.
     fn missing_at(&self, rate: NonZeroU32, now: Instant) -> Duration {
         let missing = self.missing(now);
@@ -89,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_larger_than_the_burst_is_paid_for_afterwards() {
+    fn after_a_batch_that_is_larger_than_the_burst_calls_wait_until_the_rate_has_caught_up() {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         bucket.take(1000, rate(100), now);
         let wait = bucket.wait(rate(100), now);
@@ -103,16 +95,6 @@ mod tests {
         admitted(&mut bucket, 5, now);
         let later = now + Duration::from_secs(3600);
         assert_eq!(admitted(&mut bucket, 5, later), 5);
-    }
-
-    #[test]
-    fn what_is_given_back_can_be_taken_again_but_fills_the_bucket_no_higher() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
-        assert_eq!(admitted(&mut bucket, 5, now), 5);
-        bucket.give_back(2);
-        assert_eq!(admitted(&mut bucket, 5, now), 2);
-        bucket.give_back(100);
-        assert_eq!(admitted(&mut bucket, 5, now), 5);
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! read; `rpc::admit` checks the rest once it knows the namespace and the number of items.
 //!
 //! A rate allows a burst of one second's worth. A batch may be larger than that: it is admitted,
-//! and the calls after it wait until it is paid for. Heartbeats [count apart](usage::Kind), so that
-//! they do not wait for a batch.
+//! and the calls after it wait until the rate has caught up. Heartbeats [count apart](usage::Kind),
+//! so that they do not wait for the batches of other calls.
 
 mod bucket;
 pub mod layer;
 pub mod model;
+mod read_log;
 pub mod store;
 mod table;
 mod usage;
@@ -28,9 +29,10 @@ use uuid::Uuid;
 
 use self::{
     model::{Quota, SubjectKind},
+    read_log::ReadLog,
     store::AllQuotas,
     table::{Limited, Table},
-    usage::{InProgress, Kind, Refusal},
+    usage::{Charge, InProgress, Kind, Refusal},
 };
 use crate::{
     db::Database,
@@ -59,8 +61,7 @@ struct Inner {
     namespaces: Table<String>,
     tokens: Table<TokenId>,
     database: Database,
-    /// Whether the last read has failed.
-    is_failing: AtomicBool,
+    read_log: ReadLog,
     /// Whether the log has named the kinds of subjects that this version does not know.
     has_logged_kinds: AtomicBool,
 }
@@ -73,7 +74,7 @@ impl Quotas {
             namespaces: Table::new(defaults.namespace),
             tokens: Table::new(defaults.token),
             database: database.clone(),
-            is_failing: AtomicBool::new(false),
+            read_log: ReadLog::default(),
             has_logged_kinds: AtomicBool::new(false),
         }))
     }
@@ -100,7 +101,7 @@ impl Quotas {
         let token = token_id.and_then(|id| Some((id, self.0.tokens.find(&id)?)));
         if let Some((id, Limited { limits, usage })) = &token {
             let now = Instant::now();
-            let charge = kind.charge(true, 0);
+            let charge = Charge::call();
             let mut counts = usage.lock(kind);
             if let Some(refusal) = counts.refusal(limits, charge, now) {
                 return Err(exceeded(QuotaSubject::Token(*id), refusal));
@@ -129,21 +130,17 @@ impl Quotas {
         }
     }
 
-    /// Reads the quotas of operators. Returns false, after a line in the log if it is the first time
-    /// in a row, if that fails.
+    /// Reads the quotas of operators. Returns whether that succeeds.
     async fn reload(&self) -> bool {
         let result = self.0.database.run(&AllQuotas).await;
-        let was_failing = self.0.is_failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Ok(quotas) => {
                 self.apply(quotas);
+                self.0.read_log.succeeded();
                 true
             }
             Err(error) => {
-                if !was_failing {
-                    let cause = error_chain(&error);
-                    tracing::warn!(cause, "cannot read quotas, those read before stay in force");
-                }
+                self.0.read_log.failed(&error_chain(&error));
                 false
             }
         }
@@ -198,8 +195,8 @@ pub struct CallQuota {
 
 impl CallQuota {
     /// Counts the call, with a number of items, against the quota of its tenant, and the items
-    /// against that of its token. A call that is refused counts against neither: the token gets back
-    /// the call that [`Quotas::begin_call`] has counted. To be called once.
+    /// against that of its token. A call that is refused counts against neither, but it stays one of
+    /// its token's calls per second, as [`Quotas::begin_call`] has counted it. To be called once.
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`], with the limit that makes the call wait longest.
@@ -209,7 +206,7 @@ impl CallQuota {
         let metrics = self.quotas.0.database.metrics().tenants();
         let tenant = self.quotas.0.namespaces.find(namespace.as_str());
         let token = self.token.as_ref();
-        let [of_tenant, of_token] = [true, false].map(|call| self.kind.charge(call, items));
+        let (of_tenant, of_token) = (Charge::call_with_items(items), Charge::items(items));
         // Always in this order, so that calls do not deadlock.
         let mut tenant = tenant.as_ref().map(|it| (it, it.usage.lock(self.kind)));
         let mut token = token.map(|(id, it)| (id, it, it.usage.lock(self.kind)));
@@ -223,9 +220,6 @@ impl CallQuota {
         });
         let refusals = [by_tenant, by_token].into_iter().flatten();
         if let Some((subject, refusal)) = refusals.max_by_key(|(_, it)| it.wait) {
-            if let Some((_, it, counts)) = &mut token {
-                counts.give_back_call(&it.limits);
-            }
             drop((tenant, token));
             metrics.rejected(namespace.as_str());
             return Err(exceeded(subject, refusal));

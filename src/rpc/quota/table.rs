@@ -29,6 +29,7 @@ pub(super) struct Limited {
 #[derive(Debug)]
 pub(super) struct Table<K> {
     default: QuotaLimits,
+    /// Locked after `others`, where both are.
     quotas: RwLock<HashMap<K, Limited>>,
     others: Mutex<Recent<K, Arc<Usage>>>,
 }
@@ -65,27 +66,44 @@ impl<K: Hash + Eq> Table<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let has_limit = |limits: &QuotaLimits| *limits != QuotaLimits::default();
-        if let Some(quota) = self.quotas().get(key) {
-            return has_limit(&quota.limits).then(|| quota.clone());
+        if let Some(quota) = self.own(key) {
+            return has_limit(&quota.limits).then_some(quota);
         }
         if !has_limit(&self.default) {
             return None;
         }
-        // The lock is released before what is forgotten is dropped.
-        let (usage, _forgotten) = self.others().value(key);
+        let mut others = self.others();
+        // The usage may have moved in the meantime.
+        if let Some(quota) = self.own(key) {
+            return has_limit(&quota.limits).then_some(quota);
+        }
+        let (usage, forgotten) = others.value(key);
+        drop(others);
+        // Takes time, so no other call waits for it.
+        drop(forgotten);
         Some(Limited {
             limits: self.default,
             usage,
         })
     }
 
-    /// Replaces all quotas. The usage stays.
+    /// Returns the quota of a key that has one of its own.
+    fn own<Q>(&self, key: &Q) -> Option<Limited>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.quotas().get(key).cloned()
+    }
+
+    /// Replaces all quotas. The usage stays: it moves between `quotas` and `others` under the lock of
+    /// `others`, so that a call finds it in one of them.
     pub(super) fn replace(&self, quotas: HashMap<K, QuotaLimits>) {
+        let mut others = self.others();
         let next = quotas.into_iter().map(|(key, limits)| {
-            let quota = self.quotas().get(&key).cloned();
-            let usage = match quota {
+            let usage = match self.own(&key) {
                 Some(quota) => quota.usage,
-                None => self.others().remove(&key).unwrap_or_default(),
+                None => others.remove(&key).unwrap_or_default(),
             };
             (key, Limited { limits, usage })
         });
@@ -94,11 +112,14 @@ impl<K: Hash + Eq> Table<K> {
             let mut quotas = self.quotas.write().unwrap_or_else(PoisonError::into_inner);
             mem::replace(&mut *quotas, next)
         };
+        let mut forgotten = Vec::new();
         for (key, quota) in last {
-            if !self.quotas().contains_key(&key) {
-                let _forgotten = self.others().insert(key, quota.usage);
+            if self.own(&key).is_none() {
+                forgotten.push(others.insert(key, quota.usage));
             }
         }
+        drop(others);
+        drop(forgotten);
     }
 
     fn quotas(&self) -> RwLockReadGuard<'_, HashMap<K, Limited>> {
@@ -112,7 +133,10 @@ impl<K: Hash + Eq> Table<K> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::{
+        num::NonZeroU32,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -159,6 +183,30 @@ mod tests {
             assert_eq!(table.limits("a"), expected);
             assert!(Arc::ptr_eq(&before, &found.usage));
         }
+    }
+
+    #[test]
+    fn a_call_finds_the_same_usage_while_its_quota_is_set_and_deleted() {
+        let table = table(1);
+        let expected = usage(&table, "a");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let finder = scope.spawn(|| {
+                let found = || usage(&table, "a");
+                while !is_done.load(Ordering::Relaxed) {
+                    if !Arc::ptr_eq(&expected, &found()) {
+                        return false;
+                    }
+                }
+                true
+            });
+            for _ in 0..20_000 {
+                table.replace([("a".to_owned(), limits(2))].into());
+                table.replace(HashMap::new());
+            }
+            is_done.store(true, Ordering::Relaxed);
+            assert!(finder.join().unwrap(), "a call has found another usage");
+        });
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{
 /// refused again.
 const MIN_RETRY: Duration = Duration::from_millis(50);
 
-/// The calls that count together. Heartbeats count apart from all other calls, so that a tenant
-/// that uses up its quota does not lose its nodes.
+/// The calls that count together, with their items. Heartbeats count apart from all other calls, so
+/// that a tenant that exceeds its quota does not lose its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Heartbeats, and registrations, which count as such.
@@ -38,25 +38,30 @@ impl Kind {
             _ => Kind::Other,
         }
     }
-
-    /// Returns the part of a quota that a call takes, with a number of items. Heartbeats take none:
-    /// a node would be lost while its tenant pays for a large batch.
-    pub(super) fn charge(self, call: bool, items: u32) -> Charge {
-        let items = match self {
-            Kind::Heartbeat => 0,
-            Kind::Other => items,
-        };
-        Charge { call, items }
-    }
 }
 
 /// The part of a quota that a call takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
-    /// Whether the call counts as a call.
-    pub(super) call: bool,
-    /// The items of the call; 0 if they are not known yet.
-    pub(super) items: u32,
+    call: bool,
+    items: u32,
+}
+
+impl Charge {
+    /// A call, whose items are not known yet.
+    pub(super) fn call() -> Self {
+        Charge::call_with_items(0)
+    }
+
+    /// A call and its items.
+    pub(super) fn call_with_items(items: u32) -> Self {
+        Charge { call: true, items }
+    }
+
+    /// The items of a call that was charged before.
+    pub(super) fn items(items: u32) -> Self {
+        Charge { call: false, items }
+    }
 }
 
 /// The limit that refuses a call.
@@ -139,13 +144,6 @@ impl Counts {
         }
         if let Some(rate) = limits.items_per_second {
             self.items.take(charge.items, rate, now);
-        }
-    }
-
-    /// Gives back the call that [`Counts::take`] took.
-    pub(super) fn give_back_call(&mut self, limits: &QuotaLimits) {
-        if limits.calls_per_second.is_some() {
-            self.calls.give_back(1);
         }
     }
 }

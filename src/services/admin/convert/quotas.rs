@@ -3,7 +3,12 @@
 use std::ops::RangeInclusive;
 
 use crate::{
-    domain::{id::TokenId, namespace::RESERVED_PREFIX, quota::QuotaSubject, time},
+    domain::{
+        id::TokenId,
+        namespace::RESERVED_PREFIX,
+        quota::{QuotaChange, QuotaSubject},
+        time,
+    },
     proto::v1::{self, delete_quota_request, quota, set_quota_request},
     rpc::{
         admit::FromRequest,
@@ -46,6 +51,15 @@ impl FromRequest<v1::SetQuotaRequest> for NewQuota {
 
     fn target_namespace(&self) -> Option<&str> {
         namespace_of(&self.subject)
+    }
+
+    fn target_quota(&self) -> Option<QuotaChange> {
+        Some(QuotaChange {
+            calls_per_second: self.values.calls_per_second,
+            items_per_second: self.values.items_per_second,
+            calls_in_progress: self.values.calls_in_progress,
+            weight: self.values.weight,
+        })
     }
 }
 

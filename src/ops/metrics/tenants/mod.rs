@@ -4,13 +4,16 @@
 //! share the label `(others)`, which no namespace can have. A call counts under the label that its
 //! namespace has at that time, so a series never goes down while it lasts.
 //!
-//! Once a minute, the busiest tenant without a label takes that of the least busy one, if in the last
-//! minutes it took more than twice as much, and a hundred items more. The series of the latter end, and
-//! new ones begin at 0. So labels stay where they are while all tenants call rarely, and a tenant that
-//! floods the service has a label within a minute.
+//! Once a minute, the busiest tenants without a label take those of the least busy ones, if in the
+//! last minutes they took more than twice as much, and a hundred items more. A review moves up to a
+//! quarter of the labels, at least one. The series of the latter end, and new ones begin at 0. So
+//! labels stay where they are while all tenants call rarely. A tenant that floods the service has a
+//! label within a minute, unless more tenants do than a review moves labels.
 //!
 //! The candidates for a place are found by the space-saving algorithm (Metwally and others, 2005),
 //! which needs a bounded number of counters.
+
+mod series;
 
 use std::{
     collections::HashMap,
@@ -18,17 +21,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::{IntCounter, IntCounterVec, Registry, opts};
+use prometheus::Registry;
 
-use super::register;
+use self::series::{Counted, Families, Series};
 
 /// The label of all tenants without one of their own.
 const OTHERS: &str = "(others)";
 /// The default number of tenants with a label of their own.
 const DEFAULT_LIMIT: usize = 20;
-/// The number of candidates for each label.
-const CANDIDATES: usize = 8;
-/// How often a candidate may take a label: each time three series end and three begin, which
+/// The number of candidates for labels. Each call of a tenant that is not among them reads all of
+/// their counters, so it does not grow with the number of labels.
+const CANDIDATES: usize = 256;
+/// The part of the labels that a review may move: a quarter, at least one.
+const MOVED: usize = 4;
+/// How often candidates may take labels: each time three series end and three begin, which
 /// Prometheus keeps for as long as all others.
 const REVIEW_INTERVAL: Duration = Duration::from_secs(60);
 /// The part of its score that a tenant loses at each review: an eighth. So scores halve in about
@@ -46,20 +52,6 @@ const MIN_LEAD: u64 = 100;
 pub struct TenantMetrics {
     families: Families,
     top: Arc<Mutex<Top>>,
-}
-
-#[derive(Clone)]
-struct Families {
-    calls: IntCounterVec,
-    items: IntCounterVec,
-    rejected: IntCounterVec,
-}
-
-/// The series of a label.
-struct Series {
-    calls: IntCounter,
-    items: IntCounter,
-    rejected: IntCounter,
 }
 
 /// The tenants that take most.
@@ -83,34 +75,9 @@ struct Candidate {
     error: u64,
 }
 
-/// The way in which a call counts.
-enum Counted {
-    Call { items: u64 },
-    Rejected,
-}
-
 impl TenantMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help: &str| {
-            register(
-                registry,
-                IntCounterVec::new(opts!(name, help), &["namespace"])?,
-            )
-        };
-        let families = Families {
-            calls: counter(
-                "bridgebook_namespace_calls_total",
-                "Calls that were admitted, by namespace; those of the busiest tenants, and (others).",
-            )?,
-            items: counter(
-                "bridgebook_namespace_items_total",
-                "Items of the calls that were admitted, by namespace; a call without a batch is one.",
-            )?,
-            rejected: counter(
-                "bridgebook_namespace_rejected_total",
-                "Calls that a quota rejected once their namespace was known, by namespace.",
-            )?,
-        };
+        let families = Families::new(registry)?;
         let top = Top {
             limit: DEFAULT_LIMIT,
             others: families.series(OTHERS),
@@ -165,7 +132,9 @@ impl Top {
             self.labelled.insert(namespace.to_owned(), labelled);
         } else {
             self.others.count(counted);
-            self.add_to_candidate(namespace, score);
+            if self.limit > 0 {
+                self.add_to_candidate(namespace, score);
+            }
         }
     }
 
@@ -175,7 +144,7 @@ impl Top {
             return;
         }
         let mut candidate = Candidate::default();
-        if self.candidates.len() >= self.limit * CANDIDATES {
+        if self.candidates.len() >= CANDIDATES {
             let least = self.candidates.iter().min_by_key(|(_, it)| it.count);
             let Some((name, count)) = least.map(|(name, it)| (name.clone(), it.count)) else {
                 return;
@@ -189,21 +158,12 @@ impl Top {
         self.candidates.insert(namespace.to_owned(), candidate);
     }
 
-    /// Gives the busiest candidate the label of the least busy tenant, if it is much busier. Lets all
-    /// scores decay.
+    /// Gives the busiest candidates the labels of the least busy tenants, if they are much busier. Lets
+    /// all scores decay.
     fn review(&mut self, families: &Families) {
-        let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
-        let busiest = self.candidates.iter().max_by_key(|(_, it)| it.least());
-        if let (Some((least, labelled)), Some((busiest, candidate))) = (least, busiest)
-            && candidate.least() > labelled.score.saturating_mul(LEAD) + MIN_LEAD
-        {
-            let (least, busiest, score) = (least.clone(), busiest.clone(), candidate.least());
-            self.labelled.remove(&least);
-            self.candidates.remove(&busiest);
-            families.remove(&least);
-            let series = families.series(&busiest);
-            self.labelled.insert(busiest, Labelled { series, score });
-        }
+        let moves = (self.limit / MOVED).max(1);
+        let moved = (0..moves).take_while(|_| self.move_label(families));
+        let _ = moved.count();
         for labelled in self.labelled.values_mut() {
             decay(&mut labelled.score);
         }
@@ -213,8 +173,30 @@ impl Top {
             candidate.count > 0
         });
     }
+
+    /// Gives the busiest candidate the label of the least busy tenant. Returns false if it is not busy
+    /// enough.
+    fn move_label(&mut self, families: &Families) -> bool {
+        let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
+        let busiest = self.candidates.iter().max_by_key(|(_, it)| it.least());
+        let (Some((least, labelled)), Some((busiest, candidate))) = (least, busiest) else {
+            return false;
+        };
+        let score = candidate.least();
+        if score <= labelled.score.saturating_mul(LEAD) + MIN_LEAD {
+            return false;
+        }
+        let (least, busiest) = (least.clone(), busiest.clone());
+        self.labelled.remove(&least);
+        self.candidates.remove(&busiest);
+        families.remove(&least);
+        let series = families.series(&busiest);
+        self.labelled.insert(busiest, Labelled { series, score });
+        true
+    }
 }
 
+/// Lets a score decay.
 fn decay(score: &mut u64) {
     *score -= score.div_ceil(DECAY);
 }
@@ -223,49 +205,6 @@ impl Candidate {
     /// Returns the least score that the tenant may have.
     fn least(&self) -> u64 {
         self.count.saturating_sub(self.error)
-    }
-}
-
-impl Counted {
-    fn score(&self) -> u64 {
-        match self {
-            Counted::Call { items } => (*items).max(1),
-            Counted::Rejected => 1,
-        }
-    }
-}
-
-impl Series {
-    fn count(&self, counted: &Counted) {
-        match counted {
-            Counted::Call { items } => {
-                self.calls.inc();
-                self.items.inc_by(*items);
-            }
-            Counted::Rejected => self.rejected.inc(),
-        }
-    }
-}
-
-impl Families {
-    fn all(&self) -> [&IntCounterVec; 3] {
-        [&self.calls, &self.items, &self.rejected]
-    }
-
-    fn series(&self, namespace: &str) -> Series {
-        let [calls, items, rejected] = self.all().map(|it| it.with_label_values(&[namespace]));
-        Series {
-            calls,
-            items,
-            rejected,
-        }
-    }
-
-    fn remove(&self, namespace: &str) {
-        for family in self.all() {
-            // Fails only if there is no such series.
-            let _ = family.remove_label_values(&[namespace]);
-        }
     }
 }
 
@@ -349,18 +288,24 @@ mod tests {
     }
 
     #[test]
-    fn a_review_moves_one_label() {
-        let metrics = metrics(2);
-        for (namespace, items) in [("a", 1), ("b", 1), ("c", 1000), ("d", 1000)] {
-            metrics.admitted(namespace, items);
-        }
-        let mut now = Instant::now();
-        for expected in [1, 2] {
-            now += REVIEW_INTERVAL;
-            metrics.count("a", &Counted::Call { items: 1 }, now);
-            let calls = calls(&metrics);
-            let moved = ["c", "d"].iter().filter(|it| calls.contains_key(**it));
-            assert_eq!(moved.count(), expected);
+    fn a_review_moves_a_quarter_of_the_labels_and_at_least_one() {
+        for (limit, moved_at_once) in [(2, 1), (8, 2)] {
+            let metrics = metrics(limit);
+            for number in 0..limit {
+                metrics.admitted(&format!("rare {number}"), 1);
+            }
+            for number in 0..limit {
+                metrics.admitted(&format!("busy {number}"), 1000);
+            }
+            let mut now = Instant::now();
+            for review in 1..=2 {
+                now += REVIEW_INTERVAL;
+                metrics.count("busy 0", &Counted::Call { items: 1 }, now);
+                let labels = calls(&metrics);
+                let moved = labels.keys().filter(|it| it.starts_with("busy"));
+                assert_eq!(moved.count(), review * moved_at_once);
+                assert_eq!(labels.len(), limit + 1);
+            }
         }
     }
 
@@ -379,7 +324,7 @@ mod tests {
         }
         let labels = [("a", 100), ("b", 100), (OTHERS, 100_000)];
         assert_eq!(calls(&metrics), expected(&labels));
-        assert!(metrics.lock().candidates.len() <= 2 * CANDIDATES);
+        assert!(metrics.lock().candidates.len() <= CANDIDATES);
     }
 
     #[test]

@@ -359,6 +359,18 @@ async fn pruning_takes_at_most_a_fifth_of_the_time() {
     assert!(busy * 5.0 <= passed, "{busy} s of {passed} s");
 }
 
+/// Removes expired workflows by the command, which must fail. Returns its output and its log.
+pub fn prune_that_fails(schema: &Schema) -> (String, String) {
+    let url = schema.url();
+    let output = bridgebook()
+        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let [removed, log] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    (removed, log)
+}
+
 #[tokio::test]
 async fn the_prune_command_goes_on_after_a_namespace_that_fails() {
     let app = App::start().await;
@@ -367,13 +379,7 @@ async fn the_prune_command_goes_on_after_a_namespace_that_fails() {
         leave_workflows(&app.schema, &tenant.namespace, 1, 1, 0).await;
     }
     refuse_deletes(&app.schema, &failing.namespace).await;
-    let url = app.schema.url();
-    let output = bridgebook()
-        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let log = String::from_utf8(output.stderr).unwrap();
+    let (_, log) = prune_that_fails(&app.schema);
     assert!(log.contains(&failing.namespace), "{log}");
     assert!(log.contains("it is refused"), "{log}");
     assert_eq!(rows(&app.schema, &other.namespace).await[0], 0);

@@ -2,8 +2,8 @@
 
 use diesel_async::SimpleAsyncConnection;
 
-use super::retention::{leave_workflows, prunes};
-use crate::support::{App, Schema, Server, bridgebook, eventually, new_id};
+use super::retention::{leave_workflows, prune_that_fails, prunes};
+use crate::support::{App, Schema, Server, eventually, new_id};
 
 /// The number of expired workflows and transitions, of which some cannot be removed.
 const ROWS: i64 = 700;
@@ -125,15 +125,8 @@ async fn the_prune_command_removes_the_other_rows_and_fails() {
     let namespace = app.tenant().namespace;
     leave_rows(&app.schema, &namespace).await;
     refuse_some(&app.schema).await;
-    let url = app.schema.url();
-    let output = bridgebook()
-        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let removed = String::from_utf8(output.stdout).unwrap();
+    let (removed, log) = prune_that_fails(&app.schema);
     assert!(removed.contains(" 697 removed"), "{removed}");
-    let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("an expired row cannot be removed"), "{log}");
     assert_eq!(left(&app.schema).await, [3, ROWS]);
 }
@@ -161,13 +154,7 @@ async fn the_prune_command_reports_rows_that_it_removed_before_it_failed() {
     let app = App::start().await;
     leave_rows(&app.schema, &app.tenant().namespace).await;
     refuse(&app.schema, "> 550").await;
-    let url = app.schema.url();
-    let output = bridgebook()
-        .args(["prune", "--database-url", &url, "--retain-workflows=10"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let removed = String::from_utf8(output.stdout).unwrap();
+    let (removed, _) = prune_that_fails(&app.schema);
     assert!(removed.contains(" 550 removed"), "{removed}");
     assert_eq!(left(&app.schema).await, [ROWS - 550, ROWS]);
 }

@@ -66,6 +66,16 @@ async fn until_refused(channel: &Channel, namespace: &str) -> Status {
     .await
 }
 
+/// Limits the calls of a namespace, and waits until one is refused.
+async fn limit_calls(app: &App, namespace: &str) {
+    let quota = SetQuotaRequest {
+        calls_per_second: Some(1),
+        ..of_namespace(namespace)
+    };
+    set(app, quota).await.unwrap();
+    until_refused(&app.channel, namespace).await;
+}
+
 /// Waits until a number of calls in a row are admitted.
 async fn until_admitted(channel: &Channel, namespace: &str) {
     eventually("20 calls are within the quota", async || {
@@ -245,12 +255,7 @@ async fn a_cancelled_call_is_no_longer_in_progress() {
 async fn quotas_that_cannot_be_read_again_stay_in_force() {
     let app = App::start().await;
     let namespace = app.tenant().namespace;
-    let quota = SetQuotaRequest {
-        calls_per_second: Some(1),
-        ..of_namespace(&namespace)
-    };
-    set(&app, quota).await.unwrap();
-    until_refused(&app.channel, &namespace).await;
+    limit_calls(&app, &namespace).await;
     let mut database = app.schema.connect().await;
     let rename = "ALTER TABLE quotas RENAME TO hidden";
     database.batch_execute(rename).await.unwrap();
@@ -298,8 +303,7 @@ async fn no_call_is_admitted_before_the_quotas_were_read() {
     database.batch_execute(shown).await.unwrap();
     let mut app = start.await;
     app.expect_errors();
-    call(&app.channel, "limited").await.unwrap();
-    let (found, _) = details(call(&app.channel, "limited").await.unwrap_err());
+    let (found, _) = details(until_refused(&app.channel, "limited").await);
     let subject = ("namespace", "limited");
     assert_eq!(found, metadata("calls_per_second", subject, "1"));
 }
@@ -313,12 +317,7 @@ async fn a_quota_for_a_subject_of_a_newer_version_stops_no_other() {
     let mut database = app.schema.connect().await;
     database.batch_execute(newer).await.unwrap();
     let namespace = app.tenant().namespace;
-    let quota = SetQuotaRequest {
-        calls_per_second: Some(1),
-        ..of_namespace(&namespace)
-    };
-    set(&app, quota).await.unwrap();
-    until_refused(&app.channel, &namespace).await;
+    limit_calls(&app, &namespace).await;
     let listed = client(&app).list_quotas(ListQuotasRequest::default()).await;
     let listed = listed.unwrap().into_inner().quotas;
     let subjects: Vec<_> = listed.into_iter().map(|quota| quota.subject).collect();

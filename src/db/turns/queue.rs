@@ -109,8 +109,7 @@ impl Queue {
     /// Adds a query that can wait for `patience`. Returns its ticket.
     ///
     /// # Errors
-    /// [`DbError::Busy`] if its owner has no place left, or so many queries before it that its turn
-    /// would come much too late.
+    /// [`DbError::Busy`] if its owner has no place left, or the turn would come long after `patience` ends.
     pub(super) fn push(
         &mut self,
         keys: &Keys,

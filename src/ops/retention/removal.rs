@@ -9,8 +9,8 @@ use crate::{
     domain::error::{Error, Result},
 };
 
-/// How many rows of a group are passed over before it is left for the next pass. If so many rows
-/// cannot be removed, the others mostly cannot either.
+/// How many rows of a group are passed over before it is left for the next pass. Beyond
+/// that number the other rows mostly cannot be removed either.
 const MAX_SKIPPED: i64 = 100;
 
 /// The removal of the rows of a group.

@@ -264,7 +264,7 @@ mod tests {
             self.far.write_all(bytes).await.unwrap();
         }
 
-        /// Reads so many bytes, 1 KiB at a time.
+        /// Reads `count` bytes, 1 KiB at a time.
         async fn read(&mut self, mut count: usize) -> io::Result<()> {
             let mut buffer = [0; 1024];
             while count > 0 {

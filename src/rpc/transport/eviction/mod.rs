@@ -155,7 +155,7 @@ impl Connections {
     fn note_closed(&self, client: SocketAddr) {
         self.metrics.refused_flood.inc();
         if is_due(&mut self.open().flood_warned_at) {
-            tracing::warn!(peer = %client, "connections that flood the server are closed");
+            tracing::warn!(peer = %client, "connections that flood the server with frames, or do not complete their headers, are closed");
         }
     }
 

@@ -110,10 +110,10 @@ async fn a_connection_that_breaks_during_a_request_is_logged_as_cancelled() {
     assert_eq!(lines[0]["level"], "INFO");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn log_levels_can_differ_by_target() {
     let app = App::start().await;
-    let (server, tenant) = start(&app, &["--log", "info,bridgebook::call=error"]).await;
+    let (mut server, tenant) = start(&app, &["--log", "info,bridgebook::call=error"]).await;
     let unknown = GetWorkflowRequest::default();
     tenant
         .client
@@ -121,6 +121,7 @@ async fn log_levels_can_differ_by_target() {
         .get_workflow(unknown)
         .await
         .unwrap_err();
+    assert_eq!(server.terminate().code(), Some(0));
     let text = server.log();
     assert!(
         text.contains("SERVING") && !text.contains("GetWorkflow"),

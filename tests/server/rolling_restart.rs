@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     Figures, ReservedPort, Schema, Server, TempDir, Tenant, connect, eventually, example, get,
-    new_id, temp_dir, tenant_on,
+    new_id, temp_dir, tenant_on, unused_address,
 };
 
 /// A running HAProxy. It is killed when the value is dropped.
@@ -78,8 +78,8 @@ struct Replica {
 
 impl Replica {
     fn start(url: &str) -> Self {
-        let mut server = Server::spawn(&Replica::arguments(url, "127.0.0.1:0"));
-        let http = server.metrics_address();
+        let http = unused_address();
+        let server = Server::spawn(&Replica::arguments(url, &http.to_string()));
         Replica { server, http }
     }
 

@@ -20,7 +20,7 @@ pub use cluster::{Schema, TempDir, WAITING_FOR_LOCK, count, own_cluster, temp_di
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;
-pub use process::{Frozen, ReservedPort, Server, bridgebook, send_signal, stderr};
+pub use process::{Frozen, ReservedPort, Server, bridgebook, send_signal, stderr, unused_address};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};
 pub use status::{Failure, failure};
 pub use tap::{Ran, Tap};

@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{self, Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -42,7 +43,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a service on a free port. Returns when it listens.
+    /// Starts a service on an [`unused_address`]. Returns when it listens.
     pub fn spawn(arguments: &[&str]) -> Server {
         Server::spawn_program(bridgebook(), arguments)
     }
@@ -54,7 +55,7 @@ impl Server {
 
     /// Starts another version of the service.
     pub fn spawn_program(program: Command, arguments: &[&str]) -> Server {
-        Server::spawn_command(program, (Ipv4Addr::LOCALHOST, 0).into(), arguments)
+        Server::spawn_command(program, unused_address(), arguments)
     }
 
     fn spawn_command(mut program: Command, address: SocketAddr, arguments: &[&str]) -> Server {
@@ -192,6 +193,26 @@ fn address_after(line: &str, label: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(label)?;
     let end = rest.find(|c: char| !matches!(c, '0'..='9' | '.' | ':'));
     rest[..end.unwrap_or(rest.len())].parse().ok()
+}
+
+/// Returns an address for a service. It stays free while the service is stopped: the port is returned
+/// once, and the system does not choose it, neither for port 0 nor for a client
+/// (net.ipv4.ip_local_port_range).
+pub fn unused_address() -> SocketAddr {
+    const FIRST: u16 = 61_000;
+    const COUNT: u16 = 4_500;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // So that two runs of the tests at once seldom try the same ports.
+    let offset = process::id() % u32::from(COUNT);
+    for _ in 0..COUNT {
+        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FIRST + u16::try_from((offset + next) % u32::from(COUNT)).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port is free")
 }
 
 /// A port that is bound, but on which no process listens. A program that sets SO_REUSEPORT

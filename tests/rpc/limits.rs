@@ -18,7 +18,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure, raw_call,
+    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure,
 };
 
 fn exhausted(reason: &str) -> Failure {
@@ -347,24 +347,4 @@ async fn headers_over_the_limit_are_refused() {
     };
     assert!(refused);
     tenant.start().await;
-}
-
-#[tokio::test]
-async fn a_batch_of_millions_of_empty_items_is_refused_before_it_is_decoded() {
-    let app = App::start().await;
-    for (method, field, number) in [
-        ("WorkflowService/BatchRecordSteps", "steps", 2),
-        ("WorkflowService/BatchRecordStamps", "stamps", 2),
-        ("FsmService/BatchRecordTransitions", "transitions", 2),
-        ("FsmService/PutMachine", "moves", 5),
-        ("RegistryService/BatchHeartbeat", "heartbeats", 2),
-        ("AdminService/CreateToken", "namespaces", 4),
-    ] {
-        let empty_item = [number << 3 | 2, 0];
-        let message = empty_item.repeat(2_000_000);
-        let method = format!("bridgebook.v1.{method}");
-        let status = raw_call(&app.channel, &method, message).await.unwrap_err();
-        assert!(status.message().contains("too many items (more than 1000)"));
-        assert_eq!(failure::<()>(Err(status)), Failure::invalid(&[field]));
-    }
 }

@@ -12,6 +12,7 @@ mod health_shares;
 mod incomplete_headers;
 mod isolation;
 mod limits;
+mod list_items;
 mod mutations;
 mod mute;
 mod page_tokens;

@@ -128,6 +128,16 @@ impl Server {
             .expect("the service runs")
     }
 
+    /// Returns the most resident memory that the process has had, in KiB.
+    pub fn peak_kib(&self) -> usize {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(status).expect("the service runs");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.expect("VmHWM").parse().unwrap()
+    }
+
     /// Waits until the service is SERVING. Returns a channel to it.
     pub async fn serving(&self) -> Channel {
         let channel = self.channel();

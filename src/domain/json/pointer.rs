@@ -2,8 +2,6 @@
 
 use std::fmt::{self, Write};
 
-use serde_json::{Map, Value};
-
 /// Maximum length of a pointer in an error, in characters. Keys can have any length.
 const MAX_CHARS: usize = 100;
 
@@ -20,28 +18,6 @@ impl Pointer {
         let token = token.to_string().replace('~', "~0").replace('/', "~1");
         self.tokens.push(token);
     }
-
-    /// Returns a pointer to a value that nests deeper than `max` levels below `fields`, which
-    /// are level 1.
-    #[must_use]
-    pub fn to_deeper(fields: &Map<String, Value>, max: usize) -> Option<Pointer> {
-        let mut entries = fields.iter();
-        entries.find_map(|(key, value)| below(key, value, max))
-    }
-}
-
-fn below(token: impl fmt::Display, value: &Value, max: usize) -> Option<Pointer> {
-    let mut found = match value {
-        Value::Object(_) | Value::Array(_) if max <= 1 => Some(Pointer::default()),
-        Value::Object(fields) => Pointer::to_deeper(fields, max - 1),
-        Value::Array(values) => {
-            let mut values = values.iter().enumerate();
-            values.find_map(|(index, value)| below(index, value, max - 1))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }?;
-    found.prepend(token);
-    Some(found)
 }
 
 /// Writes control characters escaped, and cuts a long pointer visibly.

@@ -5,13 +5,13 @@ use std::{mem, sync::OnceLock};
 use prost::{
     DecodeError, Message,
     bytes::{Buf, BufMut, Bytes},
-    encoding::{DecodeContext, WireType, skip_field},
+    encoding::{DecodeContext, WireType, encode_key, encode_varint, skip_field},
 };
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, JsonLimits, JsonObject, MAX_BYTES, MAX_DEPTH, Pointer, Size,
-    wire::{self, Decoder},
+    JsonError, JsonLimits, JsonObject, MAX_BYTES, MAX_DEPTH, Size,
+    wire::{self, Checker},
 };
 
 /// `google.protobuf.Struct`, as it was received or is about to be sent.
@@ -20,35 +20,45 @@ pub struct Struct(Form);
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// The document of a request: received by the service, or made by a client.
-    Values(Values),
-    /// The document of a response.
-    Document(JsonObject),
+    /// A document that was received.
+    Received(Received),
+    /// A document that was made: by a client, or from a row.
+    Made(JsonObject),
 }
 
-/// The fields of a document, and its fault.
+/// The entries of a received document, and its fault.
+///
+/// The entries stay encoded. As values they would take up to a hundred times their bytes, which the
+/// byte budget of the requests does not count.
 #[derive(Debug, Clone, Default)]
-struct Values {
-    fields: Map<String, Value>,
-    /// The decoder that read the fields, with their fault.
-    decoder: Decoder,
-    /// The fields as protobuf, encoded on first use: the digest of the request and the
+struct Received {
+    /// The entries as they arrived; none if the document has a fault.
+    entries: Vec<u8>,
+    checker: Checker,
+    /// The entries in their normal form, encoded on first use: the digest of the request and the
     /// stored document share them.
-    encoded: OnceLock<Bytes>,
+    normal: OnceLock<Bytes>,
 }
 
-impl Values {
-    fn encoded(&self) -> &Bytes {
-        self.encoded.get_or_init(|| wire::encode(&self.fields))
-    }
-}
-
-impl From<Map<String, Value>> for Values {
-    fn from(fields: Map<String, Value>) -> Self {
-        Values {
-            fields,
-            ..Values::default()
+impl Received {
+    /// Adds an entry, and checks it.
+    fn add(&mut self, entry: &[u8]) -> Result<(), DecodeError> {
+        self.checker.entry(entry, 1)?;
+        self.normal = OnceLock::new();
+        if self.checker.has_fault() {
+            self.entries = Vec::new();
+            return Ok(());
         }
+        encode_key(wire::ENTRIES, WireType::LengthDelimited, &mut self.entries);
+        encode_varint(entry.len() as u64, &mut self.entries);
+        self.entries.extend_from_slice(entry);
+        Ok(())
+    }
+
+    fn normal(&self) -> &Bytes {
+        // The checker has parsed the entries in the same way.
+        self.normal
+            .get_or_init(|| wire::normalize(&self.entries).unwrap_or_default())
     }
 }
 
@@ -57,8 +67,10 @@ impl Struct {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.0 {
-            Form::Values(values) => values.fields.is_empty() && values.decoder.error().is_none(),
-            Form::Document(document) => document.is_empty(),
+            Form::Received(received) => {
+                received.entries.is_empty() && !received.checker.has_fault()
+            }
+            Form::Made(document) => document.is_empty(),
         }
     }
 
@@ -94,37 +106,38 @@ impl Struct {
     }
 
     fn check_depth(&self, max: usize) -> Result<(), JsonError> {
-        let deeper = match &self.0 {
-            Form::Values(values) => Pointer::to_deeper(&values.fields, max),
-            Form::Document(document) => {
-                Pointer::to_deeper(&document.fields().unwrap_or_default(), max)
-            }
-        };
-        deeper.map_or(Ok(()), |at| Err(JsonError::TooDeep { max, at }))
+        let mut checker = Checker::to_depth(max);
+        // The bytes have been parsed before.
+        let _ = checker.object(self.encoded(), 1);
+        match checker.error() {
+            Some(error @ JsonError::TooDeep { .. }) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the document as protobuf. The keys of a request's document are sorted.
     fn encoded(&self) -> &Bytes {
         match &self.0 {
-            Form::Values(values) => values.encoded(),
-            Form::Document(document) => document.encoded(),
+            Form::Received(received) => received.normal(),
+            Form::Made(document) => document.encoded(),
         }
     }
 }
 
 impl Default for Form {
     fn default() -> Self {
-        Form::Values(Values::default())
+        Form::Received(Received::default())
     }
 }
 
 impl PartialEq for Struct {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |it: &Self| match &it.0 {
-            Form::Values(values) => (Some(values.fields.clone()), values.decoder.error()),
-            Form::Document(document) => (document.fields(), None),
+        let object = |it: &Self| JsonObject::encoded_as(it.encoded().clone());
+        let fault = |it: &Self| match &it.0 {
+            Form::Received(received) => received.checker.error(),
+            Form::Made(_) => None,
         };
-        parts(self) == parts(other)
+        object(self) == object(other) && fault(self) == fault(other)
     }
 }
 
@@ -133,10 +146,10 @@ impl TryFrom<Struct> for JsonObject {
 
     fn try_from(document: Struct) -> Result<Self, JsonError> {
         let object = match document.0 {
-            Form::Document(object) => object,
-            Form::Values(values) => match values.decoder.error() {
+            Form::Made(object) => object,
+            Form::Received(received) => match received.checker.error() {
                 Some(error) => return Err(error),
-                None => JsonObject::encoded_as(values.encoded().clone()),
+                None => JsonObject::encoded_as(received.normal().clone()),
             },
         };
         object.check_size()?;
@@ -146,22 +159,20 @@ impl TryFrom<Struct> for JsonObject {
 
 impl From<JsonObject> for Struct {
     fn from(object: JsonObject) -> Self {
-        Struct(Form::Document(object))
+        Struct(Form::Made(object))
     }
 }
 
 impl From<Map<String, Value>> for Struct {
     fn from(fields: Map<String, Value>) -> Self {
-        Struct(Form::Values(fields.into()))
+        JsonObject::encoded_as(wire::encode(&fields)).into()
     }
 }
 
 impl From<Struct> for Map<String, Value> {
     fn from(document: Struct) -> Self {
-        match document.0 {
-            Form::Values(values) => values.fields,
-            Form::Document(document) => document.fields().unwrap_or_default(),
-        }
+        let object = JsonObject::encoded_as(document.encoded().clone());
+        object.fields().unwrap_or_default()
     }
 }
 
@@ -182,13 +193,15 @@ impl Message for Struct {
         }
         let length = wire::take_length(buffer)?;
         let entry = buffer.copy_to_bytes(length);
-        let mut values = match mem::take(&mut self.0) {
-            Form::Values(values) => values,
-            Form::Document(document) => Values::from(document.fields().unwrap_or_default()),
+        let mut received = match mem::take(&mut self.0) {
+            Form::Received(received) => received,
+            Form::Made(document) => Received {
+                entries: document.encoded().to_vec(),
+                ..Received::default()
+            },
         };
-        values.decoder.entry(&mut values.fields, &entry, 1)?;
-        values.encoded = OnceLock::new();
-        self.0 = Form::Values(values);
+        received.add(&entry)?;
+        self.0 = Form::Received(received);
         Ok(())
     }
 

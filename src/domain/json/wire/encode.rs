@@ -48,7 +48,7 @@ pub fn encode_text(text: &[u8]) -> serde_json::Result<Bytes> {
 /// The output. The length of a nested field precedes its content but is known only after
 /// it. Such lengths are collected apart, and [`Target::finish`] inserts them.
 #[derive(Default)]
-struct Target {
+pub(super) struct Target {
     /// The output without the lengths of nested fields.
     bytes: Vec<u8>,
     /// The lengths of nested fields, in the order of the fields.
@@ -64,7 +64,7 @@ struct Length {
 }
 
 /// A nested field that is open.
-struct Field {
+pub(super) struct Field {
     /// The index of its length in [`Target::lengths`].
     index: usize,
     /// [`Target::inserted`] when the field was opened.
@@ -72,7 +72,7 @@ struct Field {
 }
 
 impl Target {
-    fn open(&mut self, tag: u32) -> Field {
+    pub(super) fn open(&mut self, tag: u32) -> Field {
         encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
         self.lengths.push(Length {
             offset: self.bytes.len(),
@@ -84,7 +84,7 @@ impl Target {
         }
     }
 
-    fn close(&mut self, field: Field) {
+    pub(super) fn close(&mut self, field: Field) {
         let Some(slot) = self.lengths.get_mut(field.index) else {
             return;
         };
@@ -92,23 +92,31 @@ impl Target {
         self.inserted += encoded_len_varint(slot.length as u64);
     }
 
+    pub(super) fn null(&mut self) {
+        self.varint(NULL_VALUE, 0);
+    }
+
+    pub(super) fn bool(&mut self, value: bool) {
+        self.varint(BOOL_VALUE, value.into());
+    }
+
     fn varint(&mut self, tag: u32, value: u64) {
         encode_key(tag, WireType::Varint, &mut self.bytes);
         encode_varint(value, &mut self.bytes);
     }
 
-    fn number(&mut self, number: f64) {
+    pub(super) fn number(&mut self, number: f64) {
         encode_key(NUMBER_VALUE, WireType::SixtyFourBit, &mut self.bytes);
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn text(&mut self, tag: u32, text: &str) {
+    pub(super) fn text(&mut self, tag: u32, text: &str) {
         encode_key(tag, WireType::LengthDelimited, &mut self.bytes);
         encode_varint(text.len() as u64, &mut self.bytes);
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn finish(self) -> Bytes {
+    pub(super) fn finish(self) -> Bytes {
         let mut whole = Vec::with_capacity(self.bytes.len() + self.inserted);
         let mut rest = self.bytes.as_slice();
         let mut written = 0;
@@ -195,12 +203,12 @@ impl<'de> Visitor<'de> for Kind<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.varint(NULL_VALUE, 0);
+        self.0.null();
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.varint(BOOL_VALUE, value.into());
+        self.0.bool(value);
         Ok(())
     }
 

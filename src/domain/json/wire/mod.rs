@@ -1,8 +1,11 @@
 //! The protobuf encoding of `google.protobuf.Struct`, `Value` and `ListValue`, without
-//! prost's types in between: wire to values, values or JSON text to wire, wire to JSON text.
+//! prost's types in between: values or JSON text to wire, wire to its normal form, wire to values or
+//! JSON text.
 
-mod decoder;
+mod checker;
 mod encode;
+mod normalize;
+mod parse;
 mod serialize;
 
 use prost::{
@@ -10,11 +13,11 @@ use prost::{
     bytes::Buf,
     encoding::{DecodeContext, WireType, decode_varint},
 };
-use serde_json::Value;
 
 pub(super) use self::{
-    decoder::Decoder,
+    checker::Checker,
     encode::{encode, encode_text},
+    normalize::normalize,
     serialize::{Document, decode},
 };
 
@@ -29,18 +32,6 @@ const STRING_VALUE: u32 = 3;
 const BOOL_VALUE: u32 = 4;
 const STRUCT_VALUE: u32 = 5;
 const LIST_VALUE: u32 = 6;
-
-/// Largest integer that a double holds exactly. Integers up to it are stored as integers.
-const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
-
-/// Converts a number to JSON; NaN and infinities become null.
-fn number(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() <= MAX_EXACT {
-        #[expect(clippy::cast_possible_truncation, reason = "checked just above")]
-        return Value::from(number as i64);
-    }
-    Value::from(number)
-}
 
 /// Takes the length of a length-delimited field. The buffer has to hold the whole field.
 pub(super) fn take_length(buffer: &mut impl Buf) -> Result<usize, DecodeError> {
@@ -75,7 +66,7 @@ fn truncated() -> DecodeError {
 #[cfg(test)]
 mod tests {
     use prost::Message;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
     use crate::domain::json::{JsonLimits, JsonObject, MAX_DEPTH, Struct};
@@ -179,6 +170,97 @@ mod tests {
             Struct::decode(theirs.as_slice()).unwrap(),
             Struct::from(document)
         );
+    }
+
+    /// Encodes a length-delimited field of less than 128 bytes.
+    fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+        let mut field = vec![tag << 3 | 2, u8::try_from(content.len()).unwrap()];
+        field.extend_from_slice(content);
+        field
+    }
+
+    /// Encodes an entry of an object.
+    fn entry(key: &str, value: &[u8]) -> Vec<u8> {
+        let entry = [field(1, key.as_bytes()), field(2, value)].concat();
+        field(1, &entry)
+    }
+
+    #[test]
+    fn unusual_encodings_are_stored_like_usual_ones() {
+        let one = json!(1);
+        let text = field(3, b"x");
+        let number = [&[0x11][..], &1.0_f64.to_le_bytes()].concat();
+        let minus_zero = [&[0x11][..], &(-0.0_f64).to_le_bytes()].concat();
+        let unknown = [field(15, b"new"), vec![0x78, 5]].concat();
+        for (bytes, expected) in [
+            // Keys that are not sorted, and equal ones.
+            (
+                [
+                    entry("b", &[0x20, 1]),
+                    entry("a", &number),
+                    entry("b", &number),
+                ]
+                .concat(),
+                json!({"a": one, "b": one}),
+            ),
+            // Two kinds, none, and an empty entry.
+            (
+                entry("a", &[&text[..], &number].concat()),
+                json!({"a": one}),
+            ),
+            (
+                entry("a", &[&number[..], &field(6, b"")].concat()),
+                json!({"a": []}),
+            ),
+            (entry("a", b""), json!({"a": null})),
+            (field(1, b""), json!({"": null})),
+            // A list of values without a kind, and of empty entries.
+            (
+                entry("a", &field(6, &[field(1, b""), field(1, b"")].concat())),
+                json!({"a": [null, null]}),
+            ),
+            (
+                entry("a", &field(6, &field(1, &field(5, &field(1, b""))))),
+                json!({"a": [{"": null}]}),
+            ),
+            // The value before the key, other numbers for true and null, and unknown fields.
+            (
+                field(1, &[field(2, &[0x20, 9]), field(1, b"a")].concat()),
+                json!({"a": true}),
+            ),
+            (entry("a", &[0x08, 7]), json!({"a": null})),
+            (
+                [
+                    unknown.clone(),
+                    entry("a", &[&unknown[..], &number].concat()),
+                ]
+                .concat(),
+                json!({"a": one}),
+            ),
+            (entry("a", &minus_zero), json!({"a": 0})),
+            (entry("a", &[0x08, 0]), json!({"a": null})),
+        ] {
+            let document = Struct::decode(bytes.as_slice()).unwrap();
+            let stored = JsonObject::try_from(document).unwrap();
+            assert_eq!(
+                stored.encoded(),
+                &encode(&fields(expected.clone())),
+                "{expected}"
+            );
+            assert_eq!(stored.fields(), Some(fields(expected)));
+        }
+    }
+
+    #[test]
+    fn keys_and_texts_that_are_not_utf8_are_malformed() {
+        for bytes in [
+            field(1, &field(1, b"\xff")),
+            entry("a", &field(3, b"\xff")),
+            entry("a", &field(6, &field(1, &field(3, b"\xff")))),
+        ] {
+            let error = Struct::decode(bytes.as_slice()).unwrap_err();
+            assert!(error.to_string().contains("UTF-8"), "{error}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
         retention::{
             model::{RetentionDefaults, Table},
             pruner::{Pruner, log_skipped},
-            removal::{Removal, Step},
+            removal::{Removal, Step, kept},
             store::ExpiredGroup,
         },
     },
@@ -129,18 +129,26 @@ async fn remove_all(
         match pruner.remove_some(removal).await? {
             Step::Removed(pruned) => {
                 *removed += pruned.removed;
+                if pruned.kept > 0 {
+                    skipped = Some(report_skipped(pruner, removal, kept()).await);
+                }
                 if !pruned.may_leave_some {
                     return Ok(skipped);
                 }
             }
             Step::Failed => {}
             Step::Skipped(error) => {
-                let row = pruner.skipped_row(removal).await;
-                log_skipped(&removal.expired, row.as_deref(), &error);
-                skipped = Some(error);
+                skipped = Some(report_skipped(pruner, removal, error).await);
             }
         }
     }
+}
+
+/// Logs the row that a removal has passed over last. Returns the error.
+async fn report_skipped(pruner: &Pruner, removal: &Removal, error: Error) -> Error {
+    let row = pruner.skipped_row(removal).await;
+    log_skipped(&removal.expired, row.as_deref(), &error);
+    error
 }
 
 /// Returns the line about a group, without the table.

@@ -141,3 +141,39 @@ async fn the_prune_command_removes_the_batches_of_deleted_bridges_and_says_what_
     assert_eq!(count_batches(&app, &id).await, 0);
     assert!(prune(&[]).contains("no stored rows have a retention"));
 }
+
+#[tokio::test]
+async fn a_deleted_bridge_is_kept_while_a_trigger_keeps_one_of_its_batches() {
+    let (app, tenant) = App::with_tenant().await;
+    let (id, _) = deleted_bridge(&app, &tenant).await;
+    let keep = format!(
+        "CREATE TABLE kept AS SELECT batch_id FROM bridge_batches WHERE bridge_id = '{id}' LIMIT 1;
+         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF EXISTS (SELECT FROM kept WHERE batch_id = OLD.batch_id) THEN RETURN NULL; END IF;
+             RETURN OLD;
+         END $$;
+         CREATE TRIGGER keeps BEFORE DELETE ON bridge_batches
+             FOR EACH ROW EXECUTE FUNCTION keep()"
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&keep).await.unwrap();
+    let prune = async || {
+        let url = app.schema.url();
+        let prune = tokio::process::Command::from(bridgebook())
+            .args(["prune", "--database-url", &url])
+            .output();
+        prune.await.unwrap()
+    };
+    let output = prune().await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(count_batches(&app, &id).await, 1);
+    let bridges = format!("SELECT count(*) FROM bridge_states WHERE bridge_id = '{id}'");
+    assert_eq!(app.schema.count(&bridges).await, 1);
+
+    let allow = "DROP TRIGGER keeps ON bridge_batches";
+    connection.batch_execute(allow).await.unwrap();
+    let output = prune().await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(count_batches(&app, &id).await, 0);
+    assert_eq!(app.schema.count(&bridges).await, 0);
+}

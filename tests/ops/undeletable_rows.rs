@@ -33,6 +33,15 @@ async fn refuse_some(schema: &Schema) {
 
 /// Makes the deletes of some rows fail, by their numbers from the oldest.
 async fn refuse(schema: &Schema, numbers: &str) {
+    keep(schema, numbers, "RAISE 'it is refused'").await;
+}
+
+/// Makes the deletes of some rows do nothing, without an error.
+async fn ignore(schema: &Schema, numbers: &str) {
+    keep(schema, numbers, "RETURN NULL").await;
+}
+
+async fn keep(schema: &Schema, numbers: &str, action: &str) {
     let refuse = |table: &str, age: &str| {
         format!(
             "CREATE TABLE kept_{table} AS
@@ -49,7 +58,7 @@ async fn refuse(schema: &Schema, numbers: &str) {
          BEGIN
              EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE id = $1)', TG_ARGV[0])
                 INTO is_kept USING OLD.id;
-             IF is_kept THEN RAISE 'it is refused'; END IF;
+             IF is_kept THEN {action}; END IF;
              RETURN OLD;
          END $$;
          {}; {}",
@@ -157,4 +166,86 @@ async fn the_prune_command_reports_rows_that_it_removed_before_it_failed() {
     let (removed, _) = prune_that_fails(&app.schema);
     assert!(removed.contains(" 550 removed"), "{removed}");
     assert_eq!(left(&app.schema).await, [ROWS - 550, ROWS]);
+}
+
+#[tokio::test]
+async fn rows_that_stay_without_an_error_do_not_keep_the_others_of_their_tenant() {
+    let app = App::start().await;
+    leave_rows(&app.schema, &app.tenant().namespace).await;
+    ignore(&app.schema, &format!("IN (1, 2, {ROWS})")).await;
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("only those that stay remain", async || {
+        (left(&app.schema).await == [3, 3]).then_some(())
+    })
+    .await;
+    eventually("each of them is counted", async || {
+        let figures = replica.figures();
+        let tables = ["workflow_executions", "fsm_transitions"];
+        let mut failures = tables
+            .iter()
+            .map(|table| figures.sum("bridgebook_retention_failures_total", &[("table", table)]));
+        failures.all(|count| count >= 3.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_that_all_stay_without_an_error_leave_time_to_other_tables() {
+    let app = App::start().await;
+    let tenant = app.tenant();
+    leave_rows(&app.schema, &tenant.namespace).await;
+    ignore(&app.schema, "> 0").await;
+    let stamp = format!(
+        "INSERT INTO metadata_stamps (id, namespace, file_hash, created_at)
+         VALUES (gen_random_uuid(), '{}', 'hash', now() - INTERVAL '20 days')",
+        tenant.namespace
+    );
+    let mut database = app.schema.connect().await;
+    database.batch_execute(&stamp).await.unwrap();
+    let mut replica = App::start_on(app.schema.clone(), prunes).await;
+    replica.expect_errors();
+    eventually("a pass reaches the stamps, which come last", async || {
+        let stamps = "SELECT count(*) FROM metadata_stamps";
+        (app.schema.count(stamps).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(left(&app.schema).await, [ROWS, ROWS]);
+}
+
+#[tokio::test]
+async fn the_prune_command_ends_with_an_error_if_rows_stay_without_one() {
+    let app = App::start().await;
+    leave_rows(&app.schema, &app.tenant().namespace).await;
+    ignore(&app.schema, "IN (1, 2, 650)").await;
+    let (removed, log) = prune_that_fails(&app.schema);
+    assert!(removed.contains(" 697 removed"), "{removed}");
+    assert!(log.contains("a trigger that returns NULL"), "{log}");
+    assert_eq!(left(&app.schema).await, [3, ROWS]);
+}
+
+/// The parts of a workflow that is too large for one step: it moves, and its steps are deleted.
+#[tokio::test]
+async fn a_large_workflow_of_which_no_part_can_be_removed_ends_the_pass() {
+    let app = App::start().await;
+    let namespace = app.tenant().namespace;
+    for (table, event) in [
+        ("workflow_executions", "UPDATE"),
+        ("workflow_steps", "DELETE"),
+    ] {
+        leave_workflows(&app.schema, &namespace, 1, 600, 0).await;
+        let mut database = app.schema.connect().await;
+        let ignore = format!(
+            "CREATE FUNCTION ignore_{table}() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER ignores BEFORE {event} ON {table}
+                 FOR EACH ROW EXECUTE FUNCTION ignore_{table}()"
+        );
+        database.batch_execute(&ignore).await.unwrap();
+        let (removed, log) = prune_that_fails(&app.schema);
+        assert!(!removed.contains(" 1 removed"), "{removed}");
+        assert!(log.contains("a trigger that returns NULL"), "{log}");
+        let allow = format!("DROP TRIGGER ignores ON {table}");
+        database.batch_execute(&allow).await.unwrap();
+    }
 }

@@ -9,7 +9,7 @@ use prometheus::{Counter, IntCounter};
 
 use super::{
     model::{RetentionDefaults, Table},
-    removal::{Removal, Step},
+    removal::{Removal, Step, kept},
     store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, Pruned, RowName},
 };
 use crate::{
@@ -69,8 +69,12 @@ struct Achievement {
 
 impl Achievement {
     fn removed(&mut self, pruned: &Pruned) {
+        if pruned.kept > 0 {
+            self.left();
+        }
         // A step that takes a part of a large workflow or bridge counts no rows.
-        self.has_removed |= pruned.removed > 0 || pruned.may_leave_some;
+        let takes_part = pruned.may_leave_some && pruned.kept == 0;
+        self.has_removed |= pruned.removed > 0 || takes_part;
     }
 
     /// Notes that a step failed, which a smaller one may still make up for.
@@ -228,6 +232,7 @@ impl Pruner {
                     Ok(Step::Removed(pruned)) => {
                         progress.removed(pruned.removed);
                         achievement.removed(&pruned);
+                        self.skipped(progress, &removal, pruned.kept, &kept()).await;
                         remaining.extend(pruned.may_leave_some.then_some(removal));
                     }
                     Ok(Step::Failed) => {
@@ -235,7 +240,7 @@ impl Pruner {
                         remaining.push(removal);
                     }
                     Ok(Step::Skipped(error)) => {
-                        self.skipped(progress, &removal, &error).await;
+                        self.skipped(progress, &removal, 1, &error).await;
                         achievement.left();
                         remaining.push(removal);
                     }
@@ -253,10 +258,12 @@ impl Pruner {
         Ok(achievement.at_end())
     }
 
-    /// Counts a row that cannot be removed. Logs the first one of each group and pass.
-    async fn skipped(&self, progress: &Progress, removal: &Removal, error: &Error) {
-        progress.failures.inc();
-        if removal.skipped == 1 {
+    /// Counts the rows that a step could not remove. Logs one of the first ones of each group and pass.
+    async fn skipped(&self, progress: &Progress, removal: &Removal, rows: i64, error: &Error) {
+        progress
+            .failures
+            .inc_by(u64::try_from(rows).unwrap_or_default());
+        if rows > 0 && removal.skipped == rows {
             let row = self.skipped_row(removal).await;
             log_skipped(&removal.expired, row.as_deref(), error);
         }
@@ -335,6 +342,7 @@ mod tests {
         let pruned = |removed, may_leave_some| Pruned {
             removed,
             may_leave_some,
+            kept: 0,
         };
         for step in [pruned(1, false), pruned(0, true)] {
             achievement.removed(&step);
@@ -346,6 +354,21 @@ mod tests {
         }
         achievement.left();
         achievement.removed(&pruned(1, true));
+        assert_eq!(achievement.at_limit(), Pass::HasBacklog);
+        assert_eq!(achievement.at_end(), Pass::Failed);
+    }
+
+    #[test]
+    fn rows_that_are_kept_without_an_error_are_no_progress() {
+        let mut achievement = Achievement::default();
+        let pruned = |removed| Pruned {
+            removed,
+            may_leave_some: true,
+            kept: 1,
+        };
+        achievement.removed(&pruned(0));
+        assert_eq!(achievement.at_limit(), Pass::Failed);
+        achievement.removed(&pruned(1));
         assert_eq!(achievement.at_limit(), Pass::HasBacklog);
         assert_eq!(achievement.at_end(), Pass::Failed);
     }

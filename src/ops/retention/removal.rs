@@ -1,12 +1,13 @@
 //! The removal of the expired rows of a group, step by step.
 //!
 //! A step that fails is repeated with an eighth of the rows, until the row at fault is alone. Later
-//! steps pass over it. So one row that cannot be removed does not keep the others of its tenant.
+//! steps pass over it. So one row that cannot be removed does not keep the others of its tenant. Later
+//! steps also pass over a row that remains without an error, because a trigger returned NULL.
 
 use super::store::{ExpiredGroup, MAX_ROWS, Pruned};
 use crate::{
     db::DbError,
-    domain::error::{Error, Result},
+    domain::error::{Error, Result, internal},
 };
 
 /// How many rows of a group are passed over before it is left for the next pass. Beyond
@@ -25,7 +26,7 @@ pub struct Removal {
 
 /// The outcome of a step.
 pub enum Step {
-    /// It removed rows.
+    /// It removed rows. The next step passes over those that it kept.
     Removed(Pruned),
     /// It removed nothing. The next step is smaller.
     Failed,
@@ -50,8 +51,10 @@ impl Removal {
     /// The error of the statement, if fewer rows would fail, too, or may succeed later.
     pub(super) fn take(&mut self, outcome: Result<Pruned>) -> Result<Step> {
         match outcome {
-            Ok(pruned) => {
+            Ok(mut pruned) => {
                 self.rows = (self.rows * 2).min(MAX_ROWS);
+                self.skipped += pruned.kept;
+                pruned.may_leave_some &= self.skipped <= MAX_SKIPPED;
                 Ok(Step::Removed(pruned))
             }
             Err(error) if !is_of_a_row(&error) || self.skipped >= MAX_SKIPPED => Err(error),
@@ -65,6 +68,15 @@ impl Removal {
             }
         }
     }
+}
+
+/// Returns the error of rows that the database kept without an error of its own.
+#[must_use]
+pub fn kept() -> Error {
+    internal(
+        "the database did not delete the row, and reported no error; look for a trigger that \
+         returns NULL, or for a policy of row-level security",
+    )
 }
 
 /// Returns whether an error may be that of one row. Locks end by themselves. A statement that takes
@@ -82,7 +94,7 @@ fn is_of_a_row(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::error::internal, ops::retention::model::Table};
+    use crate::ops::retention::model::Table;
 
     fn removal() -> Removal {
         Removal::of(ExpiredGroup::deleted(Table::Workflows).unwrap())
@@ -106,6 +118,7 @@ mod tests {
                     Ok(Pruned {
                         removed: taken.len() as i64,
                         may_leave_some: taken.len() as i64 == removal.rows,
+                        kept: 0,
                     })
                 }
             };
@@ -131,6 +144,23 @@ mod tests {
         let (left, outcome) = remove(1500, |_| true);
         assert_eq!(left.len(), 1500);
         assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn rows_that_are_kept_without_an_error_are_passed_over_up_to_a_hundred() {
+        let mut removal = removal();
+        let pruned = |kept| Pruned {
+            removed: MAX_ROWS - kept,
+            may_leave_some: true,
+            kept,
+        };
+        for (kept, skipped, goes_on) in [(3, 3, true), (97, 100, true), (1, 101, false)] {
+            match removal.take(Ok(pruned(kept))) {
+                Ok(Step::Removed(pruned)) => assert_eq!(pruned.may_leave_some, goes_on),
+                _ => panic!("the step removed rows"),
+            }
+            assert_eq!(removal.skipped, skipped);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use crate::db::planner::{lateral, register};
 
 /// Deletes the batches of a bridge in the namespace of deleted rows, and then the bridge.
-/// bridge_revisions tells which tenant it belonged to.
+/// bridge_revisions tells which tenant it belonged to. Keeps the bridge while it has batches.
 pub(super) const DELETE: &str = concat!(
     "WITH bridge AS MATERIALIZED (
         SELECT bridge_id FROM bridge_states
@@ -33,8 +33,13 @@ pub(super) const DELETE: &str = concat!(
      ), ended AS (
         DELETE FROM bridge_states b USING bridge
          WHERE b.bridge_id = bridge.bridge_id AND (SELECT count(*) FROM batches) < $4
+           AND (SELECT count(*) FROM batches) = (SELECT count(*) FROM deleted)
+        RETURNING 1
      )
-     SELECT count(*) AS removed, EXISTS (SELECT FROM bridge) AS may_leave_some FROM deleted"
+     SELECT count(*) AS removed, EXISTS (SELECT FROM bridge) AS may_leave_some,
+            CASE WHEN count(*) > 0 OR EXISTS (SELECT FROM ended) THEN 0
+                 ELSE (SELECT count(*) FROM bridge) END AS kept
+       FROM deleted"
 );
 
 /// Counts those batches.

@@ -171,6 +171,10 @@ pub struct Pruned {
     /// Whether expired rows may remain.
     #[diesel(sql_type = Bool)]
     pub may_leave_some: bool,
+    /// The number of rows that remain although the statement did not fail: a trigger returned NULL.
+    /// Now they are the oldest ones after those that were passed over.
+    #[diesel(sql_type = BigInt)]
+    pub kept: i64,
 }
 
 /// Returns the statement that deletes rows without children. A subquery in the condition could
@@ -191,7 +195,8 @@ fn delete_expired(table: Table) -> String {
          ), deleted AS (
             DELETE FROM {table} it USING expired WHERE {is_same} RETURNING 1
          )
-         SELECT count(*) AS removed, (SELECT count(*) FROM expired) >= $4 AS may_leave_some
+         SELECT count(*) AS removed, (SELECT count(*) FROM expired) >= $4 AS may_leave_some,
+                (SELECT count(*) FROM expired) - count(*) AS kept
            FROM deleted"
     )
 }
@@ -236,19 +241,29 @@ fn delete_workflows() -> String {
               FROM expired, complete
              WHERE w.id = expired.id AND expired.number = 1 AND complete.workflows = 0
                AND $1 <> '{deleted}'
+            RETURNING 1
          ), fewer_steps AS (
             DELETE FROM workflow_steps s USING children, complete
              WHERE s.id = children.id AND children.is_step AND complete.workflows = 0
                AND $1 = '{deleted}'
+            RETURNING 1
          ), fewer_stamps AS (
             UPDATE metadata_stamps m SET workflow_id = NULL FROM children, complete
              WHERE m.id = children.id AND NOT children.is_step AND complete.workflows = 0
                AND $1 = '{deleted}'
+            RETURNING 1
+         ), taken AS (
+            SELECT (SELECT count(*) FROM locked) AS locked,
+                   (SELECT workflows FROM complete) AS complete,
+                   (SELECT count(*) FROM deleted) AS deleted,
+                   (SELECT count(*) FROM moved) + (SELECT count(*) FROM fewer_steps)
+                       + (SELECT count(*) FROM fewer_stamps) AS parts
          )
-         SELECT count(*) AS removed,
-                (SELECT count(*) FROM locked) > least(count(*), $4 - 1, {WORKFLOWS} - 1)
-                    AS may_leave_some
-           FROM deleted"
+         SELECT deleted AS removed,
+                locked > least(deleted, $4 - 1, {WORKFLOWS} - 1) AS may_leave_some,
+                CASE WHEN complete > 0 THEN least(locked, complete) - deleted
+                     WHEN parts > 0 THEN 0 ELSE 1 END AS kept
+           FROM taken"
     )
 }
 

@@ -69,9 +69,9 @@ use crate::{
 
 /// The connections that wait to be accepted, if the system allows as many (net.core.somaxconn).
 const BACKLOG: u32 = 4096;
-/// Files that the process needs beside callers' connections: for the database, the log and
-/// connections that are closing.
-const OTHER_FILES: usize = 512;
+/// Files that the process needs beside connections with an authenticated call: 256 for others, 256 for
+/// those that are closing, and the rest for the database and the log.
+const OTHER_FILES: usize = 768;
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,76 +1,103 @@
-//! Shares of a limited resource, such as slots or bytes, so that no client takes all of it.
+//! Shares of a limited resource, such as slots or bytes, so that no owner takes all of it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::IpAddr,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::net::client_network;
-
-/// A number of units for all clients.
+/// A number of units for all owners, such as tokens or addresses.
 ///
-/// A client may hold as many units as are still free. One alone gets half of them, the next one
-/// half of the rest. So a client that holds its units for long leaves some to others.
-pub struct Shares {
+/// An owner may hold as many units as it leaves free, or a multiple of them. One alone gets half of
+/// them, the next one half of the rest. So an owner that holds its units for long leaves some to
+/// others. One without units may take any that are free.
+pub struct Shares<K> {
     limit: usize,
-    taken: Mutex<Taken>,
+    per_free: usize,
+    taken: Mutex<Taken<K>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<K> {
     all: usize,
-    /// The units of each client. No client has none.
-    by_client: HashMap<IpAddr, usize>,
+    /// The units of each owner. No owner has none.
+    by_owner: HashMap<K, usize>,
 }
 
-impl Shares {
-    /// Makes `limit` free units.
+impl<K: Copy + Eq + Hash> Shares<K> {
+    /// Makes `limit` free units. An owner may hold as many as it leaves free.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
+        Shares::with_multiple(limit, 1)
+    }
+
+    /// Makes `limit` free units. An owner may hold `per_free` for each unit that it leaves free.
+    #[must_use]
+    pub fn with_multiple(limit: usize, per_free: usize) -> Arc<Self> {
+        let taken = Taken {
+            all: 0,
+            by_owner: HashMap::new(),
+        };
         Arc::new(Shares {
             limit,
-            taken: Mutex::default(),
+            per_free,
+            taken: Mutex::new(taken),
         })
     }
 
-    /// Takes units for the client at an address, until the returned value is dropped. Returns `None`
-    /// if its share has not as many. All addresses of an IPv6 network of 64 bits are one client.
+    /// Takes units for an owner, until the returned value is dropped. Returns `None` if its share has
+    /// not as many.
     #[must_use]
-    pub fn take(self: &Arc<Self>, address: IpAddr, units: usize) -> Option<Share> {
-        let client = client_network(address);
+    pub fn take(self: &Arc<Self>, owner: K, units: usize) -> Option<Share<K>> {
         let mut taken = self.taken();
-        let own = taken.by_client.get(&client).copied().unwrap_or_default();
-        let free = self.limit.saturating_sub(taken.all);
-        let own = own.saturating_add(units);
-        (own <= free).then(|| {
-            taken.all += units;
-            taken.by_client.insert(client, own);
-            Share {
-                shares: Arc::clone(self),
-                client,
-                units,
-            }
+        let held = self.held_with(&taken, owner, units)?;
+        taken.all += units;
+        taken.by_owner.insert(owner, held);
+        Some(Share {
+            shares: Arc::clone(self),
+            owner,
+            units,
         })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    /// Returns whether an owner could take one more unit.
+    #[must_use]
+    pub fn has_room(&self, owner: K) -> bool {
+        self.held_with(&self.taken(), owner, 1).is_some()
+    }
+
+    /// Returns whether no unit is free.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.taken().all >= self.limit
+    }
+
+    /// Returns how many units an owner would hold with more of them, if it may.
+    fn held_with(&self, taken: &Taken<K>, owner: K, units: usize) -> Option<usize> {
+        let held = taken.by_owner.get(&owner).copied().unwrap_or_default();
+        let free = self.limit.saturating_sub(taken.all).checked_sub(units)?;
+        let max = free.saturating_mul(self.per_free);
+        let is_first = held == 0;
+        let held = held.saturating_add(units);
+        (is_first || held <= max).then_some(held)
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Places of a client, until they are dropped.
-pub struct Share {
-    shares: Arc<Shares>,
-    client: IpAddr,
+/// Units of an owner, until they are dropped.
+pub struct Share<K: Copy + Eq + Hash> {
+    shares: Arc<Shares<K>>,
+    owner: K,
     units: usize,
 }
 
-impl Drop for Share {
+impl<K: Copy + Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
         let mut taken = self.shares.taken();
         taken.all = taken.all.saturating_sub(self.units);
-        if let Entry::Occupied(mut own) = taken.by_client.entry(self.client) {
+        if let Entry::Occupied(mut own) = taken.by_owner.entry(self.owner) {
             *own.get_mut() = own.get().saturating_sub(self.units);
             if *own.get() == 0 {
                 own.remove();
@@ -83,24 +110,41 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn take_all(shares: &Arc<Shares>, address: &str) -> Vec<Share> {
-        let address = address.parse().unwrap();
-        std::iter::from_fn(|| shares.take(address, 1)).collect()
+    fn take_all(shares: &Arc<Shares<u8>>, owner: u8) -> Vec<Share<u8>> {
+        std::iter::from_fn(|| shares.take(owner, 1)).collect()
     }
 
     #[test]
-    fn a_client_leaves_as_many_units_as_it_takes() {
+    fn an_owner_leaves_as_many_units_as_it_takes() {
         let shares = Shares::new(512);
-        let first = take_all(&shares, "192.0.2.1");
-        let second = take_all(&shares, "192.0.2.2");
-        let third = take_all(&shares, "2001:db8::1");
-        let of_its_network = take_all(&shares, "2001:db8::2");
-        let counts = [&first, &second, &third, &of_its_network].map(Vec::len);
-        assert_eq!(counts, [256, 128, 64, 0]);
+        let first = take_all(&shares, 1);
+        let second = take_all(&shares, 2);
+        let third = take_all(&shares, 3);
+        let counts = [&first, &second, &third].map(Vec::len);
+        assert_eq!(counts, [256, 128, 64]);
+        assert!(!shares.has_room(3) && shares.has_room(4));
         drop(second);
-        assert!(!take_all(&shares, "192.0.2.3").is_empty());
+        assert!(!take_all(&shares, 4).is_empty());
         drop((first, third));
-        assert_eq!(take_all(&shares, "192.0.2.1").len(), 256);
-        assert!(shares.taken().by_client.is_empty());
+        assert_eq!(take_all(&shares, 1).len(), 256);
+        assert!(shares.taken().by_owner.is_empty());
+    }
+
+    #[test]
+    fn an_owner_leaves_a_part_of_what_it_takes() {
+        for (limit, expected) in [(100, [80, 16, 3]), (5, [4, 1, 0]), (1, [1, 0, 0])] {
+            let shares = Shares::with_multiple(limit, 4);
+            let taken = [1, 2, 3].map(|owner| take_all(&shares, owner));
+            assert_eq!(taken.each_ref().map(Vec::len), expected, "{limit}");
+            assert_eq!(shares.is_full(), limit < 100);
+        }
+    }
+
+    #[test]
+    fn an_owner_takes_no_more_units_than_are_free() {
+        let shares = Shares::new(10);
+        let first = shares.take(1, 8);
+        assert!(first.is_some() && shares.take(2, 3).is_none());
+        assert!(shares.take(2, 2).is_some());
     }
 }

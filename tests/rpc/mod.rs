@@ -1,7 +1,9 @@
 //! The edge: calls, connections, limits, and the rules that hold for every RPC.
 
+mod call_shares;
 mod calls;
 mod completeness;
+mod connection_shares;
 mod errors;
 mod field_paths;
 mod floods;

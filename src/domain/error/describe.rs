@@ -227,7 +227,7 @@ impl Error {
             }
             Error::LoopbackOnly => new(Code::PermissionDenied, "LOOPBACK_ONLY"),
             Error::Overloaded => new(Code::ResourceExhausted, "OVERLOADED").retry_after(BUSY_RETRY),
-            Error::TooManyConnections => {
+            Error::TooManyConnections | Error::ConnectionReclaimed => {
                 new(Code::ResourceExhausted, "TOO_MANY_CONNECTIONS").retry_after(CONNECTIONS_RETRY)
             }
             Error::QuotaExceeded(exceeded) => exceeded.describe(),

@@ -183,8 +183,19 @@ pub enum Error {
     #[error("too many calls are in progress; nothing was done, retry in {}", wait(self))]
     Overloaded,
     /// The server has reached its limit of connections.
-    #[error("too many connections; nothing was done, retry in {}", wait(self))]
+    #[error(
+        "too many connections; nothing was done, use fewer connections, and retry in {}",
+        wait(self)
+    )]
     TooManyConnections,
+    /// The connection of an incomplete request is closed, because the token has more connections than
+    /// its share, and another token needs one.
+    #[error(
+        "the token has more than its share of the connections, and another token needs this one; \
+         nothing was done, use fewer connections, and retry in {}",
+        wait(self)
+    )]
+    ConnectionReclaimed,
     /// The tenant or the token has reached a limit of its quota.
     #[error("{}; nothing was done, retry in {}", .0, wait(self))]
     QuotaExceeded(Box<QuotaExceeded>),

@@ -13,6 +13,8 @@ pub struct ConnectionMetrics {
     pub accepted: IntCounter,
     /// Connections that were rejected or evicted because of the limit.
     pub refused_at_limit: IntCounter,
+    /// Connections of tokens over their share that were closed for other tokens.
+    pub refused_for_share: IntCounter,
     /// Connections whose TLS handshake failed.
     pub refused_handshake: IntCounter,
     /// Connections that were closed because their client flooded them with frames.
@@ -37,9 +39,10 @@ impl ConnectionMetrics {
         )?;
         let refused = opts!(
             "bridgebook_connections_refused_total",
-            "Client connections rejected, evicted or closed, by cause: too many connections (limit), a \
-             failed TLS handshake (handshake), a flood of frames or of incomplete headers (flood), or too \
-             many calls without a valid credential (refused_calls)."
+            "Client connections rejected, evicted or closed, by cause: too many connections (limit), \
+             more than the share of its token (share), a failed TLS handshake (handshake), a flood of \
+             frames or of incomplete headers (flood), or too many calls without a valid credential \
+             (refused_calls)."
         );
         let refused = register(registry, IntCounterVec::new(refused, &["cause"])?)?;
         let pauses = opts!(
@@ -53,6 +56,7 @@ impl ConnectionMetrics {
             open: register(registry, open)?,
             accepted: register(registry, accepted)?,
             refused_at_limit: refused.with_label_values(&["limit"]),
+            refused_for_share: refused.with_label_values(&["share"]),
             refused_handshake: refused.with_label_values(&["handshake"]),
             refused_flood: refused.with_label_values(&["flood"]),
             refused_calls: refused.with_label_values(&["refused_calls"]),

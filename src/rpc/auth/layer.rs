@@ -111,15 +111,14 @@ impl AuthLayer {
             context::set_token_id(token_id);
         }
         let caller = caller?;
-        if let Caller::Token(token) = &caller {
-            limits::set_token_id(token.id);
-        }
         if let Some(peer) = peer {
-            peer.slot.authenticate()?;
+            peer.slot.authenticate(caller.token_id())?;
         }
-        if is_administrator(&caller, peer) {
+        let is_administrator = is_administrator(&caller, peer);
+        if is_administrator {
             context::set_administrator();
         }
+        limits::set_caller(caller.token_id(), is_administrator)?;
         Ok(caller)
     }
 

@@ -8,9 +8,11 @@ use std::{
 };
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, body::Body, codegen::Bytes};
 
 use super::permit::Permit;
+use crate::domain::error::Error;
 
 /// Size of the pieces in which HTTP/2 gets an answer, in bytes: four of its default frames.
 /// The part that the client does not read stays here, where the permit counts it.
@@ -24,8 +26,32 @@ fn cut_off() -> Status {
 
 /// The body of a request. Counts its bytes as they arrive.
 pub(super) struct RequestBody {
-    pub(super) body: Body,
-    pub(super) permit: Arc<Permit>,
+    body: Body,
+    permit: Arc<Permit>,
+    /// Ends the wait for the rest of the request, once there is one.
+    reclaimed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl RequestBody {
+    /// Makes the body of a call with this permit.
+    pub(super) fn new(body: Body, permit: Arc<Permit>) -> Self {
+        RequestBody {
+            body,
+            permit,
+            reclaimed: None,
+        }
+    }
+
+    /// Waits for the rest of the request. Fails if the connection has to close meanwhile.
+    fn poll_reclaimed(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        self.permit.end_work();
+        let permit = &self.permit;
+        let reclaimed = self
+            .reclaimed
+            .get_or_insert_with(|| Box::pin(permit.reclaimed()));
+        let reclaimed = reclaimed.as_mut().poll(context);
+        reclaimed.map(|()| Error::ConnectionReclaimed.into())
+    }
 }
 
 impl HttpBody for RequestBody {
@@ -37,8 +63,7 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            self.permit.end_work();
-            return Poll::Pending;
+            return self.poll_reclaimed(context).map(|status| Some(Err(status)));
         };
         match &frame {
             Some(Ok(frame)) => self

@@ -1,6 +1,6 @@
 //! The limits of health and reflection calls, which need no credential.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{
     HeaderMap, Request,
@@ -16,7 +16,7 @@ use crate::{
     proto::Method,
     rpc::transport::peer::Peer,
     util::{
-        net::KnownClients,
+        net::{KnownClients, client_network},
         shares::{Share, Shares},
     },
 };
@@ -44,9 +44,9 @@ const NEEDED_HEADERS: [HeaderName; 4] = [
 /// The slots of health and reflection calls, of which each address has a share, and their rate.
 pub(super) struct InfrastructureLimits {
     known: KnownClients,
-    watches: Arc<Shares>,
-    reflection: Arc<Shares>,
-    checks: Arc<Shares>,
+    watches: Arc<Shares<IpAddr>>,
+    reflection: Arc<Shares<IpAddr>>,
+    checks: Arc<Shares<IpAddr>>,
     rate: Arc<InfrastructureRate>,
 }
 
@@ -68,7 +68,11 @@ impl InfrastructureLimits {
     /// # Errors
     /// [`Error::Overloaded`] if the share of the client's address has none, or if the client makes too
     /// many calls per second.
-    pub(super) fn admit(&self, method: Method, peer: &Peer) -> Result<Option<Share>, Error> {
+    pub(super) fn admit(
+        &self,
+        method: Method,
+        peer: &Peer,
+    ) -> Result<Option<Share<IpAddr>>, Error> {
         let address = peer.address.ip();
         if method.is_health() && self.known.health.contains(address) {
             return Ok(None);
@@ -82,7 +86,7 @@ impl InfrastructureLimits {
                 return Err(Error::Overloaded);
             }
         }
-        let slot = self.shares(method).take(address, 1);
+        let slot = self.shares(method).take(client_network(address), 1);
         slot.map(Some).ok_or(Error::Overloaded)
     }
 
@@ -93,7 +97,7 @@ impl InfrastructureLimits {
         has_rate.then(|| ReflectionRate::new(Arc::clone(&self.rate), address))
     }
 
-    fn shares(&self, method: Method) -> &Arc<Shares> {
+    fn shares(&self, method: Method) -> &Arc<Shares<IpAddr>> {
         match (method.is_health(), method.is_stream()) {
             (true, true) => &self.watches,
             (true, false) => &self.checks,

@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -16,14 +15,12 @@ use super::{
     Limits,
     body::{RequestBody, ResponseBody},
     infrastructure::{self, InfrastructureLimits},
-    permit::{ByteBudget, Permit},
+    permit::{ByteBudget, Permit, is_for_operators},
+    slots::CallSlots,
 };
 use crate::{
     db::batch::reservation::Reservation,
-    domain::{
-        error::{Error, internal},
-        role::Role,
-    },
+    domain::error::{Error, internal},
     proto::{Method, Rpc, is_infrastructure_rpc},
     rpc::transport::{backpressure::InWork, peer::Peer},
 };
@@ -32,7 +29,7 @@ use crate::{
 /// because an overloaded service must still answer health checks.
 #[derive(Clone)]
 pub struct LimitLayer {
-    slots: Option<Arc<Semaphore>>,
+    slots: Option<CallSlots>,
     infrastructure: Arc<InfrastructureLimits>,
     budget: Arc<ByteBudget>,
     max_duration: Duration,
@@ -44,7 +41,7 @@ impl LimitLayer {
     pub fn new(limits: &Limits, max_duration: Duration) -> Self {
         let infrastructure = InfrastructureLimits::new(&limits.connection);
         LimitLayer {
-            slots: limits.requests.map(|limit| Arc::new(Semaphore::new(limit))),
+            slots: limits.requests.map(CallSlots::new),
             infrastructure: Arc::new(infrastructure),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
@@ -94,7 +91,7 @@ where
         Box::pin(Arc::clone(&permit).scope(async move {
             let request = request.map(|body| {
                 let permit = Arc::clone(&permit);
-                Body::new(RequestBody { body, permit })
+                Body::new(RequestBody::new(body, permit))
             });
             let (mut head, body) = inner.call(request).await?.into_parts();
             let body = ResponseBody::new(body, Arc::clone(&permit)).await;
@@ -126,19 +123,19 @@ impl LimitLayer {
             // Their messages are small and their streams few, and they need no credential. So they
             // have no part in the budget of the other calls.
             let budget = Arc::new(ByteBudget::new(None));
-            return Ok(Permit::new(budget, None, slot, false, call));
+            return Ok(Permit::new(budget, None, call).with_infrastructure_slot(slot));
         }
         // A call takes its slot only when its request is complete, so that slow clients
-        // cannot hold all slots. It is rejected now if none is free.
-        let is_full = |slots: &Arc<Semaphore>| slots.available_permits() == 0;
-        if self.slots.as_ref().is_some_and(is_full) {
+        // cannot hold all slots. It is rejected now if none is free. Whether an administrator calls is
+        // not known yet.
+        let rpc = Rpc::from_path(path);
+        let is_full = self.slots.as_ref().is_some_and(CallSlots::is_full);
+        if is_full && !rpc.is_some_and(is_for_operators) {
             return Err(Error::Overloaded);
         }
         let call = peer.begin_call(self.max_duration);
-        let is_read = Rpc::from_path(path).is_some_and(|rpc| rpc.role() == Role::Reader);
         let budget = Arc::clone(&self.budget);
-        let slots = self.slots.clone();
-        let permit = Permit::new(budget, slots, None, is_read, call);
+        let permit = Permit::new(budget, self.slots.clone(), call).with_rpc(rpc);
         permit.set_in_work(in_work);
         Ok(permit)
     }

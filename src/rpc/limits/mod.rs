@@ -8,13 +8,14 @@ mod infrastructure;
 mod infrastructure_rate;
 mod layer;
 mod permit;
+mod slots;
 
 use std::time::Duration;
 
 pub use self::{
     infrastructure_rate::ReflectionRate,
     layer::LimitLayer,
-    permit::{reserve_response, set_token_id},
+    permit::{reserve_response, set_caller},
 };
 use crate::{
     domain::{limits::ContentLimits, quota::QuotaDefaults},

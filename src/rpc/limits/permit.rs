@@ -3,22 +3,24 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::futures::TaskLocalFuture,
-};
+use tokio::task::futures::TaskLocalFuture;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::slots::{CallSlot, CallSlots};
 use crate::{
     domain::{
         error::{Error, Result},
         id::TokenId,
+        role::Role,
     },
+    proto::Rpc,
     rpc::transport::{
         backpressure::{InWork, Owner},
         peer::OpenCall,
@@ -127,13 +129,15 @@ tokio::task_local! {
     static CURRENT: Arc<Permit>;
 }
 
-/// Notes the token of the current call, whose shares the call and its response count against.
-pub fn set_token_id(token_id: TokenId) {
-    let owner = Owner::Token(token_id);
-    let _ = CURRENT.try_with(|permit| {
-        permit.call.set_owner(owner);
-        permit.owner.set(owner)
-    });
+/// Notes the caller of the current call: its token, whose shares the call and its response count
+/// against, and whether it is an administrator. Does nothing outside of a call.
+///
+/// # Errors
+/// [`Error::Overloaded`] if the caller's share of the calls in progress is used up. So the message of
+/// such a call is not read.
+pub fn set_caller(token_id: Option<TokenId>, is_administrator: bool) -> Result<()> {
+    let checked = CURRENT.try_with(|permit| permit.set_caller(token_id, is_administrator));
+    checked.unwrap_or(Ok(()))
 }
 
 /// Reserves the bytes of the current call's response, before it is encoded. Does nothing
@@ -147,11 +151,16 @@ pub fn reserve_response(bytes: usize) -> Result<()> {
     reserved.unwrap_or(Ok(()))
 }
 
+/// Returns whether operators make calls of an RPC: it names no namespace.
+pub(super) fn is_for_operators(rpc: Rpc) -> bool {
+    rpc.role() == Role::Admin || rpc == Rpc::ServerServiceGetServerInfo
+}
+
 /// The slots of a call that is in work. It returns them while it waits for its client.
 #[derive(Default)]
 struct Work {
     /// A slot of calls in progress, once the request is complete.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<CallSlot>,
     in_work: Option<Arc<InWork>>,
 }
 
@@ -167,40 +176,65 @@ pub(super) struct Permit {
     owner: OnceLock<Owner>,
     /// Whether the call only reads, so that it can be rejected after its work.
     is_read: bool,
+    /// Whether operators make such calls.
+    is_for_operators: bool,
+    /// Whether the call may take a slot of administrators.
+    is_administrator: AtomicBool,
     is_rejected: AtomicBool,
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
-    slots: Option<Arc<Semaphore>>,
+    slots: Option<CallSlots>,
     /// The slots of the call while it is in work.
     work: Mutex<Work>,
     /// The slot of a health or reflection call.
-    _infrastructure_slot: Option<Share>,
+    _infrastructure_slot: Option<Share<IpAddr>>,
     call: OpenCall,
 }
 
 impl Permit {
     /// Makes a permit that holds no bytes and no slot yet.
-    pub(super) fn new(
-        budget: Arc<ByteBudget>,
-        slots: Option<Arc<Semaphore>>,
-        infrastructure_slot: Option<Share>,
-        is_read: bool,
-        call: OpenCall,
-    ) -> Self {
+    pub(super) fn new(budget: Arc<ByteBudget>, slots: Option<CallSlots>, call: OpenCall) -> Self {
         Permit {
             request: AtomicUsize::new(0),
             response: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             shared: AtomicUsize::new(0),
             owner: OnceLock::new(),
-            is_read,
+            is_read: false,
+            is_for_operators: false,
+            is_administrator: AtomicBool::new(false),
             is_rejected: AtomicBool::new(false),
             budget,
             slots,
             work: Mutex::default(),
-            _infrastructure_slot: infrastructure_slot,
+            _infrastructure_slot: None,
             call,
         }
+    }
+
+    /// Makes it the permit of a call of an RPC; `None` for an unknown method.
+    pub(super) fn with_rpc(mut self, rpc: Option<Rpc>) -> Self {
+        self.is_read = rpc.is_some_and(|rpc| rpc.role() == Role::Reader);
+        self.is_for_operators = rpc.is_some_and(is_for_operators);
+        self
+    }
+
+    /// Makes it hold the slot of a health or reflection call.
+    pub(super) fn with_infrastructure_slot(mut self, slot: Option<Share<IpAddr>>) -> Self {
+        self._infrastructure_slot = slot;
+        self
+    }
+
+    fn set_caller(&self, token_id: Option<TokenId>, is_administrator: bool) -> Result<()> {
+        if let Some(owner) = token_id.map(Owner::Token) {
+            self.call.set_owner(owner);
+            let _ = self.owner.set(owner);
+        }
+        let is_administrator = is_administrator && self.is_for_operators;
+        self.is_administrator
+            .store(is_administrator, Ordering::Relaxed);
+        let slots = self.slots.as_ref();
+        slots.map_or(Ok(()), |it| it.check(self.owner(), is_administrator))
     }
 
     /// Counts received bytes of the request. Fails if they exceed the share of the owner.
@@ -236,8 +270,8 @@ impl Permit {
         *self.work() = Work::default();
     }
 
-    /// Takes a slot, because the request is complete and its work begins. Fails if no slot
-    /// is free, or if the call writes and its owner has left too many responses unread.
+    /// Takes a slot, because the request is complete and its work begins. Fails if the share of the
+    /// owner has none, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
         if !self.is_read && self.budget.has_unread(self.owner()) {
             return Err(Error::Overloaded);
@@ -247,8 +281,8 @@ impl Permit {
             work.in_work = self.call.begin_work();
         }
         if let Some(slots) = self.slots.as_ref().filter(|_| work.slot.is_none()) {
-            let slot = Arc::clone(slots).try_acquire_owned();
-            work.slot = Some(slot.map_err(|_| Error::Overloaded)?);
+            let is_administrator = self.is_administrator.load(Ordering::Relaxed);
+            work.slot = Some(slots.take(self.owner(), is_administrator)?);
         }
         Ok(())
     }
@@ -299,6 +333,11 @@ impl Permit {
         let reserved = self.reserved.swap(0, Ordering::Relaxed);
         self.response.fetch_sub(reserved, Ordering::Relaxed);
         self.budget.release(reserved);
+    }
+
+    /// Waits until the connection has to close for that of another token.
+    pub(super) fn reclaimed(&self) -> WaitForCancellationFutureOwned {
+        self.call.reclaimed()
     }
 
     /// Notes that the answer is ready, or that the client has read a part of it.

@@ -8,6 +8,7 @@
 //! The deadline is one of the client: time in which the connection is not read does not count.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -27,7 +28,7 @@ pub(super) struct PendingHeaders {
     /// The time that the client has for the rest of the block, while no deadline runs.
     left: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
-    share: Option<Share>,
+    share: Option<Share<IpAddr>>,
     is_incomplete: bool,
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     backpressure::{ConnectionLoad, InWork, Owner},
@@ -184,6 +185,11 @@ impl OpenCall {
     /// Notes whose call it is.
     pub fn set_owner(&self, owner: Owner) {
         self.peer.load.set_owner(owner);
+    }
+
+    /// Waits until the connection has to close for that of another token.
+    pub fn reclaimed(&self) -> WaitForCancellationFutureOwned {
+        self.peer.slot.reclaimed()
     }
 
     /// Notes that the call is in work, until the returned value is dropped. `None` for a health or

@@ -2,24 +2,26 @@
 //!
 //! Only an authenticated call makes a connection count against `--max-connections`. A
 //! client without a credential therefore cannot lock out clients that have one, no matter
-//! how many connections it opens. Clients with a credential share the limit: the connection
-//! that has been idle for longest makes room for the next one.
+//! how many connections it opens. Tokens have equal shares of the limit: a token below its share
+//! takes the place of one above. Otherwise the connection that has been idle for longest makes room
+//! for the next one.
 
+mod authenticated;
 mod evictable;
 mod slot;
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 pub use self::slot::ConnectionSlot;
-use self::{evictable::Evictable, slot::Slot};
+use self::{authenticated::Authenticated, evictable::Evictable, slot::Slot};
 use super::refused_calls::RefusedCalls;
 use crate::{
+    domain::id::TokenId,
     ops::metrics::ConnectionMetrics,
     util::{
         net::{KnownClients, Networks},
@@ -29,7 +31,8 @@ use crate::{
 
 /// Connections beyond the limit that stay open. They answer calls with an error that names
 /// the limit, and they answer health checks. Even at the limit, a new connection is evicted
-/// only after many newer ones. So it has time to authenticate its first call.
+/// only after many newer ones. So it has time to authenticate its first call. As many more may be
+/// closing: they were told to, and have calls in progress.
 const RESERVE: usize = 256;
 
 /// Connections that health checks protect from eviction, for as long as they are open, beside those
@@ -53,8 +56,8 @@ pub struct Connections {
     health_from: Networks,
     refused_calls: RefusedCalls,
     /// The shares of incomplete headers.
-    headers: Arc<Shares>,
-    authenticated_headers: Arc<Shares>,
+    headers: Arc<Shares<IpAddr>>,
+    authenticated_headers: Arc<Shares<IpAddr>>,
     /// The number of the next call, by which the idle connections are ordered.
     next_call: AtomicU64,
     open: Mutex<Open>,
@@ -64,12 +67,13 @@ pub struct Connections {
 struct Open {
     /// Connections without an authenticated call.
     evictable: Evictable,
-    authenticated: HashMap<u64, Weak<Slot>>,
+    authenticated: Authenticated,
     /// Connections that health checks protect: of unknown clients, and of known load balancers.
     health_only: usize,
     balancers: usize,
     next_id: u64,
     warned_at: Option<Instant>,
+    share_warned_at: Option<Instant>,
     flood_warned_at: Option<Instant>,
     refused_calls_warned_at: Option<Instant>,
     accept_warned_at: Option<Instant>,
@@ -109,11 +113,12 @@ impl Connections {
     }
 
     /// Closes a connection, because the process cannot open another file: one without an
-    /// authenticated call, or else the one that has been idle for longest.
+    /// authenticated call, or else one that was told to, or else the one that has been idle for
+    /// longest.
     pub(super) fn make_room(&self) {
         let mut open = self.open();
-        if !open.evictable.evict() {
-            open.retire_idle();
+        if !open.evictable.evict() && !open.authenticated.cut_closing() {
+            open.authenticated.retire_idle();
         }
     }
 
@@ -130,6 +135,17 @@ impl Connections {
                 authenticated = open.authenticated.len(),
                 unauthenticated = open.unauthenticated(),
                 "connections over the limit are closed"
+            );
+        }
+    }
+
+    /// Warns of a token that loses a connection to another one.
+    fn warn_of_share(&self, token_id: Option<TokenId>) {
+        if is_due(&mut self.open().share_warned_at) {
+            tracing::warn!(
+                limit = self.limit,
+                token_id = token_id.map(tracing::field::display),
+                "connections of a token over its share are closed for other tokens"
             );
         }
     }
@@ -199,25 +215,10 @@ impl Open {
         }
     }
 
-    /// Tells the authenticated connection that has been idle for longest to close. Returns
-    /// false if all have calls in progress.
-    fn retire_idle(&mut self) -> bool {
-        let slots = self.authenticated.iter();
-        let idle = slots.filter_map(|(id, slot)| Some((slot.upgrade()?.idle_since()?, *id)));
-        let Some((_, id)) = idle.min() else {
-            return false;
-        };
-        if let Some(slot) = self.authenticated.remove(&id).and_then(|it| it.upgrade()) {
-            slot.retire();
-        }
-        true
-    }
-
     /// Removes a connection from the group that it is in.
     fn remove(&mut self, slot: &Slot) {
         if slot.is_authenticated() {
-            // It is in no group if it was retired.
-            self.authenticated.remove(&slot.id);
+            self.authenticated.remove(slot);
         } else if slot.is_health_only() {
             let protected = self.protected(slot);
             *protected = protected.saturating_sub(1);
@@ -228,143 +229,4 @@ impl Open {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::{domain::error::Error, ops::metrics::Metrics};
-
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    fn connections(limit: usize) -> Arc<Connections> {
-        let metrics = Metrics::new().unwrap();
-        let known = KnownClients {
-            health: "192.0.2.99".parse().unwrap(),
-            ..KnownClients::default()
-        };
-        Connections::new(limit, known, metrics.connections().clone())
-    }
-
-    fn add(connections: &Arc<Connections>, count: usize) -> Vec<Arc<ConnectionSlot>> {
-        (0..count).map(|_| connections.add(HERE)).collect()
-    }
-
-    fn is_evicted(slot: &Arc<ConnectionSlot>) -> bool {
-        slot.evicted().now_or_never().is_some()
-    }
-
-    #[test]
-    fn the_oldest_connection_without_an_authenticated_call_is_evicted() {
-        let connections = connections(1);
-        let authenticated = connections.add(HERE);
-        authenticated.authenticate().unwrap();
-        let health_only = connections.add(HERE);
-        health_only.protect_health_checks();
-        let silent = add(&connections, RESERVE - 1);
-        assert!(!silent.iter().any(is_evicted));
-        let _newcomers = add(&connections, 2);
-        assert!(is_evicted(&silent[0]) && is_evicted(&silent[1]));
-        assert!(!is_evicted(&silent[2]));
-        assert!(!is_evicted(&authenticated) && !is_evicted(&health_only));
-    }
-
-    #[test]
-    fn health_checks_do_not_lock_out_newcomers() {
-        let connections = connections(1);
-        let flood = add(&connections, 3 * RESERVE);
-        for slot in &flood {
-            slot.protect_health_checks();
-        }
-        let newcomers = add(&connections, RESERVE - MAX_HEALTH_ONLY);
-        assert!(!newcomers.iter().any(is_evicted));
-        newcomers[0].authenticate().unwrap();
-        let balancer = connections.add("192.0.2.99".parse().unwrap());
-        balancer.protect_health_checks();
-        let _newcomers = add(&connections, 2 * RESERVE);
-        assert!(is_evicted(&newcomers[1]) && !is_evicted(&balancer));
-    }
-
-    #[test]
-    fn load_balancers_do_not_take_the_protection_of_others() {
-        let connections = connections(1);
-        let balancers: Vec<_> = (0..2 * MAX_HEALTH_ONLY)
-            .map(|_| connections.add("192.0.2.99".parse().unwrap()))
-            .collect();
-        for slot in &balancers {
-            slot.protect_health_checks();
-        }
-        let other = connections.add(HERE);
-        other.protect_health_checks();
-        let _newcomers = add(&connections, 2 * RESERVE);
-        assert!(!is_evicted(&other) && !balancers.iter().any(is_evicted));
-        drop(balancers);
-        assert_eq!(connections.open().balancers, 0);
-        assert_eq!(connections.open().health_only, 1);
-    }
-
-    #[test]
-    fn only_authenticated_connections_count_against_the_limit() {
-        let connections = connections(1);
-        let _silent = add(&connections, RESERVE);
-        let first = connections.add(HERE);
-        first.begin_call();
-        first.authenticate().unwrap();
-        first.authenticate().unwrap();
-        let second = connections.add(HERE);
-        second.protect_health_checks();
-        assert!(!second.is_over_limit(), "it may only check health");
-        assert!(matches!(
-            second.authenticate(),
-            Err(Error::TooManyConnections)
-        ));
-        assert!(second.is_over_limit());
-        drop(first);
-        second.authenticate().unwrap();
-        assert!(!second.is_over_limit());
-    }
-
-    #[test]
-    fn the_client_with_the_most_connections_loses_one() {
-        let connections = connections(1);
-        let other = connections.add("192.0.2.7".parse().unwrap());
-        let flood = add(&connections, RESERVE + 100);
-        assert_eq!(flood.iter().filter(|it| is_evicted(it)).count(), 100);
-        assert!(!is_evicted(&other));
-        let flood = (0..2 * RESERVE).map(|host| {
-            let host = format!("2001:db8::{host:x}");
-            connections.add(host.parse().unwrap())
-        });
-        let flood: Vec<_> = flood.collect();
-        assert!(flood.iter().any(is_evicted), "a network is one client");
-        assert!(!is_evicted(&other));
-    }
-
-    #[test]
-    fn the_connection_that_is_idle_for_longest_makes_room() {
-        let connections = connections(3);
-        let authenticated: Vec<_> = (0..3)
-            .map(|_| {
-                let slot = connections.add(HERE);
-                slot.begin_call();
-                slot.authenticate().unwrap();
-                slot
-            })
-            .collect();
-        let is_retired = |index: usize| authenticated[index].retired().now_or_never().is_some();
-        let newcomer = connections.add(HERE);
-        newcomer.begin_call();
-        assert!(newcomer.authenticate().is_err(), "all have calls");
-        authenticated[2].end_call();
-        authenticated[1].end_call();
-        newcomer.authenticate().unwrap();
-        assert!(!is_retired(0) && !is_retired(1) && is_retired(2));
-        let newcomer = connections.add(HERE);
-        newcomer.begin_call();
-        newcomer.authenticate().unwrap();
-        assert!(!is_retired(0) && is_retired(1));
-        // A retired connection may still make calls until it is closed.
-        authenticated[1].authenticate().unwrap();
-        drop(authenticated);
-        assert_eq!(connections.open().authenticated.len(), 2);
-    }
-}
+mod tests;

@@ -3,19 +3,23 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{Connections, MAX_HEALTH_ONLY};
 use crate::{
-    domain::error::{Error, Result},
+    domain::{
+        error::{Error, Result},
+        id::TokenId,
+    },
     ops::metrics::ConnectionMetrics,
     rpc::transport::refused_calls::ConnectionCalls,
-    util::shares::Share,
+    util::{net::client_network, shares::Share},
 };
 
 /// The slot of one connection among all open ones, until it is dropped.
@@ -31,9 +35,14 @@ pub(super) struct Slot {
     pub(super) is_balancer: bool,
     evicted: Arc<Notify>,
     retired: Notify,
+    /// Cancelled if the connection has to close for that of another token, with calls in progress.
+    reclaimed: CancellationToken,
+    /// The token of the latest call; `None` without tokens.
+    owner: Mutex<Option<TokenId>>,
     /// The number of calls in progress, without health and reflection calls.
     calls: AtomicUsize,
-    /// The number of the last call, in the order of their ends.
+    /// The number of the last call, in the order of their ends. Before the first end, the number at
+    /// the first authenticated call.
     last_call: AtomicU64,
     refused_calls: ConnectionCalls,
     // These only go from false to true. The first two change under the lock.
@@ -44,29 +53,33 @@ pub(super) struct Slot {
 }
 
 impl ConnectionSlot {
-    /// Notes an authenticated call. From the first one on, the connection counts against
-    /// the limit. It is closed only while it is idle, and only if no other has been idle for
-    /// longer.
+    /// Notes an authenticated call of a token; `None` without tokens. From the first one on, the
+    /// connection counts against the limit and against the share of the token. At the limit, another
+    /// connection may have to close for it.
     ///
     /// # Errors
-    /// [`Error::TooManyConnections`] if the limit is reached, and all connections have calls.
-    pub fn authenticate(&self) -> Result<()> {
+    /// [`Error::TooManyConnections`] if the limit is reached, and no connection has to close.
+    pub fn authenticate(&self, token_id: Option<TokenId>) -> Result<()> {
         let slot = &self.0;
+        *slot.lock_owner() = token_id;
         if slot.is_authenticated() {
             return Ok(());
         }
-        let mut open = slot.connections.open();
+        let connections = &slot.connections;
+        let mut open = connections.open();
         // Another call of this connection may have been faster.
         if slot.is_authenticated() {
             return Ok(());
         }
-        if open.authenticated.len() >= slot.connections.limit && !open.retire_idle() {
+        let is_full = open.authenticated.len() >= connections.limit;
+        if is_full && !open.authenticated.make_room(token_id, connections.limit) {
             drop(open);
             self.refuse();
             return Err(Error::TooManyConnections);
         }
         open.remove(slot);
-        open.authenticated.insert(slot.id, Arc::downgrade(slot));
+        open.authenticated.insert(slot);
+        slot.note_call();
         slot.is_authenticated.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -108,13 +121,13 @@ impl ConnectionSlot {
     }
 
     /// Takes a share of the bytes of headers that have not arrived completely.
-    pub(in crate::rpc::transport) fn share_headers(&self, bytes: usize) -> Option<Share> {
+    pub(in crate::rpc::transport) fn share_headers(&self, bytes: usize) -> Option<Share<IpAddr>> {
         let connections = &self.0.connections;
         let shares = match self.0.is_authenticated() {
             true => &connections.authenticated_headers,
             false => &connections.headers,
         };
-        shares.take(self.0.client, bytes)
+        shares.take(client_network(self.0.client), bytes)
     }
 
     /// Notes that a call begins that is neither a health nor a reflection call.
@@ -124,8 +137,7 @@ impl ConnectionSlot {
 
     /// Notes that such a call has ended.
     pub(in crate::rpc::transport) fn end_call(&self) {
-        let number = self.0.connections.next_call.fetch_add(1, Ordering::Relaxed);
-        self.0.last_call.store(number, Ordering::Relaxed);
+        self.0.note_call();
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -135,11 +147,19 @@ impl ConnectionSlot {
         self.refuse();
     }
 
-    /// Waits until the connection has to close gracefully, because it is idle and another
-    /// one needs its slot.
+    /// Waits until the connection has to close gracefully, because another one needs its slot.
     pub(in crate::rpc::transport) async fn retired(&self) {
         self.0.retired.notified().await;
-        self.refuse();
+        match self.0.reclaimed.is_cancelled() {
+            true => self.note_reclaimed(),
+            false => self.refuse(),
+        }
+    }
+
+    /// Waits until the connection has to close for that of another token. Its calls that wait for the
+    /// client end, because the client decides how long they wait.
+    pub(in crate::rpc::transport) fn reclaimed(&self) -> WaitForCancellationFutureOwned {
+        self.0.reclaimed.clone().cancelled_owned()
     }
 
     /// Returns whether the connection is over the limit: an authenticated call on it would
@@ -155,6 +175,14 @@ impl ConnectionSlot {
         if !self.0.is_refused.swap(true, Ordering::Relaxed) {
             self.0.connections.metrics.refused_at_limit.inc();
             self.0.connections.warn_of_limit();
+        }
+    }
+
+    /// Counts a connection that its token loses to another one, and warns of it.
+    fn note_reclaimed(&self) {
+        if !self.0.is_refused.swap(true, Ordering::Relaxed) {
+            self.0.connections.metrics.refused_for_share.inc();
+            self.0.connections.warn_of_share(self.0.owner());
         }
     }
 
@@ -178,6 +206,8 @@ impl Slot {
             client,
             evicted: Arc::default(),
             retired: Notify::new(),
+            reclaimed: CancellationToken::new(),
+            owner: Mutex::default(),
             calls: AtomicUsize::new(0),
             last_call: AtomicU64::new(0),
             is_authenticated: AtomicBool::new(false),
@@ -193,15 +223,37 @@ impl Slot {
         Arc::clone(&self.evicted)
     }
 
-    /// Tells the connection to close gracefully.
-    pub(super) fn retire(&self) {
+    /// Tells the connection to close gracefully. If it is busy, its calls that wait for the client end.
+    pub(super) fn retire(&self, is_busy: bool) {
+        if is_busy {
+            self.reclaimed.cancel();
+        }
         self.retired.notify_one();
     }
 
-    /// Returns the number of the last call; `None` while a call is in progress.
-    pub(super) fn idle_since(&self) -> Option<u64> {
-        let is_idle = self.calls.load(Ordering::Relaxed) == 0;
-        is_idle.then(|| self.last_call.load(Ordering::Relaxed))
+    /// Notes that a call has ended, or that the first one was authenticated.
+    fn note_call(&self) {
+        let number = self.connections.next_call.fetch_add(1, Ordering::Relaxed);
+        self.last_call.store(number, Ordering::Relaxed);
+    }
+
+    /// Returns whether a call is in progress.
+    pub(super) fn is_busy(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns the number of the last call.
+    pub(super) fn last_call(&self) -> u64 {
+        self.last_call.load(Ordering::Relaxed)
+    }
+
+    /// Returns the token of the latest call; `None` without tokens.
+    pub(super) fn owner(&self) -> Option<TokenId> {
+        *self.lock_owner()
+    }
+
+    fn lock_owner(&self) -> MutexGuard<'_, Option<TokenId>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_authenticated(&self) -> bool {

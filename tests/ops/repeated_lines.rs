@@ -119,6 +119,34 @@ async fn calls_without_a_credential_are_few_lines_however_they_differ() {
     assert!(lines.iter().any(has_rest), "{lines:#?}");
 }
 
+#[tokio::test]
+async fn calls_without_a_credential_from_many_addresses_are_few_lines() {
+    let app = App::start().await;
+    let server = spawn(&app, &[]);
+    server.serving().await;
+    let wires = (0..CALLS).map(|number| {
+        let host = u8::try_from(number + 2).unwrap();
+        Wire::connect_from([127, 0, 1, host], server.address, ANY_WINDOW)
+    });
+    let calls = join_all(wires).await.into_iter().map(|wire| async move {
+        let request = GetWorkflowRequest::default();
+        let rpc = "bridgebook.v1.WorkflowService/GetWorkflow";
+        let answer = wire.send(rpc, &request).await.await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "16");
+    });
+    join_all(calls).await;
+    let lines = lines(&server, |line| line["target"] == "bridgebook::audit").await;
+    assert!(lines.len() < CALLS / 2, "{lines:#?}");
+    let rest = lines.iter().filter(|line| line["peer"].is_null());
+    let addresses = rest.filter_map(|line| {
+        assert_eq!(line["reason"], "CREDENTIAL_MISSING");
+        let addresses = line["addresses"].as_u64();
+        assert_eq!(addresses, line["repeated"].as_u64(), "each called once");
+        addresses
+    });
+    assert!(addresses.sum::<u64>() > CALLS as u64 / 2, "{lines:#?}");
+}
+
 /// AdminService is audited call by call, but not the calls that are none of an administrator.
 #[tokio::test]
 async fn calls_of_admin_service_without_a_credential_are_few_lines() {

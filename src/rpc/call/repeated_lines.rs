@@ -2,7 +2,7 @@
 //! fail for the same cause.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -24,6 +24,14 @@ const MAX_KINDS: usize = 1024;
 /// The most kinds of one caller that are counted at a time. Lines of further kinds are counted by
 /// their reason alone: a caller can vary the RPC and the namespace with each call.
 const MAX_CALLER_KINDS: usize = 16;
+
+/// The most kinds of callers without a token that are counted at a time. Lines of further kinds are
+/// counted by their reason alone, with the number of addresses: anyone can call, and from many
+/// addresses.
+const MAX_ADDRESS_KINDS: usize = 32;
+
+/// The most addresses of one kind that are counted at a time.
+const MAX_ADDRESSES: usize = 4096;
 
 /// The key by which lines count as equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,6 +86,14 @@ impl LineKind {
         }
     }
 
+    /// Returns the kind that stands for all kinds over [`MAX_ADDRESS_KINDS`].
+    fn of_all_addresses(&self) -> Self {
+        LineKind {
+            origin: Origin::default(),
+            ..self.by_reason()
+        }
+    }
+
     /// Returns the kind that stands for all kinds over [`MAX_KINDS`].
     fn by_code(&self) -> Self {
         LineKind {
@@ -89,7 +105,9 @@ impl LineKind {
         }
     }
 
-    fn log(&self, repeated: u64) {
+    fn log(&self, count: &Count) {
+        let repeated = count.repeated;
+        let addresses = Some(count.addresses.len()).filter(|addresses| *addresses > 0);
         let is_slow = self.code == Code::Ok && self.cause.is_none();
         let level = severity(self.code, is_slow || self.cause.is_some());
         let Origin {
@@ -113,6 +131,7 @@ impl LineKind {
                     reason = self.reason,
                     cause = self.cause,
                     repeated,
+                    addresses,
                     $message
                 )
             };
@@ -126,12 +145,26 @@ impl LineKind {
     }
 }
 
+/// The lines of one kind that were not logged.
+#[derive(Default)]
+struct Count {
+    repeated: u64,
+    /// The addresses of the callers, if the kind stands for several.
+    addresses: HashSet<IpAddr>,
+}
+
 /// The kinds of lines that are being counted.
 #[derive(Default)]
 struct Counts {
-    lines: HashMap<LineKind, u64>,
+    lines: HashMap<LineKind, Count>,
     /// The number of kinds of each caller. No caller has none.
     callers: HashMap<Owner, usize>,
+    /// The number of kinds of callers without a token.
+    address_kinds: usize,
+}
+
+fn is_address(caller: &Owner) -> bool {
+    matches!(caller, Owner::Address(_))
 }
 
 impl Counts {
@@ -146,6 +179,11 @@ impl Counts {
             true => kind.by_reason(),
             false => kind,
         };
+        let is_over = self.address_kinds >= MAX_ADDRESS_KINDS && !is_known(&kind);
+        let kind = match is_over && kind.caller().as_ref().is_some_and(is_address) {
+            true => kind.of_all_addresses(),
+            false => kind,
+        };
         match self.lines.len() < MAX_KINDS || is_known(&kind) {
             true => kind,
             false => kind.by_code(),
@@ -154,15 +192,19 @@ impl Counts {
 
     fn insert(&mut self, kind: LineKind) {
         if let Some(caller) = kind.caller() {
+            self.address_kinds += usize::from(is_address(&caller));
             *self.callers.entry(caller).or_default() += 1;
         }
-        self.lines.insert(kind, 0);
+        self.lines.insert(kind, Count::default());
     }
 
     fn remove(&mut self, kind: &LineKind) {
         self.lines.remove(kind);
-        let caller = kind.caller().map(|caller| self.callers.entry(caller));
-        if let Some(Entry::Occupied(mut kinds)) = caller {
+        let Some(caller) = kind.caller() else {
+            return;
+        };
+        self.address_kinds -= usize::from(is_address(&caller));
+        if let Entry::Occupied(mut kinds) = self.callers.entry(caller) {
             *kinds.get_mut() = kinds.get().saturating_sub(1);
             if *kinds.get() == 0 {
                 kinds.remove();
@@ -180,9 +222,12 @@ impl RepeatedLines {
     /// One line per second reports their number until there are none.
     pub(super) fn is_first(&self, kind: LineKind) -> bool {
         let mut counts = self.lock();
+        let address = kind.origin.peer.map(client_network);
         let kind = counts.bounded(kind);
         if let Some(count) = counts.lines.get_mut(&kind) {
-            *count += 1;
+            count.repeated += 1;
+            let is_of_several = kind.caller().is_none() && count.addresses.len() < MAX_ADDRESSES;
+            count.addresses.extend(address.filter(|_| is_of_several));
             return false;
         }
         // Without a runtime the process is ending.
@@ -197,17 +242,17 @@ impl RepeatedLines {
         loop {
             tokio::time::sleep(WINDOW).await;
             match self.take(&kind) {
-                Some(repeated) => kind.log(repeated),
+                Some(count) => kind.log(&count),
                 None => return,
             }
         }
     }
 
     /// Returns the count of a kind, and counts from zero again. Forgets a kind without lines.
-    fn take(&self, kind: &LineKind) -> Option<u64> {
+    fn take(&self, kind: &LineKind) -> Option<Count> {
         let mut counts = self.lock();
         let count = counts.lines.get_mut(kind).map(std::mem::take);
-        let count = count.filter(|count| *count > 0);
+        let count = count.filter(|count| count.repeated > 0);
         if count.is_none() {
             counts.remove(kind);
         }
@@ -233,12 +278,17 @@ mod tests {
         }
     }
 
+    /// Returns how many lines of a kind were counted.
+    fn repeated(lines: &RepeatedLines, kind: &LineKind) -> Option<u64> {
+        lines.take(kind).map(|count| count.repeated)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_first_line_of_each_kind_is_logged_and_the_others_are_counted() {
         let lines = RepeatedLines::default();
         assert!(lines.is_first(kind("a")) && lines.is_first(kind("b")));
         assert!(!lines.is_first(kind("a")) && !lines.is_first(kind("a")));
-        assert_eq!(lines.take(&kind("a")), Some(2));
+        assert_eq!(repeated(&lines, &kind("a")), Some(2));
         // The report of a second without lines ends the count.
         tokio::time::sleep(WINDOW * 2).await;
         assert!(lines.lock().lines.is_empty());
@@ -252,7 +302,7 @@ mod tests {
         let logged = flood.filter(|kind| lines.is_first(kind.clone())).count();
         assert_eq!(logged, MAX_KINDS + 1);
         let further = kind("").by_code();
-        assert_eq!(lines.take(&further), Some((9 * MAX_KINDS - 1) as u64));
+        assert_eq!(repeated(&lines, &further), Some((9 * MAX_KINDS - 1) as u64));
         assert!(lines.lock().lines.len() <= MAX_KINDS + 1);
     }
 
@@ -274,9 +324,43 @@ mod tests {
         let logged = flood.filter(|kind| lines.is_first(kind.clone())).count();
         assert_eq!(logged, MAX_CALLER_KINDS + 1);
         let rest = call(7, 0).by_reason();
-        let repeated = 1000 - u64::try_from(logged).unwrap();
-        assert_eq!(lines.take(&rest), Some(repeated));
+        let others = 1000 - u64::try_from(logged).unwrap();
+        assert_eq!(repeated(&lines, &rest), Some(others));
         tokio::time::sleep(WINDOW * 2).await;
         assert!(lines.lock().callers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_many_addresses_is_counted_by_reason() {
+        let lines = RepeatedLines::default();
+        let refused = |address: u32| LineKind {
+            is_audited: true,
+            code: Code::Unauthenticated,
+            reason: Some("CREDENTIAL_MISSING".to_owned()),
+            cause: None,
+            origin: Origin {
+                peer: Some(IpAddr::from(address.to_be_bytes())),
+                ..Origin::default()
+            },
+        };
+        for second in 0..3 {
+            let flood = (0..2000).flat_map(|address| [address; 2]);
+            let logged = flood.filter(|address| lines.is_first(refused(*address)));
+            let expected = if second == 0 {
+                MAX_ADDRESS_KINDS + 1
+            } else {
+                0
+            };
+            assert_eq!(logged.count(), expected);
+            let rest = lines.take(&refused(0).of_all_addresses()).unwrap();
+            let addresses = 2000 - MAX_ADDRESS_KINDS;
+            assert_eq!(rest.addresses.len(), addresses);
+            let first = u64::from(second == 0);
+            assert_eq!(rest.repeated, 2 * addresses as u64 - first);
+        }
+        tokio::time::sleep(WINDOW * 3).await;
+        let counts = lines.lock();
+        assert!(counts.lines.is_empty() && counts.callers.is_empty());
+        assert_eq!(counts.address_kinds, 0);
     }
 }

@@ -5,6 +5,7 @@ mod otlp;
 use std::{io::IsTerminal, panic::PanicHookInfo};
 
 use clap::{Args, ValueEnum};
+use tracing::{Dispatch, dispatcher::set_global_default};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -88,19 +89,14 @@ impl Telemetry {
             .thread_name("log")
             .finish(std::io::stderr());
         let dropped_lines = writer.error_counter();
-        // Spans go to traces only.
-        let is_event = filter_fn(|metadata| metadata.target() != spans::TARGET);
-        let log = log(settings, writer).with_filter(filter.and(is_event));
         // Some tools set a variable to nothing instead of unsetting it.
         let endpoint = settings
             .otlp_endpoint
             .as_deref()
             .filter(|it| !it.is_empty());
         let traces = endpoint.map(Traces::to).transpose()?;
-        let spans = traces.as_ref().map(Traces::layer);
-        let subscriber = Registry::default().with(log).with(spans);
         // Fails only if a program that uses this library has set one already.
-        let _ = tracing::subscriber::set_global_default(subscriber);
+        let _ = set_global_default(dispatch(log(settings, writer), filter, traces.as_ref()));
         std::panic::set_hook(Box::new(log_panic));
         Ok(Telemetry {
             _traces: traces,
@@ -135,6 +131,21 @@ fn check_directives(log: &str) -> Result<(), String> {
     }
 }
 
+/// Puts the log and the traces together. Spans go to traces only.
+fn dispatch(
+    log: impl Layer<Registry> + Send + Sync,
+    filter: EnvFilter,
+    traces: Option<&Traces>,
+) -> Dispatch {
+    let is_event = filter_fn(|metadata| metadata.target() != spans::TARGET);
+    let subscriber = Registry::default().with(log.with_filter(filter.and(is_event)));
+    match traces {
+        Some(traces) => subscriber.with(traces.layer()).into(),
+        // With a layer that is `None`, the registry would keep every span.
+        None => subscriber.into(),
+    }
+}
+
 fn log(settings: &LogSettings, writer: NonBlocking) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match settings.log_format {
@@ -153,4 +164,27 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         "panicked: {}",
         excerpt(text.unwrap_or("no message"), MAX_PANIC)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use tracing::dispatcher::with_default;
+    use tracing_subscriber::fmt;
+
+    use super::*;
+    use crate::proto::Method;
+
+    #[tokio::test]
+    async fn spans_are_kept_for_traces_only() {
+        let span = || spans::call(Method::from_path("/a.B/C"), &HeaderMap::new());
+        let filter = || EnvFilter::new("trace");
+        let traces = Traces::to("http://127.0.0.1:1").unwrap();
+        with_default(&dispatch(fmt::layer(), filter(), Some(&traces)), || {
+            assert!(!span().is_disabled());
+        });
+        with_default(&dispatch(fmt::layer(), filter(), None), || {
+            assert!(span().is_disabled());
+        });
+    }
 }

@@ -12,19 +12,16 @@ use hyper::{
     body::Incoming,
     rt::Executor,
     server::conn::http2,
-    service::{HttpService, Service as _, service_fn},
+    service::{HttpService, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{sleep, timeout},
 };
 use tonic::body::Body;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use super::{
     backpressure::{Throttled, in_rounds},
@@ -149,20 +146,21 @@ fn call_service(
     peer: Arc<Peer>,
     service: impl Serve,
 ) -> impl HttpService<Incoming, ResBody = Body, Error = h2::Error, Future: Send + 'static> {
-    let service = TowerToHyperService::new(service);
     service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&peer));
         request.extensions_mut().insert(peer.load.begin());
-        let (call, slot) = (service.call(request), Arc::clone(&peer.slot));
-        async move {
+        let (service, slot) = (service.clone(), Arc::clone(&peer.slot));
+        // In a box, because hyper and tokio move the future of a call several times.
+        Box::pin(async move {
             // The connection is about to close. Its client may retry what the service has not begun,
             // which costs no more than a reset.
             if slot.has_too_many_refused_calls() {
                 return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
             }
-            call.await.map_err(|never| match never {})
-        }
+            let response = service.oneshot(request).await;
+            response.map_err(|never| match never {})
+        })
     })
 }
 

@@ -176,6 +176,24 @@ async fn idle_connections_make_room_before_those_with_calls() {
 }
 
 #[tokio::test]
+async fn an_administrator_gets_in_while_others_hold_all_connections() {
+    let app = guarded().await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    let other = app.issue(Role::Reader, &["*"]).await;
+    let mut held = Vec::new();
+    for _ in 0..LIMIT {
+        let token = app.issue(Role::Reader, &["*"]).await;
+        held.extend(begin_calls(&app, &token, 1).await);
+    }
+    let refused = call(&app, &other).await.unwrap_err();
+    assert_eq!(failure::<()>(Err(refused)), too_many_connections());
+    call(&app, &admin).await.unwrap();
+    for call in held {
+        assert!(call.finish().await.is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_does_not_end_fails_after_the_call_timeout() {
     let app = App::start_with(|config| {
         config.auth = Auth::Tokens;

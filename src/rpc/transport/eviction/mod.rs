@@ -35,6 +35,10 @@ use crate::{
 /// closing: they were told to, and have calls in progress.
 const RESERVE: usize = 256;
 
+/// Connections beside the limit, for tokens of administrators: they must get in while those of others
+/// have calls in progress.
+const ADMINISTRATOR_CONNECTIONS: usize = 16;
+
 /// Connections that health checks protect from eviction, for as long as they are open, beside those
 /// of known load balancers. A small part of the reserve, so that a flood of health checks leaves room
 /// for newcomers.

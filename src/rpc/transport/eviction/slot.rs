@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Connections, MAX_HEALTH_ONLY};
+use super::{ADMINISTRATOR_CONNECTIONS, Connections, MAX_HEALTH_ONLY};
 use crate::{
     domain::{
         error::{Error, Result},
@@ -55,11 +55,12 @@ pub(super) struct Slot {
 impl ConnectionSlot {
     /// Notes an authenticated call of a token; `None` without tokens. From the first one on, the
     /// connection counts against the limit and against the share of the token. At the limit, another
-    /// connection may have to close for it.
+    /// connection may have to close for it, unless it is one of the few of administrators beside the
+    /// limit.
     ///
     /// # Errors
     /// [`Error::TooManyConnections`] if the limit is reached, and no connection has to close.
-    pub fn authenticate(&self, token_id: Option<TokenId>) -> Result<()> {
+    pub fn authenticate(&self, token_id: Option<TokenId>, is_administrator: bool) -> Result<()> {
         let slot = &self.0;
         *slot.lock_owner() = token_id;
         if slot.is_authenticated() {
@@ -71,7 +72,11 @@ impl ConnectionSlot {
         if slot.is_authenticated() {
             return Ok(());
         }
-        let is_full = open.authenticated.len() >= connections.limit;
+        let limit = match is_administrator {
+            true => connections.limit.saturating_add(ADMINISTRATOR_CONNECTIONS),
+            false => connections.limit,
+        };
+        let is_full = open.authenticated.len() >= limit;
         if is_full && !open.authenticated.make_room(token_id, connections.limit) {
             drop(open);
             self.refuse();

@@ -28,7 +28,7 @@ fn is_evicted(slot: &Arc<ConnectionSlot>) -> bool {
 fn the_oldest_connection_without_an_authenticated_call_is_evicted() {
     let connections = connections(1);
     let authenticated = connections.add(HERE);
-    authenticated.authenticate(None).unwrap();
+    authenticated.authenticate(None, false).unwrap();
     let health_only = connections.add(HERE);
     health_only.protect_health_checks();
     let silent = add(&connections, RESERVE - 1);
@@ -48,7 +48,7 @@ fn health_checks_do_not_lock_out_newcomers() {
     }
     let newcomers = add(&connections, RESERVE - MAX_HEALTH_ONLY);
     assert!(!newcomers.iter().any(is_evicted));
-    newcomers[0].authenticate(None).unwrap();
+    newcomers[0].authenticate(None, false).unwrap();
     let balancer = connections.add("192.0.2.99".parse().unwrap());
     balancer.protect_health_checks();
     let _newcomers = add(&connections, 2 * RESERVE);
@@ -79,18 +79,18 @@ fn only_authenticated_connections_count_against_the_limit() {
     let _silent = add(&connections, RESERVE);
     let first = connections.add(HERE);
     first.begin_call();
-    first.authenticate(None).unwrap();
-    first.authenticate(None).unwrap();
+    first.authenticate(None, false).unwrap();
+    first.authenticate(None, false).unwrap();
     let second = connections.add(HERE);
     second.protect_health_checks();
     assert!(!second.is_over_limit(), "it may only check health");
     assert!(matches!(
-        second.authenticate(None),
+        second.authenticate(None, false),
         Err(Error::TooManyConnections)
     ));
     assert!(second.is_over_limit());
     drop(first);
-    second.authenticate(None).unwrap();
+    second.authenticate(None, false).unwrap();
     assert!(!second.is_over_limit());
 }
 
@@ -117,24 +117,27 @@ fn the_connection_that_is_idle_for_longest_makes_room() {
         .map(|_| {
             let slot = connections.add(HERE);
             slot.begin_call();
-            slot.authenticate(None).unwrap();
+            slot.authenticate(None, false).unwrap();
             slot
         })
         .collect();
     let is_retired = |index: usize| authenticated[index].retired().now_or_never().is_some();
     let newcomer = connections.add(HERE);
     newcomer.begin_call();
-    assert!(newcomer.authenticate(None).is_err(), "all have calls");
+    assert!(
+        newcomer.authenticate(None, false).is_err(),
+        "all have calls"
+    );
     authenticated[2].end_call();
     authenticated[1].end_call();
-    newcomer.authenticate(None).unwrap();
+    newcomer.authenticate(None, false).unwrap();
     assert!(!is_retired(0) && !is_retired(1) && is_retired(2));
     let newcomer = connections.add(HERE);
     newcomer.begin_call();
-    newcomer.authenticate(None).unwrap();
+    newcomer.authenticate(None, false).unwrap();
     assert!(!is_retired(0) && is_retired(1));
     // A retired connection may still make calls until it is closed.
-    authenticated[1].authenticate(None).unwrap();
+    authenticated[1].authenticate(None, false).unwrap();
     drop(authenticated);
     assert_eq!(connections.open().authenticated.len(), 2);
 }
@@ -148,7 +151,7 @@ fn add_busy(
     let slots = add(connections, count);
     for slot in &slots {
         slot.begin_call();
-        slot.authenticate(Some(owner)).unwrap();
+        slot.authenticate(Some(owner), false).unwrap();
     }
     slots
 }
@@ -163,15 +166,15 @@ fn a_token_below_its_share_takes_a_connection_of_one_above() {
     let tokens = [(); 4].map(|()| TokenId::generate());
     let many = add_busy(&connections, tokens[0], 6);
     let one_more = connections.add(HERE);
-    assert!(one_more.authenticate(Some(tokens[0])).is_err());
+    assert!(one_more.authenticate(Some(tokens[0]), false).is_err());
     let few = add_busy(&connections, tokens[1], 3);
     let retired: Vec<_> = many.iter().map(is_retired).collect();
     assert_eq!(retired, [true, true, true, false, false, false]);
     assert!(many[0].reclaimed().now_or_never().is_some());
     assert!(many[3].reclaimed().now_or_never().is_none());
     // Both have their share.
-    assert!(one_more.authenticate(Some(tokens[0])).is_err());
-    assert!(one_more.authenticate(Some(tokens[1])).is_err());
+    assert!(one_more.authenticate(Some(tokens[0]), false).is_err());
+    assert!(one_more.authenticate(Some(tokens[1]), false).is_err());
     // The shares shrink. The connection whose last call ended first has to close.
     many[3].end_call();
     many[3].begin_call();
@@ -196,10 +199,10 @@ fn idle_connections_of_a_token_above_its_share_make_room_first() {
     assert!(of_large[3].reclaimed().now_or_never().is_none());
     // Not even an idle connection of another token makes room for one above its share.
     let one_more = connections.add(HERE);
-    assert!(one_more.authenticate(Some(large)).is_err());
+    assert!(one_more.authenticate(Some(large), false).is_err());
     assert!(!is_retired(&of_small[0]) && !is_retired(&of_new[0]));
     of_large[0].end_call();
-    one_more.authenticate(Some(large)).unwrap();
+    one_more.authenticate(Some(large), false).unwrap();
     assert!(is_retired(&of_large[0]));
 }
 
@@ -209,9 +212,12 @@ fn more_tokens_than_connections_take_idle_ones() {
     let open = [(); 2].map(|()| add_busy(&connections, TokenId::generate(), 1));
     let newcomer = connections.add(HERE);
     let new = TokenId::generate();
-    assert!(newcomer.authenticate(Some(new)).is_err(), "all have calls");
+    assert!(
+        newcomer.authenticate(Some(new), false).is_err(),
+        "all have calls"
+    );
     open[1][0].end_call();
-    newcomer.authenticate(Some(new)).unwrap();
+    newcomer.authenticate(Some(new), false).unwrap();
     assert!(is_retired(&open[1][0]));
 }
 
@@ -221,7 +227,7 @@ fn a_connection_is_that_of_its_latest_call() {
     let [first, second, third] = [(); 3].map(|()| TokenId::generate());
     let of_proxy = add_busy(&connections, first, 1);
     let own = add_busy(&connections, second, 1);
-    of_proxy[0].authenticate(Some(second)).unwrap();
+    of_proxy[0].authenticate(Some(second), false).unwrap();
     let _new = add_busy(&connections, third, 1);
     assert!(is_retired(&of_proxy[0]) && !is_retired(&own[0]));
 }
@@ -239,4 +245,22 @@ fn connections_that_do_not_close_are_cut() {
     let cut: Vec<_> = greedy.iter().map(is_evicted).collect();
     let oldest = [true].into_iter().chain([false; RESERVE + 2]);
     assert!(cut.iter().copied().eq(oldest), "{cut:?}");
+}
+
+#[test]
+fn administrators_have_connections_beside_the_limit() {
+    let connections = connections(2);
+    let busy = [(); 2].map(|()| add_busy(&connections, TokenId::generate(), 1));
+    let administrator = Some(TokenId::generate());
+    let own = add(&connections, ADMINISTRATOR_CONNECTIONS);
+    for slot in &own {
+        slot.begin_call();
+        slot.authenticate(administrator, true).unwrap();
+    }
+    let one_more = connections.add(HERE);
+    assert!(one_more.authenticate(administrator, true).is_err());
+    assert!(!busy.iter().any(|slots| is_retired(&slots[0])));
+    // They have more than the share of a token, and must not keep the others from theirs.
+    drop(busy);
+    add_busy(&connections, TokenId::generate(), 1);
 }

@@ -3,6 +3,7 @@
 mod database;
 mod fsm;
 mod prune;
+mod quota;
 mod remote;
 mod token;
 
@@ -50,6 +51,9 @@ enum Command {
     Token(token::TokenCommand),
     /// Remove or count expired rows. The service also removes them in the background.
     Prune(prune::PruneCommand),
+    /// Set, list and delete the quotas of a running service.
+    #[command(subcommand)]
+    Quota(quota::QuotaCommand),
     /// Show state machines of a running service.
     #[command(subcommand)]
     Fsm(fsm::Fsm),
@@ -157,6 +161,7 @@ impl Cli {
             Command::Migrate { action, database } => migrate(action, checked(database)?).await,
             Command::Token(command) => command.run().await,
             Command::Prune(command) => command.run().await,
+            Command::Quota(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
             Command::Health { address, tls } => {
                 let tls = tls.config(&address)?;

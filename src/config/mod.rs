@@ -42,13 +42,17 @@ pub struct Settings {
 
     /// Serve /metrics for Prometheus, /livez and /readyz over HTTP on this address, without
     /// authentication; the responses contain no data of tenants, only the namespaces of the busiest
-    /// ones. Default: off.
+    /// ones, and the ids of their tokens. Default: off.
     #[arg(long, env = "BRIDGEBOOK_METRICS_LISTEN", value_name = "ADDR:PORT")]
     metrics_listen: Option<Address>,
 
     /// Name this many namespaces in metrics, those that take most; 0 names none.
     #[arg(long, env = "BRIDGEBOOK_METRICS_NAMESPACES", value_name = "N", default_value = "20")]
-    metrics_namespaces: Number<0, MAX_METRICS_NAMESPACES>,
+    metrics_namespaces: Number<0, MAX_METRICS_LABELS>,
+
+    /// Name the ids of this many tokens in metrics, those that take most; 0 names none.
+    #[arg(long, env = "BRIDGEBOOK_METRICS_TOKENS", value_name = "N", default_value = "20")]
+    metrics_tokens: Number<0, MAX_METRICS_LABELS>,
 
     /// Require this of callers. Default: none on a loopback address or with --insecure, as long as
     /// TLS is off; else tokens.
@@ -186,6 +190,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// The number of namespaces that metrics name.
     pub metrics_namespaces: usize,
+    /// The number of tokens that metrics name.
+    pub metrics_tokens: usize,
     /// What the service requires of callers.
     pub auth: Auth,
     /// The files of TLS, if it is on.
@@ -223,8 +229,8 @@ const MIN_CONNECTIONS: u64 = 2;
 /// The largest number. More than a few connections for each core of the database only compete
 /// with each other.
 const MAX_CONNECTIONS: u64 = 1000;
-/// The largest number of namespaces in metrics. Each has three series in every replica.
-const MAX_METRICS_NAMESPACES: u64 = 1000;
+/// The largest number of namespaces, and of tokens, in metrics. Each has three series in every replica.
+const MAX_METRICS_LABELS: u64 = 1000;
 /// A day in milliseconds.
 const MAX_MILLISECONDS: u64 = 86_400_000;
 
@@ -259,6 +265,7 @@ impl Settings {
             listen,
             metrics_listen,
             metrics_namespaces: take!(errors, self.metrics_namespaces),
+            metrics_tokens: take!(errors, self.metrics_tokens),
             auth,
             tls,
             limits: self.limits.check(&mut errors),

@@ -13,6 +13,26 @@ pub enum QuotaSubject {
     Token(TokenId),
 }
 
+impl QuotaSubject {
+    /// Returns the setting with the default of a limit, if there is one.
+    #[must_use]
+    pub fn setting(&self, limit: QuotaLimit) -> Option<&'static str> {
+        match (self, limit) {
+            (QuotaSubject::Namespace(_), QuotaLimit::CallsPerSecond) => {
+                Some("--max-namespace-rate")
+            }
+            (QuotaSubject::Namespace(_), QuotaLimit::ItemsPerSecond) => {
+                Some("--max-namespace-item-rate")
+            }
+            (QuotaSubject::Namespace(_), QuotaLimit::CallsInProgress) => {
+                Some("--max-namespace-requests")
+            }
+            (QuotaSubject::Token(_), QuotaLimit::CallsPerSecond) => Some("--max-rate"),
+            (QuotaSubject::Token(_), _) => None,
+        }
+    }
+}
+
 impl fmt::Display for QuotaSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -31,6 +51,38 @@ pub struct QuotaLimits {
     pub items_per_second: Option<NonZeroU32>,
     /// Maximum number of calls in progress.
     pub calls_in_progress: Option<NonZeroU32>,
+}
+
+/// The limits in force for a subject, and which of them come from an operator's quota.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubjectLimits {
+    /// The limits.
+    pub limits: QuotaLimits,
+    /// The limits that an operator has set. The others are the defaults of the settings.
+    pub set: SetLimits,
+}
+
+/// The limits of a quota that an operator has set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetLimits {
+    /// Whether [`QuotaLimits::calls_per_second`] is set.
+    pub calls_per_second: bool,
+    /// Whether [`QuotaLimits::items_per_second`] is set.
+    pub items_per_second: bool,
+    /// Whether [`QuotaLimits::calls_in_progress`] is set.
+    pub calls_in_progress: bool,
+}
+
+impl SetLimits {
+    /// Returns whether a limit is set.
+    #[must_use]
+    pub fn has(self, limit: QuotaLimit) -> bool {
+        match limit {
+            QuotaLimit::CallsPerSecond => self.calls_per_second,
+            QuotaLimit::ItemsPerSecond => self.items_per_second,
+            QuotaLimit::CallsInProgress => self.calls_in_progress,
+        }
+    }
 }
 
 /// A limit of a quota, by the name that the contract gives it.

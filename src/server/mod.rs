@@ -220,7 +220,8 @@ async fn serve_calls(
 ) -> Result<(), ServeError> {
     let database = Database::new(url, config.database_connections, metrics);
     let token_cache = (config.auth == Auth::Tokens).then(|| TokenCache::new(database.clone()));
-    metrics.tenants().set_limit(config.metrics_namespaces);
+    metrics.namespaces().set_limit(config.metrics_namespaces);
+    metrics.tokens().set_limit(config.metrics_tokens);
     let quotas = Quotas::new(&database, config.limits.quotas);
     let (health, health_service) = Health::new(metrics);
 
@@ -240,6 +241,11 @@ async fn serve_calls(
     };
     let routes = with_services(routes, &database, limits).prepare();
     let cutoff = Cutoff::default();
+    let auth = AuthLayer {
+        token_cache: token_cache.clone(),
+        certificate_mapping: tls.certificate_mapping.clone(),
+    };
+    let known = auth.known_tokens();
     let service = ServiceBuilder::new()
         // Request id, panics, deadline, log and metrics.
         .layer(CallLayer {
@@ -253,12 +259,9 @@ async fn serve_calls(
             cutoff: cutoff.clone(),
         })
         // Load shedding: concurrent calls, memory.
-        .layer(LimitLayer::new(&config.limits, config.call_timeout))
+        .layer(LimitLayer::new(&config.limits, config.call_timeout, known))
         // Authentication.
-        .layer(AuthLayer {
-            token_cache: token_cache.clone(),
-            certificate_mapping: tls.certificate_mapping.clone(),
-        })
+        .layer(auth)
         // Quotas of tokens; those of tenants follow once the message is read.
         .layer(QuotaLayer(quotas.clone()))
         // Responses that their handlers have encoded.
@@ -325,7 +328,7 @@ fn with_services(routes: Routes, database: &Database, limits: LimitsInForce) -> 
     let fsm = FsmServiceServer::new(Fsm::new(database.clone()));
     let bridges = BridgeStateServiceServer::new(BridgeStates::new(database.clone()));
     let registry = RegistryServiceServer::new(Registry::new(database.clone()));
-    let admin = AdminServiceServer::new(Admin::new(database.clone()));
+    let admin = AdminServiceServer::new(Admin::new(database.clone(), limits.quotas.clone()));
     let max = limits.content.message_bytes;
     let server = ServerServiceServer::new(Server::new(database.clone(), limits));
     routes

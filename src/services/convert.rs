@@ -1,10 +1,14 @@
 //! The pieces that the conversions of all slices share.
 
-use std::mem;
+use std::{mem, num::NonZeroU32};
 
 use uuid::Uuid;
 
-use crate::{domain::id, rpc::validate::Validator};
+use crate::{
+    domain::{id, quota::QuotaLimits},
+    proto::v1,
+    rpc::validate::Validator,
+};
 
 /// Takes the optional id of a new row out of a request, because the id is not part of the
 /// content that the digest covers. Returns the id, or a generated one if the caller chose
@@ -13,6 +17,26 @@ pub fn take_id<T: From<Uuid>>(check: &mut Validator, field: &str, text: &mut Str
     let chosen = check.optional_id(field, &mem::take(text));
     let is_chosen = chosen.is_some();
     (chosen.unwrap_or_else(id::generate), is_chosen)
+}
+
+/// Converts a limit. Every limit fits: none is configured above 2³¹ − 1.
+pub fn saturated(number: impl TryInto<i32>) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}
+
+/// Converts a limit that there may not be.
+pub fn number(limit: Option<NonZeroU32>) -> Option<i32> {
+    limit.map(NonZeroU32::get).map(saturated)
+}
+
+impl From<QuotaLimits> for v1::QuotaLimits {
+    fn from(limits: QuotaLimits) -> Self {
+        v1::QuotaLimits {
+            calls_per_second: number(limits.calls_per_second),
+            items_per_second: number(limits.items_per_second),
+            calls_in_progress: number(limits.calls_in_progress),
+        }
+    }
 }
 
 /// Implements `From` for the responses of a slice. The type after the field says what the

@@ -1,6 +1,8 @@
+use std::num::NonZeroU32;
+
 use bridgebook::{
     domain::role::Role,
-    proto::v1::{ListQuotasRequest, ListQuotasResponse, quota::Subject},
+    proto::v1::{ListQuotasRequest, ListQuotasResponse, QuotaLimits, quota::Subject},
 };
 
 use super::{
@@ -39,6 +41,29 @@ async fn pages_have_namespaces_first_and_then_tokens() {
         Subject::TokenId(token.id.clone()),
     ];
     assert_eq!(subjects, expected);
+}
+
+#[tokio::test]
+async fn the_defaults_of_the_settings_are_beside_the_quotas() {
+    let app = App::start_with(|config| {
+        let quotas = &mut config.limits.quotas;
+        quotas.namespace.items_per_second = NonZeroU32::new(5_000);
+        quotas.namespace.calls_in_progress = NonZeroU32::new(90);
+        quotas.token.calls_per_second = NonZeroU32::new(200);
+    });
+    let app = app.await;
+    let listed = list(&app, "").await;
+    let namespaces = QuotaLimits {
+        calls_per_second: None,
+        items_per_second: Some(5_000),
+        calls_in_progress: Some(90),
+    };
+    let tokens = QuotaLimits {
+        calls_per_second: Some(200),
+        ..QuotaLimits::default()
+    };
+    assert_eq!(listed.namespace_defaults, Some(namespaces));
+    assert_eq!(listed.token_defaults, Some(tokens));
 }
 
 #[tokio::test]

@@ -15,6 +15,54 @@ use tonic::Code;
 
 use crate::support::{App, Server, WAITING_FOR_LOCK, eventually, new_id};
 
+/// A flood is found by the lines of the calls that it makes the service reject.
+#[tokio::test]
+async fn a_call_that_an_overloaded_service_rejects_is_logged_with_its_token_and_the_limit() {
+    let app = App::start().await;
+    let url = app.schema.url();
+    let arguments = ["--auth", "tokens", "--database-url", &url];
+    let server = Server::spawn(&[&arguments[..], &["--max-requests", "1"]].concat());
+    let channel = server.serving().await;
+    let writer = app.issue(Role::Writer, &["team-a"]).await;
+    let mut blocker = app.schema.connect().await;
+    let lock = "BEGIN; LOCK TABLE workflow_executions";
+    blocker.batch_execute(lock).await.unwrap();
+    let start = StartWorkflowRequest {
+        namespace: "team-a".into(),
+        correlation_id: new_id(),
+        workflow_type: "test".into(),
+        ..StartWorkflowRequest::default()
+    };
+    let mut workflows = writer.client(&channel).workflows();
+    let started = tokio::spawn(async move { workflows.start_workflow(start).await });
+    eventually("the call waits for the lock", async || {
+        (app.schema.sessions(WAITING_FOR_LOCK).await > 0).then_some(())
+    })
+    .await;
+    let listing = ListWorkflowsRequest::default();
+    let mut workflows = writer.client(&channel).workflows();
+    let refused = workflows.list_workflows(listing).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let parts = [
+        "call rejected",
+        "OVERLOADED",
+        &format!("token_id={}", writer.id),
+        "limit=\"calls_in_progress\"",
+        "setting=\"--max-requests\"",
+    ];
+    assert_one(&lines(&server, "ListWorkflows").await, &parts);
+    // A call that names a token, and does not have its secret, may be of another caller.
+    let (id, _) = writer.credential.rsplit_once('_').unwrap();
+    let forged = Client::with_token(channel, &format!("{id}_{}", "0".repeat(64))).unwrap();
+    let machines = bridgebook::proto::v1::ListMachinesRequest::default();
+    forged.fsm().list_machines(machines).await.unwrap_err();
+    let forged = lines(&server, "ListMachines").await;
+    assert_one(&forged, &["call rejected", "OVERLOADED"]);
+    assert!(!forged[0].contains(&writer.id), "{forged:?}");
+    blocker.batch_execute("COMMIT").await.unwrap();
+    started.await.unwrap().unwrap();
+}
+
 /// Returns the lines of the log about an RPC, once there are any.
 async fn lines(server: &Server, rpc: &str) -> Vec<String> {
     eventually("the call is logged", async || {

@@ -3,4 +3,5 @@
 mod closed_pipes;
 mod data_dir;
 mod fsm_show;
+mod quota;
 mod token;

@@ -1,19 +1,25 @@
 //! The port for metrics and health checks over HTTP.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     time::Duration,
 };
 
-use bridgebook::proto::v1::{
-    GetWorkflowRequest, RegisterNodeRequest, get_workflow_request::Key,
-    registry_service_client::RegistryServiceClient,
+use bridgebook::{
+    config::Auth,
+    domain::role::Role,
+    proto::v1::{
+        BatchRecordStepsRequest, GetServerInfoRequest, GetWorkflowRequest, RegisterNodeRequest,
+        get_workflow_request::Key, registry_service_client::RegistryServiceClient,
+    },
 };
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::support::{
     App, Failure, Frozen, Server, eventually, failure, get, new_id, own_cluster, temp_dir,
@@ -115,6 +121,68 @@ async fn calls_and_items_are_counted_for_the_tenants_that_take_most() {
         (count("rejected", &tenant.namespace) > 0.0).then_some(())
     })
     .await;
+}
+
+/// The tokens of a flood that succeeds are named.
+#[tokio::test]
+async fn calls_and_items_are_counted_for_the_tokens_that_take_most() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.metrics_tokens = 1;
+        config.limits.quotas.namespace.calls_per_second = NonZeroU32::new(5);
+        config.limits.quotas.token.calls_per_second = NonZeroU32::new(10);
+    });
+    let (app, mut calls) = (app.await, 0.0);
+    let tenant = app.tenant();
+    let token = app.issue(Role::Writer, &[&tenant.namespace]).await;
+    let other = app.issue(Role::Writer, &[&tenant.namespace]).await;
+    let client = token.client(&app.channel);
+    let started = client
+        .workflows()
+        .start_workflow(tenant.new_workflow())
+        .await;
+    let workflow = started.unwrap().into_inner().workflow.unwrap();
+    let steps = (0..7).map(|order| tenant.new_step(&workflow, order));
+    let steps = BatchRecordStepsRequest {
+        namespace: tenant.namespace.clone(),
+        steps: steps.collect(),
+    };
+    client.workflows().batch_record_steps(steps).await.unwrap();
+    // Calls without a namespace, and with one that the token does not cover.
+    let info = GetServerInfoRequest {};
+    client.server().get_server_info(info).await.unwrap();
+    let elsewhere = app.tenant().new_workflow();
+    let denied = client.workflows().start_workflow(elsewhere).await;
+    assert_eq!(denied.unwrap_err().code(), Code::PermissionDenied);
+    let mut others = other.client(&app.channel).server();
+    others.get_server_info(info).await.unwrap();
+    let count = |name: &str, id: &str| {
+        let name = format!("bridgebook_token_{name}_total");
+        app.figures().sum(&name, &[("token_id", id)])
+    };
+    assert_eq!(count("calls", &token.id), 4.0);
+    assert_eq!(count("items", &token.id), 8.0);
+    assert_eq!(count("rejected", &token.id), 0.0);
+    assert_eq!(count("calls", "(others)"), 1.0);
+    let mut limits = BTreeMap::new();
+    while limits.len() < 2 {
+        match client
+            .workflows()
+            .start_workflow(tenant.new_workflow())
+            .await
+        {
+            Ok(_) => calls += 1.0,
+            Err(status) => {
+                let info = status.get_error_details().error_info().unwrap().clone();
+                *limits
+                    .entry(info.metadata["setting"].clone())
+                    .or_insert(0.0) += 1.0;
+            }
+        }
+    }
+    assert_eq!(count("calls", &token.id), 4.0 + calls);
+    let rejected: f64 = limits.values().sum();
+    assert_eq!(count("rejected", &token.id), rejected);
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@
 use std::net::Ipv4Addr;
 
 use futures_util::future::join_all;
+use tonic::Status;
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ANY_WINDOW, App, Wire, eventually};
+use crate::support::{ANY_WINDOW, App, Wire, eventually, overload};
 
 const CHECK: &str = "grpc.health.v1.Health/Check";
 const WATCH: &str = "grpc.health.v1.Health/Watch";
@@ -43,9 +44,12 @@ impl Client {
                 let message = vec![0; 5].into();
                 body.send_data(message, method == WATCH).unwrap();
                 let answer = answer.await.unwrap();
-                match answer.headers().get("grpc-status") {
+                match Status::from_header_map(answer.headers()) {
                     None => client.calls.push((answer, body)),
-                    Some(status) => assert_eq!(status, "8"),
+                    Some(status) => {
+                        let limit = "infrastructure_calls".to_owned();
+                        assert_eq!(overload(status), (limit, None));
+                    }
                 }
             }
             client.wires.push(wire);

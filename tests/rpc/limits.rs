@@ -18,7 +18,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure,
+    ANY_WINDOW, App, Failure, Tenant, Wire, connect, document, eventually, failure, overload,
 };
 
 fn exhausted(reason: &str) -> Failure {
@@ -41,6 +41,11 @@ fn listing(tenant: &Tenant) -> ListWorkflowsRequest {
         namespace: tenant.namespace.clone(),
         ..ListWorkflowsRequest::default()
     }
+}
+
+/// Returns the limit of an overloaded service, and its setting.
+fn of(limit: &str, setting: &str) -> (String, Option<String>) {
+    (limit.into(), Some(setting.into()))
 }
 
 /// Begins a call that ends when the blocker commits.
@@ -76,7 +81,7 @@ async fn calls_over_the_concurrency_limit_are_shed_but_not_health_checks() {
     let second = tenant.client.clone().list_workflows(listing(&tenant)).await;
     let status = second.unwrap_err();
     assert!(delay(&status).is_some());
-    assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+    assert_eq!(overload(status), of("calls_in_progress", "--max-requests"));
     assert!(is_healthy(&app.channel).await);
     blocker.batch_execute("COMMIT").await.unwrap();
     under_way.await.unwrap().unwrap();
@@ -94,7 +99,8 @@ async fn requests_over_the_byte_budget_are_shed() {
         tenant.start_as(request(60_000)).await;
     }
     let failed = tenant.client.clone().start_workflow(request(120_000)).await;
-    assert_eq!(failure(failed), exhausted("OVERLOADED"));
+    let expected = of("request_memory", "--max-request-memory");
+    assert_eq!(overload(failed.unwrap_err()), expected);
     let count = "SELECT count(*) FROM workflow_executions";
     assert_eq!(app.schema.count(count).await, 3);
 }
@@ -133,7 +139,8 @@ async fn reads_over_the_byte_budget_are_shed_before_their_responses_are_made() {
         match Status::from_header_map(response.headers()) {
             None => unread.push(response),
             Some(status) => {
-                assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+                let expected = of("response_memory", "--max-request-memory");
+                assert_eq!(overload(status), expected);
                 shed += 1;
             }
         }

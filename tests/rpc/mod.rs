@@ -20,6 +20,7 @@ mod mute;
 mod page_tokens;
 mod protocol;
 mod quota_of_heartbeats;
+mod quota_retries;
 mod quotas;
 mod reflection;
 mod refused_calls;

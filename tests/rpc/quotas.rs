@@ -1,18 +1,14 @@
 //! Quotas of tenants and tokens.
 
-use std::{
-    collections::BTreeSet,
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 use bridgebook::{
     config::Auth,
     domain::role::Role,
     proto::v1::{
         BatchRecordStepsRequest, DeleteQuotaRequest, GetBridgeStateRequest, ListQuotasRequest,
-        ListWorkflowsRequest, NewStep, SetQuotaRequest,
-        bridge_state_service_client::BridgeStateServiceClient, delete_quota_request, quota,
+        NewStep, SetQuotaRequest, bridge_state_service_client::BridgeStateServiceClient,
+        delete_quota_request, quota,
     },
 };
 use diesel_async::SimpleAsyncConnection;
@@ -32,10 +28,10 @@ use crate::{
 const ONE: Option<NonZeroU32> = NonZeroU32::new(1);
 
 /// The longest delay that a caller is told which has to wait for a second.
-const WITH_JITTER: Duration = Duration::from_millis(1250);
+pub const WITH_JITTER: Duration = Duration::from_millis(1250);
 
 /// Makes a call of a tenant that needs no row. Returns its error if it is not admitted.
-async fn call(channel: &Channel, namespace: &str) -> Result<(), Status> {
+pub async fn call(channel: &Channel, namespace: &str) -> Result<(), Status> {
     let mut bridges = BridgeStateServiceClient::new(channel.clone());
     let request = GetBridgeStateRequest {
         namespace: namespace.into(),
@@ -59,7 +55,7 @@ async fn refusal(app: &App, token: &Issued, namespace: &str) -> Option<Status> {
 }
 
 /// Makes calls until one is refused by a quota. Returns its status.
-async fn until_refused(channel: &Channel, namespace: &str) -> Status {
+pub async fn until_refused(channel: &Channel, namespace: &str) -> Status {
     eventually("a call is over the quota", async || {
         call(channel, namespace).await.err()
     })
@@ -77,7 +73,7 @@ async fn limit_calls(app: &App, namespace: &str) {
 }
 
 /// Waits until a number of calls in a row are admitted.
-async fn until_admitted(channel: &Channel, namespace: &str) {
+pub async fn until_admitted(channel: &Channel, namespace: &str) {
     eventually("20 calls are within the quota", async || {
         for _ in 0..20 {
             call(channel, namespace).await.ok()?;
@@ -88,7 +84,7 @@ async fn until_admitted(channel: &Channel, namespace: &str) {
 }
 
 /// Returns the metadata of the error's reason, and the delay after which to retry.
-fn details(status: Status) -> (Vec<(String, String)>, Duration) {
+pub fn details(status: Status) -> (Vec<(String, String)>, Duration) {
     let details = status.get_error_details();
     let expected = Failure::new(Code::ResourceExhausted, "QUOTA_EXCEEDED");
     assert_eq!(failure::<()>(Err(status)), expected);
@@ -104,6 +100,19 @@ fn metadata(limit: &str, subject: (&str, &str), value: &str) -> Vec<(String, Str
     pairs.map(|(key, value)| (key.into(), value.into())).into()
 }
 
+/// Returns the metadata of a limit that no operator has set.
+pub fn of_default(
+    limit: &str,
+    subject: (&str, &str),
+    value: &str,
+    setting: &str,
+) -> Vec<(String, String)> {
+    let mut pairs = metadata(limit, subject, value);
+    pairs.push(("setting".into(), setting.into()));
+    pairs.sort();
+    pairs
+}
+
 #[tokio::test]
 async fn a_quota_is_in_force_on_every_replica_until_it_is_deleted() {
     let app = App::start().await;
@@ -115,7 +124,10 @@ async fn a_quota_is_in_force_on_every_replica_until_it_is_deleted() {
     };
     set(&app, quota).await.unwrap();
     for channel in [&app.channel, &replica.channel] {
-        let (found, wait) = details(until_refused(channel, &limited).await);
+        let status = until_refused(channel, &limited).await;
+        let expected = "exceeds its quota of 1 calls per second, which an operator has set;";
+        assert!(status.message().contains(expected), "{status:?}");
+        let (found, wait) = details(status);
         let subject = ("namespace", limited.as_str());
         assert_eq!(found, metadata("calls_per_second", subject, "1"));
         assert!(wait <= WITH_JITTER, "{wait:?}");
@@ -144,59 +156,12 @@ async fn the_quota_of_a_namespace_overrides_the_setting_for_all() {
     };
     set(&app, no_limit).await.unwrap();
     until_admitted(&app.channel, free).await;
-    until_refused(&app.channel, limited).await;
+    let status = until_refused(&app.channel, limited).await;
+    let expected = "exceeds its quota of 1 calls per second, the default of --max-namespace-rate;";
+    assert!(status.message().contains(expected), "{status:?}");
 }
 
-#[tokio::test]
-async fn a_call_that_waits_as_long_as_it_is_told_is_admitted() {
-    let app = App::start_with(|config| {
-        config.auth = Auth::Tokens;
-        config.limits.quotas.token.calls_per_second = NonZeroU32::new(5);
-    });
-    let app = app.await;
-    let eager = app.issue(Role::Reader, &["*"]).await;
-    let other = app.issue(Role::Reader, &["*"]).await;
-    let request = ListWorkflowsRequest {
-        namespace: "team-a".into(),
-        ..ListWorkflowsRequest::default()
-    };
-    let mut workflows = eager.client(&app.channel).workflows();
-    let status = eventually("it is too much", async || {
-        let mut workflows = workflows.clone();
-        workflows.list_workflows(request.clone()).await.err()
-    })
-    .await;
-    let (found, wait) = details(status);
-    let subject = ("token_id", eager.id.as_str());
-    assert_eq!(found, metadata("calls_per_second", subject, "5"));
-    assert!(wait <= WITH_JITTER / 5, "{wait:?}");
-    let mut others = other.client(&app.channel).workflows();
-    others.list_workflows(request.clone()).await.unwrap();
-    tokio::time::sleep(wait).await;
-    workflows.list_workflows(request).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_batch_counts_as_its_items_and_may_be_larger_than_the_quota() {
-    let app = App::start_with(|config| {
-        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(10);
-    });
-    let (app, tenant) = with_tenant(app.await);
-    let workflow = tenant.start().await;
-    let begun = Instant::now();
-    let steps = (0..1000).map(|order| tenant.new_step(&workflow, order));
-    tenant.record_steps(steps.collect()).await;
-    let status = call(&app.channel, &tenant.namespace).await.unwrap_err();
-    let (found, wait) = details(status);
-    let subject = ("namespace", tenant.namespace.as_str());
-    assert_eq!(found, metadata("items_per_second", subject, "10"));
-    let caught_up = wait + begun.elapsed();
-    assert!(caught_up > Duration::from_secs(98), "{wait:?}");
-    // The jitter is at most a second.
-    assert!(wait <= Duration::from_secs(102), "{wait:?}");
-}
-
-fn with_tenant(app: App) -> (App, Tenant) {
+pub fn with_tenant(app: App) -> (App, Tenant) {
     let tenant = app.tenant();
     (app, tenant)
 }
@@ -244,7 +209,11 @@ async fn a_cancelled_call_is_no_longer_in_progress() {
     let status = until_refused(&app.channel, &tenant.namespace).await;
     let (found, _) = details(status);
     let subject = ("namespace", tenant.namespace.as_str());
-    assert_eq!(found, metadata("calls_in_progress", subject, "1"));
+    let setting = "--max-namespace-requests";
+    assert_eq!(
+        found,
+        of_default("calls_in_progress", subject, "1", setting)
+    );
     call(&app.channel, &app.tenant().namespace).await.unwrap();
     blocked.abort();
     until_admitted(&app.channel, &tenant.namespace).await;
@@ -346,7 +315,8 @@ async fn a_call_over_the_quota_of_its_namespace_is_still_one_of_its_token() {
         }
     };
     let subject = ("token_id", token.id.as_str());
-    assert_eq!(found, metadata("calls_per_second", subject, "5"));
+    let expected = of_default("calls_per_second", subject, "5", "--max-rate");
+    assert_eq!(found, expected);
     let rejected = [("reason", "QUOTA_EXCEEDED")];
     let rejected = app
         .figures()

@@ -13,7 +13,7 @@ use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, document, failure, new_id};
+use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, document, failure, new_id, overload};
 
 const GET: &str = "bridgebook.v1.WorkflowService/GetWorkflow";
 const TRANSITION: &str = "bridgebook.v1.WorkflowService/TransitionWorkflow";
@@ -38,7 +38,15 @@ async fn read_nothing(
         let response = response.await.unwrap();
         match Status::from_header_map(response.headers()) {
             None => unread.push(response),
-            Some(_) => rejected += 1,
+            Some(status) => {
+                let limit = match rpc {
+                    GET => "response_memory",
+                    _ => "unread_responses",
+                };
+                let expected = (limit.to_owned(), Some("--max-request-memory".to_owned()));
+                assert_eq!(overload(status), expected);
+                rejected += 1;
+            }
         }
     }
     (unread, rejected)

@@ -19,6 +19,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--slow-call=0",
             "--metrics-listen=here",
             "--metrics-namespaces=1001",
+            "--metrics-tokens=-1",
             "--sweep-interval=0",
             "--sweep-grace=never",
             "--tls-key=/nowhere/key.pem",
@@ -46,8 +47,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
             "--auth=maybe",
             "--insecure=perhaps",
             "--migrate=2",
-            "--database-url",
-            "mysql://x:secret@y",
+            "--database-url=mysql://x:secret@y",
         ])
         .output()
         .unwrap();
@@ -67,6 +67,7 @@ fn every_bad_setting_is_reported_at_once_with_exit_status_64() {
         "--slow-call",
         "--metrics-listen",
         "--metrics-namespaces",
+        "--metrics-tokens",
         "--sweep-interval",
         "--sweep-grace",
         "--tls-certificate",

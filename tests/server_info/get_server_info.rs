@@ -5,8 +5,8 @@ use bridgebook::{
     domain::role::Role,
     embedded::{Embedded, Settings},
     proto::v1::{
-        self, GetServerInfoRequest, GetServerInfoResponse, ServerLimits, SetQuotaRequest,
-        server_service_client::ServerServiceClient,
+        self, GetServerInfoRequest, GetServerInfoResponse, QuotaLimits, ServerLimits,
+        SetQuotaRequest, server_service_client::ServerServiceClient,
     },
 };
 use chrono::{TimeDelta, Utc};
@@ -79,6 +79,7 @@ async fn the_limits_are_those_in_force() {
         config.auth = Auth::Tokens;
         config.call_timeout = Duration::from_secs(7);
         config.limits.quotas.token.calls_per_second = NonZeroU32::new(5_000);
+        config.limits.quotas.namespace.items_per_second = NonZeroU32::new(6_000);
         config.limits.content.json_depth = 12;
         config.limits.content.batch_items = 34;
         config.limits.content.page_rows = 56;
@@ -102,6 +103,11 @@ async fn the_limits_are_those_in_force() {
         max_calls_per_second: Some(5_000),
         max_items_per_second: None,
         max_calls_in_progress: None,
+        namespace_defaults: Some(QuotaLimits {
+            calls_per_second: None,
+            items_per_second: Some(6_000),
+            calls_in_progress: None,
+        }),
     };
     assert_eq!(limits, expected);
 }

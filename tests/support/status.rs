@@ -34,6 +34,19 @@ pub fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Failure {
     }
 }
 
+/// Returns the limit that an overloaded service names in its error, and the setting of it.
+pub fn overload(status: Status) -> (String, Option<String>) {
+    let details = status.get_error_details();
+    let expected = Failure::new(Code::ResourceExhausted, "OVERLOADED");
+    assert_eq!(failure::<()>(Err(status.clone())), expected);
+    let metadata = &details.error_info().unwrap().metadata;
+    let setting = metadata.get("setting").cloned();
+    if let Some(setting) = &setting {
+        assert!(status.message().contains(setting), "{status:?}");
+    }
+    (metadata["limit"].clone(), setting)
+}
+
 impl Failure {
     pub fn new(code: Code, reason: &str) -> Self {
         Failure {

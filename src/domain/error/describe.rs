@@ -9,7 +9,7 @@ use crate::domain::violation::Violations;
 pub const DOMAIN: &str = "bridgebook";
 
 /// Retry delay for a full queue or a busy server: some batches later.
-const BUSY_RETRY: Duration = Duration::from_millis(50);
+pub(super) const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Retry delay for too many connections: some have to close first.
 const CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 /// Retry delay for a row that another session locks: the call has waited for seconds already.
@@ -226,7 +226,7 @@ impl Error {
                 new(Code::PermissionDenied, "NAMESPACE_DENIED").with("namespace", namespace)
             }
             Error::LoopbackOnly => new(Code::PermissionDenied, "LOOPBACK_ONLY"),
-            Error::Overloaded => new(Code::ResourceExhausted, "OVERLOADED").retry_after(BUSY_RETRY),
+            Error::Overloaded(limit) => limit.describe(),
             Error::TooManyConnections | Error::ConnectionReclaimed => {
                 new(Code::ResourceExhausted, "TOO_MANY_CONNECTIONS").retry_after(CONNECTIONS_RETRY)
             }

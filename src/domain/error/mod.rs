@@ -5,6 +5,7 @@
 
 mod credential;
 mod describe;
+mod overload;
 mod protocol;
 mod quota_exceeded;
 mod refused_move;
@@ -15,6 +16,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use self::{
     credential::CredentialError,
     describe::{Code, DOMAIN, Description, Help},
+    overload::Overload,
     protocol::ProtocolError,
     quota_exceeded::QuotaExceeded,
     refused_move::{AllowedMove, RefusedMove},
@@ -180,8 +182,8 @@ pub enum Error {
     )]
     LoopbackOnly,
     /// The server has reached its limit of calls in progress, or of their bytes.
-    #[error("too many calls are in progress; nothing was done, retry in {}", wait(self))]
-    Overloaded,
+    #[error("{}; nothing was done, retry in {}", .0, wait(self))]
+    Overloaded(Overload),
     /// The server has reached its limit of connections.
     #[error(
         "too many connections; nothing was done, use fewer connections, and retry in {}",

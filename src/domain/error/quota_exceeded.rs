@@ -14,7 +14,9 @@ pub struct QuotaExceeded {
     pub limit: QuotaLimit,
     /// The value of the limit.
     pub value: u32,
-    /// The time until the next call may be admitted.
+    /// Whether the limit is the default of a setting, and not one that an operator has set.
+    pub is_default: bool,
+    /// The time after which to retry: until the next call may be admitted, or some seconds.
     pub wait: Duration,
 }
 
@@ -26,16 +28,30 @@ impl fmt::Display for QuotaExceeded {
             QuotaLimit::ItemsPerSecond => "items per second",
             QuotaLimit::CallsInProgress => "calls in progress",
         };
-        write!(f, "{subject} exceeds its quota of {value} {limit}")
+        write!(f, "{subject} exceeds its quota of {value} {limit}, ")?;
+        match self.setting() {
+            Some(setting) => write!(f, "the default of {setting}"),
+            None => f.write_str("which an operator has set"),
+        }
     }
 }
 
 impl QuotaExceeded {
+    /// Returns the setting that has the limit, unless an operator has set it.
+    fn setting(&self) -> Option<&'static str> {
+        let setting = self.subject.setting(self.limit);
+        setting.filter(|_| self.is_default)
+    }
+
     pub(super) fn describe(&self) -> Description {
         let description = Description::new(Code::ResourceExhausted, "QUOTA_EXCEEDED");
         let description = match &self.subject {
             QuotaSubject::Namespace(name) => description.with("namespace", name),
             QuotaSubject::Token(id) => description.with("token_id", id.to_string()),
+        };
+        let description = match self.setting() {
+            Some(setting) => description.with("setting", setting),
+            None => description,
         };
         description
             .with("limit", self.limit.as_str())

@@ -2,7 +2,7 @@
 //!
 //! Calls have the names of gRPC libraries (`grpc_server_…`), the process those of Prometheus' own
 //! clients (`process_…`), all others begin with `bridgebook_`. Labels hold no values that callers
-//! choose, except for the namespaces of a [few tenants](tenants), so the number of series is bounded.
+//! choose, except for the namespaces and tokens that [take most](usage), so the number of series is bounded.
 //! docs/monitoring.md has a table.
 
 mod batches;
@@ -10,7 +10,7 @@ mod calls;
 mod connections;
 mod database;
 pub mod endpoint;
-mod tenants;
+mod usage;
 mod waits;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,13 +22,14 @@ use prometheus::{
     TextEncoder,
     core::{Atomic, Collector, GenericCounter},
 };
+use uuid::Uuid;
 
 pub use self::{
     batches::OperationMetrics,
     calls::{CallMetrics, RunningCall},
     connections::ConnectionMetrics,
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
-    tenants::TenantMetrics,
+    usage::UsageMetrics,
     waits::WaitMetrics,
 };
 
@@ -39,7 +40,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     calls: CallMetrics,
-    tenants: TenantMetrics,
+    namespaces: UsageMetrics<String>,
+    tokens: UsageMetrics<Uuid>,
     connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
@@ -82,7 +84,8 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Metrics(Arc::new(Inner {
             calls: CallMetrics::new(&registry)?,
-            tenants: TenantMetrics::new(&registry)?,
+            namespaces: UsageMetrics::new(&registry, &usage::NAMESPACES)?,
+            tokens: UsageMetrics::new(&registry, &usage::TOKENS)?,
             connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
@@ -188,8 +191,14 @@ impl Metrics {
 
     /// Returns the metrics of calls by namespace.
     #[must_use]
-    pub fn tenants(&self) -> &TenantMetrics {
-        &self.0.tenants
+    pub fn namespaces(&self) -> &UsageMetrics<String> {
+        &self.0.namespaces
+    }
+
+    /// Returns the metrics of calls by the id of their token.
+    #[must_use]
+    pub fn tokens(&self) -> &UsageMetrics<Uuid> {
+        &self.0.tokens
     }
 
     /// Returns the metrics of client connections.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::header::AUTHORIZATION;
+use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -80,8 +80,9 @@ where
             if rpc.is_none() && is_infrastructure_rpc(request.uri().path()) {
                 return inner.call(request).await;
             }
-            let presented = Presented::of(&request, &layer.certificate_mapping);
             let peer = request.extensions().get::<Arc<Peer>>();
+            let (headers, mapping) = (request.headers(), &layer.certificate_mapping);
+            let presented = Presented::of(headers, peer.map(|peer| &**peer), mapping);
             let caller = match layer.authenticate(presented, peer).await {
                 Ok(caller) => caller,
                 Err(error) => return Ok(Status::from(error).into_http()),
@@ -95,6 +96,26 @@ where
 }
 
 impl AuthLayer {
+    /// Returns a function that finds the token of a call without a query, for the log.
+    #[must_use]
+    pub fn known_tokens(&self) -> limits::KnownToken {
+        let layer = self.clone();
+        Arc::new(move |headers, peer| layer.known_token(headers, peer))
+    }
+
+    /// Returns the token that a call is made with, if the cache has it: one with which other calls were
+    /// made in the last minute, and whose secret this call has.
+    fn known_token(&self, headers: &HeaderMap, peer: &Peer) -> Option<TokenId> {
+        let token_cache = self.token_cache.as_ref()?;
+        let presented = Presented::of(headers, Some(peer), &self.certificate_mapping);
+        match presented.ok()? {
+            Presented::Credential(credential) => {
+                token_cache.knows(&credential).then_some(credential.id)
+            }
+            Presented::Certificate(token_id) => Some(token_id),
+        }
+    }
+
     async fn authenticate(
         &self,
         presented: Result<Presented>,
@@ -153,8 +174,8 @@ enum Presented {
 }
 
 impl Presented {
-    fn of<B>(request: &http::Request<B>, mapping: &CertificateMapping) -> Result<Self> {
-        let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+    fn of(headers: &HeaderMap, peer: Option<&Peer>, mapping: &CertificateMapping) -> Result<Self> {
+        let mut headers = headers.get_all(AUTHORIZATION).iter();
         match (headers.next(), headers.next()) {
             (Some(header), None) => {
                 let credential = header.to_str().ok().and_then(bearer);
@@ -164,7 +185,6 @@ impl Presented {
             // A repeated header is ambiguous.
             (Some(_), Some(_)) => Err(rejected(CredentialError::Malformed)),
             (None, _) => {
-                let peer = request.extensions().get::<Arc<Peer>>();
                 let subject = peer.and_then(|peer| peer.subject.as_deref());
                 let subject = subject.ok_or(rejected(CredentialError::Missing))?;
                 let token_id = mapping.token_of(subject);

@@ -108,6 +108,13 @@ impl TokenCache {
         record_use(self.get(id).await?)
     }
 
+    /// Returns whether the cache has the token of a credential, and the secret is right.
+    #[must_use]
+    pub fn knows(&self, credential: &Credential) -> bool {
+        let cached = self.lock().get(&credential.id).cloned();
+        cached.is_some_and(|it| it.token.require_secret(&credential.secret).is_ok())
+    }
+
     async fn get(&self, id: TokenId) -> Result<CachedToken> {
         let cached = self.lock().get(&id).cloned();
         if let Some(cached) = cached.filter(|cached| cached.read_at.elapsed() < TTL) {

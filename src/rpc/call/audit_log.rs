@@ -103,7 +103,7 @@ impl AuditLog {
         let subject = self.subject();
         let reason = info.map_or("", |info| info.reason.as_str());
         let quota = call.target_quota();
-        let exceeded = info.and_then(exceeded_quota);
+        let limit_of = |key: &str| info?.metadata.get(key).map(String::as_str);
         macro_rules! event {
             ($message:literal) => {
                 at_level!(
@@ -121,8 +121,9 @@ impl AuditLog {
                     items_per_second = quota.and_then(|it| it.items_per_second),
                     calls_in_progress = quota.and_then(|it| it.calls_in_progress),
                     weight = quota.and_then(|it| it.weight),
-                    quota_of = exceeded.map(|(subject, _)| subject),
-                    limit = exceeded.map(|(_, limit)| limit),
+                    quota_of = info.and_then(exceeded_quota),
+                    limit = limit_of("limit"),
+                    setting = limit_of("setting"),
                     peer = self.peer_address().map(tracing::field::display),
                     subject,
                     $message
@@ -170,14 +171,13 @@ impl AuditLog {
     }
 }
 
-/// Returns the kind of the subject whose quota a call exceeds, and the limit.
-fn exceeded_quota(info: &ErrorInfo) -> Option<(&'static str, &str)> {
-    let limit = info.metadata.get("limit")?;
-    let subject = match info.metadata.contains_key("token_id") {
-        true => "token",
-        false => "namespace",
-    };
-    Some((subject, limit))
+/// Returns the kind of the subject whose quota a call exceeds, if it exceeds one.
+fn exceeded_quota(info: &ErrorInfo) -> Option<&'static str> {
+    let subjects = [("token_id", "token"), ("namespace", "namespace")];
+    let mut subjects = subjects
+        .into_iter()
+        .filter(|(key, _)| info.reason == "QUOTA_EXCEEDED" && info.metadata.contains_key(*key));
+    subjects.next().map(|(_, subject)| subject)
 }
 
 /// Returns whether a call with this code was rejected before its work began.

@@ -12,7 +12,7 @@ use super::{
     infrastructure_rate::{InfrastructureRate, ReflectionRate},
 };
 use crate::{
-    domain::error::Error,
+    domain::error::{Error, Overload},
     proto::Method,
     rpc::transport::peer::Peer,
     util::{
@@ -80,14 +80,15 @@ impl InfrastructureLimits {
         // The clients of a proxy share its connections and its address.
         if !self.known.proxies.contains(address) {
             if !self.rate.try_call(method, address) {
-                return Err(Error::Overloaded);
+                return Err(Error::Overloaded(Overload::InfrastructureRate));
             }
             if method.is_stream() && peer.open_streams() >= MAX_CONNECTION_STREAMS {
-                return Err(Error::Overloaded);
+                return Err(Error::Overloaded(Overload::ConnectionStreams));
             }
         }
         let slot = self.shares(method).take(client_network(address), 1);
-        slot.map(Some).ok_or(Error::Overloaded)
+        slot.map(Some)
+            .ok_or(Error::Overloaded(Overload::InfrastructureCalls))
     }
 
     /// Returns the rate of the requests of a reflection stream, if it has one.

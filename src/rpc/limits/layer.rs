@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -20,9 +21,15 @@ use super::{
 };
 use crate::{
     db::batch::reservation::Reservation,
-    domain::error::{Error, internal},
+    domain::{
+        error::{Error, Overload, internal},
+        id::TokenId,
+    },
     proto::{Method, Rpc, is_infrastructure_rpc},
-    rpc::transport::{backpressure::InWork, peer::Peer},
+    rpc::{
+        context,
+        transport::{backpressure::InWork, peer::Peer},
+    },
 };
 
 /// Rejects calls while too many are in progress. Health and reflection calls have limits of their own,
@@ -33,18 +40,24 @@ pub struct LimitLayer {
     infrastructure: Arc<InfrastructureLimits>,
     budget: Arc<ByteBudget>,
     max_duration: Duration,
+    known_token: KnownToken,
 }
 
+/// Returns the token of a call that is not authenticated yet, if that takes no query. For the log.
+pub type KnownToken = Arc<dyn Fn(&HeaderMap, &Peer) -> Option<TokenId> + Send + Sync>;
+
 impl LimitLayer {
-    /// Makes a layer for calls that take `max_duration` at most.
+    /// Makes a layer for calls that take `max_duration` at most. The log of a rejected call has its
+    /// token, if `known_token` returns it.
     #[must_use]
-    pub fn new(limits: &Limits, max_duration: Duration) -> Self {
+    pub fn new(limits: &Limits, max_duration: Duration, known_token: KnownToken) -> Self {
         let infrastructure = InfrastructureLimits::new(&limits.connection);
         LimitLayer {
             slots: limits.requests.map(CallSlots::new),
             infrastructure: Arc::new(infrastructure),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
+            known_token,
         }
     }
 }
@@ -98,7 +111,7 @@ where
             // It is encoded, so from now on the permit counts it.
             head.extensions.remove::<Reservation>();
             if permit.is_rejected() {
-                return Ok(Status::from(Error::Overloaded).into_http());
+                return Ok(Status::from(Error::Overloaded(Overload::ResponseMemory)).into_http());
             }
             Ok(http::Response::from_parts(head, Body::new(body)))
         }))
@@ -131,7 +144,10 @@ impl LimitLayer {
         let rpc = Rpc::from_path(path);
         let is_full = self.slots.as_ref().is_some_and(CallSlots::is_full);
         if is_full && !rpc.is_some_and(is_for_operators) {
-            return Err(Error::Overloaded);
+            if let Some(token_id) = (self.known_token)(request.headers(), peer) {
+                context::set_token_id(token_id);
+            }
+            return Err(Error::Overloaded(Overload::CallsInProgress));
         }
         let call = peer.begin_call(self.max_duration);
         let budget = Arc::clone(&self.budget);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use self::{
     infrastructure_rate::ReflectionRate,
-    layer::LimitLayer,
+    layer::{KnownToken, LimitLayer},
     permit::{reserve_response, set_caller},
 };
 use crate::{

@@ -16,7 +16,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::slots::{CallSlot, CallSlots};
 use crate::{
     domain::{
-        error::{Error, Result},
+        error::{Error, Overload, Result},
         id::TokenId,
         role::Role,
     },
@@ -244,7 +244,7 @@ impl Permit {
                 self.request.fetch_add(bytes, Ordering::Relaxed);
                 Ok(())
             }
-            false => Err(Error::Overloaded),
+            false => Err(Error::Overloaded(Overload::RequestMemory)),
         }
     }
 
@@ -274,7 +274,7 @@ impl Permit {
     /// owner has none, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
         if !self.is_read && self.budget.has_unread(self.owner()) {
-            return Err(Error::Overloaded);
+            return Err(Error::Overloaded(Overload::UnreadResponses));
         }
         let mut work = self.work();
         if work.in_work.is_none() {
@@ -309,7 +309,7 @@ impl Permit {
             self.shared.fetch_add(bytes, Ordering::Relaxed);
         } else {
             self.is_rejected.store(true, Ordering::Relaxed);
-            return Err(Error::Overloaded);
+            return Err(Error::Overloaded(Overload::ResponseMemory));
         }
         self.response.fetch_add(bytes, Ordering::Relaxed);
         self.reserved.fetch_add(bytes, Ordering::Relaxed);

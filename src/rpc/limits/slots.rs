@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    domain::error::{Error, Result},
+    domain::error::{Error, Overload, Result},
     rpc::transport::backpressure::Owner,
     util::shares::{Share, Shares},
 };
@@ -16,6 +16,9 @@ const PER_FREE_SLOT: usize = 4;
 
 /// Slots beside the limit, for administrators: they must get in while calls of others hold all slots.
 const ADMINISTRATOR_SLOTS: usize = 16;
+
+/// The error of a call without a slot.
+const FULL: Error = Error::Overloaded(Overload::CallsInProgress);
 
 /// The slots of calls in work. Cheap to clone; clones share the slots.
 #[derive(Clone)]
@@ -49,9 +52,9 @@ impl CallSlots {
         let administrator = match &share {
             None if is_administrator => {
                 let slots = Arc::clone(&self.administrators);
-                Some(slots.try_acquire_owned().map_err(|_| Error::Overloaded)?)
+                Some(slots.try_acquire_owned().map_err(|_| FULL)?)
             }
-            None => return Err(Error::Overloaded),
+            None => return Err(FULL),
             Some(_) => None,
         };
         Ok(CallSlot {
@@ -67,7 +70,7 @@ impl CallSlots {
     pub(super) fn check(&self, owner: Owner, is_administrator: bool) -> Result<()> {
         let has_room = self.shares.has_room(owner)
             || is_administrator && self.administrators.available_permits() > 0;
-        has_room.then_some(()).ok_or(Error::Overloaded)
+        has_room.then_some(()).ok_or(FULL)
     }
 
     /// Returns whether no slot is free, but for administrators.

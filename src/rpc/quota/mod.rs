@@ -20,7 +20,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -79,6 +79,15 @@ impl Quotas {
         }))
     }
 
+    /// Returns the limits of namespaces and tokens without a quota of their own.
+    #[must_use]
+    pub fn defaults(&self) -> QuotaDefaults {
+        QuotaDefaults {
+            namespace: self.0.namespaces.default(),
+            token: self.0.tokens.default(),
+        }
+    }
+
     /// Returns the limits in force for a token.
     #[must_use]
     pub fn token_limits(&self, token_id: TokenId) -> QuotaLimits {
@@ -94,7 +103,10 @@ impl Quotas {
         let mut call = CallQuota {
             quotas: self.clone(),
             kind,
+            token_id,
             token: None,
+            items: AtomicU32::new(0),
+            is_rejected: AtomicBool::new(false),
             _of_token: None,
             of_namespace: OnceLock::new(),
         };
@@ -104,9 +116,10 @@ impl Quotas {
             let charge = Charge::call();
             let mut counts = usage.lock(kind);
             if let Some(refusal) = counts.refusal(limits, charge, now) {
+                call.is_rejected.store(true, Ordering::Relaxed);
                 return Err(exceeded(QuotaSubject::Token(*id), refusal));
             }
-            counts.take(limits, charge, now);
+            counts.take(&limits.limits, charge, now);
             call._of_token = Some(Arc::clone(usage).begin_call(kind, &mut counts));
         }
         call.token = token;
@@ -184,11 +197,17 @@ impl Quotas {
     }
 }
 
-/// The quota of a call, which counts as in progress until this is dropped.
+/// The quota of a call, which counts as in progress until this is dropped. Then the metrics count it
+/// for its token.
 pub struct CallQuota {
     quotas: Quotas,
     kind: Kind,
+    token_id: Option<TokenId>,
+    /// The token, if it has a limit.
     token: Option<(TokenId, Limited)>,
+    /// The items that were admitted.
+    items: AtomicU32,
+    is_rejected: AtomicBool,
     _of_token: Option<InProgress>,
     of_namespace: OnceLock<InProgress>,
 }
@@ -203,7 +222,7 @@ impl CallQuota {
     pub fn admit(&self, namespace: &Namespace, items: usize) -> Result<()> {
         let now = Instant::now();
         let items = u32::try_from(items).unwrap_or(u32::MAX);
-        let metrics = self.quotas.0.database.metrics().tenants();
+        let metrics = self.quotas.0.database.metrics().namespaces();
         let tenant = self.quotas.0.namespaces.find(namespace.as_str());
         let token = self.token.as_ref();
         let (of_tenant, of_token) = (Charge::call_with_items(items), Charge::items(items));
@@ -221,21 +240,36 @@ impl CallQuota {
         let refusals = [by_tenant, by_token].into_iter().flatten();
         if let Some((subject, refusal)) = refusals.max_by_key(|(_, it)| it.wait) {
             drop((tenant, token));
+            self.is_rejected.store(true, Ordering::Relaxed);
             metrics.rejected(namespace.as_str());
             return Err(exceeded(subject, refusal));
         }
         if let Some((it, counts)) = &mut tenant {
-            counts.take(&it.limits, of_tenant, now);
+            counts.take(&it.limits.limits, of_tenant, now);
             self.of_namespace
                 .get_or_init(|| Arc::clone(&it.usage).begin_call(self.kind, counts));
         }
         if let Some((_, it, counts)) = &mut token {
-            counts.take(&it.limits, of_token, now);
+            counts.take(&it.limits.limits, of_token, now);
         }
         // Counting does not keep other calls of the tenant waiting.
         drop((tenant, token));
+        self.items.store(items, Ordering::Relaxed);
         metrics.admitted(namespace.as_str(), items);
         Ok(())
+    }
+}
+
+impl Drop for CallQuota {
+    fn drop(&mut self) {
+        let Some(TokenId(id)) = self.token_id else {
+            return;
+        };
+        let metrics = self.quotas.0.database.metrics().tokens();
+        match *self.is_rejected.get_mut() {
+            true => metrics.rejected(&id),
+            false => metrics.admitted(&id, *self.items.get_mut()),
+        }
     }
 }
 
@@ -244,6 +278,7 @@ fn exceeded(subject: QuotaSubject, refusal: Refusal) -> Error {
         subject,
         limit: refusal.limit,
         value: refusal.value.get(),
-        wait: refusal.wait,
+        is_default: refusal.is_default,
+        wait: refusal.retry_delay(),
     }))
 }

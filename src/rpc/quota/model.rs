@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     page::{PageRequest, PageRow, ROW_BYTES},
-    quota::{QuotaLimits, QuotaSubject},
+    quota::{QuotaLimits, QuotaSubject, SetLimits, SubjectLimits},
 };
 
 /// The largest weight: a namespace with it gets a hundred times the share of others.
@@ -82,15 +82,22 @@ pub struct QuotaValues {
 impl QuotaValues {
     /// Returns the limits in force.
     #[must_use]
-    pub fn limits(&self, default: QuotaLimits) -> QuotaLimits {
+    pub fn limits(&self, default: QuotaLimits) -> SubjectLimits {
         let limit = |value: Option<i32>, default| match value {
             None => default,
             Some(value) => u32::try_from(value).ok().and_then(|it| it.try_into().ok()),
         };
-        QuotaLimits {
-            calls_per_second: limit(self.calls_per_second, default.calls_per_second),
-            items_per_second: limit(self.items_per_second, default.items_per_second),
-            calls_in_progress: limit(self.calls_in_progress, default.calls_in_progress),
+        SubjectLimits {
+            limits: QuotaLimits {
+                calls_per_second: limit(self.calls_per_second, default.calls_per_second),
+                items_per_second: limit(self.items_per_second, default.items_per_second),
+                calls_in_progress: limit(self.calls_in_progress, default.calls_in_progress),
+            },
+            set: SetLimits {
+                calls_per_second: self.calls_per_second.is_some(),
+                items_per_second: self.items_per_second.is_some(),
+                calls_in_progress: self.calls_in_progress.is_some(),
+            },
         }
     }
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::usage::Usage;
-use crate::{domain::quota::QuotaLimits, util::recent::Recent};
+use crate::{
+    domain::quota::{QuotaLimits, SetLimits, SubjectLimits},
+    util::recent::Recent,
+};
 
 /// Half of the namespaces, or tokens, without a quota of their own whose usage is remembered. All
 /// together take some 8 MiB, if their names are long. The usage of others begins anew.
@@ -18,7 +21,7 @@ const GENERATION: usize = 8192;
 /// The limits of a tenant or a token, and its usage.
 #[derive(Debug, Clone)]
 pub(super) struct Limited {
-    pub(super) limits: QuotaLimits,
+    pub(super) limits: SubjectLimits,
     pub(super) usage: Arc<Usage>,
 }
 
@@ -56,7 +59,9 @@ impl<K: Hash + Eq> Table<K> {
         Q: Hash + Eq + ?Sized,
     {
         let quotas = self.quotas();
-        quotas.get(key).map_or(self.default, |quota| quota.limits)
+        quotas
+            .get(key)
+            .map_or(self.default, |quota| quota.limits.limits)
     }
 
     /// Returns the limits of a key and its usage; `None` if it has no limit.
@@ -67,7 +72,7 @@ impl<K: Hash + Eq> Table<K> {
     {
         let has_limit = |limits: &QuotaLimits| *limits != QuotaLimits::default();
         if let Some(quota) = self.own(key) {
-            return has_limit(&quota.limits).then_some(quota);
+            return has_limit(&quota.limits.limits).then_some(quota);
         }
         if !has_limit(&self.default) {
             return None;
@@ -75,16 +80,17 @@ impl<K: Hash + Eq> Table<K> {
         let mut others = self.others();
         // The usage may have moved in the meantime.
         if let Some(quota) = self.own(key) {
-            return has_limit(&quota.limits).then_some(quota);
+            return has_limit(&quota.limits.limits).then_some(quota);
         }
         let (usage, forgotten) = others.value(key);
         drop(others);
         // Takes time, so no other call waits for it.
         drop(forgotten);
-        Some(Limited {
+        let limits = SubjectLimits {
             limits: self.default,
-            usage,
-        })
+            set: SetLimits::default(),
+        };
+        Some(Limited { limits, usage })
     }
 
     /// Returns the quota of a key that has one of its own.
@@ -98,7 +104,7 @@ impl<K: Hash + Eq> Table<K> {
 
     /// Replaces all quotas. The usage stays: it moves between `quotas` and `others` under the lock of
     /// `others`, so that a call finds it in one of them.
-    pub(super) fn replace(&self, quotas: HashMap<K, QuotaLimits>) {
+    pub(super) fn replace(&self, quotas: HashMap<K, SubjectLimits>) {
         let mut others = self.others();
         let next = quotas.into_iter().map(|(key, limits)| {
             let usage = match self.own(&key) {
@@ -151,6 +157,16 @@ mod tests {
         }
     }
 
+    fn own(calls_in_progress: u32) -> SubjectLimits {
+        SubjectLimits {
+            limits: limits(calls_in_progress),
+            set: SetLimits {
+                calls_in_progress: true,
+                ..SetLimits::default()
+            },
+        }
+    }
+
     fn usage(table: &Table<String>, key: &str) -> Arc<Usage> {
         table.find(key).unwrap().usage
     }
@@ -158,7 +174,7 @@ mod tests {
     #[test]
     fn the_usage_of_an_operators_quota_survives_a_flood_of_made_up_namespaces() {
         let table = table(1);
-        table.replace([("limited".to_owned(), limits(2))].into());
+        table.replace([("limited".to_owned(), own(2))].into());
         let limited = usage(&table, "limited");
         let other = usage(&table, "other");
         for number in 0..3 * GENERATION {
@@ -172,15 +188,19 @@ mod tests {
     fn the_usage_stays_when_a_quota_is_set_changed_or_deleted() {
         let table = table(1);
         let before = usage(&table, "a");
+        let default = SubjectLimits {
+            limits: limits(1),
+            set: SetLimits::default(),
+        };
         for (quotas, expected) in [
-            (HashMap::from([("a".to_owned(), limits(2))]), limits(2)),
-            (HashMap::from([("a".to_owned(), limits(3))]), limits(3)),
-            (HashMap::new(), limits(1)),
+            (HashMap::from([("a".to_owned(), own(2))]), own(2)),
+            (HashMap::from([("a".to_owned(), own(3))]), own(3)),
+            (HashMap::new(), default),
         ] {
             table.replace(quotas);
             let found = table.find("a").unwrap();
             assert_eq!(found.limits, expected);
-            assert_eq!(table.limits("a"), expected);
+            assert_eq!(table.limits("a"), expected.limits);
             assert!(Arc::ptr_eq(&before, &found.usage));
         }
     }
@@ -201,7 +221,7 @@ mod tests {
                 true
             });
             for _ in 0..20_000 {
-                table.replace([("a".to_owned(), limits(2))].into());
+                table.replace([("a".to_owned(), own(2))].into());
                 table.replace(HashMap::new());
             }
             is_done.store(true, Ordering::Relaxed);
@@ -213,7 +233,7 @@ mod tests {
     fn a_key_without_a_limit_has_no_usage() {
         let table = table(0);
         assert!(table.find("a").is_none());
-        table.replace([("a".to_owned(), limits(1)), ("b".to_owned(), limits(0))].into());
+        table.replace([("a".to_owned(), own(1)), ("b".to_owned(), own(0))].into());
         assert!(table.find("a").is_some());
         assert!(table.find("b").is_none());
     }

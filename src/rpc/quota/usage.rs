@@ -8,13 +8,17 @@ use std::{
 
 use super::bucket::Bucket;
 use crate::{
-    domain::quota::{QuotaLimit, QuotaLimits},
+    domain::quota::{QuotaLimit, QuotaLimits, SubjectLimits},
     proto::Rpc,
 };
 
 /// The shortest retry delay: calls in progress have to end first, and retries at once would only be
 /// refused again.
 const MIN_RETRY: Duration = Duration::from_millis(50);
+
+/// The longest retry delay. After a large batch, the rate may need minutes to catch up. A caller that
+/// asks again every few seconds costs little, and notices soon that the quota was raised or deleted.
+const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The calls that count together, with their items. Heartbeats count apart from all other calls, so
 /// that a tenant that exceeds its quota does not lose its nodes.
@@ -69,7 +73,17 @@ impl Charge {
 pub(super) struct Refusal {
     pub(super) limit: QuotaLimit,
     pub(super) value: NonZeroU32,
+    /// Whether the value is the default of a setting.
+    pub(super) is_default: bool,
+    /// The time until it admits a call, as far as that is known.
     pub(super) wait: Duration,
+}
+
+impl Refusal {
+    /// Returns the delay after which to retry.
+    pub(super) fn retry_delay(&self) -> Duration {
+        self.wait.clamp(MIN_RETRY, MAX_RETRY)
+    }
 }
 
 /// The usage of one tenant, or of one token.
@@ -106,7 +120,7 @@ impl Counts {
     /// Returns the limit that refuses a call for longest, if there is one.
     pub(super) fn refusal(
         &self,
-        limits: &QuotaLimits,
+        SubjectLimits { limits, set }: &SubjectLimits,
         charge: Charge,
         now: Instant,
     ) -> Option<Refusal> {
@@ -116,14 +130,19 @@ impl Counts {
             (!wait.is_zero()).then_some(Refusal {
                 limit,
                 value,
-                wait: wait.max(MIN_RETRY),
+                is_default: !set.has(limit),
+                wait,
             })
         };
         let in_progress = || {
             let limit = QuotaLimit::CallsInProgress;
             let value = limits.calls_in_progress?;
-            let wait = MIN_RETRY;
-            (self.in_progress >= value.get()).then_some(Refusal { limit, value, wait })
+            (self.in_progress >= value.get()).then_some(Refusal {
+                limit,
+                value,
+                is_default: !set.has(limit),
+                wait: MIN_RETRY,
+            })
         };
         let calls = QuotaLimit::CallsPerSecond;
         let items = QuotaLimit::ItemsPerSecond;

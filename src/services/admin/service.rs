@@ -11,21 +11,25 @@ use crate::{
     rpc::{
         admit::admit_operator,
         auth::token::{Revocation, TokenFilter, TokenRequest},
-        batch_request::{respond, respond_page},
-        quota::model::{NewQuota, QuotaFilter, QuotaKey, QuotaRemoval},
+        batch_request::{respond, respond_list, respond_page},
+        quota::{
+            Quotas,
+            model::{NewQuota, QuotaFilter, QuotaKey, QuotaRemoval},
+        },
     },
 };
 
 /// Serves `bridgebook.v1.AdminService`.
 pub struct Admin {
     database: Database,
+    quotas: Quotas,
 }
 
 impl Admin {
     /// Makes the service.
     #[must_use]
-    pub fn new(database: Database) -> Self {
-        Admin { database }
+    pub fn new(database: Database, quotas: Quotas) -> Self {
+        Admin { database, quotas }
     }
 
     /// Runs a query in the turn of the operators.
@@ -153,7 +157,9 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ListQuotasResponse>, Status> {
         let filter: QuotaFilter = admit_operator(request)?;
         let page = self.run(&filter).await?;
-        Ok(respond_page(page).await?)
+        let defaults = self.quotas.defaults();
+        let response = |page| v1::ListQuotasResponse::from((page, defaults));
+        Ok(respond_list(page, response, |it| &mut it.quotas).await?)
     }
 
     async fn delete_quota(

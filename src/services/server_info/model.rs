@@ -45,6 +45,8 @@ pub struct CallerLimits {
     pub call_duration: Duration,
     /// The limits of the caller's token.
     pub token: QuotaLimits,
+    /// The default limits of namespaces.
+    pub namespace_defaults: QuotaLimits,
 }
 
 impl LimitsInForce {
@@ -56,6 +58,7 @@ impl LimitsInForce {
             content: self.content,
             call_duration: self.call_duration,
             token: token.unwrap_or_default(),
+            namespace_defaults: self.quotas.defaults().namespace,
         }
     }
 }

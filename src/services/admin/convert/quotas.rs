@@ -6,7 +6,8 @@ use crate::{
     domain::{
         id::TokenId,
         namespace::RESERVED_PREFIX,
-        quota::{QuotaChange, QuotaSubject},
+        page::Page,
+        quota::{QuotaChange, QuotaDefaults, QuotaSubject},
         time,
     },
     proto::v1::{self, delete_quota_request, quota, set_quota_request},
@@ -151,7 +152,17 @@ impl From<Quota> for v1::Quota {
     }
 }
 
+impl From<(Page<Quota>, QuotaDefaults)> for v1::ListQuotasResponse {
+    fn from((page, defaults): (Page<Quota>, QuotaDefaults)) -> Self {
+        v1::ListQuotasResponse {
+            quotas: page.rows.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
+            namespace_defaults: Some(defaults.namespace.into()),
+            token_defaults: Some(defaults.token.into()),
+        }
+    }
+}
+
 responses! {
     SetQuotaResponse { quota: Quota }
-    ListQuotasResponse { quotas: Page<Quota> }
 }

@@ -1,7 +1,5 @@
 //! Converts domain types to responses, which cannot fail.
 
-use std::num::NonZeroU32;
-
 use crate::{
     domain::{
         limits::{ContentLimits, MAX_BATCH_BYTES},
@@ -9,8 +7,11 @@ use crate::{
     },
     proto::v1,
     rpc::auth::{Caller, token::Token},
-    services::server_info::model::{
-        CAPABILITIES, CONTRACT_VERSION, CallerLimits, DatabaseInfo, ServerInfo,
+    services::{
+        convert::{number, saturated},
+        server_info::model::{
+            CAPABILITIES, CONTRACT_VERSION, CallerLimits, DatabaseInfo, ServerInfo,
+        },
     },
 };
 
@@ -39,7 +40,6 @@ impl From<CallerLimits> for v1::ServerLimits {
             batch_items,
             page_rows,
         } = limits.content;
-        let number = |limit: Option<NonZeroU32>| limit.map(NonZeroU32::get).map(saturated);
         v1::ServerLimits {
             max_message_bytes: saturated(message_bytes),
             max_json_bytes: saturated(json_bytes),
@@ -51,13 +51,9 @@ impl From<CallerLimits> for v1::ServerLimits {
             max_calls_per_second: number(limits.token.calls_per_second),
             max_items_per_second: number(limits.token.items_per_second),
             max_calls_in_progress: number(limits.token.calls_in_progress),
+            namespace_defaults: Some(limits.namespace_defaults.into()),
         }
     }
-}
-
-/// Every limit fits: none is configured above 2³¹ − 1.
-fn saturated(number: impl TryInto<i32>) -> i32 {
-    number.try_into().unwrap_or(i32::MAX)
 }
 
 impl From<DatabaseInfo> for v1::DatabaseInfo {

@@ -1,10 +1,11 @@
-//! Metrics of calls by namespace, for the tenants that take most.
+//! Metrics of calls by namespace and by token, for those that take most.
 //!
-//! Callers choose namespaces, so only a limited number of them have series of their own. All others
-//! share the label `(others)`, which no namespace can have. A call counts under the label that its
-//! namespace has at that time, so a series never goes down while it lasts.
+//! Callers choose namespaces, and there may be many tokens, so only a limited number of either have
+//! series of their own. All others share the label `(others)`, which no namespace and no id can be. A
+//! call counts under the label that its namespace, or token, has at that time, so a series never goes
+//! down while it lasts.
 //!
-//! Once a minute, the busiest tenants without a label take those of the least busy ones, if in the
+//! Once a minute, the busiest keys without a label take those of the least busy ones, if in the
 //! last minutes they took more than twice as much, and a hundred items more. A review moves up to a
 //! quarter of the labels, at least one. The series of the latter end, and new ones begin at 0. So
 //! labels stay where they are while all tenants call rarely. A tenant that floods the service has a
@@ -16,50 +17,54 @@
 mod series;
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
+    fmt::Display,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use prometheus::Registry;
 
-use self::series::{Counted, Families, Series};
+use self::series::{Counted, Families, Names, Series};
+pub(super) use self::series::{NAMESPACES, TOKENS};
 
-/// The label of all tenants without one of their own.
+/// The label of all keys without one of their own.
 const OTHERS: &str = "(others)";
-/// The default number of tenants with a label of their own.
+/// The default number of keys with a label of their own.
 const DEFAULT_LIMIT: usize = 20;
-/// The number of candidates for labels. Each call of a tenant that is not among them reads all of
-/// their counters, so it does not grow with the number of labels.
+/// The number of candidates for labels. Each call of a key that is not among them reads all of their
+/// counters, so it does not grow with the number of labels.
 const CANDIDATES: usize = 256;
 /// The part of the labels that a review may move: a quarter, at least one.
 const MOVED: usize = 4;
 /// How often candidates may take labels: each time three series end and three begin, which
 /// Prometheus keeps for as long as all others.
 const REVIEW_INTERVAL: Duration = Duration::from_secs(60);
-/// The part of its score that a tenant loses at each review: an eighth. So scores halve in about
+/// The part of its score that a key loses at each review: an eighth. So scores halve in about
 /// five minutes, and stand for that time.
 const DECAY: u64 = 8;
-/// How many times the score of a labelled tenant a candidate must have to take its label. So labels
+/// How many times the score of a labelled key a candidate must have to take its label. So labels
 /// do not alternate between tenants that are about as busy.
 const LEAD: u64 = 2;
 /// How much more than that it must have. So chance does not move labels between tenants that call
 /// rarely.
 const MIN_LEAD: u64 = 100;
 
-/// Metrics of calls by namespace. Cheap to clone.
+/// Metrics of calls by a key: the namespace, or the id of the token. Cheap to clone.
 #[derive(Clone)]
-pub struct TenantMetrics {
+pub struct UsageMetrics<K> {
     families: Families,
-    top: Arc<Mutex<Top>>,
+    top: Arc<Mutex<Top<K>>>,
 }
 
-/// The tenants that take most.
-struct Top {
+/// The keys that take most.
+struct Top<K> {
     limit: usize,
     others: Series,
-    labelled: HashMap<String, Labelled>,
-    candidates: HashMap<String, Candidate>,
+    labelled: HashMap<K, Labelled>,
+    candidates: HashMap<K, Candidate>,
     reviewed_at: Instant,
 }
 
@@ -68,16 +73,16 @@ struct Labelled {
     score: u64,
 }
 
-/// A tenant without a label. Its score is at most `count`, and at least `count - error`.
+/// A key without a label. Its score is at most `count`, and at least `count - error`.
 #[derive(Default)]
 struct Candidate {
     count: u64,
     error: u64,
 }
 
-impl TenantMetrics {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let families = Families::new(registry)?;
+impl<K: Hash + Eq + Clone + Display> UsageMetrics<K> {
+    pub(super) fn new(registry: &Registry, names: &Names) -> prometheus::Result<Self> {
+        let families = Families::new(registry, names)?;
         let top = Top {
             limit: DEFAULT_LIMIT,
             others: families.series(OTHERS),
@@ -86,79 +91,99 @@ impl TenantMetrics {
             reviewed_at: Instant::now(),
         };
         let top = Arc::new(Mutex::new(top));
-        Ok(TenantMetrics { families, top })
+        Ok(UsageMetrics { families, top })
     }
 
-    /// Sets the number of tenants with a label of their own, before the first call.
+    /// Sets the number of keys with a label of their own, before the first call.
     pub fn set_limit(&self, limit: usize) {
         self.lock().limit = limit;
     }
 
     /// Counts a call that is admitted.
-    pub fn admitted(&self, namespace: &str, items: u32) {
+    pub fn admitted<Q>(&self, key: &Q, items: u32)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let items = items.into();
-        self.count(namespace, &Counted::Call { items }, Instant::now());
+        self.count(key, &Counted::Call { items }, Instant::now());
     }
 
     /// Counts a call that a quota rejects.
-    pub fn rejected(&self, namespace: &str) {
-        self.count(namespace, &Counted::Rejected, Instant::now());
+    pub fn rejected<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.count(key, &Counted::Rejected, Instant::now());
     }
 
-    fn count(&self, namespace: &str, counted: &Counted, now: Instant) {
+    fn count<Q>(&self, key: &Q, counted: &Counted, now: Instant)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let mut top = self.lock();
         if now.saturating_duration_since(top.reviewed_at) >= REVIEW_INTERVAL {
             top.review(&self.families);
             top.reviewed_at = now;
         }
-        top.count(namespace, counted, &self.families);
+        top.count(key, counted, &self.families);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Top> {
+    fn lock(&self) -> MutexGuard<'_, Top<K>> {
         self.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Top {
-    fn count(&mut self, namespace: &str, counted: &Counted, families: &Families) {
+impl<K: Hash + Eq + Clone + Display> Top<K> {
+    fn count<Q>(&mut self, key: &Q, counted: &Counted, families: &Families)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let score = counted.score();
-        if let Some(labelled) = self.labelled.get_mut(namespace) {
+        if let Some(labelled) = self.labelled.get_mut(key) {
             labelled.score += score;
             labelled.series.count(counted);
         } else if self.labelled.len() < self.limit {
-            let series = families.series(namespace);
+            let key = key.to_owned();
+            let series = families.series(&key.to_string());
             series.count(counted);
-            let labelled = Labelled { series, score };
-            self.labelled.insert(namespace.to_owned(), labelled);
+            self.labelled.insert(key, Labelled { series, score });
         } else {
             self.others.count(counted);
             if self.limit > 0 {
-                self.add_to_candidate(namespace, score);
+                self.add_to_candidate(key, score);
             }
         }
     }
 
-    fn add_to_candidate(&mut self, namespace: &str, score: u64) {
-        if let Some(candidate) = self.candidates.get_mut(namespace) {
+    fn add_to_candidate<Q>(&mut self, key: &Q, score: u64)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.count += score;
             return;
         }
         let mut candidate = Candidate::default();
         if self.candidates.len() >= CANDIDATES {
             let least = self.candidates.iter().min_by_key(|(_, it)| it.count);
-            let Some((name, count)) = least.map(|(name, it)| (name.clone(), it.count)) else {
+            let Some((least, count)) = least.map(|(least, it)| (least.clone(), it.count)) else {
                 return;
             };
-            self.candidates.remove(&name);
-            // The tenant may have been counted before, and have lost its place.
+            self.candidates.remove::<K>(&least);
+            // The key may have been counted before, and have lost its place.
             candidate.count = count;
             candidate.error = count;
         }
         candidate.count += score;
-        self.candidates.insert(namespace.to_owned(), candidate);
+        self.candidates.insert(key.to_owned(), candidate);
     }
 
-    /// Gives the busiest candidates the labels of the least busy tenants, if they are much busier. Lets
+    /// Gives the busiest candidates the labels of the least busy keys, if they are much busier. Lets
     /// all scores decay.
     fn review(&mut self, families: &Families) {
         let moves = (self.limit / MOVED).max(1);
@@ -174,7 +199,7 @@ impl Top {
         });
     }
 
-    /// Gives the busiest candidate the label of the least busy tenant. Returns false if it is not busy
+    /// Gives the busiest candidate the label of the least busy key. Returns false if it is not busy
     /// enough.
     fn move_label(&mut self, families: &Families) -> bool {
         let least = self.labelled.iter().min_by_key(|(_, it)| it.score);
@@ -189,8 +214,8 @@ impl Top {
         let (least, busiest) = (least.clone(), busiest.clone());
         self.labelled.remove(&least);
         self.candidates.remove(&busiest);
-        families.remove(&least);
-        let series = families.series(&busiest);
+        families.remove(&least.to_string());
+        let series = families.series(&busiest.to_string());
         self.labelled.insert(busiest, Labelled { series, score });
         true
     }
@@ -202,7 +227,7 @@ fn decay(score: &mut u64) {
 }
 
 impl Candidate {
-    /// Returns the least score that the tenant may have.
+    /// Returns the least score that the key may have.
     fn least(&self) -> u64 {
         self.count.saturating_sub(self.error)
     }
@@ -212,14 +237,14 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    fn metrics(limit: usize) -> TenantMetrics {
-        let metrics = TenantMetrics::new(&Registry::new()).unwrap();
+    fn metrics(limit: usize) -> UsageMetrics<String> {
+        let metrics = UsageMetrics::new(&Registry::new(), &NAMESPACES).unwrap();
         metrics.set_limit(limit);
         metrics
     }
 
     /// Returns the calls by label.
-    fn calls(metrics: &TenantMetrics) -> HashMap<String, u64> {
+    fn calls(metrics: &UsageMetrics<String>) -> HashMap<String, u64> {
         let families = prometheus::core::Collector::collect(&metrics.families.calls);
         let series = families.iter().flat_map(|family| family.get_metric());
         let calls = series.map(|it| {
@@ -279,7 +304,7 @@ mod tests {
             for second in (0..24 * 3600).step_by(seconds_between_calls) {
                 let now = begin + Duration::from_secs(second);
                 let tenant = random.u32(0..60).to_string();
-                metrics.count(&tenant, &Counted::Call { items: 1 }, now);
+                metrics.count(tenant.as_str(), &Counted::Call { items: 1 }, now);
                 let labelled = metrics.lock().labelled.contains_key(&tenant);
                 assert_eq!(*labels.entry(tenant).or_insert(labelled), labelled);
             }
@@ -292,10 +317,10 @@ mod tests {
         for (limit, moved_at_once) in [(2, 1), (8, 2)] {
             let metrics = metrics(limit);
             for number in 0..limit {
-                metrics.admitted(&format!("rare {number}"), 1);
+                metrics.admitted(format!("rare {number}").as_str(), 1);
             }
             for number in 0..limit {
-                metrics.admitted(&format!("busy {number}"), 1000);
+                metrics.admitted(format!("busy {number}").as_str(), 1000);
             }
             let mut now = Instant::now();
             for review in 1..=2 {
@@ -318,7 +343,7 @@ mod tests {
             metrics.count("a", &call, now);
             metrics.count("b", &call, now);
             for number in 0..1000 {
-                metrics.count(&format!("{round}-{number}"), &call, now);
+                metrics.count(format!("{round}-{number}").as_str(), &call, now);
             }
             now += REVIEW_INTERVAL / 10;
         }
@@ -336,7 +361,7 @@ mod tests {
             metrics.count("a", &call, now);
             for number in 0..5 {
                 metrics.count("busy", &call, now);
-                metrics.count(&format!("{round}-{number}"), &call, now);
+                metrics.count(format!("{round}-{number}").as_str(), &call, now);
             }
             now += REVIEW_INTERVAL / 1000;
         }

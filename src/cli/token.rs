@@ -10,7 +10,7 @@ use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings},
     db::{self, Query},
-    domain::{error::Error, limits::ContentLimits, page_token_key::PageTokenKey, time},
+    domain::{error::Error, limits::ContentLimits, page_token_key::PageTokenKey, role::Role, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     rpc::{
         admit::FromRequest,
@@ -220,7 +220,7 @@ fn described(token: &Token) -> String {
     format!(
         "{}  {:6}  {}  {}  created {}{}{}{}",
         token.id,
-        token.role.as_str(),
+        token.role.name(Role::as_str),
         token.namespaces.patterns().join(","),
         token.name,
         day(token.created_at),

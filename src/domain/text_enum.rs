@@ -1,5 +1,49 @@
 //! Enums that the database stores as text.
 
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    pg::{Pg, PgValue},
+    sql_types::Text,
+};
+
+/// A stored value of a text enum. During an upgrade a newer version may store values that this one
+/// does not know. They must not fail the lists and batches that contain their rows.
+#[derive(Debug, Clone, PartialEq, Eq, FromSqlRow)]
+pub enum Stored<T> {
+    /// A value of the enum.
+    Known(T),
+    /// The text of a value that only a newer version knows.
+    Unknown(String),
+}
+
+impl<T: Copy> Stored<T> {
+    /// Returns the value, if this version knows it.
+    #[must_use]
+    pub fn known(&self) -> Option<T> {
+        match self {
+            Stored::Known(value) => Some(*value),
+            Stored::Unknown(_) => None,
+        }
+    }
+
+    /// Returns the name under which the value is stored. `known` returns that of a known one.
+    pub fn name(&self, known: impl FnOnce(T) -> &'static str) -> &str {
+        match self {
+            Stored::Known(value) => known(*value),
+            Stored::Unknown(name) => name,
+        }
+    }
+}
+
+impl<T: FromSql<Text, Pg>> FromSql<Text, Pg> for Stored<T> {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        match T::from_sql(value) {
+            Ok(value) => Ok(Stored::Known(value)),
+            Err(_) => Ok(Stored::Unknown(FromSql::<Text, Pg>::from_sql(value)?)),
+        }
+    }
+}
+
 /// Declares an enum whose values are stored under the given names.
 macro_rules! text_enum {
     (

@@ -3,6 +3,8 @@ use bridgebook::proto::v1::{
     SetRetentionPolicyRequest,
 };
 
+use diesel_async::SimpleAsyncConnection;
+
 use super::{
     client,
     set_retention_policy::{set, wanted},
@@ -54,4 +56,31 @@ async fn a_page_token_of_another_list_is_refused() {
     };
     let refused = client(&app).list_retention_policies(request).await;
     assert_eq!(failure(refused), Failure::invalid(&["page_token"]));
+}
+
+#[tokio::test]
+async fn a_table_that_only_a_newer_version_knows_is_unspecified() {
+    let app = App::start().await;
+    set(&app, wanted("b", Some(7200))).await.unwrap();
+    let newer =
+        "ALTER TABLE retention_policies DROP CONSTRAINT retention_policies_table_name_check;
+                 INSERT INTO retention_policies (namespace, table_name, max_age_seconds)
+                 VALUES ('a', 'new_table', 7200), ('c', 'new_table', 7200)";
+    app.schema
+        .connect()
+        .await
+        .batch_execute(newer)
+        .await
+        .unwrap();
+    let first = list(&app, "").await;
+    let second = list(&app, &first.next_page_token).await;
+    let all = first.policies.iter().chain(&second.policies);
+    let keys: Vec<_> = all.map(|it| (it.namespace.as_str(), it.table())).collect();
+    let unknown = RetainedTable::Unspecified;
+    let expected = [
+        ("a", unknown),
+        ("b", RetainedTable::FsmTransitions),
+        ("c", unknown),
+    ];
+    assert_eq!(keys, expected);
 }

@@ -1,4 +1,6 @@
-use bridgebook::proto::v1::{ListTokensRequest, ListTokensResponse, RevokeTokenRequest};
+use bridgebook::proto::v1::{ListTokensRequest, ListTokensResponse, RevokeTokenRequest, Role};
+
+use diesel_async::SimpleAsyncConnection;
 
 use super::{
     client,
@@ -88,4 +90,28 @@ async fn a_page_token_is_valid_only_for_its_own_query() {
         let failed = failure(client(&app).list_tokens(request).await);
         assert_eq!(failed, Failure::invalid(&["page_token"]));
     }
+}
+
+#[tokio::test]
+async fn a_role_that_only_a_newer_version_knows_is_unspecified() {
+    let app = App::start().await;
+    let mut expected = Vec::new();
+    for _ in 0..2 {
+        expected.push(create(&app, wanted()).await.token.unwrap().id);
+    }
+    let newer = format!(
+        "ALTER TABLE api_tokens DROP CONSTRAINT api_tokens_role_check;
+         UPDATE api_tokens SET role = 'AUDITOR' WHERE id = '{}'",
+        expected[1]
+    );
+    app.schema
+        .connect()
+        .await
+        .batch_execute(&newer)
+        .await
+        .unwrap();
+    let page = list(&app, ListTokensRequest::default()).await;
+    assert_eq!(ids(&page), [&expected[1], &expected[0]]);
+    assert_eq!(page.tokens[0].role(), Role::Unspecified);
+    assert_ne!(page.tokens[1].role(), Role::Unspecified);
 }

@@ -7,6 +7,7 @@ use bridgebook::{
     proto::v1::{ListTokensRequest, ListWorkflowsRequest, RevokeTokenRequest},
 };
 use chrono::{TimeDelta, Utc};
+use diesel_async::SimpleAsyncConnection;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -179,4 +180,21 @@ async fn without_authentication_a_credential_is_ignored() {
     let app = App::start().await;
     let token = app.issue(Role::Reader, &["elsewhere"]).await;
     call(&app, &token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_with_a_role_that_only_a_newer_version_knows_permits_nothing() {
+    let app = App::guarded().await;
+    let token = app.issue(Role::Admin, &["*"]).await;
+    let newer = format!(
+        "ALTER TABLE api_tokens DROP CONSTRAINT api_tokens_role_check;
+         UPDATE api_tokens SET role = 'AUDITOR' WHERE id = '{}'",
+        token.id
+    );
+    let mut database = app.schema.connect().await;
+    database.batch_execute(&newer).await.unwrap();
+    let refused = Failure::new(Code::PermissionDenied, "ROLE_TOO_LOW");
+    assert_eq!(failure(call(&app, &token).await), refused);
+    let other = app.issue(Role::Reader, &["team-a"]).await;
+    call(&app, &other).await.unwrap();
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     page::{PageRequest, PageRow},
+    text_enum::Stored,
     time::YEAR_SECONDS,
 };
 
@@ -64,7 +65,7 @@ impl RetentionDefaults {
 )]
 pub struct Policy {
     pub namespace: String,
-    pub table_name: Table,
+    pub table_name: Stored<Table>,
     pub max_age_seconds: Option<i64>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -75,7 +76,8 @@ impl PageRow for Policy {
 
     fn position(&self) -> String {
         // A namespace has no space.
-        format!("{} {}", self.namespace, self.table_name.as_str())
+        let table = self.table_name.name(Table::as_str);
+        format!("{} {table}", self.namespace)
     }
 
     fn size(&self) -> usize {

@@ -56,10 +56,12 @@ impl AuthenticatedCall {
         };
         // An unknown method is answered UNIMPLEMENTED, to admins only.
         let needed = self.rpc.map_or(Role::Admin, Rpc::role);
-        match token.role >= needed {
+        // A role that only a newer version knows permits nothing here.
+        let role = token.role.known();
+        match role >= Some(needed) {
             true => Ok(()),
             false => Err(Error::RoleTooLow {
-                role: token.role.proto_name(),
+                role: role.map_or("ROLE_UNSPECIFIED", Role::proto_name),
                 needed: needed.proto_name(),
                 namespace: namespace.map(ToString::to_string),
             }),

@@ -21,6 +21,7 @@ use crate::{
         namespace::Namespace,
         page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
         role::Role,
+        text_enum::Stored,
     },
 };
 
@@ -86,7 +87,7 @@ impl FromSql<Array<Nullable<Text>>, Pg> for NamespacePatterns {
 pub struct Token {
     pub id: TokenId,
     pub name: String,
-    pub role: Role,
+    pub role: Stored<Role>,
     pub namespaces: NamespacePatterns,
     pub secret_sha256: SecretDigest,
     pub created_at: DateTime<Utc>,

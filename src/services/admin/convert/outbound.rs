@@ -56,7 +56,12 @@ impl From<Token> for v1::ApiToken {
         v1::ApiToken {
             id: row.id.to_string(),
             name: row.name,
-            role: v1::Role::from(row.role).into(),
+            role: row
+                .role
+                .known()
+                .map(v1::Role::from)
+                .unwrap_or_default()
+                .into(),
             namespaces: row.namespaces.patterns().to_vec(),
             created_at: Some(time::to_proto(row.created_at)),
             expires_at: row.expires_at.map(time::to_proto),
@@ -78,11 +83,11 @@ impl From<(Token, String)> for v1::CreateTokenResponse {
 
 impl From<Policy> for v1::RetentionPolicy {
     fn from(policy: Policy) -> Self {
-        let table = v1::RetainedTable::from(policy.table_name);
+        let table = policy.table_name.known().map(v1::RetainedTable::from);
         let max_age = policy.max_age_seconds;
         v1::RetentionPolicy {
             namespace: policy.namespace,
-            table: table.into(),
+            table: table.unwrap_or_default().into(),
             max_age: max_age.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
             created_at: Some(time::to_proto(policy.created_at)),
             updated_at: Some(time::to_proto(policy.updated_at)),

@@ -70,7 +70,12 @@ impl From<&Token> for v1::CallerInfo {
         v1::CallerInfo {
             token_id: token.id.to_string(),
             name: token.name.clone(),
-            role: v1::Role::from(token.role).into(),
+            role: token
+                .role
+                .known()
+                .map(v1::Role::from)
+                .unwrap_or_default()
+                .into(),
             namespaces: token.namespaces.patterns().to_vec(),
             expires_at: token.expires_at.map(time::to_proto),
         }

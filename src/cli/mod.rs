@@ -10,6 +10,7 @@ mod token;
 use std::{
     collections::HashSet,
     io::{ErrorKind, Write},
+    sync::Arc,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -19,6 +20,7 @@ use crate::{
     client::probe::{ProbeError, probe},
     config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
     db::{journal_cluster, migrations},
+    domain::error::{Cause, Error},
     embedded,
     ops::telemetry::{LogSettings, Telemetry},
     server,
@@ -108,7 +110,10 @@ pub enum CliError {
     Database(#[source] crate::db::DbError),
     /// The service's own rules reject the request.
     #[error("rejected")]
-    Rejected(#[source] Box<crate::domain::error::Error>),
+    Rejected(#[source] Box<Error>),
+    /// The database or the service's own code failed.
+    #[error("the command failed")]
+    Failed(#[source] Arc<Cause>),
     /// The service is not healthy.
     #[error("not healthy")]
     Health(#[from] ProbeError),
@@ -127,6 +132,16 @@ pub enum CliError {
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+}
+
+/// A command is no call, so it has no request id that could be reported.
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Internal(cause) | Error::StatementTimeout(cause) => CliError::Failed(cause),
+            other => CliError::Rejected(Box::new(other)),
+        }
+    }
 }
 
 impl CliError {

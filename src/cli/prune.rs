@@ -56,15 +56,15 @@ async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<
     let mut failure = None;
     for table in Table::ALL {
         let groups = pruner.groups(*table).await;
-        for expired in groups.map_err(rejected)? {
+        for expired in groups? {
             let mut removal = Removal::of(expired);
             match prune_group(&pruner, &mut removal, dry_run).await {
                 Ok((is_reported, skipped)) => {
                     has_targets |= is_reported;
-                    failure = skipped.map(rejected).or(failure);
+                    failure = skipped.map(CliError::from).or(failure);
                 }
                 // The other groups are independent of this one.
-                Err(error @ CliError::Rejected(_)) => {
+                Err(error @ (CliError::Rejected(_) | CliError::Failed(_))) => {
                     let group = &removal.expired.group;
                     tracing::error!(
                         table = table.as_str(),
@@ -97,7 +97,7 @@ async fn prune_group(
     removal: &mut Removal,
     dry_run: bool,
 ) -> Result<(bool, Option<Error>), CliError> {
-    let rows = pruner.count(&removal.expired).await.map_err(rejected)?;
+    let rows = pruner.count(&removal.expired).await?;
     let mut removed = 0;
     let outcome = match dry_run {
         true => Ok(None),
@@ -114,7 +114,7 @@ async fn prune_group(
         let line = report(expired, &format!("{count} {done}"), oldest);
         writeln!(std::io::stdout(), "{:20} {line}", expired.table.as_str())?;
     }
-    Ok((is_reported, outcome.map_err(rejected)?))
+    Ok((is_reported, outcome?))
 }
 
 /// Removes the expired rows of a group, and counts them in `removed`. Returns the error of the last row
@@ -177,8 +177,4 @@ fn format_age(seconds: f64) -> String {
         days if days >= DAY => format!("{:.1} days", days / DAY),
         hours => format!("{:.1} hours", hours / HOUR),
     }
-}
-
-fn rejected(error: Error) -> CliError {
-    CliError::Rejected(Box::new(error))
 }

@@ -1,6 +1,6 @@
 //! Connects commands to a running service.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +10,7 @@ use super::CliError;
 use crate::{
     client::{self, Client},
     config::ConfigErrors,
-    util::file_watch,
+    util::{error_chain::error_chain, file_watch},
 };
 
 /// The address of a service and the credential for it.
@@ -51,19 +51,43 @@ impl TlsArguments {
     }
 }
 
+/// Returns the error of a flag, with which the program exits as after an invalid command line.
+fn invalid(flag: &str, error: impl fmt::Display) -> CliError {
+    ConfigErrors::from(vec![format!("{flag}: {error}")]).into()
+}
+
+/// Returns whether an address has a host and a port, and nothing after them.
+fn has_host_and_port(address: &str) -> bool {
+    let authority = address.rsplit("://").next().unwrap_or_default();
+    let authority = authority.trim_end_matches('/');
+    authority.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
 impl Remote {
     /// Connects to the service.
     pub(super) async fn connect(self) -> Result<Client, CliError> {
+        let unusable = || {
+            let address = &self.address;
+            let rule = "expected an address with a port, like localhost:50051";
+            invalid("--address", format!("{rule}, got {address:?}"))
+        };
+        if !has_host_and_port(&self.address) {
+            return Err(unusable());
+        }
         let address = self.address.trim_start_matches("https://");
         let endpoint = match self.tls.config(address)? {
-            Some(tls) => client::endpoint(&format!("https://{address}"))?.tls_config(tls)?,
-            None => client::endpoint(&self.address)?,
+            Some(tls) => client::endpoint(&format!("https://{address}"))
+                .map_err(|_| unusable())?
+                .tls_config(tls)
+                .map_err(|error| invalid("--tls-ca, --tls-name", error_chain(&error)))?,
+            None => client::endpoint(&self.address).map_err(|_| unusable())?,
         };
         let channel = endpoint.connect().await?;
         match self.token {
-            Some(token) => Ok(Client::with_token(channel, token.expose_secret())
-                .map_err(|_| vec!["--token: expected bb_<id>_<secret>".to_owned()])
-                .map_err(ConfigErrors::from)?),
+            Some(token) => Client::with_token(channel, token.expose_secret())
+                .map_err(|_| invalid("--token", "expected bb_<id>_<secret>")),
             None => Ok(Client::new(channel)),
         }
     }

@@ -10,7 +10,7 @@ use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings},
     db::{self, Query},
-    domain::{error::Error, limits::ContentLimits, page_token_key::PageTokenKey, role::Role, time},
+    domain::{limits::ContentLimits, page_token_key::PageTokenKey, role::Role, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     rpc::{
         admit::FromRequest,
@@ -164,7 +164,7 @@ impl Create {
             namespaces: self.namespaces,
             expires_at: expires_at.map(time::to_proto),
         })?;
-        wanted.with_secret().map_err(rejected)
+        Ok(wanted.with_secret()?)
     }
 }
 
@@ -204,11 +204,7 @@ async fn answer<Q: Query>(
 ) -> Result<Q::Answer, CliError> {
     let outcome = query.run(connection).await;
     let outcome = outcome.map_err(CliError::Database)?;
-    outcome.map_err(rejected)
-}
-
-fn rejected(error: Error) -> CliError {
-    CliError::Rejected(Box::new(error))
+    outcome.map_err(CliError::from)
 }
 
 /// Formats a token as one line.

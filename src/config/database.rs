@@ -101,6 +101,11 @@ fn url_error(url: &str) -> Option<String> {
     }
     match url.parse::<tokio_postgres::Config>() {
         Err(error) => Some(error_chain(&error)),
+        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => Some(
+            "the URL names no host; expected postgres://user:password@host:5432/name, or \
+             postgres:///name?host=/run/postgresql for a Unix socket"
+                .to_owned(),
+        ),
         Ok(config) if config.get_ssl_mode() == SslMode::Require => Some(
             "sslmode=require is not supported: connections to the database have no TLS yet"
                 .to_owned(),

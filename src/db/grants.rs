@@ -102,8 +102,16 @@ pub async fn missing(url: &str) -> Result<Vec<String>, MigrationError> {
 
 /// Returns the GRANT statement that a failed statement lacks, from PostgreSQL's message. A right can
 /// be revoked, or a table replaced, while the service runs. Returns `None` for any other message.
+///
+/// PostgreSQL does not look for tables in a schema that the role may not use. So a table that the
+/// service has used before "does not exist" any more.
 #[must_use]
 pub fn missing_at_run_time(message: &str) -> Option<String> {
+    if let Some(table) = hidden_table(message) {
+        return Some(format!(
+            "GRANT USAGE ON SCHEMA <the schema of {table}> TO {ROLE} (unless {table} has been dropped)"
+        ));
+    }
     let object = message.strip_prefix("permission denied for ")?;
     let (kind, name) = object.split_once(' ')?;
     if kind == "schema" {
@@ -115,6 +123,14 @@ pub fn missing_at_run_time(message: &str) -> Option<String> {
         "GRANT {} ON {kind} {name} TO {ROLE}",
         verbs.join(", ")
     ))
+}
+
+/// Returns the table of ours that PostgreSQL does not find, from its message.
+fn hidden_table(message: &str) -> Option<&'static str> {
+    let name = message.strip_prefix("relation \"")?;
+    let name = name.strip_suffix("\" does not exist")?;
+    let mut tables = NEEDED.iter().map(|(table, _)| *table);
+    tables.find(|table| *table == name)
 }
 
 /// Stands for the role in a GRANT statement: PostgreSQL's message does not name it.
@@ -139,7 +155,12 @@ mod tests {
                 "permission denied for schema public",
                 Some("GRANT USAGE ON SCHEMA public TO <"),
             ),
+            (
+                "relation \"workflow_steps\" does not exist",
+                Some("GRANT USAGE ON SCHEMA <the schema of workflow_steps> TO <"),
+            ),
             // A table of a trigger that the operator has added.
+            ("relation \"audit\" does not exist", None),
             ("permission denied for table audit", None),
             ("deadlock detected", None),
         ] {

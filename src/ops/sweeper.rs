@@ -65,7 +65,7 @@ pub async fn run(database: Database, interval: Duration, grace: Duration) {
             Err(error @ Error::QueueFull) => {
                 tracing::debug!(cause = error_chain(&error), "sweep skipped");
             }
-            Err(error) => tracing::error!(cause = error_chain(&error), "sweep failed"),
+            Err(error) => tracing::error!(cause = error.causes(), "sweep failed"),
         }
     }
 }

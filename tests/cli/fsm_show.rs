@@ -45,3 +45,51 @@ async fn errors_are_printed_and_set_the_exit_status() {
     let output = show(&app, &tenant, &[]).await;
     assert_eq!(output.status.code(), Some(64));
 }
+
+#[test]
+fn an_address_without_a_host_or_a_port_is_an_invalid_argument() {
+    for address in [
+        "foo",
+        "foo:",
+        ":50051",
+        "foo:0",
+        "foo:99999",
+        "http://foo",
+        "a b:50051",
+        "",
+    ] {
+        let mut show = bridgebook();
+        show.args([
+            "fsm",
+            "show",
+            "order",
+            "--namespace=a",
+            "--address",
+            address,
+        ]);
+        let output = show.output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{address}: {text}");
+        let quoted = format!(
+            "--address: expected an address with a port, like localhost:50051, got {address:?}"
+        );
+        assert!(text.contains(&quoted), "{text}");
+    }
+    for address in [
+        "127.0.0.1:1",
+        "http://127.0.0.1:1",
+        "http://127.0.0.1:1/",
+        "[::1]:1",
+    ] {
+        let mut show = bridgebook();
+        show.args([
+            "fsm",
+            "show",
+            "order",
+            "--namespace=a",
+            "--address",
+            address,
+        ]);
+        assert_eq!(show.output().unwrap().status.code(), Some(1), "{address}");
+    }
+}

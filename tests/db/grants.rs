@@ -161,6 +161,34 @@ async fn a_right_that_is_revoked_while_the_service_runs_is_named_in_the_log() {
     limited.drop_role().await;
 }
 
+/// PostgreSQL says that the tables do not exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_the_role_may_no_longer_use_is_named_and_is_no_outage() {
+    let mut limited = Limited::new().await;
+    let server = Server::spawn(&["--database-url", &limited.url()]).expect_errors();
+    let tenant = tenant_on(server.serving().await);
+    tenant.start().await;
+    limited.run("REVOKE USAGE ON SCHEMA FROM ROLE").await;
+    let problem = "NOT_SERVING: the database cannot be used";
+    let grant = "GRANT USAGE ON SCHEMA <the schema of __diesel_schema_migrations> TO ";
+    eventually("health names the right", async || {
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains(problem));
+        let line = lines.next()?;
+        assert!(line.contains(grant), "{line}");
+        Some(())
+    })
+    .await;
+    let request = tenant.new_workflow();
+    let refused = tenant.client.clone().start_workflow(request).await;
+    assert_eq!(failure(refused), Failure::new(Code::Internal, "INTERNAL"));
+    limited.run("GRANT USAGE ON SCHEMA TO ROLE").await;
+    server.serving().await;
+    tenant.start().await;
+    drop(server);
+    limited.drop_role().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_a_right_is_refused_at_the_start() {
     let mut limited = Limited::new().await;

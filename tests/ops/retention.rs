@@ -368,6 +368,8 @@ pub fn prune_that_fails(schema: &Schema) -> (String, String) {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let [removed, log] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    // A command is no call.
+    assert!(!log.contains("request id"), "{log}");
     (removed, log)
 }
 

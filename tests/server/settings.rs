@@ -129,6 +129,9 @@ fn an_unusable_database_url_is_refused() {
         ),
         ("postgres://a@b/c?sslmode=verify-full", "sslmode"),
         ("postgres://a@b:secret/c", "port"),
+        ("postgres://", "names no host"),
+        ("postgres:///book", "names no host"),
+        ("postgres://a:secret@/book", "names no host"),
     ] {
         let mut serve = bridgebook();
         let output = serve

@@ -23,7 +23,7 @@ pub use self::{
     resource::Resource,
 };
 use super::{namespace::Namespace, violation::Violations};
-use crate::util::counted::counted;
+use crate::util::{counted::counted, error_chain::error_chain};
 
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -232,6 +232,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the causes of the error outside of a call, as in a background task or in a command. There
+    /// is no request id to report, so the causes stand for an internal error.
+    #[must_use]
+    pub fn causes(&self) -> String {
+        if let Error::Internal(cause) | Error::StatementTimeout(cause) = self {
+            return error_chain(&**cause);
+        }
+        error_chain(self)
+    }
+
     /// Makes the error of one invalid field.
     #[must_use]
     pub fn invalid_field(field: &str, description: impl fmt::Display) -> Self {

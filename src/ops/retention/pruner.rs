@@ -19,7 +19,6 @@ use crate::{
         namespace::Namespace,
     },
     ops::metrics::Metrics,
-    util::error_chain::error_chain,
 };
 
 /// The pause after each statement, as a multiple of its duration. Pruning thus occupies at most a
@@ -206,7 +205,7 @@ impl Pruner {
                 Ok(Pass::Failed) => {}
                 // Health logs the cause, and the next pass finds the same rows.
                 Err(error @ (Error::DatabaseUnavailable(_) | Error::QueueFull)) => {
-                    tracing::debug!(cause = error_chain(&error), "pruning skipped");
+                    tracing::debug!(cause = error.causes(), "pruning skipped");
                     return Pass::Failed;
                 }
                 Err(error) => progress.failed(None, &error),
@@ -278,7 +277,7 @@ pub fn log_skipped(expired: &ExpiredGroup, row: Option<&str>, error: &Error) {
         namespace = group.namespace,
         part = Some(group.part.as_str()).filter(|it| !it.is_empty()),
         row,
-        cause = error_chain(error),
+        cause = error.causes(),
         "an expired row cannot be removed, so pruning goes on with others"
     );
 }
@@ -320,7 +319,7 @@ impl Progress {
             table = self.table.as_str(),
             namespace = group.map(|it| it.namespace.as_str()),
             part = group.map(|it| it.part.as_str()).filter(|it| !it.is_empty()),
-            cause = error_chain(error),
+            cause = error.causes(),
             "pruning failed"
         );
     }

@@ -92,6 +92,11 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
                 database.outage().mark_over();
                 problem_of(status).map(ToOwned::to_owned)
             }
+            // The database answers, and the role has lost a right.
+            Err(error @ DbError::MissingGrant { .. }) => {
+                database.outage().mark_over();
+                Some(error_chain(&error))
+            }
             Err(error) => {
                 database.outage().mark_started();
                 // A part of the answer may still arrive, so the connection is dropped.

@@ -104,7 +104,7 @@ impl<O: Operation> Queueable for Job<O> {
         self.items.first().map_or("", O::tenant)
     }
 
-    fn places(&self) -> usize {
+    fn slots(&self) -> usize {
         self.items.len()
     }
 

@@ -37,7 +37,7 @@ mod tests {
         fn tenant(&self) -> &str {
             self.0
         }
-        fn places(&self) -> usize {
+        fn slots(&self) -> usize {
             1
         }
         fn weight(&self) -> usize {

@@ -80,13 +80,13 @@ impl<O: Operation> Worker<O> {
     }
 
     /// Adds the jobs of one call to the queue. Returns false, and adds none, if its tenant has not
-    /// enough places left.
+    /// enough slots left.
     pub(super) fn push(&self, jobs: Vec<Job<O>>) -> bool {
         let mut queue = self.queue();
-        let places = jobs.iter().map(Job::places).sum();
+        let slots = jobs.iter().map(Job::slots).sum();
         let is_accepted = jobs
             .first()
-            .is_none_or(|job| queue.has_room(job.tenant(), places));
+            .is_none_or(|job| queue.has_room(job.tenant(), slots));
         if is_accepted {
             jobs.into_iter().for_each(|job| queue.push(job));
             self.arrived.notify_one();
@@ -297,7 +297,7 @@ impl<O: Operation> Worker<O> {
             let waited = begun.saturating_duration_since(job.queued_at);
             self.metrics.wait_seconds.observe(waited.as_secs_f64());
         }
-        let count = jobs.iter().map(Job::places).sum::<usize>();
+        let count = jobs.iter().map(Job::slots).sum::<usize>();
         let span = spans::batch(O::NAME, count, jobs.iter().map(|job| &job.span));
         contain(
             O::NAME,

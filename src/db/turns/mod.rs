@@ -1,15 +1,17 @@
 //! Turns on the connections for queries, such as lists and statistics.
 //!
 //! Tokens take turns, and within a token namespaces do. Where calls have no tokens, namespaces take
-//! turns. A turn costs the time until the response is encoded and the connection is back in its pool.
-//! So it grows with the rows that are read and with the bytes that are encoded. Until then the rows
-//! are in memory, so the number of turns limits that, too.
+//! turns. The owner of turns on the first level is called the [`Principal`](queue::Principal).
+//!
+//! A turn costs the time until the response is encoded and the connection is back in its pool. So it
+//! grows with the rows that are read and with the bytes that are encoded. Until then the rows are in
+//! memory, so the number of turns limits that, too.
 //!
 //! With 4 or more database connections, one is kept for the service itself and for operators. With 8 or
 //! more, tenants have several, of which one token never has all. With 12 or more, one of its namespaces
 //! never has all of its share. So slow queries leave a connection to others. Where there is only one
-//! connection, all of them share it. The places of the queue are shared in the same way: a token may
-//! take as many as are still free.
+//! connection, all of them share it. The slots of the queue are shared, too: a token may take as many
+//! as are still free.
 //!
 //! A query waits for at most 1 s. If the queries of its owner before it take much longer than that, or
 //! than the deadline of its call allows, it fails at once.
@@ -57,16 +59,16 @@ impl Drop for Turn {
     }
 }
 
-/// The place of a query in the queue. A query that stops waiting leaves it.
-struct Place<'a> {
+/// The slot of a query in the queue. It is returned when the query begins or stops waiting.
+struct Slot<'a> {
     turns: &'a Turns,
     keys: &'a Keys,
-    ticket: u64,
+    waiter_id: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.turns.queue().leave(self.keys, self.ticket);
+        self.turns.queue().leave(self.keys, self.waiter_id);
     }
 }
 
@@ -91,11 +93,11 @@ impl Turns {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = left.unwrap_or(TURN_TIMEOUT).min(TURN_TIMEOUT);
         let (reply, turn) = oneshot::channel();
-        let ticket = self.queue().push(&keys, patience, reply)?;
-        let _place = Place {
+        let waiter_id = self.queue().push(&keys, patience, reply)?;
+        let _slot = Slot {
             turns: self,
             keys: &keys,
-            ticket,
+            waiter_id,
         };
         self.hand_out();
         let turn = timeout(TURN_TIMEOUT, turn).await;

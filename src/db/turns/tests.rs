@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::sleep};
 use uuid::Uuid;
 
 use super::{
-    queue::{Load, MAX_WAITING, Payer},
+    queue::{Load, MAX_WAITING, Principal},
     *,
 };
 use crate::domain::{id::TokenId, namespace::Namespace};
@@ -189,14 +189,14 @@ async fn an_endless_row_of_newcomers_does_not_keep_an_owner_waiting() {
     drop(first);
     turns.acquire(owner(1, "old"), None).await.unwrap();
     let mut queue = turns.queue();
-    let token = Payer::Token(TokenId(Uuid::from_u128(1)));
+    let token = Principal::Token(TokenId(Uuid::from_u128(1)));
     let namespaces = queue.owners.content(&token).unwrap();
     let remembered = namespaces.len();
     assert!(remembered < 10, "{remembered} namespaces");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_that_stops_waiting_leaves_its_place() {
+async fn a_query_that_stops_waiting_leaves_its_slot() {
     let turns = Turns::new(2);
     let turn = turns.acquire(owner(1, "a"), None).await.unwrap();
     let late = timeout(ms(10), turns.acquire(owner(1, "a"), None));
@@ -207,7 +207,7 @@ async fn a_query_that_stops_waiting_leaves_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_leaves_places_of_the_queue_to_others() {
+async fn a_token_leaves_slots_of_the_queue_to_others() {
     let turns = Turns::new(1);
     let _turn = turns.acquire(owner(1, "a"), None).await.unwrap();
     let mut waiting = JoinSet::new();
@@ -221,9 +221,9 @@ async fn a_token_leaves_places_of_the_queue_to_others() {
     assert_eq!(turns.queue().tenants.waiting, MAX_WAITING / 2);
     let begun = Instant::now();
     assert!(is_busy(&turns, owner(1, "a/0")).await);
-    assert_eq!(begun.elapsed(), Duration::ZERO, "no place is free");
+    assert_eq!(begun.elapsed(), Duration::ZERO, "no slot is free");
     assert!(is_busy(&turns, owner(2, "b")).await);
-    assert!(begun.elapsed() >= ms(1000), "it has a place");
+    assert!(begun.elapsed() >= ms(1000), "it has a slot");
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +253,7 @@ async fn the_service_has_a_place_in_the_queue_while_those_of_tenants_are_taken()
     sleep(ms(1)).await;
     let begun = Instant::now();
     assert!(is_busy(&turns, owner(u128::MAX, "a")).await);
-    assert_eq!(begun.elapsed(), Duration::ZERO, "no place is free");
+    assert_eq!(begun.elapsed(), Duration::ZERO, "no slot is free");
     let service = turns.acquire(Owner::Service, None);
     let service = tokio::join!(service, async { drop(turn) }).0;
     assert!(service.is_ok());

@@ -4,9 +4,9 @@
 //! oldest jobs go into the batch as long as the credit covers their weight. So a job waits
 //! for the [turns](TurnOrder) of the other tenants, but not for all jobs of a tenant with a backlog.
 //!
-//! The places of the queue are shared, too: a tenant may take as many as are still free. One
+//! The slots of the queue are shared, too: a tenant may take as many as are still free. One
 //! tenant alone gets half of them, the next one half of the rest. So a few tenants with a backlog
-//! leave places to newcomers.
+//! leave slots to newcomers.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -24,8 +24,8 @@ use super::{
 pub(super) trait Queueable {
     /// Returns the tenant.
     fn tenant(&self) -> &str;
-    /// Returns the number of places that the job takes.
-    fn places(&self) -> usize;
+    /// Returns the number of slots that the job takes.
+    fn slots(&self) -> usize;
     /// Returns the share of a batch that the job takes.
     fn weight(&self) -> usize;
     /// Returns whether a batch has answered a part of the job.
@@ -37,16 +37,16 @@ pub(super) struct FairQueue<J> {
     by_tenant: HashMap<Arc<str>, TenantQueue<J>>,
     /// The tenants that have jobs and are not apart.
     turns: TurnOrder,
-    max_places: usize,
-    /// The places of all jobs.
-    places: usize,
+    max_slots: usize,
+    /// The slots of all jobs.
+    slots: usize,
     weights: Weights,
 }
 
 struct TenantQueue<J> {
     jobs: VecDeque<J>,
-    /// The places of the jobs.
-    places: usize,
+    /// The slots of the jobs.
+    slots: usize,
     credit: usize,
     /// The turns left in this round, with the one that has begun.
     turns: usize,
@@ -58,29 +58,29 @@ struct TenantQueue<J> {
 
 impl<J: Queueable> FairQueue<J> {
     /// Makes an empty queue.
-    pub(super) fn new(places: usize, weights: Weights) -> Self {
+    pub(super) fn new(slots: usize, weights: Weights) -> Self {
         FairQueue {
             by_tenant: HashMap::new(),
             turns: TurnOrder::default(),
-            max_places: places,
-            places: 0,
+            max_slots: slots,
+            slots: 0,
             weights,
         }
     }
 
-    /// Returns whether this number of places is within a tenant's share.
-    pub(super) fn has_room(&self, tenant: &str, places: usize) -> bool {
-        let taken = self.by_tenant.get(tenant).map_or(0, |queue| queue.places);
-        taken + places <= self.max_places.saturating_sub(self.places)
+    /// Returns whether this number of slots is within a tenant's share.
+    pub(super) fn has_room(&self, tenant: &str, slots: usize) -> bool {
+        let taken = self.by_tenant.get(tenant).map_or(0, |queue| queue.slots);
+        taken + slots <= self.max_slots.saturating_sub(self.slots)
     }
 
     /// Adds a job, for which there must be room.
     pub(super) fn push(&mut self, job: J) {
-        let places = job.places();
+        let slots = job.slots();
         let tenant = self.name_of(&job);
         let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
-        self.places += places;
-        queue.places += places;
+        self.slots += slots;
+        queue.slots += slots;
         let was_empty = queue.jobs.is_empty();
         queue.jobs.push_back(job);
         match &queue.apart {
@@ -105,8 +105,8 @@ impl<J: Queueable> FairQueue<J> {
                 queue.credit += QUANTUM;
                 queue.is_in_turn = true;
             }
-            let (places, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
-            self.places -= places;
+            let (slots, weight) = queue.take_turn(left, taken.is_empty(), &mut taken);
+            self.slots -= slots;
             left = left.saturating_sub(weight);
             if queue.is_in_turn {
                 // Its next job does not fit, so its turn goes on as the first one of the next batch.
@@ -129,11 +129,11 @@ impl<J: Queueable> FairQueue<J> {
         let begun = jobs.iter().filter(|job| job.is_begun());
         let begun: HashSet<Arc<str>> = begun.map(|job| self.name_of(job)).collect();
         for job in jobs.into_iter().rev() {
-            let (places, weight) = (job.places(), job.weight());
+            let (slots, weight) = (job.slots(), job.weight());
             let tenant = self.name_of(&job);
             let queue = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
-            self.places += places;
-            queue.places += places;
+            self.slots += slots;
+            queue.slots += slots;
             let was_empty = queue.jobs.is_empty();
             queue.jobs.push_front(job);
             if let Some(arrived) = &queue.apart {
@@ -190,8 +190,8 @@ impl<J: Queueable> FairQueue<J> {
         let mut taken = Vec::new();
         if let Some(queue) = self.by_tenant.get_mut(tenant) {
             queue.credit = usize::MAX;
-            let (places, _) = queue.take_turn(max, true, &mut taken);
-            self.places -= places;
+            let (slots, _) = queue.take_turn(max, true, &mut taken);
+            self.slots -= slots;
             (queue.is_in_turn, queue.credit) = (false, 0);
         }
         taken
@@ -214,7 +214,7 @@ impl<J> Default for TenantQueue<J> {
     fn default() -> Self {
         TenantQueue {
             jobs: VecDeque::new(),
-            places: 0,
+            slots: 0,
             credit: 0,
             turns: 0,
             is_in_turn: false,
@@ -225,19 +225,19 @@ impl<J> Default for TenantQueue<J> {
 
 impl<J: Queueable> TenantQueue<J> {
     /// Moves the jobs of one turn to `taken`: those that the credit covers, up to `max` of
-    /// weight. The first job of a batch may be heavier. Returns their places and their weight.
+    /// weight. The first job of a batch may be heavier. Returns their slots and their weight.
     fn take_turn(&mut self, max: usize, is_first: bool, taken: &mut Vec<J>) -> (usize, usize) {
-        let (mut places, mut weight) = (0, 0);
+        let (mut slots, mut weight) = (0, 0);
         while let Some(job) = self.jobs.front() {
             let next = job.weight();
-            let fits = weight + next <= max || (is_first && places == 0);
+            let fits = weight + next <= max || (is_first && slots == 0);
             if next > self.credit || !fits {
                 // The turn goes on in the next batch if only this batch is full.
                 self.is_in_turn = next <= self.credit;
                 break;
             }
             self.credit -= next;
-            places += job.places();
+            slots += job.slots();
             weight += next;
             taken.extend(self.jobs.pop_front());
         }
@@ -245,8 +245,8 @@ impl<J: Queueable> TenantQueue<J> {
             self.is_in_turn = false;
             self.credit = 0;
         }
-        self.places -= places;
-        (places, weight)
+        self.slots -= slots;
+        (slots, weight)
     }
 }
 

@@ -11,7 +11,7 @@ impl Queueable for Job {
     fn tenant(&self) -> &str {
         self.0
     }
-    fn places(&self) -> usize {
+    fn slots(&self) -> usize {
         1
     }
     fn weight(&self) -> usize {
@@ -86,7 +86,7 @@ fn jobs_of_a_tenant_stay_in_their_order() {
 }
 
 #[test]
-fn a_tenant_gets_as_many_places_as_are_free() {
+fn a_tenant_gets_as_many_slots_as_are_free() {
     let mut queue = FairQueue::new(99, Weights::default());
     let mut push = |tenant| {
         let mut pushed = 0;
@@ -100,7 +100,7 @@ fn a_tenant_gets_as_many_places_as_are_free() {
     assert_eq!(push("b"), 25);
     assert_eq!(push("a"), 0);
     while !queue.take(10).is_empty() {}
-    assert_eq!((queue.places, queue.by_tenant.len()), (0, 0));
+    assert_eq!((queue.slots, queue.by_tenant.len()), (0, 0));
 }
 
 /// Batches that read a few rows of tenants with large documents, and put the other jobs back.
@@ -175,7 +175,7 @@ fn jobs_that_are_put_back_keep_their_order() {
         let weights = taken.iter().filter(|job| job.0 == tenant);
         assert!(weights.map(|job| job.1).eq(1..=20));
     }
-    assert_eq!((queue.places, queue.by_tenant.len()), (0, 0));
+    assert_eq!((queue.slots, queue.by_tenant.len()), (0, 0));
 }
 
 #[test]

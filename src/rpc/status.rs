@@ -126,7 +126,8 @@ fn with_help(
     let mut metadata: HashMap<String, String> = metadata
         .map(|(key, value)| ((*key).to_owned(), value.clone()))
         .collect();
-    if metadata.is_empty() {
+    // What names a row, or a field of the request, needs no log. The state of the service does.
+    if metadata.is_empty() || description.retry_after.is_some() {
         metadata.insert("request_id".to_owned(), context::request_id().to_string());
     }
     let mut details = ErrorDetails::with_error_info(description.reason, DOMAIN, metadata);

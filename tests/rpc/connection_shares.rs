@@ -146,7 +146,7 @@ async fn a_token_takes_connections_of_others_up_to_its_share() {
     assert_eq!(failure::<()>(Err(refused)), too_many_connections());
     let (mut done, mut closed) = (0, 0);
     for call in held.into_iter().rev() {
-        // The last ones have their places still.
+        // The last ones have their slots still.
         match done < LIMIT / 2 {
             true => done += usize::from(call.finish().await.is_none()),
             false => {
@@ -165,8 +165,9 @@ async fn idle_connections_make_room_before_those_with_calls() {
     let other = app.issue(Role::Reader, &["*"]).await;
     let held = begin_calls(&app, &greedy, LIMIT - 1).await;
     let idle = Wire::connect(app.address, ANY_WINDOW).await;
-    let answer = idle.send_with(head(&idle, &greedy), &listing()).await;
-    answer.await.unwrap();
+    let response = idle.send_with(head(&idle, &greedy), &listing()).await;
+    let mut body = response.await.unwrap().into_body();
+    while body.data().await.is_some() {}
     call(&app, &other).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(60), idle.ended).await;
     ended.expect("it is closed").unwrap().unwrap();

@@ -88,7 +88,8 @@ pub fn details(status: Status) -> (Vec<(String, String)>, Duration) {
     let details = status.get_error_details();
     let expected = Failure::new(Code::ResourceExhausted, "QUOTA_EXCEEDED");
     assert_eq!(failure::<()>(Err(status)), expected);
-    let metadata = details.error_info().unwrap().metadata.clone();
+    let mut metadata = details.error_info().unwrap().metadata.clone();
+    assert!(metadata.remove("request_id").is_some(), "{metadata:?}");
     let mut metadata: Vec<_> = metadata.into_iter().collect();
     metadata.sort();
     let retry = details.retry_info().unwrap();

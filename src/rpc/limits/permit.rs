@@ -96,9 +96,9 @@ impl ByteBudget {
         fits
     }
 
-    /// Adds bytes of a response to the share of an owner, even beyond the limit.
-    fn add_beyond_share(&self, owner: Owner, bytes: usize) {
-        *self.shares().entry((owner, Kind::Response)).or_default() += bytes;
+    /// Adds bytes to the share of an owner, even beyond the limit.
+    fn add_beyond_share(&self, owner: Owner, kind: Kind, bytes: usize) {
+        *self.shares().entry((owner, kind)).or_default() += bytes;
         self.add(bytes);
     }
 
@@ -237,15 +237,17 @@ impl Permit {
         slots.map_or(Ok(()), |it| it.check(self.owner(), is_administrator))
     }
 
-    /// Counts received bytes of the request. Fails if they exceed the share of the owner.
+    /// Counts received bytes of the request. Fails if they exceed the share of the owner. Those of an
+    /// administrator may, so that operators get in while calls of others hold all memory.
     pub(super) fn receive(&self, bytes: usize) -> Result<()> {
-        match self.budget.add_to_share(self.owner(), Kind::Request, bytes) {
-            true => {
-                self.request.fetch_add(bytes, Ordering::Relaxed);
-                Ok(())
-            }
-            false => Err(Error::Overloaded(Overload::RequestMemory)),
+        let (owner, kind) = (self.owner(), Kind::Request);
+        if self.is_administrator() {
+            self.budget.add_beyond_share(owner, kind, bytes);
+        } else if !self.budget.add_to_share(owner, kind, bytes) {
+            return Err(Error::Overloaded(Overload::RequestMemory));
         }
+        self.request.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Releases the bytes of the request, because the call has been answered.
@@ -281,10 +283,14 @@ impl Permit {
             work.in_work = self.call.begin_work();
         }
         if let Some(slots) = self.slots.as_ref().filter(|_| work.slot.is_none()) {
-            let is_administrator = self.is_administrator.load(Ordering::Relaxed);
-            work.slot = Some(slots.take(self.owner(), is_administrator)?);
+            work.slot = Some(slots.take(self.owner(), self.is_administrator())?);
         }
         Ok(())
+    }
+
+    /// Returns whether an administrator makes the call, which is one of those for operators.
+    fn is_administrator(&self) -> bool {
+        self.is_administrator.load(Ordering::Relaxed)
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -296,21 +302,17 @@ impl Permit {
         CURRENT.scope(Arc::clone(self), work)
     }
 
-    /// Reserves bytes of the answer. Those of a write may exceed the byte budget, because its
-    /// work is done; later requests are rejected instead.
+    /// Reserves bytes of the response. Those of a write may exceed the byte budget, because its
+    /// work is done; later requests are rejected instead. So may those of an administrator.
     fn reserve(&self, bytes: usize) -> Result<()> {
-        if !self.is_read {
-            self.budget.add_beyond_share(self.owner(), bytes);
-            self.shared.fetch_add(bytes, Ordering::Relaxed);
-        } else if self
-            .budget
-            .add_to_share(self.owner(), Kind::Response, bytes)
-        {
-            self.shared.fetch_add(bytes, Ordering::Relaxed);
-        } else {
+        let (owner, kind) = (self.owner(), Kind::Response);
+        if !self.is_read || self.is_administrator() {
+            self.budget.add_beyond_share(owner, kind, bytes);
+        } else if !self.budget.add_to_share(owner, kind, bytes) {
             self.is_rejected.store(true, Ordering::Relaxed);
             return Err(Error::Overloaded(Overload::ResponseMemory));
         }
+        self.shared.fetch_add(bytes, Ordering::Relaxed);
         self.response.fetch_add(bytes, Ordering::Relaxed);
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

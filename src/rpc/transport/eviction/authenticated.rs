@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -18,9 +18,9 @@ use crate::domain::id::TokenId;
 #[derive(Default)]
 pub(super) struct Authenticated {
     slots: HashMap<u64, Weak<Slot>>,
-    /// The connections that were told to close, by id, until they are closed. They do not count
-    /// against the limit.
-    closing: BTreeMap<u64, Arc<Notify>>,
+    /// The connections that were told to close, with their ids, in this order, until they are closed.
+    /// They do not count against the limit.
+    closing: VecDeque<(u64, Arc<Notify>)>,
 }
 
 /// A connection, as it is when another one needs room.
@@ -56,13 +56,13 @@ impl Authenticated {
     /// Removes a connection, if it is there.
     pub(super) fn remove(&mut self, slot: &Slot) {
         self.slots.remove(&slot.id);
-        self.closing.remove(&slot.id);
+        self.closing.retain(|(id, _)| *id != slot.id);
     }
 
-    /// Tells a connection to close, because one of `owner` needs its place of `limit`. Returns false
-    /// if none has to.
+    /// Tells a connection to close, because one of `owner` needs its slot of `limit`. Returns false if
+    /// none has to.
     ///
-    /// An owner below its share takes the place of one above, idle or not. Others take idle places: of
+    /// An owner below its share takes a slot of one above, idle or not. Others take idle slots: of
     /// their own, or of an owner above its share.
     pub(super) fn make_room(&mut self, owner: Option<TokenId>, limit: usize) -> bool {
         let mut held = HashMap::from([(owner, 0)]);
@@ -79,7 +79,7 @@ impl Authenticated {
             .min_by_key(|it| it.rank());
         match chosen {
             Some(chosen) => self.retire(&chosen.slot, chosen.is_busy),
-            // There are more owners than places.
+            // There are more owners than slots.
             None if is_below => return self.retire_idle(),
             None => return false,
         }
@@ -98,10 +98,10 @@ impl Authenticated {
         true
     }
 
-    /// Cuts the connection that was told first to close. Returns false if there is none.
-    pub(super) fn cut_closing(&mut self) -> bool {
-        let oldest = self.closing.pop_first();
-        oldest.is_some_and(|(_, evicted)| {
+    /// Evicts the connection that was told first to close. Returns false if there is none.
+    pub(super) fn evict_closing(&mut self) -> bool {
+        let first = self.closing.pop_front();
+        first.is_some_and(|(_, evicted)| {
             evicted.notify_one();
             true
         })
@@ -125,10 +125,10 @@ impl Authenticated {
 
     fn retire(&mut self, slot: &Slot, is_busy: bool) {
         if self.closing.len() >= RESERVE {
-            self.cut_closing();
+            self.evict_closing();
         }
         self.slots.remove(&slot.id);
-        self.closing.insert(slot.id, slot.evicted());
+        self.closing.push_back((slot.id, slot.evicted()));
         slot.retire(is_busy);
     }
 }

@@ -3,7 +3,7 @@
 //! Only an authenticated call makes a connection count against `--max-connections`. A
 //! client without a credential therefore cannot lock out clients that have one, no matter
 //! how many connections it opens. Tokens have equal shares of the limit: a token below its share
-//! takes the place of one above. Otherwise the connection that has been idle for longest makes room
+//! takes a slot of one above. Otherwise the connection that has been idle for longest makes room
 //! for the next one.
 
 mod authenticated;
@@ -121,7 +121,7 @@ impl Connections {
     /// longest.
     pub(super) fn make_room(&self) {
         let mut open = self.open();
-        if !open.evictable.evict() && !open.authenticated.cut_closing() {
+        if !open.evictable.evict() && !open.authenticated.evict_closing() {
             open.authenticated.retire_idle();
         }
     }

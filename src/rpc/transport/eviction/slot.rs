@@ -93,10 +93,14 @@ impl ConnectionSlot {
     /// too many others are protected already. Those of known load balancers always are.
     pub fn protect_health_checks(&self) {
         let slot = &self.0;
+        let is_protected = || slot.is_authenticated() || slot.is_health_only();
+        // Health calls do not wait for the lock of all connections.
+        if is_protected() {
+            return;
+        }
         let mut open = slot.connections.open();
-        let is_protected = slot.is_authenticated() || slot.is_health_only();
         let may_protect = slot.is_balancer || open.health_only < MAX_HEALTH_ONLY;
-        if !is_protected && may_protect {
+        if !is_protected() && may_protect {
             open.remove(slot);
             *open.protected(slot) += 1;
             slot.is_health_only.store(true, Ordering::Relaxed);

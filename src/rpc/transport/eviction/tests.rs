@@ -233,18 +233,21 @@ fn a_connection_is_that_of_its_latest_call() {
 }
 
 #[test]
-fn connections_that_do_not_close_are_cut() {
+fn connections_that_do_not_close_are_evicted_in_the_order_in_which_they_were_told_to() {
     let connections = connections(2);
     let token = TokenId::generate();
     let mut greedy = add_busy(&connections, token, 2);
+    // The first call of the older one ends last, so the newer one is the first to be told.
+    greedy[0].end_call();
+    greedy[0].begin_call();
     for _ in 0..=RESERVE {
-        // It takes a connection, and leaves its place again.
+        // It takes a connection, and leaves its slot again.
         drop(add_busy(&connections, TokenId::generate(), 1));
         greedy.extend(add_busy(&connections, token, 1));
     }
-    let cut: Vec<_> = greedy.iter().map(is_evicted).collect();
-    let oldest = [true].into_iter().chain([false; RESERVE + 2]);
-    assert!(cut.iter().copied().eq(oldest), "{cut:?}");
+    let evicted: Vec<_> = greedy.iter().map(is_evicted).collect();
+    let first = [false, true].into_iter().chain([false; RESERVE + 1]);
+    assert!(evicted.iter().copied().eq(first), "{evicted:?}");
 }
 
 #[test]

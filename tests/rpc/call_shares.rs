@@ -133,3 +133,20 @@ async fn administrators_get_in_while_others_hold_all_slots() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn administrators_get_in_while_no_memory_is_free() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(1);
+    });
+    let app = app.await;
+    let reader = app.issue(Role::Reader, &["*"]).await;
+    let admin = app.issue(Role::Admin, &["*"]).await;
+    assert_eq!(get_node(&app, &reader).await, overloaded());
+    assert_eq!(get_node(&app, &admin).await, overloaded());
+    let mut administration = admin.client(&app.channel).admin();
+    let tokens = administration.list_tokens(ListTokensRequest::default());
+    assert_eq!(tokens.await.unwrap().into_inner().tokens.len(), 2);
+    get_server_info(&app, &admin).await.unwrap();
+}

@@ -14,7 +14,7 @@ use crate::{
         retention::{
             model::{RetentionDefaults, Table},
             pruner::{Pruner, log_skipped},
-            removal::{Removal, Step, kept},
+            removal::{Removal, Step, kept_error},
             store::ExpiredGroup,
         },
     },
@@ -118,7 +118,7 @@ async fn prune_group(
 }
 
 /// Removes the expired rows of a group, and counts them in `removed`. Returns the error of the last row
-/// that it could not remove. Logs each of these.
+/// that it could not remove. Logs each of these that fails, and one of those that a step only keeps.
 async fn remove_all(
     pruner: &Pruner,
     removal: &mut Removal,
@@ -130,7 +130,7 @@ async fn remove_all(
             Step::Removed(pruned) => {
                 *removed += pruned.removed;
                 if pruned.kept > 0 {
-                    skipped = Some(report_skipped(pruner, removal, kept()).await);
+                    skipped = Some(report_skipped(pruner, removal, kept_error()).await);
                 }
                 if !pruned.may_leave_some {
                     return Ok(skipped);

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// A number of units for all owners, such as tokens or addresses.
@@ -14,13 +17,11 @@ use std::{
 pub struct Shares<K> {
     limit: usize,
     per_free: usize,
-    taken: Mutex<Taken<K>>,
-}
-
-struct Taken<K> {
-    all: usize,
+    /// The units of all owners. Changes under the lock, and is read without it: most calls find enough
+    /// free units for any owner.
+    taken: AtomicUsize,
     /// The units of each owner. No owner has none.
-    by_owner: HashMap<K, usize>,
+    by_owner: Mutex<HashMap<K, usize>>,
 }
 
 impl<K: Copy + Eq + Hash> Shares<K> {
@@ -33,14 +34,11 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// Makes `limit` free units. An owner may hold `per_free` for each unit that it leaves free.
     #[must_use]
     pub fn with_multiple(limit: usize, per_free: usize) -> Arc<Self> {
-        let taken = Taken {
-            all: 0,
-            by_owner: HashMap::new(),
-        };
         Arc::new(Shares {
             limit,
             per_free,
-            taken: Mutex::new(taken),
+            taken: AtomicUsize::new(0),
+            by_owner: Mutex::default(),
         })
     }
 
@@ -48,10 +46,10 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// not as many.
     #[must_use]
     pub fn take(self: &Arc<Self>, owner: K, units: usize) -> Option<Share<K>> {
-        let mut taken = self.taken();
-        let held = self.held_with(&taken, owner, units)?;
-        taken.all += units;
-        taken.by_owner.insert(owner, held);
+        let mut by_owner = self.by_owner();
+        let held = self.held_with(&by_owner, owner, units)?;
+        by_owner.insert(owner, held);
+        self.taken.fetch_add(units, Ordering::Relaxed);
         Some(Share {
             shares: Arc::clone(self),
             owner,
@@ -62,27 +60,41 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// Returns whether an owner could take one more unit.
     #[must_use]
     pub fn has_room(&self, owner: K) -> bool {
-        self.held_with(&self.taken(), owner, 1).is_some()
+        let taken = self.taken.load(Ordering::Relaxed);
+        // An owner holds no more than all of them.
+        let has_room = |free| taken < self.max_of(free);
+        self.free_after(1).is_some_and(has_room)
+            || self.held_with(&self.by_owner(), owner, 1).is_some()
     }
 
     /// Returns whether no unit is free.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.taken().all >= self.limit
+        self.taken.load(Ordering::Relaxed) >= self.limit
     }
 
     /// Returns how many units an owner would hold with more of them, if it may.
-    fn held_with(&self, taken: &Taken<K>, owner: K, units: usize) -> Option<usize> {
-        let held = taken.by_owner.get(&owner).copied().unwrap_or_default();
-        let free = self.limit.saturating_sub(taken.all).checked_sub(units)?;
-        let max = free.saturating_mul(self.per_free);
+    fn held_with(&self, by_owner: &HashMap<K, usize>, owner: K, units: usize) -> Option<usize> {
+        let free = self.free_after(units)?;
+        let held = by_owner.get(&owner).copied().unwrap_or_default();
         let is_first = held == 0;
         let held = held.saturating_add(units);
-        (is_first || held <= max).then_some(held)
+        (is_first || held <= self.max_of(free)).then_some(held)
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken<K>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns how many units are free after more of them are taken, if there are enough.
+    fn free_after(&self, units: usize) -> Option<usize> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.limit.saturating_sub(taken).checked_sub(units)
+    }
+
+    /// Returns how many units an owner may hold that leaves this many free.
+    fn max_of(&self, free: usize) -> usize {
+        free.saturating_mul(self.per_free)
+    }
+
+    fn by_owner(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,9 +107,9 @@ pub struct Share<K: Copy + Eq + Hash> {
 
 impl<K: Copy + Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
-        let mut taken = self.shares.taken();
-        taken.all = taken.all.saturating_sub(self.units);
-        if let Entry::Occupied(mut own) = taken.by_owner.entry(self.owner) {
+        let mut by_owner = self.shares.by_owner();
+        self.shares.taken.fetch_sub(self.units, Ordering::Relaxed);
+        if let Entry::Occupied(mut own) = by_owner.entry(self.owner) {
             *own.get_mut() = own.get().saturating_sub(self.units);
             if *own.get() == 0 {
                 own.remove();
@@ -127,7 +139,7 @@ mod tests {
         assert!(!take_all(&shares, 4).is_empty());
         drop((first, third));
         assert_eq!(take_all(&shares, 1).len(), 256);
-        assert!(shares.taken().by_owner.is_empty());
+        assert!(shares.by_owner().is_empty());
     }
 
     #[test]

@@ -126,7 +126,7 @@ async fn a_quota_is_in_force_on_every_replica_until_it_is_deleted() {
     set(&app, quota).await.unwrap();
     for channel in [&app.channel, &replica.channel] {
         let status = until_refused(channel, &limited).await;
-        let expected = "exceeds its quota of 1 calls per second, which an operator has set;";
+        let expected = "exceeds its quota of 1 call per second, which an operator has set;";
         assert!(status.message().contains(expected), "{status:?}");
         let (found, wait) = details(status);
         let subject = ("namespace", limited.as_str());
@@ -158,7 +158,7 @@ async fn the_quota_of_a_namespace_overrides_the_setting_for_all() {
     set(&app, no_limit).await.unwrap();
     until_admitted(&app.channel, free).await;
     let status = until_refused(&app.channel, limited).await;
-    let expected = "exceeds its quota of 1 calls per second, the default of --max-namespace-rate;";
+    let expected = "exceeds its quota of 1 call per second, the default of --max-namespace-rate;";
     assert!(status.message().contains(expected), "{status:?}");
 }
 

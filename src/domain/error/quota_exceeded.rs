@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use super::{Code, Description};
-use crate::domain::quota::{QuotaLimit, QuotaSubject};
+use crate::{
+    domain::quota::{QuotaLimit, QuotaSubject},
+    util::counted::counted,
+};
 
 /// A call that is over a limit of its tenant, or of its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +26,13 @@ pub struct QuotaExceeded {
 impl fmt::Display for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, value) = (&self.subject, self.value);
-        let limit = match self.limit {
-            QuotaLimit::CallsPerSecond => "calls per second",
-            QuotaLimit::ItemsPerSecond => "items per second",
-            QuotaLimit::CallsInProgress => "calls in progress",
+        let (one, many) = match self.limit {
+            QuotaLimit::CallsPerSecond => ("call per second", "calls per second"),
+            QuotaLimit::ItemsPerSecond => ("item per second", "items per second"),
+            QuotaLimit::CallsInProgress => ("call in progress", "calls in progress"),
         };
-        write!(f, "{subject} exceeds its quota of {value} {limit}, ")?;
+        let limit = counted(value, one, many);
+        write!(f, "{subject} exceeds its quota of {limit}, ")?;
         match self.setting() {
             Some(setting) => write!(f, "the default of {setting}"),
             None => f.write_str("which an operator has set"),

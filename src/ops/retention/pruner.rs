@@ -9,7 +9,7 @@ use prometheus::{Counter, IntCounter};
 
 use super::{
     model::{RetentionDefaults, Table},
-    removal::{Removal, Step, kept},
+    removal::{Removal, Step, kept_error},
     store::{CountExpired, ExpiredGroup, ExpiredRows, PruneRows, PruneTargets, Pruned, RowName},
 };
 use crate::{
@@ -231,7 +231,8 @@ impl Pruner {
                     Ok(Step::Removed(pruned)) => {
                         progress.removed(pruned.removed);
                         achievement.removed(&pruned);
-                        self.skipped(progress, &removal, pruned.kept, &kept()).await;
+                        self.skipped(progress, &removal, pruned.kept, &kept_error())
+                            .await;
                         remaining.extend(pruned.may_leave_some.then_some(removal));
                     }
                     Ok(Step::Failed) => {

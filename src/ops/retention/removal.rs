@@ -72,7 +72,7 @@ impl Removal {
 
 /// Returns the error of rows that the database kept without an error of its own.
 #[must_use]
-pub fn kept() -> Error {
+pub fn kept_error() -> Error {
     internal(
         "the database did not delete the row, and reported no error; look for a trigger that \
          returns NULL, or for a policy of row-level security",

@@ -133,10 +133,9 @@ impl AuthLayer {
         }
         let caller = caller?;
         if let Some(peer) = peer {
-            let is_administrator =
+            let has_admin_token =
                 matches!(&caller, Caller::Token(it) if it.role.known() == Some(Role::Admin));
-            peer.slot
-                .authenticate(caller.token_id(), is_administrator)?;
+            peer.slot.authenticate(caller.token_id(), has_admin_token)?;
         }
         let is_administrator = is_administrator(&caller, peer);
         if is_administrator {

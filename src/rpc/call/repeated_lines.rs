@@ -199,7 +199,9 @@ impl Counts {
     }
 
     fn remove(&mut self, kind: &LineKind) {
-        self.lines.remove(kind);
+        if self.lines.remove(kind).is_none() {
+            return;
+        }
         let Some(caller) = kind.caller() else {
             return;
         };

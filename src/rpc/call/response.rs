@@ -30,7 +30,9 @@ pub(super) fn finish(
     max_message: usize,
 ) -> http::Response<Body> {
     let cause = cause(&response);
-    let mut failure = Status::from_header_map(response.headers());
+    // A status of tonic is in the headers only. To read ours from there would cost much of a reject.
+    let ours = response.extensions_mut().remove::<Status>();
+    let mut failure = ours.or_else(|| Status::from_header_map(response.headers()));
     if let Some(ours) = failure
         .as_ref()
         .and_then(|it| replace(it, &log.audit, max_message))

@@ -303,7 +303,6 @@ mod tests {
         );
     }
 
-    /// The bytes of an entry of a list, and the bytes of its text: `1,`.
     #[test]
     fn a_document_that_is_too_large_is_counted_to_its_end() {
         let ones = Value::Array(vec![json!(1); 600_000]);

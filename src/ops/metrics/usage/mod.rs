@@ -11,7 +11,7 @@
 //! labels stay where they are while all tenants call rarely. A tenant that floods the service has a
 //! label within a minute, unless more tenants do than a review moves labels.
 //!
-//! The candidates for a place are found by the space-saving algorithm (Metwally and others, 2005),
+//! The candidates for a label are found by the space-saving algorithm (Metwally and others, 2005),
 //! which needs a bounded number of counters.
 
 mod series;
@@ -175,7 +175,7 @@ impl<K: Hash + Eq + Clone + Display> Top<K> {
                 return;
             };
             self.candidates.remove::<K>(&least);
-            // The key may have been counted before, and have lost its place.
+            // The key may have been counted before, and have been dropped.
             candidate.count = count;
             candidate.error = count;
         }

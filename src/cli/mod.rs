@@ -17,7 +17,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::database::{checked, on_database, on_own_database, require_cluster};
 use crate::{
-    client::probe::{ProbeError, probe},
+    client::{
+        probe::{ProbeError, probe},
+        retry::reason,
+    },
     config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
     db::{journal_cluster, migrations},
     domain::error::{Cause, Error},
@@ -121,7 +124,7 @@ pub enum CliError {
     #[error("cannot connect to the service")]
     Connect(#[from] tonic::transport::Error),
     /// The service rejected the call.
-    #[error("the service answered {}: {}", .0.code(), .0.message())]
+    #[error("the service answered {}: {}", reason_or_code(.0), .0.message())]
     Call(Box<tonic::Status>),
     /// A file is not readable.
     #[error(transparent)]
@@ -185,6 +188,12 @@ impl Cli {
             }
         }
     }
+}
+
+/// Returns the reason of a failed call, by which docs/troubleshooting.md is ordered. A failure of the
+/// network has its code only.
+fn reason_or_code(status: &tonic::Status) -> String {
+    reason(status).unwrap_or_else(|| format!("{:?}", status.code()))
 }
 
 /// Returns the error of a health check. An address without a port is an invalid argument, and not a

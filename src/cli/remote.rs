@@ -1,6 +1,6 @@
 //! Connects commands to a running service.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +24,10 @@ pub(super) struct Remote {
     token: Option<SecretString>,
     #[command(flatten)]
     tls: TlsArguments,
+    /// Send the credential without TLS, over a network that is trusted. Needless for an address of this
+    /// machine.
+    #[arg(long, env = "BRIDGEBOOK_PLAINTEXT", conflicts_with = "tls_ca")]
+    plaintext: bool,
 }
 
 /// How to verify the certificate of the service.
@@ -65,8 +69,19 @@ fn has_host_and_port(address: &str) -> bool {
     })
 }
 
+/// Returns whether an address is one of this machine.
+fn is_local(address: &str) -> bool {
+    let authority = address.rsplit("://").next().unwrap_or_default();
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
+}
+
 impl Remote {
-    /// Connects to the service.
+    /// Connects to the service. Sends no credential that others can read.
     pub(super) async fn connect(self) -> Result<Client, CliError> {
         let unusable = || {
             let address = &self.address;
@@ -75,6 +90,12 @@ impl Remote {
         };
         if !has_host_and_port(&self.address) {
             return Err(unusable());
+        }
+        let is_encrypted = self.tls.tls_ca.is_some();
+        if self.token.is_some() && !is_encrypted && !self.plaintext && !is_local(&self.address) {
+            let advice = "the credential would be sent without TLS; add --tls-ca, or --plaintext if \
+                          the network is trusted";
+            return Err(invalid("--token", advice));
         }
         let address = self.address.trim_start_matches("https://");
         let endpoint = match self.tls.config(address)? {

@@ -199,17 +199,25 @@ impl LimitSettings {
     /// Checks the settings. The value is a placeholder if an error is noted.
     pub(super) fn check(&self, errors: &mut ConfigErrors) -> Limits {
         let mebibytes: usize = take!(errors, self.max_request_memory);
+        let request_bytes = (mebibytes > 0).then_some(mebibytes * 1024 * 1024);
+        let message_bytes: usize = take!(errors, self.max_message_size);
+        if request_bytes.is_some_and(|it| it < 2 * message_bytes) {
+            errors.push(format!(
+                "--max-request-memory: must be 0, or at least twice --max-message-size, because one \
+                 token gets four fifths of it at most; got {mebibytes} MiB"
+            ));
+        }
         Limits {
             connection: self.connection(errors),
             content: ContentLimits {
-                message_bytes: take!(errors, self.max_message_size),
+                message_bytes,
                 json_bytes: take!(errors, self.max_json_size),
                 json_depth: take!(errors, self.max_json_depth),
                 batch_items: take!(errors, self.max_batch_size),
                 page_rows: take!(errors, self.max_page_size),
             },
             requests: Some(take!(errors, self.max_requests)).filter(|it| *it > 0),
-            request_bytes: (mebibytes > 0).then_some(mebibytes * 1024 * 1024),
+            request_bytes,
             quotas: self.quotas(errors),
         }
     }

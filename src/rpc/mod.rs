@@ -6,6 +6,7 @@ pub mod batch_request;
 pub mod call;
 pub mod codec;
 pub mod context;
+pub mod header_size;
 pub mod health;
 pub mod limits;
 pub mod page_token;

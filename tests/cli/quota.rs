@@ -140,11 +140,34 @@ async fn invalid_arguments_are_named() {
     for (arguments, part) in [
         (["set", "--namespace", "team-*"], "namespace"),
         (["set", "--token-id", "team-a"], "token_id"),
-        (["set", "--token-id", &new_id()], "not found"),
+        (["set", "--token-id", &new_id()], "TOKEN_NOT_FOUND"),
     ] {
         let output = quota(&address, None, &arguments).await;
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let text = stderr(&output);
         assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_not_sent_without_tls_to_another_machine() {
+    let credential = format!("bb_{}_{}", "0".repeat(32), "0".repeat(64));
+    // An address for documentation, which no machine has (RFC 5737).
+    for address in [
+        "192.0.2.1:50051",
+        "bridgebook.example:50051",
+        "[2001:db8::1]:50051",
+    ] {
+        let output = quota(address, None, &["list", "--token", &credential]).await;
+        assert_eq!(output.status.code(), Some(64), "{address}");
+        let text = stderr(&output);
+        assert!(
+            text.contains("--tls-ca") && !text.contains(&credential),
+            "{text}"
+        );
+    }
+    for address in ["localhost:1", "127.0.0.2:1", "[::1]:1"] {
+        let output = quota(address, None, &["list", "--token", &credential]).await;
+        assert_eq!(output.status.code(), Some(1), "{address}");
     }
 }

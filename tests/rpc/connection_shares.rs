@@ -214,3 +214,27 @@ async fn a_request_that_does_not_end_fails_after_the_call_timeout() {
     // Its connection is idle, and makes room.
     call(&app, &token).await.unwrap();
 }
+
+/// A request may take as long as the call timeout, and its headers take memory meanwhile.
+#[tokio::test]
+async fn requests_that_do_not_end_leave_memory_to_others() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(200_000);
+    });
+    let app = app.await;
+    let greedy = app.issue(Role::Reader, &["*"]).await;
+    let other = app.issue(Role::Reader, &["*"]).await;
+    let wire = Wire::connect(app.address, ANY_WINDOW).await;
+    let mut begun = Vec::new();
+    for _ in 0..100 {
+        begun.push(wire.begin(head(&wire, &greedy)).await);
+    }
+    let (response, _body) = begun.pop().unwrap();
+    let response = response.await.unwrap();
+    let refused = Status::from_header_map(response.headers()).unwrap();
+    let info = refused.get_error_details().error_info().unwrap().clone();
+    assert_eq!(info.reason, "OVERLOADED");
+    assert_eq!(info.metadata["limit"], "request_memory");
+    call(&app, &other).await.unwrap();
+}

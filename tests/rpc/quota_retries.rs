@@ -5,7 +5,10 @@ use std::{num::NonZeroU32, time::Duration};
 use bridgebook::{
     config::Auth,
     domain::role::Role,
-    proto::v1::{BatchRecordStepsRequest, ListWorkflowsRequest, SetQuotaRequest},
+    proto::v1::{
+        BatchRecordStepsRequest, GetServerInfoRequest, ListWorkflowsRequest, SetQuotaRequest,
+        set_quota_request,
+    },
 };
 
 use super::quotas::{
@@ -100,4 +103,26 @@ async fn after_a_large_batch_callers_are_told_to_ask_again_within_seconds() {
     assert!(wait <= Duration::from_secs(6), "{wait:?}");
     set(&app, quota(0)).await.unwrap();
     until_admitted(&app.channel, &tenant.namespace).await;
+}
+
+#[tokio::test]
+async fn an_operator_can_lift_the_quota_of_a_token_that_exceeds_it() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.quotas.token.calls_per_second = NonZeroU32::new(1);
+    });
+    let app = app.await;
+    let token = app.issue(Role::Admin, &["*"]).await;
+    let client = token.client(&app.channel);
+    eventually("it is too much", async || {
+        let mut server = client.server();
+        server.get_server_info(GetServerInfoRequest {}).await.err()
+    })
+    .await;
+    let quota = SetQuotaRequest {
+        subject: Some(set_quota_request::Subject::TokenId(token.id.clone())),
+        calls_per_second: Some(0),
+        ..SetQuotaRequest::default()
+    };
+    client.admin().set_quota(quota).await.unwrap();
 }

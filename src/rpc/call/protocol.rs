@@ -8,12 +8,9 @@ use tonic::{Status, body::Body};
 
 use crate::{
     domain::error::{Error, ProtocolError},
+    rpc::header_size::header_bytes,
     util::excerpt::{MAX_VALUE, excerpt},
 };
-
-/// Size that HTTP/2 counts for a header beside its name and its value, in bytes (RFC 9113, section
-/// 6.5.2).
-const HEADER_OVERHEAD: usize = 32;
 
 /// A rejected request.
 #[derive(Debug)]
@@ -108,17 +105,6 @@ fn content_type(headers: &HeaderMap) -> Result<String, ProtocolError> {
         (Some(value), 0) => Ok(String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase()),
         (Some(_), others) => Err(ProtocolError::ManyContentTypes(others + 1)),
     }
-}
-
-/// Returns the size of a request's headers as HTTP/2 counts it. The path counts as a whole; the
-/// other pseudo-headers are short.
-fn header_bytes<B>(request: &Request<B>) -> usize {
-    let uri = request.uri();
-    let target = target(uri).len();
-    let authority = uri.authority().map_or(0, |it| it.as_str().len());
-    let headers = request.headers().iter();
-    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD);
-    target + authority + headers.sum::<usize>()
 }
 
 #[cfg(test)]

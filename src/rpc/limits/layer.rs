@@ -28,6 +28,7 @@ use crate::{
     proto::{Method, Rpc, is_infrastructure_rpc},
     rpc::{
         context,
+        header_size::header_bytes,
         transport::{backpressure::InWork, peer::Peer},
     },
 };
@@ -151,7 +152,8 @@ impl LimitLayer {
         }
         let call = peer.begin_call(self.max_duration);
         let budget = Arc::clone(&self.budget);
-        let permit = Permit::new(budget, self.slots.clone(), call).with_rpc(rpc);
+        let permit =
+            Permit::new(budget, self.slots.clone(), call).with_rpc(rpc, header_bytes(request));
         permit.set_in_work(in_work);
         Ok(permit)
     }

@@ -164,8 +164,17 @@ struct Work {
     in_work: Option<Arc<InWork>>,
 }
 
+/// The memory that a call takes beside the bytes of its headers and its message, in bytes: its stream,
+/// its task and its future.
+const CALL_BYTES: usize = 8 * 1024;
+
+/// How many bytes of memory a byte of the headers takes: HTTP/2 counts less than a parsed header takes.
+const PER_HEADER_BYTE: usize = 2;
+
 /// The resources of a call. They are released when it is dropped.
 pub(super) struct Permit {
+    /// The bytes that the call takes from its headers on, until its response is ready.
+    head: usize,
     /// The bytes of the request, which are in the share of the owner.
     request: AtomicUsize,
     /// The bytes of the response, and those among them that are reserved for what is not encoded yet.
@@ -195,6 +204,7 @@ impl Permit {
     /// Makes a permit that holds no bytes and no slot yet.
     pub(super) fn new(budget: Arc<ByteBudget>, slots: Option<CallSlots>, call: OpenCall) -> Self {
         Permit {
+            head: 0,
             request: AtomicUsize::new(0),
             response: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
@@ -212,8 +222,10 @@ impl Permit {
         }
     }
 
-    /// Makes it the permit of a call of an RPC; `None` for an unknown method.
-    pub(super) fn with_rpc(mut self, rpc: Option<Rpc>) -> Self {
+    /// Makes it the permit of a call of an RPC, with headers of this many bytes; `None` for an unknown
+    /// method.
+    pub(super) fn with_rpc(mut self, rpc: Option<Rpc>, header_bytes: usize) -> Self {
+        self.head = CALL_BYTES.saturating_add(header_bytes.saturating_mul(PER_HEADER_BYTE));
         self.is_read = rpc.is_some_and(|rpc| rpc.role() == Role::Reader);
         self.is_for_operators = rpc.is_some_and(is_for_operators);
         self
@@ -233,6 +245,8 @@ impl Permit {
         let is_administrator = is_administrator && self.is_for_operators;
         self.is_administrator
             .store(is_administrator, Ordering::Relaxed);
+        // Its request may never end.
+        self.receive(self.head)?;
         let slots = self.slots.as_ref();
         slots.map_or(Ok(()), |it| it.check(self.owner(), is_administrator))
     }

@@ -8,7 +8,10 @@ use std::{
 
 use super::bucket::Bucket;
 use crate::{
-    domain::quota::{QuotaLimit, QuotaLimits, SubjectLimits},
+    domain::{
+        quota::{QuotaLimit, QuotaLimits, SubjectLimits},
+        role::Role,
+    },
     proto::Rpc,
 };
 
@@ -21,11 +24,14 @@ const MIN_RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The calls that count together, with their items. Heartbeats count apart from all other calls, so
-/// that a tenant that exceeds its quota does not lose its nodes.
+/// that a tenant that exceeds its quota does not lose its nodes. So do calls of AdminService, so that
+/// an operator can lift a quota although other calls of the same token exceed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Heartbeats, and registrations, which count as such.
     Heartbeat,
+    /// Calls of AdminService.
+    Admin,
     /// All other calls.
     Other,
 }
@@ -39,6 +45,7 @@ impl Kind {
                 | Rpc::RegistryServiceBatchHeartbeat
                 | Rpc::RegistryServiceRegisterNode,
             ) => Kind::Heartbeat,
+            Some(rpc) if rpc.role() == Role::Admin => Kind::Admin,
             _ => Kind::Other,
         }
     }
@@ -90,6 +97,7 @@ impl Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     heartbeats: Mutex<Counts>,
+    admin: Mutex<Counts>,
     others: Mutex<Counts>,
 }
 
@@ -104,6 +112,7 @@ impl Usage {
     pub(super) fn lock(&self, kind: Kind) -> MutexGuard<'_, Counts> {
         let counts = match kind {
             Kind::Heartbeat => &self.heartbeats,
+            Kind::Admin => &self.admin,
             Kind::Other => &self.others,
         };
         counts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -286,13 +286,14 @@ async fn a_client_that_does_not_read_is_disconnected_and_frees_its_bytes() {
     const STALL: Duration = Duration::from_millis(1500);
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
-        config.limits.request_bytes = Some(20_000);
+        config.limits.request_bytes = Some(100_000);
         config.limits.connection.stall_timeout = STALL;
         config.limits.connection.check_interval = Duration::from_millis(100);
     })
     .await;
+    let small = tenant.start().await;
     let workflow = StartWorkflowRequest {
-        metadata: document(json!({"a": "x".repeat(3000)})),
+        metadata: document(json!({"a": "x".repeat(20_000)})),
         ..tenant.new_workflow()
     };
     tenant.start_as(workflow).await;
@@ -311,6 +312,13 @@ async fn a_client_that_does_not_read_is_disconnected_and_frees_its_bytes() {
     )
     .await;
     assert_eq!(failure::<()>(Err(status)), exhausted("OVERLOADED"));
+    let read = GetWorkflowRequest {
+        namespace: tenant.namespace.clone(),
+        key: Some(Key::Id(small.id)),
+        include_stamps: false,
+    };
+    let read = tenant.client.clone().get_workflow(read).await;
+    read.expect("small responses have room beside large ones");
     let _ = tokio::time::timeout(Duration::from_secs(60), wire.ended)
         .await
         .expect("the connection is closed");

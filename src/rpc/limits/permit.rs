@@ -32,7 +32,8 @@ use crate::{
 ///
 /// A token may hold as many bytes of responses as are still free. One alone gets half of the budget,
 /// the next one half of the rest. Of requests it may hold four times what is free, so one alone gets
-/// four fifths. So a client that does not read its responses, or does not send the end of its requests,
+/// four fifths. So it may of responses if the next one is small: reads by key go on beside lists that
+/// the same client does not read. So a client that does not read its responses, or does not send the end of its requests,
 /// leaves bytes to others.
 pub(super) struct ByteBudget {
     used: AtomicUsize,
@@ -45,6 +46,9 @@ pub(super) struct ByteBudget {
 /// writes are never rejected, so this keeps a client that only writes from taking all bytes.
 const MAX_UNREAD_PER_FREE_BYTE: usize = 4;
 
+/// Maximum size of a small response, in bytes: a frame of HTTP/2.
+const SMALL_RESPONSE: usize = 16 * 1024;
+
 /// The part of a call that bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
@@ -53,11 +57,11 @@ enum Kind {
 }
 
 impl Kind {
-    /// Returns how many bytes an owner may hold for each free one.
-    fn per_free_byte(self) -> usize {
+    /// Returns how many bytes an owner may hold for each free one, if it takes this many more.
+    fn per_free_byte(self, bytes: usize) -> usize {
         match self {
-            Kind::Request => 4,
-            Kind::Response => 1,
+            Kind::Response if bytes > SMALL_RESPONSE => 1,
+            Kind::Request | Kind::Response => 4,
         }
     }
 }
@@ -87,7 +91,7 @@ impl ByteBudget {
         let share = shares.get(&(owner, kind)).copied().unwrap_or_default();
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
         let fits = bytes <= free
-            && share.saturating_add(bytes) <= free.saturating_mul(kind.per_free_byte());
+            && share.saturating_add(bytes) <= free.saturating_mul(kind.per_free_byte(bytes));
         if fits {
             shares.insert((owner, kind), share + bytes);
             // Another call may exceed the budget at the same time. These bytes count all the same.

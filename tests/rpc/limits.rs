@@ -286,14 +286,14 @@ async fn a_client_that_does_not_read_is_disconnected_and_frees_its_bytes() {
     const STALL: Duration = Duration::from_millis(1500);
     let (app, tenant) = with(|config| {
         config.call_timeout = Duration::from_secs(1);
-        config.limits.request_bytes = Some(100_000);
+        config.limits.request_bytes = Some(200_000);
         config.limits.connection.stall_timeout = STALL;
         config.limits.connection.check_interval = Duration::from_millis(100);
     })
     .await;
     let small = tenant.start().await;
     let workflow = StartWorkflowRequest {
-        metadata: document(json!({"a": "x".repeat(20_000)})),
+        metadata: document(json!({"a": "x".repeat(40_000)})),
         ..tenant.new_workflow()
     };
     tenant.start_as(workflow).await;

@@ -100,8 +100,8 @@ impl Set {
             weight: self.weight,
         };
         let client = self.service.connect().await?;
-        let answer = client.admin().set_quota(request).await.map_err(failed)?;
-        let quota = answer.into_inner().quota.unwrap_or_default();
+        let response = client.admin().set_quota(request).await.map_err(failed)?;
+        let quota = response.into_inner().quota.unwrap_or_default();
         Ok(writeln!(std::io::stdout(), "{}", described(&quota))?)
     }
 }
@@ -116,8 +116,8 @@ impl List {
                 page_token,
                 ..ListQuotasRequest::default()
             };
-            let answer = client.admin().list_quotas(request).await.map_err(failed)?;
-            let page = answer.into_inner();
+            let response = client.admin().list_quotas(request).await.map_err(failed)?;
+            let page = response.into_inner();
             let defaults = [
                 ("namespaces", page.namespace_defaults),
                 ("tokens", page.token_defaults),
@@ -129,7 +129,7 @@ impl List {
                     writeln!(
                         std::io::stdout(),
                         "default of {subjects}  {}",
-                        defaults_of(limits)
+                        limits_or(limits, "unlimited")
                     )?;
                 }
             }
@@ -155,8 +155,8 @@ impl Delete {
             subject: namespace.or(token_id.map(delete_quota_request::Subject::TokenId)),
         };
         let client = self.service.connect().await?;
-        let answer = client.admin().delete_quota(request).await.map_err(failed)?;
-        let outcome = match answer.into_inner().deleted {
+        let response = client.admin().delete_quota(request).await.map_err(failed)?;
+        let outcome = match response.into_inner().deleted {
             true => "deleted",
             false => "there was no quota",
         };
@@ -175,24 +175,23 @@ fn described(quota: &Quota) -> String {
         Some(quota::Subject::TokenId(id)) => format!("token {id}"),
         None => "a subject of a newer version".to_owned(),
     };
+    let limits = QuotaLimits {
+        calls_per_second: quota.calls_per_second,
+        items_per_second: quota.items_per_second,
+        calls_in_progress: quota.calls_in_progress,
+    };
+    let weight = quota.weight.map(|weight| format!("  weight {weight}"));
+    let weight = weight.unwrap_or_default();
+    format!("{subject}  {}{weight}", limits_or(&limits, "default"))
+}
+
+/// Formats limits. `unset` stands for those that are not set.
+fn limits_or(limits: &QuotaLimits, unset: &str) -> String {
     let limit = |limit: Option<i32>| match limit {
-        None => "default".to_owned(),
+        None => unset.to_owned(),
         Some(0) => "unlimited".to_owned(),
         Some(limit) => limit.to_string(),
     };
-    let weight = quota.weight.map(|weight| format!("  weight {weight}"));
-    format!(
-        "{subject}  calls per second {}  items per second {}  calls in progress {}{}",
-        limit(quota.calls_per_second),
-        limit(quota.items_per_second),
-        limit(quota.calls_in_progress),
-        weight.unwrap_or_default(),
-    )
-}
-
-/// Formats the defaults of namespaces, or of tokens.
-fn defaults_of(limits: &QuotaLimits) -> String {
-    let limit = |limit: Option<i32>| limit.map_or("unlimited".to_owned(), |it| it.to_string());
     format!(
         "calls per second {}  items per second {}  calls in progress {}",
         limit(limits.calls_per_second),

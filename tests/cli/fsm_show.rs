@@ -48,6 +48,17 @@ async fn errors_are_printed_and_set_the_exit_status() {
 
 #[test]
 fn an_address_without_a_host_or_a_port_is_an_invalid_argument() {
+    let show = |address| {
+        let arguments = [
+            "fsm",
+            "show",
+            "order",
+            "--namespace=a",
+            "--address",
+            address,
+        ];
+        bridgebook().args(arguments).output().unwrap()
+    };
     for address in [
         "foo",
         "foo:",
@@ -58,16 +69,7 @@ fn an_address_without_a_host_or_a_port_is_an_invalid_argument() {
         "a b:50051",
         "",
     ] {
-        let mut show = bridgebook();
-        show.args([
-            "fsm",
-            "show",
-            "order",
-            "--namespace=a",
-            "--address",
-            address,
-        ]);
-        let output = show.output().unwrap();
+        let output = show(address);
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(64), "{address}: {text}");
         let quoted = format!(
@@ -81,15 +83,6 @@ fn an_address_without_a_host_or_a_port_is_an_invalid_argument() {
         "http://127.0.0.1:1/",
         "[::1]:1",
     ] {
-        let mut show = bridgebook();
-        show.args([
-            "fsm",
-            "show",
-            "order",
-            "--namespace=a",
-            "--address",
-            address,
-        ]);
-        assert_eq!(show.output().unwrap().status.code(), Some(1), "{address}");
+        assert_eq!(show(address).status.code(), Some(1), "{address}");
     }
 }

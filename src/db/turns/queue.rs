@@ -1,6 +1,7 @@
 //! The queue of queries, with two levels of owners: tokens, and their namespaces.
 //!
-//! Tenants have slots of their own, and so have the service itself and operators. One connection is kept from tenants.
+//! Tenants have slots of their own, and so have the service itself and operators. One connection is
+//! kept from tenants.
 
 use std::{collections::VecDeque, time::Duration};
 

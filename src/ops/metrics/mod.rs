@@ -2,7 +2,8 @@
 //!
 //! Calls have the names of gRPC libraries (`grpc_server_…`), the process those of Prometheus' own
 //! clients (`process_…`), all others begin with `bridgebook_`. Labels hold no values that callers
-//! choose, except for the namespaces and tokens that [take most](usage), so the number of series is bounded.
+//! choose, except for the namespaces and tokens that [take most](usage), so the number of series is
+//! bounded.
 //! docs/monitoring.md has a table.
 
 mod batches;

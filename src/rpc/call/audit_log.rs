@@ -7,14 +7,11 @@ use http::Request;
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 
-use super::{
-    protocol::target,
-    severity::{at_level, severity},
-};
+use super::severity::{at_level, severity};
 use crate::{
     domain::role::Role,
     proto::{Rpc, is_infrastructure_rpc},
-    rpc::{context::CallContext, transport::peer::Peer},
+    rpc::{context::CallContext, request_head::target, transport::peer::Peer},
     util::excerpt::{MAX_VALUE, excerpt},
 };
 

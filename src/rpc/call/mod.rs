@@ -25,7 +25,7 @@ use tracing::Instrument;
 
 use self::{audit_log::AuditLog, call_log::CallLog};
 pub use self::{cutoff::Cutoff, deadline::Deadline, repeated_lines::RepeatedLines};
-use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE};
+use super::{context::CallContext, limits::MAX_INFRASTRUCTURE_MESSAGE, request_head::target};
 use crate::{
     domain::{
         error::{Error, internal},
@@ -137,7 +137,7 @@ where
 
 impl CallLayer {
     fn begin<B>(&self, request: &http::Request<B>, context: CallContext) -> CallLog {
-        let method = Method::from_path(protocol::target(request.uri()));
+        let method = Method::from_path(target(request.uri()));
         CallLog {
             span: spans::call(method, request.headers()),
             context,

@@ -1,14 +1,14 @@
 //! Rejects requests that are not gRPC calls, or not the gRPC that this server speaks.
 
 use http::{
-    HeaderMap, Method, Request, StatusCode, Uri,
+    HeaderMap, Method, Request, StatusCode,
     header::{ALLOW, CONTENT_TYPE, HeaderValue},
 };
 use tonic::{Status, body::Body};
 
 use crate::{
     domain::error::{Error, ProtocolError},
-    rpc::header_size::header_bytes,
+    rpc::request_head::{header_bytes, target},
     util::excerpt::{MAX_VALUE, excerpt},
 };
 
@@ -55,11 +55,6 @@ pub(super) fn check<B>(request: &Request<B>, max_header_bytes: usize) -> Result<
         return rejection(error, StatusCode::OK);
     }
     Ok(())
-}
-
-/// Returns the path with its query. That of a method has none.
-pub(super) fn target(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 impl Rejection {

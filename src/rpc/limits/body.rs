@@ -1,4 +1,4 @@
-//! The bodies of a request and of its answer, which hold the call's [`Permit`].
+//! The bodies of a request and of its response, which hold the call's [`Permit`].
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ use tonic::{Status, body::Body, codegen::Bytes};
 use super::permit::Permit;
 use crate::domain::error::Error;
 
-/// Size of the pieces in which HTTP/2 gets an answer, in bytes: four of its default frames.
+/// Size of the pieces in which HTTP/2 gets a response, in bytes: four of its default frames.
 /// The part that the client does not read stays here, where the permit counts it.
 const PIECE: usize = 64 * 1024;
 
@@ -93,7 +93,7 @@ impl HttpBody for RequestBody {
 /// What polling a body returns: a frame, an error, or the end.
 type Polled = Option<Result<Frame<Bytes>, Status>>;
 
-/// The body of an answer. Its bytes count until HTTP/2 has taken all of them.
+/// The body of a response. Its bytes count until HTTP/2 has taken all of them.
 pub(super) struct ResponseBody {
     body: Body,
     permit: Arc<Permit>,
@@ -102,7 +102,7 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// Polls the answer once. If it is ready, it is encoded now, and its bytes count from
+    /// Polls the response once. If it is ready, it is encoded now, and its bytes count from
     /// now on.
     pub(super) async fn new(mut body: Body, permit: Arc<Permit>) -> Self {
         let next = poll_fn(|context| {
@@ -113,7 +113,7 @@ impl ResponseBody {
         });
         let next = next.await;
         permit.release_request();
-        permit.answer(next.as_ref().map_or(0, length));
+        permit.count_response(next.as_ref().map_or(0, length));
         permit.progress();
         permit.end_work();
         ResponseBody { body, permit, next }
@@ -137,7 +137,7 @@ impl HttpBody for ResponseBody {
             Some(polled) => polled,
             None => {
                 let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
-                self.permit.answer(length(&polled));
+                self.permit.count_response(length(&polled));
                 polled
             }
         };

@@ -28,7 +28,7 @@ use crate::{
     proto::{Method, Rpc, is_infrastructure_rpc},
     rpc::{
         context,
-        header_size::header_bytes,
+        request_head::header_bytes,
         transport::{backpressure::InWork, peer::Peer},
     },
 };

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Maximum size of a message of health and reflection, in bytes. Reflection repeats requests, which
-/// need no credential, in its answers.
+/// need no credential, in its responses.
 pub const MAX_INFRASTRUCTURE_MESSAGE: usize = 64 * 1024;
 
 /// All limits.
@@ -35,7 +35,7 @@ pub struct Limits {
     pub content: ContentLimits,
     /// Maximum number of calls in progress; `None` for no limit.
     pub requests: Option<usize>,
-    /// Byte budget of the requests and answers of all calls in progress; `None` for no
+    /// Byte budget of the requests and responses of all calls in progress; `None` for no
     /// limit.
     pub request_bytes: Option<usize>,
     /// The limits of namespaces and tokens without a quota of their own.
@@ -87,7 +87,7 @@ pub struct ConnectionLimits {
     pub max_age: Option<Duration>,
     /// Time that calls in progress have to end on a connection that closes.
     pub grace: Duration,
-    /// Maximum time in which the client does not read an answer that is ready.
+    /// Maximum time in which the client does not read a response that is ready.
     pub stall_timeout: Duration,
     /// Interval at which the limits of a connection are checked.
     pub check_interval: Duration,

@@ -1,5 +1,5 @@
 //! The permit of a call: the resources that it holds from its first byte until the client
-//! has read its answer.
+//! has read its response.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -341,13 +341,13 @@ impl Permit {
         *self.owner.get_or_init(address)
     }
 
-    /// Returns whether the answer was not encoded, because the byte budget is exhausted.
+    /// Returns whether the response was not encoded, because the byte budget is exhausted.
     pub(super) fn is_rejected(&self) -> bool {
         self.is_rejected.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes of the answer, in place of those that are reserved.
-    pub(super) fn answer(&self, bytes: usize) {
+    /// Counts bytes of the response, in place of those that are reserved.
+    pub(super) fn count_response(&self, bytes: usize) {
         self.budget.add(bytes);
         self.response.fetch_add(bytes, Ordering::Relaxed);
         let reserved = self.reserved.swap(0, Ordering::Relaxed);
@@ -360,7 +360,7 @@ impl Permit {
         self.call.reclaimed()
     }
 
-    /// Notes that the answer is ready, or that the client has read a part of it.
+    /// Notes that the response is ready, or that the client has read a part of it.
     pub(super) fn progress(&self) {
         self.call.progress();
     }

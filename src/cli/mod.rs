@@ -121,8 +121,14 @@ pub enum CliError {
     #[error("not healthy")]
     Health(#[from] ProbeError),
     /// The service is unreachable.
-    #[error("cannot connect to the service")]
-    Connect(#[from] tonic::transport::Error),
+    #[error("cannot connect to the service at {address}")]
+    Connect {
+        /// Its address, as host and port.
+        address: String,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// The service rejected the call.
     #[error("the service answered {}: {}", reason_or_code(.0), .0.message())]
     Call(Box<tonic::Status>),

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{CliError, remote};
 use crate::proto::v1::{
@@ -25,6 +25,12 @@ pub(super) enum QuotaCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("limits")
+        .args(["calls_per_second", "items_per_second", "calls_in_progress", "weight"])
+        .required(true)
+        .multiple(true)
+))]
 pub(super) struct Set {
     #[command(flatten)]
     subject: Subject,

@@ -105,7 +105,11 @@ impl Remote {
                 .map_err(|error| invalid("--tls-ca, --tls-name", error_chain(&error)))?,
             None => client::endpoint(&self.address).map_err(|_| unusable())?,
         };
-        let channel = endpoint.connect().await?;
+        let connected = endpoint.connect().await;
+        let channel = connected.map_err(|source| CliError::Connect {
+            address: self.address.clone(),
+            source,
+        })?;
         match self.token {
             Some(token) => Client::with_token(channel, token.expose_secret())
                 .map_err(|_| invalid("--token", "expected bb_<id>_<secret>")),

@@ -261,6 +261,12 @@ impl Settings {
                 "--metrics-listen: {listen} is also the address of --listen"
             ));
         }
+        let limits = self.limits.check(&mut errors);
+        if auth == Auth::None && limits.quotas.token.calls_per_second.is_some() {
+            errors.push(
+                "--max-rate: has no effect without tokens; set --auth=tokens, or --max-namespace-rate",
+            );
+        }
         let config = Config {
             listen,
             metrics_listen,
@@ -268,7 +274,7 @@ impl Settings {
             metrics_tokens: take!(errors, self.metrics_tokens),
             auth,
             tls,
-            limits: self.limits.check(&mut errors),
+            limits,
             retention: self.retention.check(&mut errors),
             prune_interval: self.prune.check(&mut errors),
             insecure,

@@ -122,7 +122,16 @@ async fn invalid_arguments_are_named() {
     for (arguments, part) in [
         (&["set", "--calls-per-second=1"][..], "--namespace"),
         (&["delete"], "--token-id"),
-        (&["set", "--namespace=a", "--token-id=b"], "--token-id"),
+        (
+            &[
+                "set",
+                "--namespace=a",
+                "--token-id=b",
+                "--calls-per-second=1",
+            ],
+            "--token-id",
+        ),
+        (&["set", "--namespace=a"], "--calls-per-second"),
         (&["set", "--namespace=a", "--weight=101"], "--weight"),
         (&["set", "--token-id=b", "--weight=1"], "--weight"),
         (
@@ -138,10 +147,11 @@ async fn invalid_arguments_are_named() {
     let app = App::start().await;
     let address = app.address.to_string();
     for (arguments, part) in [
-        (["set", "--namespace", "team-*"], "namespace"),
-        (["set", "--token-id", "team-a"], "token_id"),
-        (["set", "--token-id", &new_id()], "TOKEN_NOT_FOUND"),
+        (["--namespace", "team-*"], "namespace"),
+        (["--token-id", "team-a"], "token_id"),
+        (["--token-id", &new_id()], "TOKEN_NOT_FOUND"),
     ] {
+        let arguments = [&["set", "--calls-per-second", "1"], &arguments[..]].concat();
         let output = quota(&address, None, &arguments).await;
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let text = stderr(&output);

@@ -228,7 +228,9 @@ impl Error {
             Error::LoopbackOnly => new(Code::PermissionDenied, "LOOPBACK_ONLY"),
             Error::Overloaded(limit) => limit.describe(),
             Error::TooManyConnections | Error::ConnectionReclaimed => {
-                new(Code::ResourceExhausted, "TOO_MANY_CONNECTIONS").retry_after(CONNECTIONS_RETRY)
+                new(Code::ResourceExhausted, "TOO_MANY_CONNECTIONS")
+                    .with("setting", "--max-connections")
+                    .retry_after(CONNECTIONS_RETRY)
             }
             Error::QuotaExceeded(exceeded) => exceeded.describe(),
             Error::QueueFull => new(Code::ResourceExhausted, "QUEUE_FULL").retry_after(BUSY_RETRY),

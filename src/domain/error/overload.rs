@@ -7,8 +7,10 @@ use super::{Code, Description, describe::BUSY_RETRY};
 /// A limit of the server, or of the caller's share of it, which rejects a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overload {
-    /// The number of calls in progress: of all callers, or of this one.
+    /// The number of calls in progress of all callers.
     CallsInProgress,
+    /// The number of calls in progress of this caller, which has its share of them.
+    CallsOfCaller,
     /// The bytes of requests: of all calls, or of the caller.
     RequestMemory,
     /// The bytes of responses, in which that of a read has no room.
@@ -28,6 +30,7 @@ impl Overload {
     fn as_str(self) -> &'static str {
         match self {
             Overload::CallsInProgress => "calls_in_progress",
+            Overload::CallsOfCaller => "calls_in_progress_of_caller",
             Overload::RequestMemory => "request_memory",
             Overload::ResponseMemory => "response_memory",
             Overload::UnreadResponses => "unread_responses",
@@ -40,7 +43,7 @@ impl Overload {
     /// Returns the setting of the limit; `None` if it is fixed.
     fn setting(self) -> Option<&'static str> {
         match self {
-            Overload::CallsInProgress => Some("--max-requests"),
+            Overload::CallsInProgress | Overload::CallsOfCaller => Some("--max-requests"),
             Overload::RequestMemory | Overload::ResponseMemory | Overload::UnreadResponses => {
                 Some("--max-request-memory")
             }
@@ -64,8 +67,9 @@ impl Overload {
 impl fmt::Display for Overload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Overload::CallsInProgress => {
-                "too many calls are in progress, or too many of this caller"
+            Overload::CallsInProgress => "too many calls of all callers are in progress",
+            Overload::CallsOfCaller => {
+                "too many calls of this caller are in progress; the rest is for others"
             }
             Overload::RequestMemory => "the requests in progress use too much memory",
             Overload::ResponseMemory => {

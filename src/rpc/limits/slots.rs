@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     domain::error::{Error, Overload, Result},
-    rpc::transport::backpressure::Owner,
+    rpc::transport::owner::Owner,
     util::shares::{Share, Shares},
 };
 
@@ -16,9 +16,6 @@ const PER_FREE_SLOT: usize = 4;
 
 /// Slots beside the limit, for administrators: they must get in while calls of others hold all slots.
 const ADMINISTRATOR_SLOTS: usize = 16;
-
-/// The error of a call without a slot.
-const FULL: Error = Error::Overloaded(Overload::CallsInProgress);
 
 /// The slots of calls in work. Cheap to clone; clones share the slots.
 #[derive(Clone)]
@@ -52,9 +49,9 @@ impl CallSlots {
         let administrator = match &share {
             None if is_administrator => {
                 let slots = Arc::clone(&self.administrators);
-                Some(slots.try_acquire_owned().map_err(|_| FULL)?)
+                Some(slots.try_acquire_owned().map_err(|_| self.full())?)
             }
-            None => return Err(FULL),
+            None => return Err(self.full()),
             Some(_) => None,
         };
         Ok(CallSlot {
@@ -70,7 +67,15 @@ impl CallSlots {
     pub(super) fn check(&self, owner: Owner, is_administrator: bool) -> Result<()> {
         let has_room = self.shares.has_room(owner)
             || is_administrator && self.administrators.available_permits() > 0;
-        has_room.then_some(()).ok_or(FULL)
+        has_room.then_some(()).ok_or_else(|| self.full())
+    }
+
+    /// Returns the error of a call without a slot.
+    fn full(&self) -> Error {
+        Error::Overloaded(match self.is_full() {
+            true => Overload::CallsInProgress,
+            false => Overload::CallsOfCaller,
+        })
     }
 
     /// Returns whether no slot is free, but for administrators.

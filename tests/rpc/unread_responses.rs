@@ -13,10 +13,24 @@ use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, document, failure, new_id, overload};
+use crate::support::{
+    ANY_WINDOW, App, Failure, Issued, Wire, document, eventually, failure, new_id, overload,
+};
 
 const GET: &str = "bridgebook.v1.WorkflowService/GetWorkflow";
 const TRANSITION: &str = "bridgebook.v1.WorkflowService/TransitionWorkflow";
+
+async fn send(
+    wire: &Wire,
+    token: &Issued,
+    rpc: &str,
+    request: &impl Message,
+) -> h2::client::ResponseFuture {
+    let mut head = wire.head(rpc);
+    let bearer = format!("Bearer {}", token.credential).parse().unwrap();
+    head.headers_mut().insert("authorization", bearer);
+    wire.send_with(head, request).await
+}
 
 /// Sends calls. Returns the responses, whose bodies stay unread, and the number of rejected ones.
 async fn read_nothing(
@@ -28,10 +42,7 @@ async fn read_nothing(
 ) -> (Vec<http::Response<h2::RecvStream>>, usize) {
     let mut responses = Vec::new();
     for _ in 0..calls {
-        let mut head = wire.head(rpc);
-        let bearer = format!("Bearer {}", token.credential).parse().unwrap();
-        head.headers_mut().insert("authorization", bearer);
-        responses.push(wire.send_with(head, request).await);
+        responses.push(send(wire, token, rpc, request).await);
     }
     let (mut unread, mut rejected) = (Vec::new(), 0);
     for response in responses {
@@ -53,11 +64,16 @@ async fn read_nothing(
 }
 
 async fn large_workflow(app: &App, token: &Issued) -> GetWorkflowRequest {
+    workflow_of(app, token, 900_000).await
+}
+
+/// Starts a workflow with a document of so many bytes.
+async fn workflow_of(app: &App, token: &Issued, bytes: usize) -> GetWorkflowRequest {
     let request = StartWorkflowRequest {
         namespace: "red".into(),
         workflow_type: "large".into(),
         correlation_id: new_id(),
-        metadata: document(json!({"a": "x".repeat(900_000)})),
+        metadata: document(json!({"a": "x".repeat(bytes)})),
         ..StartWorkflowRequest::default()
     };
     let mut workflows = token.client(&app.channel).workflows();
@@ -66,6 +82,20 @@ async fn large_workflow(app: &App, token: &Issued) -> GetWorkflowRequest {
         namespace: "red".into(),
         key: Some(Key::Id(started.into_inner().workflow.unwrap().id)),
         include_stamps: false,
+    }
+}
+
+/// Returns a move of a workflow. If it is sent again, its response is the whole workflow.
+fn retry_of_a_move(workflow: &GetWorkflowRequest) -> TransitionWorkflowRequest {
+    let Some(Key::Id(workflow_id)) = workflow.key.clone() else {
+        panic!("{workflow:?}");
+    };
+    TransitionWorkflowRequest {
+        namespace: "red".into(),
+        workflow_id,
+        to_state: WorkflowState::Processing.into(),
+        transition_id: new_id(),
+        ..TransitionWorkflowRequest::default()
     }
 }
 
@@ -92,6 +122,52 @@ async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
     others.get_workflow(request.clone()).await.unwrap();
 }
 
+/// HTTP/2 takes such responses whole, but the sockets take no more bytes.
+#[tokio::test]
+async fn responses_that_a_socket_does_not_take_are_a_part_of_the_byte_budget() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(4_000_000);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let greedy = app.issue(Role::Reader, &["red"]).await;
+    let request = workflow_of(&app, &writer, 60_000).await;
+    let large = large_workflow(&app, &writer).await;
+    let open = || app.figures().sum("bridgebook_connections", &[]);
+    let others = open();
+    let mut again = greedy.client(&app.channel).workflows();
+    let (mut mute, mut unread, mut ended) = (Vec::new(), Vec::new(), 0.0);
+    let rejected = loop {
+        // A client that does not know the limit opens this many streams.
+        if unread.len() % 100 == 0 {
+            mute.push(Wire::connect_mute(app.address).await);
+        }
+        let wire = mute.last().unwrap();
+        unread.push(send(wire, &greedy, GET, &request).await);
+        assert!(unread.len() <= 1000, "nothing is counted");
+        ended += 1.0;
+        eventually("the call has ended", || async {
+            let labels = [("grpc_method", "GetWorkflow")];
+            let handled = app.figures().sum("grpc_server_handled_total", &labels);
+            (handled >= ended).then_some(())
+        })
+        .await;
+        if let Err(rejected) = again.get_workflow(large.clone()).await {
+            break rejected;
+        }
+        ended += 1.0;
+    };
+    assert_eq!(overload(rejected).0, "response_memory");
+    let mut others_read = writer.client(&app.channel).workflows();
+    others_read.get_workflow(large.clone()).await.unwrap();
+    eventually("the sockets are closed", || async {
+        (open() <= others).then_some(())
+    })
+    .await;
+    again.get_workflow(large).await.unwrap();
+}
+
 /// Responses of writes are always sent, because the work is done.
 #[tokio::test]
 async fn a_token_that_writes_leaves_a_part_of_the_byte_budget_to_others() {
@@ -103,17 +179,7 @@ async fn a_token_that_writes_leaves_a_part_of_the_byte_budget_to_others() {
     let writer = app.issue(Role::Writer, &["red"]).await;
     let greedy = app.issue(Role::Writer, &["red"]).await;
     let get = large_workflow(&app, &writer).await;
-    let Some(Key::Id(workflow_id)) = get.key.clone() else {
-        panic!("{get:?}");
-    };
-    // A retry returns the whole workflow.
-    let request = TransitionWorkflowRequest {
-        namespace: "red".into(),
-        workflow_id,
-        to_state: WorkflowState::Processing.into(),
-        transition_id: new_id(),
-        ..TransitionWorkflowRequest::default()
-    };
+    let request = retry_of_a_move(&get);
     let (mut held, mut rejected) = (Vec::new(), 0);
     while rejected == 0 {
         let wire = Wire::connect(app.address, 0).await;
@@ -121,6 +187,26 @@ async fn a_token_that_writes_leaves_a_part_of_the_byte_budget_to_others() {
         rejected += no;
         held.push((wire, unread));
     }
+    let mut others = writer.client(&app.channel).workflows();
+    others.get_workflow(get).await.unwrap();
+}
+
+/// All of them are accepted before the first one is answered.
+#[tokio::test]
+async fn writes_at_once_leave_a_part_of_the_byte_budget_to_others() {
+    let app = App::start_with(|config| {
+        config.auth = Auth::Tokens;
+        config.limits.request_bytes = Some(64_000_000);
+    });
+    let app = app.await;
+    let writer = app.issue(Role::Writer, &["red"]).await;
+    let greedy = app.issue(Role::Writer, &["red"]).await;
+    let get = large_workflow(&app, &writer).await;
+    let request = retry_of_a_move(&get);
+    let wire = Wire::connect(app.address, 0).await;
+    let (unread, rejected) = read_nothing(&wire, &greedy, TRANSITION, &request, 200).await;
+    // Four fifths of the budget, and what two batches read.
+    assert!(unread.len() < 75, "{rejected} of 200 calls are rejected");
     let mut others = writer.client(&app.channel).workflows();
     others.get_workflow(get).await.unwrap();
 }

@@ -1,13 +1,25 @@
 //! HTTP/2 connections that behave unlike a gRPC client.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use prost::{Message, bytes::Bytes};
-use tokio::{net::TcpSocket, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
+};
 
 /// The default window of HTTP/2.
 pub const ANY_WINDOW: u32 = 65_535;
+
+/// The largest window of HTTP/2.
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// An HTTP/2 connection under the control of the test.
 pub struct Wire {
@@ -30,6 +42,21 @@ impl Wire {
         let stream = socket.connect(address).await.unwrap();
         let mut builder = Builder::new();
         builder.initial_window_size(window);
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
+        Wire {
+            address,
+            sender,
+            ended: tokio::spawn(connection),
+        }
+    }
+
+    /// Connects with the largest windows, and never reads from the socket.
+    pub async fn connect_mute(address: SocketAddr) -> Wire {
+        let stream = WriteOnly(TcpStream::connect(address).await.unwrap());
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(MAX_WINDOW)
+            .initial_connection_window_size(MAX_WINDOW);
         let (sender, connection) = builder.handshake(stream).await.unwrap();
         Wire {
             address,
@@ -70,5 +97,36 @@ impl Wire {
         frame.extend(message);
         body.send_data(frame.into(), true).unwrap();
         answer
+    }
+}
+
+/// A stream that is not read.
+struct WriteOnly(TcpStream);
+
+impl AsyncRead for WriteOnly {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for WriteOnly {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

@@ -1,12 +1,17 @@
 //! The jobs of a worker.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use prometheus::IntGauge;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{BYTES_PER_WEIGHT, Operation, Results, fair_queue::Queueable, reservation::Held};
+use super::{
+    BYTES_PER_WEIGHT, Operation, Results,
+    fair_queue::Queueable,
+    reservation::Held,
+    start_check::{self, StartCheck},
+};
 use crate::{
     domain::error::{Error, Result},
     ops::metrics::OperationMetrics,
@@ -22,6 +27,7 @@ pub(super) struct Job<O: Operation> {
     pub(super) queued_at: Instant,
     /// The span of the call, which the span of the batch links to.
     pub(super) span: Span,
+    start_check: Option<Arc<dyn StartCheck>>,
     _queued: Queued,
 }
 
@@ -39,6 +45,7 @@ impl<O: Operation> Job<O> {
             reply,
             queued_at: Instant::now(),
             span: Span::current(),
+            start_check: start_check::current(),
             _queued: queued,
         }
     }
@@ -46,6 +53,17 @@ impl<O: Operation> Job<O> {
     /// Returns whether the caller still waits for the answers.
     pub(super) fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
+    }
+
+    /// Returns the job if its caller still waits and passes its check. Otherwise answers the caller.
+    pub(super) fn checked(self) -> Option<Self> {
+        let check = self.start_check.as_ref().filter(|_| !self.is_begun());
+        let checked = check.map_or(Ok(()), |check| check.check_start());
+        if let Err(error) = checked {
+            self.fail(&error);
+            return None;
+        }
+        self.is_wanted().then_some(self)
     }
 
     /// Takes the answers of a batch to its items, in order. Keeps the items without one.

@@ -21,6 +21,7 @@ pub mod queue_time;
 pub mod reservation;
 pub mod rounds;
 mod split;
+pub mod start_check;
 pub mod statement;
 mod turn_order;
 pub mod weights;

@@ -285,10 +285,10 @@ impl<O: Operation> Worker<O> {
         self.queue().put_back(unread);
     }
 
-    /// Runs a batch, and observes its waits and its duration. Items of cancelled calls are not
-    /// run. A panic ends the batch, but not the worker.
-    async fn measure(&self, mut jobs: Vec<Job<O>>, run: impl AsyncFnOnce(Vec<Job<O>>)) {
-        jobs.retain(Job::is_wanted);
+    /// Runs a batch, and observes its waits and its duration. Items of calls that are cancelled, or
+    /// fail their check, are not run. A panic ends the batch, but not the worker.
+    async fn measure(&self, jobs: Vec<Job<O>>, run: impl AsyncFnOnce(Vec<Job<O>>)) {
+        let jobs: Vec<_> = jobs.into_iter().filter_map(Job::checked).collect();
         if jobs.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tonic::Code;
 
 use super::severity::{at_level, severity};
-use crate::{domain::id::TokenId, rpc::transport::backpressure::Owner, util::net::client_network};
+use crate::{domain::id::TokenId, rpc::transport::owner::Owner, util::net::client_network};
 
 /// How long equal lines are counted before one line reports their number.
 const WINDOW: Duration = Duration::from_secs(1);

@@ -141,7 +141,9 @@ impl HttpBody for ResponseBody {
                 polled
             }
         };
-        if length(&polled) <= PIECE {
+        let length = length(&polled);
+        self.permit.send(PIECE.min(length));
+        if length <= PIECE {
             return Poll::Ready(polled);
         }
         self.permit.progress();

@@ -16,7 +16,7 @@ use super::{
     Limits,
     body::{RequestBody, ResponseBody},
     infrastructure::{self, InfrastructureLimits},
-    permit::{ByteBudget, Permit, is_for_operators},
+    permit::{Permit, is_for_operators},
     slots::CallSlots,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     rpc::{
         context,
         request_head::header_bytes,
-        transport::{backpressure::InWork, peer::Peer},
+        transport::{backpressure::InWork, byte_budget::ByteBudget, peer::Peer},
     },
 };
 
@@ -39,7 +39,6 @@ use crate::{
 pub struct LimitLayer {
     slots: Option<CallSlots>,
     infrastructure: Arc<InfrastructureLimits>,
-    budget: Arc<ByteBudget>,
     max_duration: Duration,
     known_token: KnownToken,
 }
@@ -56,7 +55,6 @@ impl LimitLayer {
         LimitLayer {
             slots: limits.requests.map(CallSlots::new),
             infrastructure: Arc::new(infrastructure),
-            budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
             known_token,
         }
@@ -151,7 +149,7 @@ impl LimitLayer {
             return Err(Error::Overloaded(Overload::CallsInProgress));
         }
         let call = peer.begin_call(self.max_duration);
-        let budget = Arc::clone(&self.budget);
+        let budget = Arc::clone(peer.load.budget());
         let permit =
             Permit::new(budget, self.slots.clone(), call).with_rpc(rpc, header_bytes(request));
         permit.set_in_work(in_work);

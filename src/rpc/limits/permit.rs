@@ -2,7 +2,6 @@
 //! has read its response.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -10,11 +9,11 @@ use std::{
     },
 };
 
-use tokio::task::futures::TaskLocalFuture;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::slots::{CallSlot, CallSlots};
 use crate::{
+    db::batch::start_check::{StartCheck, with_check},
     domain::{
         error::{Error, Overload, Result},
         id::TokenId,
@@ -22,112 +21,13 @@ use crate::{
     },
     proto::Rpc,
     rpc::transport::{
-        backpressure::{InWork, Owner},
+        backpressure::InWork,
+        byte_budget::{ByteBudget, Kind},
+        owner::Owner,
         peer::OpenCall,
     },
     util::shares::Share,
 };
-
-/// The bytes of all calls in progress.
-///
-/// A token may hold as many bytes of responses as are still free. One alone gets half of the budget,
-/// the next one half of the rest. Of requests it may hold four times what is free, so one alone gets
-/// four fifths. So it may of responses if the next one is small: reads by key go on beside lists that
-/// the same client does not read. So a client that does not read its responses, or does not send the end of its requests,
-/// leaves bytes to others.
-pub(super) struct ByteBudget {
-    used: AtomicUsize,
-    limit: usize,
-    /// The bytes that each owner holds.
-    shares: Mutex<HashMap<(Owner, Kind), usize>>,
-}
-
-/// How many bytes of unread responses an owner may have for each free byte when it writes. Responses of
-/// writes are never rejected, so this keeps a client that only writes from taking all bytes.
-const MAX_UNREAD_PER_FREE_BYTE: usize = 4;
-
-/// Maximum size of a small response, in bytes: a frame of HTTP/2.
-const SMALL_RESPONSE: usize = 16 * 1024;
-
-/// The part of a call that bytes belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Request,
-    Response,
-}
-
-impl Kind {
-    /// Returns how many bytes an owner may hold for each free one, if it takes this many more.
-    fn per_free_byte(self, bytes: usize) -> usize {
-        match self {
-            Kind::Response if bytes > SMALL_RESPONSE => 1,
-            Kind::Request | Kind::Response => 4,
-        }
-    }
-}
-
-impl ByteBudget {
-    /// Makes an unused budget; `None` for no limit.
-    pub(super) fn new(limit: Option<usize>) -> Self {
-        ByteBudget {
-            used: AtomicUsize::new(0),
-            limit: limit.unwrap_or(usize::MAX),
-            shares: Mutex::default(),
-        }
-    }
-
-    /// Adds bytes, even beyond the limit.
-    fn add(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn release(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Adds bytes to the share of an owner, if they fit.
-    fn add_to_share(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
-        let mut shares = self.shares();
-        let share = shares.get(&(owner, kind)).copied().unwrap_or_default();
-        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        let fits = bytes <= free
-            && share.saturating_add(bytes) <= free.saturating_mul(kind.per_free_byte(bytes));
-        if fits {
-            shares.insert((owner, kind), share + bytes);
-            // Another call may exceed the budget at the same time. These bytes count all the same.
-            self.add(bytes);
-        }
-        fits
-    }
-
-    /// Adds bytes to the share of an owner, even beyond the limit.
-    fn add_beyond_share(&self, owner: Owner, kind: Kind, bytes: usize) {
-        *self.shares().entry((owner, kind)).or_default() += bytes;
-        self.add(bytes);
-    }
-
-    /// Returns whether an owner has too many bytes of unread responses for a write.
-    fn has_unread(&self, owner: Owner) -> bool {
-        let share = self.shares().get(&(owner, Kind::Response)).copied();
-        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        share.is_some_and(|share| share > free.saturating_mul(MAX_UNREAD_PER_FREE_BYTE))
-    }
-
-    /// Removes bytes from the share of an owner.
-    fn remove_from_share(&self, owner: Owner, kind: Kind, bytes: usize) {
-        let mut shares = self.shares();
-        if let Entry::Occupied(mut share) = shares.entry((owner, kind)) {
-            *share.get_mut() = share.get().saturating_sub(bytes);
-            if *share.get() == 0 {
-                share.remove();
-            }
-        }
-    }
-
-    fn shares(&self) -> MutexGuard<'_, HashMap<(Owner, Kind), usize>> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 tokio::task_local! {
     static CURRENT: Arc<Permit>;
@@ -172,6 +72,9 @@ struct Work {
 /// its task and its future.
 const CALL_BYTES: usize = 8 * 1024;
 
+/// The memory that the stream of an answered call takes beside the bytes of its response, in bytes.
+const STREAM_BYTES: usize = 4 * 1024;
+
 /// How many bytes of memory a byte of the headers takes: HTTP/2 counts less than a parsed header takes.
 const PER_HEADER_BYTE: usize = 2;
 
@@ -179,7 +82,7 @@ const PER_HEADER_BYTE: usize = 2;
 pub(super) struct Permit {
     /// The bytes that the call takes from its headers on, until its response is ready.
     head: usize,
-    /// The bytes of the request, which are in the share of the owner.
+    /// The bytes of the request and of the stream, which are in the share of the owner.
     request: AtomicUsize,
     /// The bytes of the response, and those among them that are reserved for what is not encoded yet.
     response: AtomicUsize,
@@ -268,9 +171,14 @@ impl Permit {
         Ok(())
     }
 
-    /// Releases the bytes of the request, because the call has been answered.
+    /// Releases the bytes of the request, because the call has been answered. Those of its stream stay.
     pub(super) fn release_request(&self) {
-        let bytes = self.request.swap(0, Ordering::Relaxed);
+        self.shrink_request(STREAM_BYTES);
+    }
+
+    fn shrink_request(&self, kept: usize) {
+        let held = self.request.fetch_min(kept, Ordering::Relaxed);
+        let bytes = held.saturating_sub(kept);
         if bytes > 0 {
             self.budget.release(bytes);
             self.budget
@@ -293,9 +201,7 @@ impl Permit {
     /// Takes a slot, because the request is complete and its work begins. Fails if the share of the
     /// owner has none, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
-        if !self.is_read && self.budget.has_unread(self.owner()) {
-            return Err(Error::Overloaded(Overload::UnreadResponses));
-        }
+        self.check_start()?;
         let mut work = self.work();
         if work.in_work.is_none() {
             work.in_work = self.call.begin_work();
@@ -316,8 +222,11 @@ impl Permit {
     }
 
     /// Makes this the permit of the call that `work` is a part of.
-    pub(super) fn scope<F: Future>(self: &Arc<Self>, work: F) -> TaskLocalFuture<Arc<Self>, F> {
-        CURRENT.scope(Arc::clone(self), work)
+    pub(super) fn scope<F: Future>(
+        self: &Arc<Self>,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(Arc::clone(self), with_check(Arc::clone(self) as _, work))
     }
 
     /// Reserves bytes of the response. Those of a write may exceed the byte budget, because its
@@ -355,6 +264,11 @@ impl Permit {
         self.budget.release(reserved);
     }
 
+    /// Counts bytes of the response that HTTP/2 takes.
+    pub(super) fn send(&self, bytes: usize) {
+        self.call.take_response(bytes);
+    }
+
     /// Waits until the connection has to close for that of another token.
     pub(super) fn reclaimed(&self) -> WaitForCancellationFutureOwned {
         self.call.reclaimed()
@@ -366,9 +280,21 @@ impl Permit {
     }
 }
 
+impl StartCheck for Permit {
+    /// Rejects a write while its owner has too many responses unread. Many may have been accepted
+    /// before the first of them was answered. The owner is not known while its token is looked up.
+    fn check_start(&self) -> Result<()> {
+        let owner = self.owner.get().filter(|_| !self.is_read);
+        match owner.is_some_and(|owner| self.budget.has_unread(*owner)) {
+            true => Err(Error::Overloaded(Overload::UnreadResponses)),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.release_request();
+        self.shrink_request(0);
         self.budget.release(self.response.load(Ordering::Relaxed));
         let shared = self.shared.load(Ordering::Relaxed);
         if shared > 0 {

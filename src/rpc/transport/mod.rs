@@ -9,6 +9,7 @@
 //! because it cannot evict a connection, nor close an idle or stalled one.
 
 pub mod backpressure;
+pub mod byte_budget;
 mod coalesce;
 mod connection;
 pub mod eviction;
@@ -18,6 +19,7 @@ mod frames;
 mod goaway;
 mod header_block;
 pub mod listener;
+pub mod owner;
 pub mod peer;
 mod preface_timeout;
 mod refused_calls;

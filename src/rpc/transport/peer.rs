@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
-    backpressure::{ConnectionLoad, InWork, Owner},
+    backpressure::{ConnectionLoad, InWork},
     eviction::ConnectionSlot,
+    owner::Owner,
 };
 
 /// The client's end of a connection. Every request carries it as an extension.
@@ -83,7 +84,7 @@ impl Peer {
             address,
             None,
             connections.add(address.ip()),
-            ConnectionLoad::new(&Load::new(1), address.ip()),
+            ConnectionLoad::new(&Load::for_test(1), address.ip()),
             Duration::from_secs(10),
         )
     }
@@ -143,7 +144,7 @@ impl Peer {
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
-    /// its deadline has passed. While the connection waits for a slot or is paused, the client cannot
+    /// its deadline has passed, or nothing can be sent. While the connection waits for a slot or is paused, the client cannot
     /// tell that it has read. After a pause it has another `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
@@ -152,6 +153,9 @@ impl Peer {
         let was_paused = unread_until.is_some_and(|end| now < end + self.stall_timeout);
         if was_paused || self.load.free_slots() == 0 {
             return false;
+        }
+        if self.load.is_stalled(self.stall_timeout) {
+            return true;
         }
         let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
         self.calls().open.values().any(is_late)
@@ -180,6 +184,11 @@ impl OpenCall {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.peer.address.ip()
+    }
+
+    /// Counts bytes of the response that HTTP/2 takes.
+    pub fn take_response(&self, bytes: usize) {
+        self.peer.load.take_response(bytes);
     }
 
     /// Notes whose call it is.

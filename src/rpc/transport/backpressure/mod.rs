@@ -14,6 +14,7 @@
 //! these calls begins, so the next bytes have to wait for the next round.
 
 mod load;
+mod unsent;
 
 use std::{
     io,
@@ -30,7 +31,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-pub use self::load::{ConnectionLoad, InWork, Load, Owner};
+pub use self::load::{ConnectionLoad, InWork, Load};
 
 /// The size of a call before it is known, and its bounds, in bytes.
 const FIRST_CALL_BYTES: u64 = 256;
@@ -200,7 +201,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Throttled<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write(context, bytes)
+        let written = Pin::new(self.stream.get_mut()).poll_write(context, bytes);
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.load.note_sent(Some(*bytes)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.load.note_sent(None),
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -253,14 +260,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_read_as_far_as_slots_suffice() {
-        let load = connection(&Load::new(LIMIT));
+        let load = connection(&Load::for_test(LIMIT));
         let (mut stream, _far) = stream(&load).await;
         assert_eq!(read(&mut stream).await, 100 * FIRST_CALL_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_rest_of_a_round_waits_until_its_calls_have_begun() {
-        let load = connection(&Load::new(LIMIT));
+        let load = connection(&Load::for_test(LIMIT));
         let (mut stream, _far) = stream(&load).await;
         read(&mut stream).await;
         let mut buffer = [0; 16];
@@ -272,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_size_of_calls_is_learnt() {
-        let all = Load::new(LIMIT);
+        let all = Load::for_test(LIMIT);
         let load = connection(&all);
         let _others = begin(&connection(&all), 2 * LIMIT);
         let (mut stream, _far) = stream(&load).await;
@@ -289,7 +296,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_over_its_share_is_read_again_when_a_call_ends() {
-        let all = Load::new(LIMIT);
+        let all = Load::for_test(LIMIT);
         let (load, other) = (connection(&all), connection(&all));
         let _others = begin(&other, 10);
         let mut calls = begin(&load, LIMIT / 2);

@@ -80,6 +80,8 @@ impl ConnectionSlot {
         if is_full && !open.authenticated.make_room(token_id, connections.limit) {
             drop(open);
             self.refuse();
+            // The search of a connection to close takes long, so such calls have a limit, too.
+            self.count_refused_call();
             return Err(Error::TooManyConnections);
         }
         open.remove(slot);

@@ -54,7 +54,7 @@ use crate::{
         quota::{Quotas, layer::QuotaLayer},
         reflection::Reflection,
         slices::use_encoded,
-        transport::{backpressure::Load, byte_budget::ByteBudget, listener::listen, tls::TlsError},
+        transport::{backpressure::Load, listener::listen, tls::TlsError},
     },
     services::{
         admin::service::Admin,
@@ -272,8 +272,7 @@ async fn serve_calls(
     let drained = async { drop(drained.await) };
     let (tls_in_use, counted) = (tls.tls.clone(), metrics.clone());
     let limits = config.limits.connection.clone();
-    let budget = Arc::new(ByteBudget::new(config.limits.request_bytes));
-    let load = Load::new(config.limits.work_slots(), budget);
+    let load = Load::new(config.limits.work_slots());
     let threads = CallThreads::start()?;
     let calls = Arc::clone(&load);
     let server = threads.run(async move {

@@ -1,5 +1,7 @@
 //! Clients that do not read their responses leave the service to others.
 
+use std::net::SocketAddr;
+
 use bridgebook::{
     config::Auth,
     domain::role::Role,
@@ -122,9 +124,19 @@ async fn a_token_leaves_a_part_of_the_byte_budget_to_others() {
     others.get_workflow(request.clone()).await.unwrap();
 }
 
-/// HTTP/2 takes such responses whole, but the sockets take no more bytes.
 #[tokio::test]
 async fn responses_that_a_socket_does_not_take_are_a_part_of_the_byte_budget() {
+    assert_unread_count(Wire::connect_mute).await;
+}
+
+#[tokio::test]
+async fn responses_of_which_only_a_byte_fits_are_a_part_of_the_byte_budget() {
+    assert_unread_count(|address| Wire::connect(address, 1)).await;
+}
+
+/// Asks for responses over connections that do not read them, although HTTP/2 takes them whole. They
+/// have to count until the connections are closed.
+async fn assert_unread_count<F: Future<Output = Wire>>(connect: impl Fn(SocketAddr) -> F) {
     let app = App::start_with(|config| {
         config.auth = Auth::Tokens;
         config.limits.request_bytes = Some(4_000_000);
@@ -141,7 +153,7 @@ async fn responses_that_a_socket_does_not_take_are_a_part_of_the_byte_budget() {
     let rejected = loop {
         // A client that does not know the limit opens this many streams.
         if unread.len() % 100 == 0 {
-            mute.push(Wire::connect_mute(app.address).await);
+            mute.push(connect(app.address).await);
         }
         let wire = mute.last().unwrap();
         unread.push(send(wire, &greedy, GET, &request).await);

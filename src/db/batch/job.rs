@@ -1,6 +1,9 @@
 //! The jobs of a worker.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::{Arc, Weak},
+};
 
 use prometheus::IntGauge;
 use tokio::{sync::oneshot, time::Instant};
@@ -8,9 +11,9 @@ use tracing::Span;
 
 use super::{
     BYTES_PER_WEIGHT, Operation, Results,
+    call_hooks::{self, CallHooks},
     fair_queue::Queueable,
     reservation::Held,
-    start_check::{self, StartCheck},
 };
 use crate::{
     domain::error::{Error, Result},
@@ -27,7 +30,9 @@ pub(super) struct Job<O: Operation> {
     pub(super) queued_at: Instant,
     /// The span of the call, which the span of the batch links to.
     pub(super) span: Span,
-    start_check: Option<Arc<dyn StartCheck>>,
+    hooks: Option<Weak<dyn CallHooks>>,
+    /// Whether the call has other items.
+    is_part: bool,
     _queued: Queued,
 }
 
@@ -35,6 +40,7 @@ impl<O: Operation> Job<O> {
     /// Makes a job of items of one tenant.
     pub(super) fn new(
         items: Vec<O::Item>,
+        is_part: bool,
         reply: oneshot::Sender<Results<O>>,
         metrics: &OperationMetrics,
     ) -> Self {
@@ -45,7 +51,8 @@ impl<O: Operation> Job<O> {
             reply,
             queued_at: Instant::now(),
             span: Span::current(),
-            start_check: start_check::current(),
+            hooks: call_hooks::current(),
+            is_part,
             _queued: queued,
         }
     }
@@ -57,13 +64,18 @@ impl<O: Operation> Job<O> {
 
     /// Returns the job if its caller still waits and passes its check. Otherwise answers the caller.
     pub(super) fn checked(self) -> Option<Self> {
-        let check = self.start_check.as_ref().filter(|_| !self.is_begun());
-        let checked = check.map_or(Ok(()), |check| check.check_start());
+        let hooks = self.hooks().filter(|_| !self.is_begun());
+        let checked = hooks.map_or(Ok(()), |hooks| hooks.before_start(self.is_part));
         if let Err(error) = checked {
             self.fail(&error);
             return None;
         }
         self.is_wanted().then_some(self)
+    }
+
+    /// Returns the hooks of the call, if it has not ended.
+    fn hooks(&self) -> Option<Arc<dyn CallHooks>> {
+        self.hooks.as_ref().and_then(Weak::upgrade)
     }
 
     /// Takes the answers of a batch to its items, in order. Keeps the items without one.
@@ -72,6 +84,7 @@ impl<O: Operation> Job<O> {
         answers: impl IntoIterator<Item = Option<Result<Held<O::Answer>>>>,
     ) {
         let has_other_items = !self.is_single();
+        let hooks = self.hooks();
         let items = mem::take(&mut self.items);
         let open = self.answers.iter_mut().filter(|answer| answer.is_none());
         for ((item, open), answer) in items.into_iter().zip(open).zip(answers) {
@@ -79,6 +92,9 @@ impl<O: Operation> Job<O> {
                 self.items.push(item);
                 continue;
             };
+            if let (Ok(held), Some(hooks)) = (&answer, &hooks) {
+                hooks.answered(O::bytes_read(&held.answer));
+            }
             if has_other_items && let Ok(held) = &mut answer {
                 // Its other items may wait for memory. None of them waits for that of another.
                 held.reservation = None;

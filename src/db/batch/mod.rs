@@ -11,6 +11,7 @@
 //! Reads by key share their round trips in the same way.
 
 mod batch_limit;
+pub mod call_hooks;
 pub mod delete;
 mod fair_queue;
 pub mod insert_once;
@@ -21,7 +22,6 @@ pub mod queue_time;
 pub mod reservation;
 pub mod rounds;
 mod split;
-pub mod start_check;
 pub mod statement;
 mod turn_order;
 pub mod weights;
@@ -149,7 +149,7 @@ impl<O: Operation> Batcher<O> {
     /// As those of [`Batcher::submit`].
     pub async fn submit_held(&self, item: O::Item) -> Result<Held<O::Answer>> {
         let worker = self.worker_of(&item);
-        let answers = self.enqueue(worker, vec![item]).await;
+        let answers = self.enqueue(worker, vec![item], false).await;
         answers
             .into_iter()
             .next()
@@ -158,6 +158,7 @@ impl<O: Operation> Batcher<O> {
 
     /// Runs many items of one tenant, and returns their answers in order.
     pub async fn submit_all(&self, items: Vec<O::Item>) -> Vec<Result<O::Answer>> {
+        let is_part = items.len() > 1;
         let workers: Vec<usize> = items.iter().map(|item| self.worker_of(item)).collect();
         let mut per_worker: Vec<Vec<O::Item>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (item, worker) in items.into_iter().zip(&workers) {
@@ -167,7 +168,7 @@ impl<O: Operation> Batcher<O> {
         }
         let per_worker = per_worker.into_iter().enumerate();
         let answers = per_worker.map(async |(worker, items)| {
-            let answers = self.enqueue(worker, items).await.into_iter();
+            let answers = self.enqueue(worker, items, is_part).await.into_iter();
             answers.map(|answer| answer.map(|held| held.answer))
         });
         let mut answers = join_all(answers).await;
@@ -182,7 +183,8 @@ impl<O: Operation> Batcher<O> {
         usize::try_from(hash(&O::key(item)) % self.workers.len() as u64).unwrap_or_default()
     }
 
-    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>) -> Results<O> {
+    /// Runs items of one call on a worker; `is_part` if the call has others.
+    async fn enqueue(&self, worker: usize, mut items: Vec<O::Item>, is_part: bool) -> Results<O> {
         let count = items.len();
         let Some(worker) = self.workers.get(worker) else {
             return Vec::new();
@@ -192,7 +194,7 @@ impl<O: Operation> Batcher<O> {
             let rest = items.split_off(items.len().min(JOB_ITEMS));
             let (reply, answers) = oneshot::channel();
             parts.push((items.len(), answers));
-            jobs.push(Job::new(items, reply, worker.metrics()));
+            jobs.push(Job::new(items, is_part, reply, worker.metrics()));
             items = rest;
         }
         if !worker.push(jobs) {

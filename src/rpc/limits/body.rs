@@ -93,7 +93,26 @@ impl HttpBody for RequestBody {
 /// What polling a body returns: a frame, an error, or the end.
 type Polled = Option<Result<Frame<Bytes>, Status>>;
 
-/// The body of a response. Its bytes count until HTTP/2 has taken all of them.
+/// A piece of a response that HTTP/2 has taken. It is dropped when the piece is sent, or the client has
+/// reset the stream. Until then the permit counts its bytes.
+struct Piece {
+    data: Bytes,
+    permit: Arc<Permit>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.permit.read();
+    }
+}
+
+/// The body of a response. Its bytes count until the client has taken all of them.
 pub(super) struct ResponseBody {
     body: Body,
     permit: Arc<Permit>,
@@ -141,18 +160,23 @@ impl HttpBody for ResponseBody {
                 polled
             }
         };
-        let length = length(&polled);
-        self.permit.send(PIECE.min(length));
-        if length <= PIECE {
+        let Some(Ok(frame)) = polled else {
             return Poll::Ready(polled);
-        }
-        self.permit.progress();
-        let data = polled.and_then(Result::ok).map(Frame::into_data);
-        Poll::Ready(data.and_then(Result::ok).map(|mut data| {
-            let piece = data.split_to(PIECE.min(data.len()));
-            self.next = Some(Some(Ok(Frame::data(data))));
-            Ok(Frame::data(piece))
-        }))
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(mut data) => {
+                let piece = data.split_to(PIECE.min(data.len()));
+                match data.is_empty() {
+                    true => self.permit.queued(),
+                    false => self.next = Some(Some(Ok(Frame::data(data)))),
+                }
+                Frame::data(Bytes::from_owner(Piece {
+                    data: piece,
+                    permit: Arc::clone(&self.permit),
+                }))
+            }
+            Err(other) => other,
+        })))
     }
 
     fn is_end_stream(&self) -> bool {

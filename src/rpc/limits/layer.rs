@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 use super::{
     Limits,
     body::{RequestBody, ResponseBody},
+    byte_budget::ByteBudget,
     infrastructure::{self, InfrastructureLimits},
     permit::{Permit, is_for_operators},
     slots::CallSlots,
@@ -29,7 +30,7 @@ use crate::{
     rpc::{
         context,
         request_head::header_bytes,
-        transport::{backpressure::InWork, byte_budget::ByteBudget, peer::Peer},
+        transport::{backpressure::InWork, peer::Peer},
     },
 };
 
@@ -39,6 +40,7 @@ use crate::{
 pub struct LimitLayer {
     slots: Option<CallSlots>,
     infrastructure: Arc<InfrastructureLimits>,
+    budget: Arc<ByteBudget>,
     max_duration: Duration,
     known_token: KnownToken,
 }
@@ -55,6 +57,7 @@ impl LimitLayer {
         LimitLayer {
             slots: limits.requests.map(CallSlots::new),
             infrastructure: Arc::new(infrastructure),
+            budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
             known_token,
         }
@@ -149,7 +152,7 @@ impl LimitLayer {
             return Err(Error::Overloaded(Overload::CallsInProgress));
         }
         let call = peer.begin_call(self.max_duration);
-        let budget = Arc::clone(peer.load.budget());
+        let budget = Arc::clone(&self.budget);
         let permit =
             Permit::new(budget, self.slots.clone(), call).with_rpc(rpc, header_bytes(request));
         permit.set_in_work(in_work);

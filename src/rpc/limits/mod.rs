@@ -4,6 +4,7 @@
 //! calls when the load is highest.
 
 mod body;
+mod byte_budget;
 mod infrastructure;
 mod infrastructure_rate;
 mod layer;

@@ -11,21 +11,19 @@ use std::{
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::slots::{CallSlot, CallSlots};
+use super::{
+    byte_budget::{ByteBudget, Kind},
+    slots::{CallSlot, CallSlots},
+};
 use crate::{
-    db::batch::start_check::{StartCheck, with_check},
+    db::batch::call_hooks::{CallHooks, with_hooks},
     domain::{
         error::{Error, Overload, Result},
         id::TokenId,
         role::Role,
     },
     proto::Rpc,
-    rpc::transport::{
-        backpressure::InWork,
-        byte_budget::{ByteBudget, Kind},
-        owner::Owner,
-        peer::OpenCall,
-    },
+    rpc::transport::{backpressure::InWork, owner::Owner, peer::OpenCall},
     util::shares::Share,
 };
 
@@ -87,6 +85,8 @@ pub(super) struct Permit {
     /// The bytes of the response, and those among them that are reserved for what is not encoded yet.
     response: AtomicUsize,
     reserved: AtomicUsize,
+    /// The bytes of documents among those reserved, before the response is encoded.
+    answered: AtomicUsize,
     /// The bytes of the response in the share of the owner.
     shared: AtomicUsize,
     owner: OnceLock<Owner>,
@@ -97,6 +97,8 @@ pub(super) struct Permit {
     /// Whether the call may take a slot of administrators.
     is_administrator: AtomicBool,
     is_rejected: AtomicBool,
+    /// Whether the parts of the call may run, as it was decided when the first one started.
+    start: OnceLock<Result<()>>,
     budget: Arc<ByteBudget>,
     /// The slots of calls in progress, if the number of such calls is limited.
     slots: Option<CallSlots>,
@@ -115,12 +117,14 @@ impl Permit {
             request: AtomicUsize::new(0),
             response: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             shared: AtomicUsize::new(0),
             owner: OnceLock::new(),
             is_read: false,
             is_for_operators: false,
             is_administrator: AtomicBool::new(false),
             is_rejected: AtomicBool::new(false),
+            start: OnceLock::new(),
             budget,
             slots,
             work: Mutex::default(),
@@ -201,7 +205,7 @@ impl Permit {
     /// Takes a slot, because the request is complete and its work begins. Fails if the share of the
     /// owner has none, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
-        self.check_start()?;
+        self.check_unread(self.owner())?;
         let mut work = self.work();
         if work.in_work.is_none() {
             work.in_work = self.call.begin_work();
@@ -210,6 +214,16 @@ impl Permit {
             work.slot = Some(slots.take(self.owner(), self.is_administrator())?);
         }
         Ok(())
+    }
+
+    /// Checks that the call may write although its owner has unread responses. Those of administrators
+    /// may exceed the budget, so that operators get in.
+    fn check_unread(&self, owner: Owner) -> Result<()> {
+        let may_exceed = self.is_read || self.is_administrator();
+        match !may_exceed && self.budget.has_unread(owner) {
+            true => Err(Error::Overloaded(Overload::UnreadResponses)),
+            false => Ok(()),
+        }
     }
 
     /// Returns whether an administrator makes the call, which is one of those for operators.
@@ -226,23 +240,41 @@ impl Permit {
         self: &Arc<Self>,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        CURRENT.scope(Arc::clone(self), with_check(Arc::clone(self) as _, work))
+        CURRENT.scope(
+            Arc::clone(self),
+            with_hooks(Arc::downgrade(self) as _, work),
+        )
     }
 
     /// Reserves bytes of the response. Those of a write may exceed the byte budget, because its
     /// work is done; later requests are rejected instead. So may those of an administrator.
     fn reserve(&self, bytes: usize) -> Result<()> {
-        let (owner, kind) = (self.owner(), Kind::Response);
         if !self.is_read || self.is_administrator() {
-            self.budget.add_beyond_share(owner, kind, bytes);
-        } else if !self.budget.add_to_share(owner, kind, bytes) {
+            let answered = self.answered.swap(0, Ordering::Relaxed);
+            self.reserve_beyond_share(bytes.saturating_sub(answered));
+            return Ok(());
+        }
+        if !self
+            .budget
+            .add_to_share(self.owner(), Kind::Response, bytes)
+        {
             self.is_rejected.store(true, Ordering::Relaxed);
             return Err(Error::Overloaded(Overload::ResponseMemory));
         }
+        self.note_reserved(bytes);
+        Ok(())
+    }
+
+    fn reserve_beyond_share(&self, bytes: usize) {
+        let owner = self.owner();
+        self.budget.add_beyond_share(owner, Kind::Response, bytes);
+        self.note_reserved(bytes);
+    }
+
+    fn note_reserved(&self, bytes: usize) {
         self.shared.fetch_add(bytes, Ordering::Relaxed);
         self.response.fetch_add(bytes, Ordering::Relaxed);
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
     }
 
     fn owner(&self) -> Owner {
@@ -264,30 +296,46 @@ impl Permit {
         self.budget.release(reserved);
     }
 
-    /// Counts bytes of the response that HTTP/2 takes.
-    pub(super) fn send(&self, bytes: usize) {
-        self.call.take_response(bytes);
-    }
-
     /// Waits until the connection has to close for that of another token.
     pub(super) fn reclaimed(&self) -> WaitForCancellationFutureOwned {
         self.call.reclaimed()
     }
 
-    /// Notes that the response is ready, or that the client has read a part of it.
+    /// Notes that the response is ready.
     pub(super) fn progress(&self) {
         self.call.progress();
     }
+
+    /// Notes that HTTP/2 has the whole response.
+    pub(super) fn queued(&self) {
+        self.call.queued();
+    }
+
+    /// Notes that the client has read a part of the response.
+    pub(super) fn read(&self) {
+        self.call.read();
+    }
 }
 
-impl StartCheck for Permit {
+impl CallHooks for Permit {
     /// Rejects a write while its owner has too many responses unread. Many may have been accepted
-    /// before the first of them was answered. The owner is not known while its token is looked up.
-    fn check_start(&self) -> Result<()> {
-        let owner = self.owner.get().filter(|_| !self.is_read);
-        match owner.is_some_and(|owner| self.budget.has_unread(*owner)) {
-            true => Err(Error::Overloaded(Overload::UnreadResponses)),
-            false => Ok(()),
+    /// before the first of them was answered.
+    fn before_start(&self, is_part: bool) -> Result<()> {
+        let Some(owner) = self.owner.get() else {
+            // Its token is still looked up.
+            return Ok(());
+        };
+        match is_part {
+            true => self.start.get_or_init(|| self.check_unread(*owner)).clone(),
+            false => self.check_unread(*owner),
+        }
+    }
+
+    /// Reserves the bytes of a write's response at once, so that the next batch is checked with them.
+    fn answered(&self, bytes: usize) {
+        if !self.is_read && bytes > 0 {
+            self.answered.fetch_add(bytes, Ordering::Relaxed);
+            self.reserve_beyond_share(bytes);
         }
     }
 }

@@ -246,7 +246,7 @@ mod tests {
             let peer = Peer::for_test(([127, 0, 0, 1], 7).into());
             let pauses = IntCounter::new("pauses", "Pauses.").unwrap();
             let headers = PendingHeaders::new(HEADER_BYTES, HEADER_TIMEOUT);
-            let load = ConnectionLoad::new(&Load::for_test(64), [127, 0, 0, 1].into());
+            let load = ConnectionLoad::new(&Load::new(64), [127, 0, 0, 1].into());
             let stream = Throttled::new(near, Arc::clone(&load), pauses);
             let (stream, reason) = Guarded::new(stream, 100, headers, Arc::clone(&peer.slot));
             far.write_all(&[0; PREFACE]).await.unwrap();

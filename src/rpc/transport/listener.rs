@@ -229,7 +229,7 @@ mod tests {
         let metrics = metrics.clone();
         let task = tokio::spawn(async move {
             let stop = async { drop(stopped.await) };
-            let load = Load::for_test(1);
+            let load = Load::new(1);
             listen(listener, None, limits(), load, &metrics, service, stop).await;
         });
         Server {

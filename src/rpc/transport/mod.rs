@@ -9,7 +9,6 @@
 //! because it cannot evict a connection, nor close an idle or stalled one.
 
 pub mod backpressure;
-pub mod byte_budget;
 mod coalesce;
 mod connection;
 pub mod eviction;

@@ -36,12 +36,16 @@ struct Calls {
     next_number: u64,
     /// Time at which the last call ended.
     idle_since: Instant,
+    /// Time at which the client last read a part of an answer.
+    progressed_at: Instant,
 }
 
 struct Call {
     /// Deadline for the answer; health and reflection calls have none.
     deadline: Option<Instant>,
     is_stream: bool,
+    /// Whether HTTP/2 has the whole answer, and sends it after those of other calls.
+    is_queued: bool,
 }
 
 impl Peer {
@@ -65,6 +69,7 @@ impl Peer {
                 open: HashMap::new(),
                 next_number: 0,
                 idle_since: Instant::now(),
+                progressed_at: Instant::now(),
             }),
         })
     }
@@ -84,7 +89,7 @@ impl Peer {
             address,
             None,
             connections.add(address.ip()),
-            ConnectionLoad::new(&Load::for_test(1), address.ip()),
+            ConnectionLoad::new(&Load::new(1), address.ip()),
             Duration::from_secs(10),
         )
     }
@@ -97,6 +102,7 @@ impl Peer {
         self.begin(Call {
             deadline,
             is_stream: false,
+            is_queued: false,
         })
     }
 
@@ -108,6 +114,7 @@ impl Peer {
         self.begin(Call {
             deadline: None,
             is_stream,
+            is_queued: false,
         })
     }
 
@@ -144,7 +151,8 @@ impl Peer {
     }
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
-    /// its deadline has passed, or nothing can be sent. While the connection waits for a slot or is paused, the client cannot
+    /// its deadline has passed. An answer that waits for others to be sent is late only if the client
+    /// reads none of them. While the connection waits for a slot or is paused, the client cannot
     /// tell that it has read. After a pause it has another `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
@@ -154,11 +162,12 @@ impl Peer {
         if was_paused || self.load.free_slots() == 0 {
             return false;
         }
-        if self.load.is_stalled(self.stall_timeout) {
-            return true;
-        }
-        let is_late = |call: &Call| call.deadline.is_some_and(|deadline| deadline <= now);
-        self.calls().open.values().any(is_late)
+        let calls = self.calls();
+        let is_read = now < calls.progressed_at + self.stall_timeout;
+        let is_late = |call: &Call| {
+            call.deadline.is_some_and(|deadline| deadline <= now) && !(call.is_queued && is_read)
+        };
+        calls.open.values().any(is_late)
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -180,15 +189,23 @@ impl OpenCall {
         self.set_deadline(Instant::now() + self.peer.stall_timeout);
     }
 
+    /// Notes that HTTP/2 has the whole answer.
+    pub fn queued(&self) {
+        if let Some(call) = self.peer.calls().open.get_mut(&self.number) {
+            call.is_queued = true;
+        }
+    }
+
+    /// Notes that the client has read a part of the answer.
+    pub fn read(&self) {
+        self.peer.calls().progressed_at = Instant::now();
+        self.progress();
+    }
+
     /// Returns the address of the client.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.peer.address.ip()
-    }
-
-    /// Counts bytes of the response that HTTP/2 takes.
-    pub fn take_response(&self, bytes: usize) {
-        self.peer.load.take_response(bytes);
     }
 
     /// Notes whose call it is.
@@ -268,6 +285,22 @@ mod tests {
         expire(&new);
         drop(new);
         assert!(!peer.is_stalled());
+    }
+
+    #[test]
+    fn a_call_that_waits_behind_others_stalls_the_connection_only_if_none_is_read() {
+        let peer = peer();
+        let (read, queued) = (
+            peer.begin_call(Duration::from_secs(60)),
+            peer.begin_call(Duration::from_secs(60)),
+        );
+        queued.set_deadline(Instant::now());
+        assert!(peer.is_stalled());
+        queued.queued();
+        read.read();
+        assert!(!peer.is_stalled());
+        read.set_deadline(Instant::now());
+        assert!(peer.is_stalled());
     }
 
     #[test]

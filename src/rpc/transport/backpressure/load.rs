@@ -14,8 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::unsent::Unsent;
-use crate::rpc::transport::{byte_budget::ByteBudget, owner::Owner};
+use crate::rpc::transport::owner::Owner;
 
 /// The number of slots that are always left, however long calls wait for their batches.
 const MIN_SLOTS: usize = 64;
@@ -35,7 +34,6 @@ pub struct Load {
     /// The number of owners that have calls in work.
     busy_owners: AtomicUsize,
     owners: Mutex<HashMap<Owner, Weak<OwnerLoad>>>,
-    budget: Arc<ByteBudget>,
 }
 
 /// The connections of one owner.
@@ -46,10 +44,9 @@ struct OwnerLoad {
 }
 
 impl Load {
-    /// Makes the load of a service that has `max_limit` slots at most, and a budget for the bytes of
-    /// its calls.
+    /// Makes the load of a service that has `max_limit` slots at most.
     #[must_use]
-    pub fn new(max_limit: usize, budget: Arc<ByteBudget>) -> Arc<Self> {
+    pub fn new(max_limit: usize) -> Arc<Self> {
         Arc::new(Load {
             limit: AtomicUsize::new(max_limit),
             max_limit,
@@ -57,14 +54,7 @@ impl Load {
             in_work: AtomicUsize::new(0),
             busy_owners: AtomicUsize::new(0),
             owners: Mutex::default(),
-            budget,
         })
-    }
-
-    /// Makes the load of a service without a limit of bytes, for tests.
-    #[cfg(test)]
-    pub(crate) fn for_test(max_limit: usize) -> Arc<Self> {
-        Load::new(max_limit, Arc::new(ByteBudget::new(None)))
     }
 
     /// Adapts the number of slots to the speed of the service: a call that would only wait for its
@@ -133,7 +123,6 @@ pub struct ConnectionLoad {
     round: AtomicU64,
     /// Wakes the task of the connection when a call ends.
     waker: AtomicWaker,
-    unsent: Unsent,
 }
 
 struct Calls {
@@ -159,35 +148,7 @@ impl ConnectionLoad {
             }),
             round: AtomicU64::new(0),
             waker: AtomicWaker::new(),
-            unsent: Unsent::new(Arc::clone(&all.budget)),
         })
-    }
-
-    /// Returns the bytes of all calls of the service.
-    #[must_use]
-    pub fn budget(&self) -> &Arc<ByteBudget> {
-        &self.all.budget
-    }
-
-    /// Counts bytes of a response that HTTP/2 takes.
-    pub fn take_response(&self, bytes: usize) {
-        self.unsent.take(bytes);
-    }
-
-    /// Notes how many bytes the socket has taken; `None` if it takes none now.
-    pub(super) fn note_sent(&self, bytes: Option<usize>) {
-        match bytes {
-            Some(bytes) => self.unsent.send(bytes),
-            None => {
-                let owner = self.calls().owner.owner;
-                self.unsent.block(owner);
-            }
-        }
-    }
-
-    /// Returns whether the socket has taken no bytes for this time, though there were some.
-    pub(in crate::rpc::transport) fn is_stalled(&self, timeout: Duration) -> bool {
-        self.unsent.is_stalled(timeout)
     }
 
     /// Notes that a call is in work, until the returned value is dropped. Requests carry it as an
@@ -316,7 +277,7 @@ mod tests {
 
     #[test]
     fn one_connection_may_have_all_slots() {
-        let load = connection(&Load::for_test(LIMIT), 1);
+        let load = connection(&Load::new(LIMIT), 1);
         assert_eq!(load.free_slots(), LIMIT);
         let calls = begin(&load, LIMIT - 1);
         assert_eq!(load.free_slots(), 1);
@@ -328,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_connection_without_calls_may_begin_one() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let _calls = begin(&connection(&all, 1), 2 * LIMIT);
         let load = connection(&all, 1);
         assert_eq!(load.free_slots(), 1);
@@ -338,7 +299,7 @@ mod tests {
 
     #[test]
     fn slots_that_others_leave_can_be_used() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let (one, two) = (connection(&all, 1), connection(&all, 1));
         let _calls = [begin(&one, 10), begin(&two, 500)];
         // Half of the slots are its share.
@@ -352,7 +313,7 @@ mod tests {
 
     #[test]
     fn owners_have_equal_shares_however_many_connections_they_have() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let many: Vec<_> = (0..9).map(|_| connection(&all, 1)).collect();
         let _calls: Vec<_> = many.iter().map(|load| begin(load, 60)).collect();
         let single = connection(&all, 2);
@@ -365,7 +326,7 @@ mod tests {
 
     #[test]
     fn slots_follow_the_time_that_calls_wait() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let load = connection(&all, 1);
         let late = 2 * MAX_QUEUE_TIME;
         // Nothing waits for slots.
@@ -388,7 +349,7 @@ mod tests {
 
     #[test]
     fn owners_without_connections_are_forgotten() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         for owner in 1..=100 {
             drop(connection(&all, owner).begin());
         }

@@ -14,7 +14,6 @@
 //! these calls begins, so the next bytes have to wait for the next round.
 
 mod load;
-mod unsent;
 
 use std::{
     io,
@@ -201,13 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Throttled<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(self.stream.get_mut()).poll_write(context, bytes);
-        match &written {
-            Poll::Ready(Ok(bytes)) => self.load.note_sent(Some(*bytes)),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.load.note_sent(None),
-        }
-        written
+        Pin::new(self.stream.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -260,14 +253,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_read_as_far_as_slots_suffice() {
-        let load = connection(&Load::for_test(LIMIT));
+        let load = connection(&Load::new(LIMIT));
         let (mut stream, _far) = stream(&load).await;
         assert_eq!(read(&mut stream).await, 100 * FIRST_CALL_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_rest_of_a_round_waits_until_its_calls_have_begun() {
-        let load = connection(&Load::for_test(LIMIT));
+        let load = connection(&Load::new(LIMIT));
         let (mut stream, _far) = stream(&load).await;
         read(&mut stream).await;
         let mut buffer = [0; 16];
@@ -279,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_size_of_calls_is_learnt() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let load = connection(&all);
         let _others = begin(&connection(&all), 2 * LIMIT);
         let (mut stream, _far) = stream(&load).await;
@@ -296,7 +289,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_over_its_share_is_read_again_when_a_call_ends() {
-        let all = Load::for_test(LIMIT);
+        let all = Load::new(LIMIT);
         let (load, other) = (connection(&all), connection(&all));
         let _others = begin(&other, 10);
         let mut calls = begin(&load, LIMIT / 2);

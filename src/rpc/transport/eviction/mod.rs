@@ -185,8 +185,8 @@ impl Connections {
         if is_due(&mut self.open().refused_calls_warned_at) {
             tracing::warn!(
                 peer = %client,
-                "connections that make too many calls without a valid credential, or over the limit \
-                 of connections, are closed; set --proxy-from if the peer is a proxy, or --health-from if it is a load balancer"
+                "connections that make too many calls without a valid credential are closed; set \
+                 --proxy-from if the peer is a proxy, or --health-from if it is a load balancer"
             );
         }
     }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -21,6 +22,10 @@ use crate::{
     rpc::transport::refused_calls::ConnectionCalls,
     util::{net::client_network, shares::Share},
 };
+
+/// Minimum time between two searches of a slot for one connection. A search visits all connections
+/// under their lock, and a connection without a slot may make calls at any rate.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The slot of one connection among all open ones, until it is dropped.
 pub struct ConnectionSlot(pub(super) Arc<Slot>);
@@ -44,6 +49,8 @@ pub(super) struct Slot {
     /// The number of the last call, in the order of their ends. Before the first end, the number at
     /// the first authenticated call.
     last_call: AtomicU64,
+    /// When a slot for it was last searched.
+    searched_at: Mutex<Option<Instant>>,
     refused_calls: ConnectionCalls,
     // These only go from false to true. The first two change under the lock.
     is_authenticated: AtomicBool,
@@ -77,11 +84,10 @@ impl ConnectionSlot {
             false => connections.limit,
         };
         let is_full = open.authenticated.len() >= limit;
-        if is_full && !open.authenticated.make_room(token_id, connections.limit) {
+        let may_search = || slot.is_search_due();
+        if is_full && !(may_search() && open.authenticated.make_room(token_id, connections.limit)) {
             drop(open);
             self.refuse();
-            // The search of a connection to close takes long, so such calls have a limit, too.
-            self.count_refused_call();
             return Err(Error::TooManyConnections);
         }
         open.remove(slot);
@@ -221,12 +227,24 @@ impl Slot {
             owner: Mutex::default(),
             calls: AtomicUsize::new(0),
             last_call: AtomicU64::new(0),
+            searched_at: Mutex::default(),
             is_authenticated: AtomicBool::new(false),
             is_health_only: AtomicBool::new(false),
             is_refused: AtomicBool::new(false),
             refused_calls: ConnectionCalls::default(),
             has_too_many_refused_calls: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether [`SEARCH_INTERVAL`] has passed since a slot was last searched, and notes the time.
+    fn is_search_due(&self) -> bool {
+        let last = self.searched_at.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= SEARCH_INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 
     /// Returns what evicts the connection.

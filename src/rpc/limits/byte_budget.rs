@@ -3,21 +3,21 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::owner::Owner;
+use crate::rpc::transport::owner::Owner;
 
 /// The bytes of all calls in progress.
 ///
 /// A token may hold as many bytes of responses as are still free. One alone gets half of the budget,
-/// the next one half of the rest. It may hold four times what is free of requests, and also of
-/// responses if the next one is small. One alone gets four fifths then, so its reads by key go on
-/// beside lists that it does not read. A client that does not read its responses, or does not send the
-/// end of its requests, therefore leaves bytes to others.
-pub struct ByteBudget {
+/// the next one half of the rest. Of requests, a token may hold four times the free bytes, so one alone
+/// gets four fifths. The same holds for a small response: reads by key go on beside lists that the same
+/// client does not read. So a client that does not read its responses, or does not send the end of its
+/// requests, leaves bytes to others.
+pub(super) struct ByteBudget {
     used: AtomicUsize,
     limit: usize,
     /// The bytes that each owner holds.
@@ -33,7 +33,7 @@ const SMALL_RESPONSE: usize = 16 * 1024;
 
 /// The part of a call that bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The headers and the message of a request.
     Request,
     /// The message of a response.
@@ -52,8 +52,7 @@ impl Kind {
 
 impl ByteBudget {
     /// Makes an unused budget; `None` for no limit.
-    #[must_use]
-    pub fn new(limit: Option<usize>) -> Self {
+    pub(super) fn new(limit: Option<usize>) -> Self {
         ByteBudget {
             used: AtomicUsize::new(0),
             limit: limit.unwrap_or(usize::MAX),
@@ -62,17 +61,17 @@ impl ByteBudget {
     }
 
     /// Adds bytes, even beyond the limit.
-    pub fn add(&self, bytes: usize) {
+    pub(super) fn add(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Removes bytes.
-    pub fn release(&self, bytes: usize) {
+    pub(super) fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Adds bytes to the share of an owner, if they fit.
-    pub fn add_to_share(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
+    pub(super) fn add_to_share(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
         let mut shares = self.shares();
         let share = shares.get(&(owner, kind)).copied().unwrap_or_default();
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
@@ -87,20 +86,20 @@ impl ByteBudget {
     }
 
     /// Adds bytes to the share of an owner, even beyond the limit.
-    pub fn add_beyond_share(&self, owner: Owner, kind: Kind, bytes: usize) {
+    pub(super) fn add_beyond_share(&self, owner: Owner, kind: Kind, bytes: usize) {
         *self.shares().entry((owner, kind)).or_default() += bytes;
         self.add(bytes);
     }
 
     /// Returns whether an owner has too many bytes of unread responses for a write.
-    pub fn has_unread(&self, owner: Owner) -> bool {
+    pub(super) fn has_unread(&self, owner: Owner) -> bool {
         let share = self.shares().get(&(owner, Kind::Response)).copied();
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
         share.is_some_and(|share| share > free.saturating_mul(MAX_UNREAD_PER_FREE_BYTE))
     }
 
     /// Removes bytes from the share of an owner.
-    pub fn remove_from_share(&self, owner: Owner, kind: Kind, bytes: usize) {
+    pub(super) fn remove_from_share(&self, owner: Owner, kind: Kind, bytes: usize) {
         let mut shares = self.shares();
         if let Entry::Occupied(mut share) = shares.entry((owner, kind)) {
             *share.get_mut() = share.get().saturating_sub(bytes);
@@ -112,33 +111,5 @@ impl ByteBudget {
 
     fn shares(&self) -> MutexGuard<'_, HashMap<(Owner, Kind), usize>> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Bytes of responses in the share of an owner, until they are dropped.
-pub struct ResponseBytes {
-    budget: Arc<ByteBudget>,
-    owner: Owner,
-    bytes: usize,
-}
-
-impl ResponseBytes {
-    /// Adds bytes to the share of an owner, even beyond the limit.
-    #[must_use]
-    pub fn hold(budget: &Arc<ByteBudget>, owner: Owner, bytes: usize) -> Self {
-        budget.add_beyond_share(owner, Kind::Response, bytes);
-        ResponseBytes {
-            budget: Arc::clone(budget),
-            owner,
-            bytes,
-        }
-    }
-}
-
-impl Drop for ResponseBytes {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-        self.budget
-            .remove_from_share(self.owner, Kind::Response, self.bytes);
     }
 }

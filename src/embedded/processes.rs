@@ -226,11 +226,11 @@ mod tests {
 
     use super::*;
 
-    const SHORT: [Step; 3] = [
-        ("INT", Duration::from_millis(100)),
-        ("QUIT", Duration::from_millis(100)),
-        (KILL, Duration::from_secs(10)),
-    ];
+    const SIGNALS: [&str; 3] = ["INT", "QUIT", KILL];
+    /// The time for a signal that is ignored.
+    const SHORT: Duration = Duration::from_millis(100);
+    /// The time for a signal that ends the process, also on a busy machine.
+    const LONG: Duration = Duration::from_secs(60);
 
     /// Starts a shell as the user of the server. Returns when the shell has run `script`.
     fn shell(account: &Account, script: &str) -> Child {
@@ -265,13 +265,18 @@ mod tests {
             ("trap '' INT; trap exit QUIT", "QUIT"),
             ("trap '' INT QUIT", KILL),
         ] {
-            assert_eq!(stop_shell(script, &SHORT).await, Ok(expected), "{script}");
+            let ignored = SIGNALS.into_iter().take_while(|it| *it != expected);
+            let mut steps: Vec<Step> = ignored.map(|signal| (signal, SHORT)).collect();
+            steps.push((expected, LONG));
+            assert_eq!(stop_shell(script, &steps).await, Ok(expected), "{script}");
         }
     }
 
     #[tokio::test]
     async fn a_server_that_does_not_end_is_an_error_with_its_id() {
-        let error = stop_shell("trap '' INT", &SHORT[..1]).await.unwrap_err();
+        let error = stop_shell("trap '' INT", &[("INT", SHORT)])
+            .await
+            .unwrap_err();
         assert!(error.contains("process PID"), "{error}");
     }
 

@@ -139,10 +139,13 @@ async fn the_prune_command_removes_the_other_rows_and_fails() {
     let namespace = app.tenant().namespace;
     leave_rows(&app.schema, &namespace).await;
     refuse_some(&app.schema).await;
-    let (removed, log) = prune_that_fails(&app.schema);
-    assert!(removed.contains(" 697 removed"), "{removed}");
+    // A step that times out on a busy machine leaves its rows to the next pass.
+    let log = eventually("the other rows are removed", async || {
+        let (_, log) = prune_that_fails(&app.schema);
+        (left(&app.schema).await == [3, ROWS]).then_some(log)
+    })
+    .await;
     assert!(log.contains("an expired row cannot be removed"), "{log}");
-    assert_eq!(left(&app.schema).await, [3, ROWS]);
 }
 
 #[tokio::test]

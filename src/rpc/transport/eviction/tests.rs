@@ -130,6 +130,12 @@ fn the_connection_that_is_idle_for_longest_makes_room() {
     );
     authenticated[2].end_call();
     authenticated[1].end_call();
+    assert!(
+        newcomer.authenticate(None, false).is_err(),
+        "it has just searched"
+    );
+    let newcomer = connections.add(HERE);
+    newcomer.begin_call();
     newcomer.authenticate(None, false).unwrap();
     assert!(!is_retired(0) && !is_retired(1) && is_retired(2));
     let newcomer = connections.add(HERE);
@@ -202,6 +208,7 @@ fn idle_connections_of_a_token_above_its_share_make_room_first() {
     assert!(one_more.authenticate(Some(large), false).is_err());
     assert!(!is_retired(&of_small[0]) && !is_retired(&of_new[0]));
     of_large[0].end_call();
+    let one_more = connections.add(HERE);
     one_more.authenticate(Some(large), false).unwrap();
     assert!(is_retired(&of_large[0]));
 }
@@ -217,6 +224,7 @@ fn more_tokens_than_connections_take_idle_ones() {
         "all have calls"
     );
     open[1][0].end_call();
+    let newcomer = connections.add(HERE);
     newcomer.authenticate(Some(new), false).unwrap();
     assert!(is_retired(&open[1][0]));
 }

@@ -1,9 +1,9 @@
 //! Clients that ask for large lists and do not read them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use h2::client::ResponseFuture;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 use crate::{
     Options, Result,
@@ -12,6 +12,8 @@ use crate::{
     requests::Tenant,
 };
 
+/// The address of the clients: another one of this machine than B's.
+const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The numbers of clients.
 const CLIENTS: [usize; 2] = [1, 8];
 /// The lists that each of them asks for.
@@ -33,8 +35,11 @@ impl Drop for SlowReader {
 
 impl SlowReader {
     async fn connect(tenant: &Tenant, address: SocketAddr) -> Result<Self> {
-        let (client, connection) =
-            h2::client::handshake(TcpStream::connect(address).await?).await?;
+        // Without tokens an address has one share, and B is another caller.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((SOURCE, 0).into())?;
+        let stream = socket.connect(address).await?;
+        let (client, connection) = h2::client::handshake(stream).await?;
         let connection = tokio::spawn(async { drop(connection.await) });
         let list = tenant.list()?;
         let mut responses = Vec::new();

@@ -84,7 +84,7 @@ impl<O: Operation> Job<O> {
         answers: impl IntoIterator<Item = Option<Result<Held<O::Answer>>>>,
     ) {
         let has_other_items = !self.is_single();
-        let hooks = self.hooks();
+        let mut bytes = 0;
         let items = mem::take(&mut self.items);
         let open = self.answers.iter_mut().filter(|answer| answer.is_none());
         for ((item, open), answer) in items.into_iter().zip(open).zip(answers) {
@@ -92,14 +92,17 @@ impl<O: Operation> Job<O> {
                 self.items.push(item);
                 continue;
             };
-            if let (Ok(held), Some(hooks)) = (&answer, &hooks) {
-                hooks.answered(O::bytes_read(&held.answer));
-            }
+            bytes += answer
+                .as_ref()
+                .map_or(0, |held| O::bytes_read(&held.answer));
             if has_other_items && let Ok(held) = &mut answer {
                 // Its other items may wait for memory. None of them waits for that of another.
                 held.reservation = None;
             }
             *open = Some(answer);
+        }
+        if let Some(hooks) = self.hooks().filter(|_| bytes > 0) {
+            hooks.answered(bytes);
         }
     }
 

@@ -14,9 +14,9 @@ use tonic::{Status, body::Body, codegen::Bytes};
 use super::permit::Permit;
 use crate::domain::error::Error;
 
-/// Size of the pieces in which HTTP/2 gets a response, in bytes: four of its default frames.
-/// The part that the client does not read stays here, where the permit counts it.
-const PIECE: usize = 64 * 1024;
+/// Size of the pieces in which HTTP/2 gets a response, in bytes: a frame, so that each frame that is
+/// sent shows that the client reads.
+const PIECE: usize = 16 * 1024;
 
 /// Returns the error of a request that ends before it is complete. Its code is one that only the
 /// call layer reads, which replaces it.

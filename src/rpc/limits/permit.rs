@@ -333,7 +333,7 @@ impl CallHooks for Permit {
 
     /// Reserves the bytes of a write's response at once, so that the next batch is checked with them.
     fn answered(&self, bytes: usize) {
-        if !self.is_read && bytes > 0 {
+        if !self.is_read && bytes > 0 && self.owner.get().is_some() {
             self.answered.fetch_add(bytes, Ordering::Relaxed);
             self.reserve_beyond_share(bytes);
         }

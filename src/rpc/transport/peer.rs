@@ -44,8 +44,11 @@ struct Call {
     /// Deadline for the answer; health and reflection calls have none.
     deadline: Option<Instant>,
     is_stream: bool,
-    /// Whether HTTP/2 has the whole answer, and sends it after those of other calls.
-    is_queued: bool,
+    /// How long the call may take.
+    max_duration: Duration,
+    /// Set when HTTP/2 has the whole answer, and sends it after those of other calls: until when that
+    /// excuses a late answer.
+    queued_until: Option<Instant>,
 }
 
 impl Peer {
@@ -102,7 +105,8 @@ impl Peer {
         self.begin(Call {
             deadline,
             is_stream: false,
-            is_queued: false,
+            max_duration,
+            queued_until: None,
         })
     }
 
@@ -114,7 +118,8 @@ impl Peer {
         self.begin(Call {
             deadline: None,
             is_stream,
-            is_queued: false,
+            max_duration: Duration::ZERO,
+            queued_until: None,
         })
     }
 
@@ -152,7 +157,7 @@ impl Peer {
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
     /// its deadline has passed. An answer that waits for others to be sent is late only if the client
-    /// reads none of them. While the connection waits for a slot or is paused, the client cannot
+    /// reads none of them, or after the maximum duration of a call. While the connection waits for a slot or is paused, the client cannot
     /// tell that it has read. After a pause it has another `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
@@ -165,7 +170,8 @@ impl Peer {
         let calls = self.calls();
         let is_read = now < calls.progressed_at + self.stall_timeout;
         let is_late = |call: &Call| {
-            call.deadline.is_some_and(|deadline| deadline <= now) && !(call.is_queued && is_read)
+            let is_queued = call.queued_until.is_some_and(|until| now < until);
+            call.deadline.is_some_and(|deadline| deadline <= now) && !(is_queued && is_read)
         };
         calls.open.values().any(is_late)
     }
@@ -186,20 +192,21 @@ impl OpenCall {
     /// Notes that the answer is ready, or that the client has read a part of it. The
     /// client then has another `stall_timeout` for the rest.
     pub fn progress(&self) {
-        self.set_deadline(Instant::now() + self.peer.stall_timeout);
+        self.extend(&mut self.peer.calls(), Instant::now());
     }
 
     /// Notes that HTTP/2 has the whole answer.
     pub fn queued(&self) {
         if let Some(call) = self.peer.calls().open.get_mut(&self.number) {
-            call.is_queued = true;
+            call.queued_until = Some(Instant::now() + call.max_duration);
         }
     }
 
     /// Notes that the client has read a part of the answer.
     pub fn read(&self) {
-        self.peer.calls().progressed_at = Instant::now();
-        self.progress();
+        let (mut calls, now) = (self.peer.calls(), Instant::now());
+        calls.progressed_at = now;
+        self.extend(&mut calls, now);
     }
 
     /// Returns the address of the client.
@@ -225,12 +232,19 @@ impl OpenCall {
         (!self.is_infrastructure).then(|| self.peer.load.begin())
     }
 
+    /// Gives the client the whole time for the next part of the answer.
+    fn extend(&self, calls: &mut Calls, now: Instant) {
+        let call = calls.open.get_mut(&self.number);
+        if let Some(deadline) = call.and_then(|call| call.deadline.as_mut()) {
+            *deadline = now + self.peer.stall_timeout;
+        }
+    }
+
+    #[cfg(test)]
     fn set_deadline(&self, at: Instant) {
         let mut calls = self.peer.calls();
         let call = calls.open.get_mut(&self.number);
-        if let Some(deadline) = call.and_then(|call| call.deadline.as_mut()) {
-            *deadline = at;
-        }
+        *call.unwrap().deadline.as_mut().unwrap() = at;
     }
 }
 
@@ -287,8 +301,8 @@ mod tests {
         assert!(!peer.is_stalled());
     }
 
-    #[test]
-    fn a_call_that_waits_behind_others_stalls_the_connection_only_if_none_is_read() {
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_behind_others_stalls_the_connection_only_if_none_is_read() {
         let peer = peer();
         let (read, queued) = (
             peer.begin_call(Duration::from_secs(60)),
@@ -298,6 +312,11 @@ mod tests {
         assert!(peer.is_stalled());
         queued.queued();
         read.read();
+        assert!(!peer.is_stalled());
+        advance(Duration::from_secs(60)).await;
+        read.read();
+        assert!(peer.is_stalled(), "it waits for too long");
+        drop(queued);
         assert!(!peer.is_stalled());
         read.set_deadline(Instant::now());
         assert!(peer.is_stalled());

@@ -66,7 +66,7 @@ impl fmt::Display for Verdict {
 
 /// Compares all tables with the ledger.
 pub async fn compare(url: &str, ledger: &Ledger) -> Result<Verdict> {
-    let mut database = bridgebook::db::connect(url).await?;
+    let mut database = bridgebook::db::connect(&url.parse()?).await?;
     let mut verdict = Verdict {
         refused: ledger.refused.clone(),
         ..Verdict::default()

@@ -110,7 +110,7 @@ impl Faults {
 
 /// Terminates one of the service's backends.
 async fn terminate_backend(url: &str) -> Result<()> {
-    let mut connection = bridgebook::db::connect(url).await?;
+    let mut connection = bridgebook::db::connect(&url.parse()?).await?;
     let terminate = "SELECT pg_terminate_backend(pid) FROM
                    (SELECT pid FROM pg_stat_activity
                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()

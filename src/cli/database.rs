@@ -2,13 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 
 use super::CliError;
 use crate::{
     config::{ConfigErrors, DatabaseSettings, DatabaseSource},
-    db::migrations,
+    db::{DatabaseAddress, migrations},
     embedded::{self, CommandLock, Embedded, EmbeddedError},
 };
 
@@ -23,26 +22,25 @@ pub(super) fn checked(database: DatabaseSettings) -> Result<DatabaseSource, CliE
 /// started and migrated first.
 pub(super) async fn on_current_database(
     database: DatabaseSource,
-    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+    work: impl AsyncFnOnce(&DatabaseAddress) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let data_dir = match &database {
-        DatabaseSource::Url(url) => {
-            let url = url.expose_secret();
-            require_current(url).await?;
-            return work(url).await;
+        DatabaseSource::External(address) => {
+            require_current(address).await?;
+            return work(address).await;
         }
         DatabaseSource::Embedded(data_dir) => data_dir,
     };
     match Access::to(data_dir).await? {
-        Access::Service(url) => {
-            wait_for_migrations(&url).await?;
-            require_current(&url).await?;
-            work(&url).await
+        Access::Service(address) => {
+            wait_for_migrations(&address).await?;
+            require_current(&address).await?;
+            work(&address).await
         }
         Access::Own(own) => {
-            own.run(async |url| {
-                migrations::up(url).await?;
-                work(url).await
+            own.run(async |address| {
+                migrations::up(address).await?;
+                work(address).await
             })
             .await
         }
@@ -52,12 +50,12 @@ pub(super) async fn on_current_database(
 /// Runs `work` on a database as it is, whether or not a service runs.
 pub(super) async fn on_database(
     database: DatabaseSource,
-    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+    work: impl AsyncFnOnce(&DatabaseAddress) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     match database {
-        DatabaseSource::Url(url) => work(url.expose_secret()).await,
+        DatabaseSource::External(address) => work(&address).await,
         DatabaseSource::Embedded(data_dir) => match Access::to(&data_dir).await? {
-            Access::Service(url) => work(&url).await,
+            Access::Service(address) => work(&address).await,
             Access::Own(own) => own.run(work).await,
         },
     }
@@ -67,10 +65,10 @@ pub(super) async fn on_database(
 /// one that is missing.
 pub(super) async fn on_own_database(
     database: DatabaseSource,
-    work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+    work: impl AsyncFnOnce(&DatabaseAddress) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     match database {
-        DatabaseSource::Url(url) => work(url.expose_secret()).await,
+        DatabaseSource::External(address) => work(&address).await,
         DatabaseSource::Embedded(data_dir) => {
             let lock = CommandLock::acquire(&data_dir).await?;
             Own::start(&data_dir, lock).await?.run(work).await
@@ -82,7 +80,7 @@ pub(super) async fn on_own_database(
 /// path is an error.
 pub(super) fn require_cluster(database: &DatabaseSource) -> Result<(), CliError> {
     match database {
-        DatabaseSource::Url(_) => Ok(()),
+        DatabaseSource::External(_) => Ok(()),
         DatabaseSource::Embedded(data_dir) => {
             embedded::require_cluster(data_dir).map_err(CliError::NoDatabase)
         }
@@ -91,8 +89,8 @@ pub(super) fn require_cluster(database: &DatabaseSource) -> Result<(), CliError>
 
 /// How a command uses the cluster of a data directory.
 enum Access {
-    /// A service runs it at this URL.
-    Service(String),
+    /// A service runs it at this address.
+    Service(DatabaseAddress),
     /// The command runs it.
     Own(Box<Own>),
 }
@@ -108,7 +106,7 @@ impl Access {
             if embedded::is_running(data_dir) {
                 drop(lock);
                 embedded::wait_until_ready(data_dir).await?;
-                return Ok(Access::Service(embedded::database_url(data_dir)?));
+                return Ok(Access::Service(embedded::database_url(data_dir)?.parse()?));
             }
             match Own::start(data_dir, lock).await {
                 // A service has just started.
@@ -136,16 +134,17 @@ impl Own {
     /// Runs `work`, and stops PostgreSQL.
     async fn run(
         self,
-        work: impl AsyncFnOnce(&str) -> Result<(), CliError>,
+        work: impl AsyncFnOnce(&DatabaseAddress) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let result = work(&self.embedded.database_url()).await;
+        let address = self.embedded.database_url().parse()?;
+        let result = work(&address).await;
         self.embedded.stop().await?;
         result
     }
 }
 
-async fn require_current(url: &str) -> Result<(), CliError> {
-    match migrations::pending(url).await? {
+async fn require_current(address: &DatabaseAddress) -> Result<(), CliError> {
+    match migrations::pending(address).await? {
         pending if pending.is_empty() => Ok(()),
         pending => Err(CliError::SchemaBehind(pending)),
     }
@@ -153,11 +152,11 @@ async fn require_current(url: &str) -> Result<(), CliError> {
 
 /// Waits until a service that has just started has migrated its private PostgreSQL, for 10 s at most:
 /// an older version that runs does not migrate further.
-async fn wait_for_migrations(url: &str) -> Result<(), CliError> {
+async fn wait_for_migrations(address: &DatabaseAddress) -> Result<(), CliError> {
     const LIMIT: Duration = Duration::from_secs(10);
     const POLL: Duration = Duration::from_millis(100);
     let deadline = Instant::now() + LIMIT;
-    while !migrations::pending(url).await?.is_empty() && Instant::now() < deadline {
+    while !migrations::pending(address).await?.is_empty() && Instant::now() < deadline {
         sleep(POLL).await;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod database;
 mod fsm;
+mod grants;
 mod prune;
 mod quota;
 mod remote;
@@ -22,7 +23,7 @@ use crate::{
         retry::reason,
     },
     config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
-    db::{journal_cluster, migrations},
+    db::{DatabaseAddress, address::AddressError, journal_cluster, migrations},
     domain::error::{Cause, Error},
     embedded,
     ops::telemetry::{LogSettings, Telemetry},
@@ -54,6 +55,9 @@ enum Command {
     },
     /// Create, list and revoke tokens directly in the database.
     Token(token::TokenCommand),
+    /// Print what the owner of the database has to do.
+    #[command(subcommand)]
+    Database(grants::DatabaseCommand),
     /// Remove or count expired rows. The service also removes them in the background.
     Prune(prune::PruneCommand),
     /// Set, list and delete the quotas of a running service.
@@ -99,6 +103,9 @@ pub enum CliError {
     /// The data directory has no cluster.
     #[error(transparent)]
     NoDatabase(embedded::EmbeddedError),
+    /// The address of the private PostgreSQL is invalid.
+    #[error("cannot address the private PostgreSQL")]
+    Address(#[from] AddressError),
     /// The schema lacks migrations.
     #[error("the database schema lacks the migrations {}; run `bridgebook migrate up`", .0.join(", "))]
     SchemaBehind(Vec<String>),
@@ -184,6 +191,7 @@ impl Cli {
             }
             Command::Migrate { action, database } => migrate(action, checked(database)?).await,
             Command::Token(command) => command.run().await,
+            Command::Database(command) => command.run(),
             Command::Prune(command) => command.run().await,
             Command::Quota(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
@@ -234,7 +242,7 @@ fn unknown_variables() -> Vec<String> {
 }
 
 async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
-    let work = async |url: &str| run_migrate(action, url).await;
+    let work = async |address: &DatabaseAddress| run_migrate(action, address).await;
     match action {
         Migrate::Status => on_database(database, work).await,
         Migrate::Up => on_own_database(database, work).await,
@@ -245,26 +253,30 @@ async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliErr
     }
 }
 
-async fn run_migrate(action: Migrate, url: &str) -> Result<(), CliError> {
+async fn run_migrate(action: Migrate, address: &DatabaseAddress) -> Result<(), CliError> {
     let mut out = std::io::stdout();
     match action {
         Migrate::Up => {
-            let applied = migrations::up(url).await?;
+            let applied = migrations::up(address).await?;
             for version in &applied {
                 writeln!(out, "applied {version}")?;
             }
             if applied.is_empty() {
                 writeln!(out, "nothing to apply: the schema is up to date")?;
             }
-            let rows = journal_cluster::adopt(url).await?;
+            let rows = journal_cluster::adopt(address).await?;
             if rows > 0 {
                 writeln!(out, "repaired {rows} journal rows of another cluster")?;
             }
         }
-        Migrate::Down => writeln!(out, "reverted {}", migrations::down(url).await?)?,
-        Migrate::Redo => writeln!(out, "reverted and applied {}", migrations::redo(url).await?)?,
+        Migrate::Down => writeln!(out, "reverted {}", migrations::down(address).await?)?,
+        Migrate::Redo => writeln!(
+            out,
+            "reverted and applied {}",
+            migrations::redo(address).await?
+        )?,
         Migrate::Status => {
-            for migration in migrations::status(url).await? {
+            for migration in migrations::status(address).await? {
                 match migration.applied_at {
                     Some(at) => {
                         let at = at.format("%Y-%m-%d %H:%M:%SZ");

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings, RetentionSettings},
-    db::Database,
+    db::{Database, DatabaseAddress},
     domain::error::{Error, Result},
     ops::{
         metrics::Metrics,
@@ -42,14 +42,18 @@ impl PruneCommand {
         let defaults = self.retention.check(&mut errors);
         let database = self.database.check(&mut errors);
         let (defaults, database) = errors.finish((defaults, database))?;
-        let work = async |url: &str| prune(url, defaults, self.dry_run).await;
+        let work = async |address: &DatabaseAddress| prune(address, defaults, self.dry_run).await;
         database::on_current_database(database, work).await
     }
 }
 
-async fn prune(url: &str, defaults: RetentionDefaults, dry_run: bool) -> Result<(), CliError> {
+async fn prune(
+    address: &DatabaseAddress,
+    defaults: RetentionDefaults,
+    dry_run: bool,
+) -> Result<(), CliError> {
     let metrics = Metrics::new()?;
-    let database = Database::new(url, CONNECTIONS, &metrics);
+    let database = Database::new(address, CONNECTIONS, &metrics);
     database.mark_ready();
     let pruner = Pruner::new(database, defaults);
     let mut has_targets = false;

@@ -9,7 +9,7 @@ use diesel_async::AsyncPgConnection;
 use super::{CliError, database};
 use crate::{
     config::{ConfigErrors, DatabaseSettings},
-    db::{self, Query},
+    db::{self, DatabaseAddress, Query},
     domain::{limits::ContentLimits, page_token_key::PageTokenKey, role::Role, time},
     proto::v1::{self, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest},
     rpc::{
@@ -76,7 +76,7 @@ impl TokenCommand {
         // Before the database, which may have to be started for it.
         let work = Work::new(self.action)?;
         let database = database::checked(self.database)?;
-        database::on_current_database(database, async |url| work.run(url).await).await
+        database::on_current_database(database, async |address| work.run(address).await).await
     }
 }
 
@@ -96,8 +96,8 @@ impl Work {
         })
     }
 
-    async fn run(self, url: &str) -> Result<(), CliError> {
-        let connection = &mut db::connect(url).await?;
+    async fn run(self, address: &DatabaseAddress) -> Result<(), CliError> {
+        let connection = &mut db::connect(address).await?;
         match self {
             Work::Create(wanted) => create(&wanted, connection).await,
             Work::List { active_only } => list(active_only, connection).await,

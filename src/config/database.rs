@@ -7,17 +7,18 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::config::SslMode;
 
 use super::ConfigErrors;
-use crate::util::error_chain::error_chain;
+use crate::db::address::{DatabaseAddress, Environment};
 
 /// The database to use.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
-    /// Use this PostgreSQL, version 14 or newer: postgres://user:password@host:5432/name.
-    /// Default: create and run a private PostgreSQL in the data directory.
+    /// Use this PostgreSQL, version 14 or newer: postgres://user:password@host:5432/name. The words and
+    /// variables of libpq apply, such as sslmode and PGPASSFILE.
+    /// Default: the database of PGHOST or PGSERVICE, or else create and run a private PostgreSQL in the
+    /// data directory.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -43,8 +44,8 @@ pub struct DatabaseSettings {
 /// Where the database runs.
 #[derive(Debug, Clone)]
 pub enum DatabaseSource {
-    /// A PostgreSQL that others run. The URL may hold a password.
-    Url(SecretString),
+    /// A PostgreSQL that others run.
+    External(DatabaseAddress),
     /// A private PostgreSQL in this data directory.
     Embedded(PathBuf),
 }
@@ -52,108 +53,71 @@ pub enum DatabaseSource {
 impl DatabaseSettings {
     /// Checks the settings. The value is a placeholder if an error is noted.
     pub fn check(self, errors: &mut ConfigErrors) -> DatabaseSource {
-        self.source().unwrap_or_else(|error| {
-            errors.push(error);
-            DatabaseSource::Embedded(PathBuf::new())
-        })
+        self.source(errors)
+            .unwrap_or_else(|| DatabaseSource::Embedded(PathBuf::new()))
     }
 
-    fn source(self) -> Result<DatabaseSource, String> {
+    /// Returns the database. Returns `None` if errors are noted.
+    fn source(self, errors: &mut ConfigErrors) -> Option<DatabaseSource> {
         // Some tools set a variable to nothing instead of unsetting it. An empty URL counts as unset
         // only beside a data directory: alone, it may be a secret that was not filled in.
         let is_set =
             |url: &SecretString| self.data_dir.is_none() || !url.expose_secret().is_empty();
-        match (self.database_url.filter(is_set), self.data_dir) {
-            (Some(url), None) => match url_error(url.expose_secret()) {
-                None => Ok(DatabaseSource::Url(url)),
-                Some(error) => Err(format!("--database-url: {error}")),
-            },
-            (Some(_), Some(_)) => Err(
-                "--database-url, --data-dir: set only one of them; the URL names an external \
-                 PostgreSQL, the directory holds a private one"
-                    .to_owned(),
-            ),
-            (None, Some(data_dir)) if data_dir.as_os_str().is_empty() => {
-                Err("--data-dir: expected a directory, got an empty text".to_owned())
+        let environment = Environment::of_process();
+        let url = match (self.database_url.filter(is_set), self.data_dir) {
+            (Some(_), Some(_)) => {
+                errors.push(
+                    "--database-url, --data-dir: set only one of them; the URL names an external \
+                     PostgreSQL, the directory holds a private one",
+                );
+                return None;
             }
-            (None, Some(data_dir)) => Ok(DatabaseSource::Embedded(data_dir)),
-            (None, None) => crate::embedded::default_data_dir()
-                .map(DatabaseSource::Embedded)
-                .map_err(|error| format!("--data-dir: {error}")),
+            (Some(url), None) if url.expose_secret().is_empty() => {
+                errors.push(
+                    "--database-url: DATABASE_URL is empty; unset it to use a private PostgreSQL",
+                );
+                return None;
+            }
+            (Some(url), None) => url,
+            (None, None) if environment.names_a_database() => {
+                if let Some(data_dir) = private_database() {
+                    errors.push(format!(
+                        "--database-url: PGHOST, PGHOSTADDR or PGSERVICE names a database, and {} holds \
+                         a private one; unset the variable, or set --database-url or --data-dir",
+                        data_dir.display()
+                    ));
+                    return None;
+                }
+                "postgres://".into()
+            }
+            (None, Some(data_dir)) if data_dir.as_os_str().is_empty() => {
+                errors.push("--data-dir: expected a directory, got an empty text");
+                return None;
+            }
+            (None, Some(data_dir)) => return Some(DatabaseSource::Embedded(data_dir)),
+            (None, None) => match crate::embedded::default_data_dir() {
+                Ok(data_dir) => return Some(DatabaseSource::Embedded(data_dir)),
+                Err(error) => {
+                    errors.push(format!("--data-dir: {error}"));
+                    return None;
+                }
+            },
+        };
+        match DatabaseAddress::parse(url.expose_secret(), &environment) {
+            Ok(address) => Some(DatabaseSource::External(address)),
+            Err(error) => {
+                for error in error.0 {
+                    errors.push(format!("--database-url: {error}"));
+                }
+                None
+            }
         }
     }
 }
 
-/// Returns what is wrong with a database URL. The text never shows the URL, which may hold a
-/// password.
-fn url_error(url: &str) -> Option<String> {
-    if url.is_empty() {
-        return Some("DATABASE_URL is empty; unset it to use a private PostgreSQL".to_owned());
-    }
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Some("expected a URL such as postgres://user:password@host:5432/name".to_owned());
-    }
-    if has_unescaped_password(url) {
-        return Some(
-            "the password must be percent-encoded: @ as %40, / as %2F, ? as %3F, # as %23"
-                .to_owned(),
-        );
-    }
-    match url.parse::<tokio_postgres::Config>() {
-        Err(error) => Some(error_chain(&error)),
-        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => Some(
-            "the URL names no host; expected postgres://user:password@host:5432/name, or \
-             postgres:///name?host=/run/postgresql for a Unix socket"
-                .to_owned(),
-        ),
-        Ok(config) if config.get_ssl_mode() == SslMode::Require => Some(
-            "sslmode=require is not supported: connections to the database have no TLS yet"
-                .to_owned(),
-        ),
-        Ok(_) => None,
-    }
-}
-
-/// Returns whether a URL has more than one `@` before its parameters. Everything after the
-/// first one, a part of the password, would be taken for the host, and be logged as such.
-fn has_unescaped_password(url: &str) -> bool {
-    let is_parameter = |text: &str| text.contains('=');
-    let Some((before, after)) = url.split_once('@') else {
-        return false;
-    };
-    let in_host = after
-        .split_once('@')
-        .is_some_and(|(host, _)| !is_parameter(host));
-    let in_user = before
-        .split_once(['?', '#'])
-        .is_some_and(|(_, rest)| !is_parameter(rest));
-    in_host || in_user
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_that_is_not_percent_encoded_is_rejected_and_not_shown() {
-        for url in [
-            "postgres://user:pa@sswd@db1/book",
-            "postgres://user:pa?sswd@db1/book",
-            "postgres://user:pa#sswd@db1/book",
-            "postgres://user:pa@x/sswd@db1/book",
-        ] {
-            let error = url_error(url).unwrap();
-            assert!(
-                error.contains("percent-encoded") && !error.contains("sswd"),
-                "{error}"
-            );
-        }
-        for url in [
-            "postgres://user:pa%40sswd@db1/book",
-            "postgres://user@db1/book?application_name=a@b",
-            "postgres:///book?host=/run/postgresql",
-        ] {
-            assert_eq!(url_error(url), None, "{url}");
-        }
-    }
+/// Returns the default data directory, if it holds a database. A variable of libpq must not hide it.
+fn private_database() -> Option<PathBuf> {
+    let data_dir = crate::embedded::default_data_dir().ok()?;
+    let has_cluster = crate::embedded::require_cluster(&data_dir).is_ok();
+    has_cluster.then_some(data_dir)
 }

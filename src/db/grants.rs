@@ -1,7 +1,7 @@
 //! The rights that the service's role needs on the tables, and a check for missing ones.
 //!
-//! A role that lacks one would serve, and fail the calls that need it. docs/database.md lists the
-//! same rights as GRANT statements; `tests/db/grants.rs` runs the service with exactly those.
+//! A role that lacks one would serve, and fail the calls that need it. `bridgebook database grants`
+//! prints them as GRANT statements; `tests/db/grants.rs` runs the service with exactly those.
 
 use diesel::{
     QueryableByName,
@@ -9,7 +9,9 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl;
 
-use super::{connection::connect_to_any, migrations::MigrationError, planner::raw_statement};
+use super::{
+    DatabaseAddress, connect::connect_to_any, migrations::MigrationError, planner::raw_statement,
+};
 
 /// Diesel's table of applied migrations.
 const MIGRATIONS: &str = "__diesel_schema_migrations";
@@ -72,18 +74,40 @@ const MISSING_ON_TABLES(Array<Text>, Array<Text>) = "
      GROUP BY n.nspname, c.relname, c.relkind ORDER BY min(ordinality)";
 }
 
+/// Returns the GRANT statements that give a role all that the service needs on the tables of a schema.
+#[must_use]
+pub fn statements(schema: &str, role: &str) -> Vec<String> {
+    let (schema, role) = (identifier(schema), identifier(role));
+    let mut all = vec![format!("GRANT USAGE ON SCHEMA {schema} TO {role}")];
+    all.extend(NEEDED.iter().map(|(name, verbs)| {
+        let verbs = verbs.join(", ");
+        let kind = if name.ends_with("_seq") {
+            "SEQUENCE"
+        } else {
+            "TABLE"
+        };
+        format!("GRANT {verbs} ON {kind} {schema}.{name} TO {role}")
+    }));
+    all
+}
+
+/// Returns a name as an identifier of SQL, in quotes.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// Returns the GRANT statements that the role of a database URL lacks. Tables that do not exist yet
 /// are left out: the role that creates them owns them.
 ///
 /// # Errors
 /// [`MigrationError::Connect`] and [`MigrationError::Statement`].
-pub async fn missing(url: &str) -> Result<Vec<String>, MigrationError> {
+pub async fn missing(address: &DatabaseAddress) -> Result<Vec<String>, MigrationError> {
     #[derive(QueryableByName)]
     struct Missing {
         #[diesel(sql_type = Text)]
         statement: String,
     }
-    let mut connection = connect_to_any(url).await?;
+    let mut connection = connect_to_any(address).await?;
     let rights = NEEDED.iter();
     let rights = rights.flat_map(|(table, verbs)| verbs.iter().map(move |verb| (*table, *verb)));
     let (tables, verbs): (Vec<&str>, Vec<&str>) = rights.unzip();

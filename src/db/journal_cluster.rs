@@ -17,7 +17,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    connection::{connect, connect_to_any},
+    DatabaseAddress,
+    connect::{connect, connect_to_any},
     migrations::{LOCK, MigrationError},
     planner::raw_statement,
     schema::journal_cluster,
@@ -76,14 +77,14 @@ type Recorded = Option<(i64, bool)>;
 ///
 /// # Errors
 /// [`MigrationError::Connect`] and [`MigrationError::Statement`].
-pub async fn adopt(url: &str) -> Result<usize, MigrationError> {
+pub async fn adopt(address: &DatabaseAddress) -> Result<usize, MigrationError> {
     // Reading works on a standby, too.
-    let mut connection = connect_to_any(url).await?;
+    let mut connection = connect_to_any(address).await?;
     let cluster = identifier(&mut connection).await?;
     if is_adopted(recorded(&mut connection).await?, cluster) {
         return Ok(0);
     }
-    let mut connection = connect(url).await?;
+    let mut connection = connect(address).await?;
     // PostgreSQL releases the lock when the connection closes.
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<BigInt, _>(LOCK)

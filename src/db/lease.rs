@@ -9,7 +9,6 @@ use std::{
 use bb8::PooledConnection;
 use diesel_async::SimpleAsyncConnection;
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::NoTls;
 
 use super::{
     connection::{Connection, Manager},
@@ -107,6 +106,10 @@ async fn clean_up(mut connection: PooledConnection<'static, Manager>) {
     match idle {
         Ok(outcome) => connection.is_busy = outcome.is_err(),
         // The connection stays busy, so the pool closes it.
-        Err(_) => drop(timeout(CANCEL_TIMEOUT, cancel.cancel_query(NoTls)).await),
+        Err(_) => {
+            if let Some(connector) = connection.tls.last_connector() {
+                drop(timeout(CANCEL_TIMEOUT, cancel.cancel_query(connector)).await);
+            }
+        }
     }
 }

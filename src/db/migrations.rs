@@ -14,7 +14,10 @@ use diesel::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::connection::{connect, connect_to_any};
+use super::{
+    DatabaseAddress,
+    connect::{connect, connect_to_any},
+};
 use crate::util::error_chain::error_chain;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -103,16 +106,16 @@ impl Status {
 ///
 /// # Errors
 /// [`MigrationError::Connect`], and the errors of [`status_on`].
-pub async fn status(url: &str) -> Result<Vec<Status>> {
-    status_on(&mut connect_to_any(url).await?).await
+pub async fn status(address: &DatabaseAddress) -> Result<Vec<Status>> {
+    status_on(&mut connect_to_any(address).await?).await
 }
 
 /// Returns the names of pending migrations.
 ///
 /// # Errors
 /// The errors of [`status`].
-pub async fn pending(url: &str) -> Result<Vec<String>> {
-    let all = status(url).await?.into_iter();
+pub async fn pending(address: &DatabaseAddress) -> Result<Vec<String>> {
+    let all = status(address).await?.into_iter();
     let pending = all.filter(|migration| migration.applied_at.is_none());
     Ok(pending.map(|migration| migration.name).collect())
 }
@@ -171,11 +174,11 @@ async fn applied(
 ///
 /// # Errors
 /// Every [`MigrationError`].
-pub async fn up(url: &str) -> Result<Vec<String>> {
-    if pending(url).await?.is_empty() {
+pub async fn up(address: &DatabaseAddress) -> Result<Vec<String>> {
+    if pending(address).await?.is_empty() {
         return Ok(Vec::new());
     }
-    locked(url, |harness| {
+    locked(address, |harness| {
         let mut applied = Vec::new();
         while harness.has_pending_migration(MIGRATIONS)? {
             applied.push(apply_next(harness)?);
@@ -189,16 +192,16 @@ pub async fn up(url: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Every [`MigrationError`].
-pub async fn down(url: &str) -> Result<String> {
-    locked(url, revert_last).await
+pub async fn down(address: &DatabaseAddress) -> Result<String> {
+    locked(address, revert_last).await
 }
 
 /// Reverts the last migration and applies it again. Returns its version.
 ///
 /// # Errors
 /// Every [`MigrationError`].
-pub async fn redo(url: &str) -> Result<String> {
-    locked(url, |harness| {
+pub async fn redo(address: &DatabaseAddress) -> Result<String> {
+    locked(address, |harness| {
         revert_last(harness)?;
         apply_next(harness)
     })
@@ -215,10 +218,10 @@ fn revert_last(harness: &mut Harness) -> diesel::migration::Result<String> {
 
 /// Runs `work` under the advisory lock, so that no other process migrates meanwhile.
 async fn locked<T: Send + 'static>(
-    url: &str,
+    address: &DatabaseAddress,
     work: impl FnOnce(&mut Harness) -> diesel::migration::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let mut connection = connect(url).await?;
+    let mut connection = connect(address).await?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<BigInt, _>(LOCK)
         .execute(&mut connection)

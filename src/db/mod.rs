@@ -1,7 +1,9 @@
 //! Access to PostgreSQL: pools, the batch writer, retries, migrations, the schema.
 
+pub mod address;
 pub mod batch;
 pub mod collect_page;
+mod connect;
 mod connection;
 mod error;
 pub mod grants;
@@ -20,9 +22,11 @@ pub mod retry;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
+mod tls;
 pub mod turns;
 
-pub use connection::connect;
+pub use address::DatabaseAddress;
+pub use connect::connect;
 pub use error::DbError;
 pub use pool::Database;
 pub use query::{Owner, PageQuery, Query, TenantQuery};

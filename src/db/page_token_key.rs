@@ -5,7 +5,8 @@ use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, result::Error as Di
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
-    connection::{connect, connect_to_any},
+    DatabaseAddress,
+    connect::{connect, connect_to_any},
     migrations::MigrationError,
     schema::page_token_key,
 };
@@ -15,13 +16,13 @@ use crate::domain::page_token_key::{KEY_BYTES, PageTokenKey};
 ///
 /// # Errors
 /// [`MigrationError::Connect`] and [`MigrationError::Statement`].
-pub async fn load_or_create(url: &str) -> Result<PageTokenKey, MigrationError> {
+pub async fn load_or_create(address: &DatabaseAddress) -> Result<PageTokenKey, MigrationError> {
     // Reading works on a standby, too.
-    let mut connection = connect_to_any(url).await?;
+    let mut connection = connect_to_any(address).await?;
     if let Some(key) = stored(&mut connection).await? {
         return Ok(key);
     }
-    let mut connection = connect(url).await?;
+    let mut connection = connect(address).await?;
     // The column's default makes the key. If another replica adds its row first, that one stays.
     diesel::insert_into(page_token_key::table)
         .values(page_token_key::is_only_row.eq(true))

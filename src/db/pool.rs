@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     DbError,
+    address::DatabaseAddress,
     batch::{
         queue_time::QueueTime,
         reservation::{Held, ReadMemory, Reservation},
@@ -71,14 +72,14 @@ impl Database {
     /// Creates both pools, with at least one connection each and at most `max_connections`
     /// together. Connects on demand. The current tokio runtime drives the connections.
     #[must_use]
-    pub fn new(url: &str, max_connections: u32, metrics: &Metrics) -> Self {
+    pub fn new(address: &DatabaseAddress, max_connections: u32, metrics: &Metrics) -> Self {
         let kept = u32::from(max_connections >= QUERIES_SHARE);
         let queries = (max_connections / QUERIES_SHARE).max(1) + kept;
         let batches = max_connections.saturating_sub(queries).max(1);
         let outage = OutageDetector::default();
         let pool = |name, size, setup| {
             let metrics = metrics.database().pool(name, size);
-            Pool::new(url, size, setup, metrics, outage.clone())
+            Pool::new(address, size, setup, metrics, outage.clone())
         };
         let database = Database {
             batches: pool("batches", batches, BATCH_SETTINGS),
@@ -345,7 +346,7 @@ struct Pool {
 
 impl Pool {
     fn new(
-        url: &str,
+        address: &DatabaseAddress,
         max_size: u32,
         setup: &'static str,
         metrics: PoolMetrics,
@@ -357,7 +358,7 @@ impl Pool {
             .connection_timeout(LEASE_TIMEOUT)
             .error_sink(Box::new(last_failure.clone()))
             .build_unchecked(Manager {
-                url: url.to_owned(),
+                address: address.clone(),
                 setup,
                 metrics: metrics.clone(),
                 runtime: Handle::current(),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage, config::TargetSessionAttrs};
+
+use super::{address::DatabaseAddress, connect::open};
 
 /// How many times to check, because other clients of the pooler may interfere.
 const ATTEMPTS: usize = 3;
@@ -16,10 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// and settings there, and fail with obscure errors.
 ///
 /// Returns false if the check itself fails. Connection errors are reported elsewhere.
-pub async fn shares_sessions(url: &str) -> bool {
+pub async fn shares_sessions(address: &DatabaseAddress) -> bool {
     timeout(TIMEOUT, async {
         for _ in 0..ATTEMPTS {
-            if have_one_backend(url).await == Some(true) {
+            if have_one_backend(address).await == Some(true) {
                 return true;
             }
         }
@@ -29,15 +31,15 @@ pub async fn shares_sessions(url: &str) -> bool {
     .unwrap_or(false)
 }
 
-async fn have_one_backend(url: &str) -> Option<bool> {
-    let one = connect(url).await?;
-    let other = connect(url).await?;
+async fn have_one_backend(address: &DatabaseAddress) -> Option<bool> {
+    let one = connect(address).await?;
+    let other = connect(address).await?;
     // A pooler hands out the most recently returned backend first.
     Some(backend(&one).await? == backend(&other).await?)
 }
 
-async fn connect(url: &str) -> Option<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.ok()?;
+async fn connect(address: &DatabaseAddress) -> Option<Client> {
+    let (client, connection) = open(address, TargetSessionAttrs::Any).await.ok()?;
     // The task ends when the client is dropped.
     tokio::spawn(connection);
     Some(client)

@@ -64,7 +64,9 @@ pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, Emb
 /// Returns the directory of the socket for a data directory, whose path must be canonical.
 pub(super) fn choose(data_dir: &Path) -> PathBuf {
     let directory = data_dir.join("socket");
-    if socket(&directory).as_os_str().len() <= MAX_PATH {
+    let path = socket(&directory).into_os_string();
+    // libpq would take a comma for the end of a host.
+    if path.len() <= MAX_PATH && !path.as_bytes().contains(&b',') {
         return directory;
     }
     let digest = Sha256::digest(data_dir.as_os_str().as_bytes());

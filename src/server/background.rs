@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::{
     config::Config,
-    db::Database,
+    db::{Database, DatabaseAddress},
     ops::{retention::pruner, sampler, sweeper},
     rpc::{
         auth::token_cache::TokenCache,
@@ -24,7 +24,7 @@ const ADAPT_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Tasks<'a> {
     pub(super) config: &'a Config,
     pub(super) database: &'a Database,
-    pub(super) url: &'a str,
+    pub(super) address: &'a DatabaseAddress,
     /// The migration that the schema must have.
     pub(super) newest: String,
     pub(super) health: Health,
@@ -39,7 +39,7 @@ impl Tasks<'_> {
         let Tasks {
             config,
             database,
-            url,
+            address,
             newest,
             health,
             token_cache,
@@ -52,7 +52,7 @@ impl Tasks<'_> {
             // After a panic nothing is known until the next poll.
             health.set(false);
             let (health, database) = (health.clone(), database.clone());
-            health::poll_database(health, database, url.to_owned(), newest.clone()).await;
+            health::poll_database(health, database, address.clone(), newest.clone()).await;
         };
         let sweep = || sweeper::run(database.clone(), config.sweep_interval, config.sweep_grace);
         let prune = || {

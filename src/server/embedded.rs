@@ -33,9 +33,9 @@ pub(super) async fn serve_embedded(
         // A start that is dropped halfway leaves no process behind.
         () = stop.requested() => return Ok(()),
     };
-    let url = embedded.database_url();
+    let address = embedded.database_url().parse()?;
     let result = tokio::select! {
-        result = run(config, tls, metrics, &url, true, listeners, stop) => result,
+        result = run(config, tls, metrics, &address, true, listeners, stop) => result,
         error = restart_on_crash(&mut embedded) => Err(error.into()),
     };
     let stopped = embedded.stop().await.map_err(ServeError::from);

@@ -3,6 +3,7 @@
 mod background;
 mod call_threads;
 mod embedded;
+mod error;
 mod schema;
 mod shutdown;
 mod startup_log;
@@ -15,7 +16,6 @@ use std::{
 
 use futures_util::FutureExt;
 use prometheus::{IntCounter, IntGauge};
-use secrecy::ExposeSecret;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::oneshot,
@@ -25,13 +25,15 @@ use tonic_reflection::pb::{v1, v1alpha};
 use tower::ServiceBuilder;
 
 use self::{
-    call_threads::CallThreads, embedded::serve_embedded, shutdown::Draining,
-    startup_log::log_listening,
+    call_threads::CallThreads,
+    embedded::serve_embedded,
+    shutdown::Draining,
+    startup_log::{log_database, log_listening},
 };
-pub use self::{shutdown::Stop, tls::TlsState};
+pub use self::{error::ServeError, shutdown::Stop, tls::TlsState};
 use crate::{
     config::{Auth, Config, DatabaseSource},
-    db::{Database, migrations},
+    db::{Database, DatabaseAddress, migrations},
     ops::{
         metrics::{self, Metrics, endpoint},
         telemetry::Telemetry,
@@ -47,14 +49,14 @@ use crate::{
         },
     },
     rpc::{
-        auth::{certificate::CertificateMappingError, layer::AuthLayer, token_cache::TokenCache},
+        auth::{layer::AuthLayer, token_cache::TokenCache},
         call::{CallLayer, Cutoff, RepeatedLines},
         health::Health,
         limits::{LimitLayer, MAX_INFRASTRUCTURE_MESSAGE},
         quota::{Quotas, layer::QuotaLayer},
         reflection::Reflection,
         slices::use_encoded,
-        transport::{backpressure::Load, listener::listen, tls::TlsError},
+        transport::{backpressure::Load, listener::listen},
     },
     services::{
         admin::service::Admin,
@@ -73,62 +75,6 @@ const BACKLOG: u32 = 4096;
 /// those that are closing, and the rest for the database and the log.
 const OTHER_FILES: usize = 768;
 
-/// Why the service failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address is invalid or in use.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The answer of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The threads for calls could not be started.
-    #[error("cannot start threads")]
-    Threads(#[source] std::io::Error),
-    /// No signal handler could be installed.
-    #[error("cannot install signal handlers")]
-    Signals(#[source] std::io::Error),
-    /// The private PostgreSQL failed.
-    #[error("the private PostgreSQL failed")]
-    Embedded(#[from] crate::embedded::EmbeddedError),
-    /// The schema lacks migrations.
-    #[error(
-        "the database schema lacks the migrations {}; run `bridgebook migrate up`, or start with --migrate",
-        .0.join(", ")
-    )]
-    SchemaBehind(Vec<String>),
-    /// The role lacks rights on the tables.
-    #[error(
-        "the role of --database-url lacks rights; run as the owner of the tables: {}",
-        .0.join("; ")
-    )]
-    MissingGrants(Vec<String>),
-    /// A pooler shares sessions between clients.
-    #[error(
-        "the connection pooler in front of the database shares sessions between clients, which \
-         loses prepared statements and session settings; set pool_mode = session"
-    )]
-    SharedSessions,
-    /// The schema could not be read or migrated.
-    #[error("cannot read or migrate the database schema")]
-    Schema(#[from] migrations::MigrationError),
-    /// The reflection service could not be built.
-    #[error("the descriptors of the contract are invalid")]
-    Reflection(#[from] prost_reflect::DescriptorError),
-    /// A metric could not be registered.
-    #[error("cannot register a metric")]
-    Metrics(#[from] prometheus::Error),
-    /// The certificate, the key or the roots are unusable.
-    #[error("cannot set up TLS")]
-    Tls(#[from] TlsError),
-    /// The file of --tls-client-tokens is unusable.
-    #[error("cannot map client certificates to tokens")]
-    CertificateMapping(#[from] CertificateMappingError),
-}
-
 /// Serves until SIGTERM or SIGINT. A second one ends the drain.
 ///
 /// # Errors
@@ -141,9 +87,18 @@ pub async fn serve(config: Config, telemetry: &Telemetry) -> Result<(), ServeErr
     let listeners = Listeners::bind(&config)?;
     check_open_files(&config);
     match &config.database {
-        DatabaseSource::Url(url) => {
-            let (url, migrate) = (url.expose_secret(), config.migrate);
-            run(&config, &tls, &metrics, url, migrate, listeners, stop).await?;
+        DatabaseSource::External(address) => {
+            log_database(address);
+            run(
+                &config,
+                &tls,
+                &metrics,
+                address,
+                config.migrate,
+                listeners,
+                stop,
+            )
+            .await?;
         }
         DatabaseSource::Embedded(data_dir) => {
             let settings = crate::embedded::Settings::new(data_dir);
@@ -187,7 +142,7 @@ pub async fn run(
     config: &Config,
     tls: &TlsState,
     metrics: &Metrics,
-    url: &str,
+    address: &DatabaseAddress,
     migrate: bool,
     listeners: Listeners,
     stop: Stop,
@@ -204,7 +159,7 @@ pub async fn run(
         }
     };
     tokio::select! {
-        result = serve_calls(config, tls, metrics, url, migrate, listeners.calls, stop) => result,
+        result = serve_calls(config, tls, metrics, address, migrate, listeners.calls, stop) => result,
         () = http => Ok(()),
     }
 }
@@ -213,12 +168,12 @@ async fn serve_calls(
     config: &Config,
     tls: &TlsState,
     metrics: &Metrics,
-    url: &str,
+    address: &DatabaseAddress,
     migrate: bool,
     listener: TcpListener,
     mut stop: Stop,
 ) -> Result<(), ServeError> {
-    let database = Database::new(url, config.database_connections, metrics);
+    let database = Database::new(address, config.database_connections, metrics);
     let token_cache = (config.auth == Auth::Tokens).then(|| TokenCache::new(database.clone()));
     metrics.namespaces().set_limit(config.metrics_namespaces);
     metrics.tokens().set_limit(config.metrics_tokens);
@@ -283,7 +238,7 @@ async fn serve_calls(
     });
     let server = server.fuse();
     let background = async {
-        let key = schema::prepare(url, migrate).await?;
+        let key = schema::prepare(address, migrate).await?;
         database.mark_ready();
         // Calls are refused until the key is known, and health is NOT_SERVING until the tasks below
         // run. So no call is admitted before its quota is known.
@@ -294,7 +249,7 @@ async fn serve_calls(
         let tasks = background::Tasks {
             config,
             database: &database,
-            url,
+            address,
             newest,
             health,
             token_cache,

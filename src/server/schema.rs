@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ServeError;
 use crate::{
-    db::{grants, journal_cluster, migrations, page_token_key, pooler_check},
+    db::{DatabaseAddress, grants, journal_cluster, migrations, page_token_key, pooler_check},
     domain::page_token_key::PageTokenKey,
     util::error_chain::error_chain,
 };
@@ -20,10 +20,13 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Waits for the database, then applies pending migrations or checks that there are none, and
 /// repairs the journal after a restore. Returns the key of page tokens. Tries again while the
 /// database is unreachable, and when a connection is lost meanwhile.
-pub(super) async fn prepare(url: &str, migrate: bool) -> Result<PageTokenKey, ServeError> {
+pub(super) async fn prepare(
+    address: &DatabaseAddress,
+    migrate: bool,
+) -> Result<PageTokenKey, ServeError> {
     let mut logged: Option<(String, Instant)> = None;
     loop {
-        let cause = match try_prepare(url, migrate).await {
+        let cause = match try_prepare(address, migrate).await {
             Err(ServeError::Schema(error)) if error.is_unavailable() => error_chain(&error),
             outcome => return outcome,
         };
@@ -38,25 +41,25 @@ pub(super) async fn prepare(url: &str, migrate: bool) -> Result<PageTokenKey, Se
     }
 }
 
-async fn try_prepare(url: &str, migrate: bool) -> Result<PageTokenKey, ServeError> {
-    if pooler_check::shares_sessions(url).await {
+async fn try_prepare(address: &DatabaseAddress, migrate: bool) -> Result<PageTokenKey, ServeError> {
+    if pooler_check::shares_sessions(address).await {
         return Err(ServeError::SharedSessions);
     }
-    let missing = grants::missing(url).await?;
+    let missing = grants::missing(address).await?;
     if !missing.is_empty() {
         return Err(ServeError::MissingGrants(missing));
     }
     if migrate {
-        let applied = migrations::up(url).await?;
+        let applied = migrations::up(address).await?;
         if !applied.is_empty() {
             tracing::info!(versions = applied.join(", "), "migrations applied");
         }
     } else {
-        let pending = migrations::pending(url).await?;
+        let pending = migrations::pending(address).await?;
         if !pending.is_empty() {
             return Err(ServeError::SchemaBehind(pending));
         }
     }
-    journal_cluster::adopt(url).await?;
-    Ok(page_token_key::load_or_create(url).await?)
+    journal_cluster::adopt(address).await?;
+    Ok(page_token_key::load_or_create(address).await?)
 }

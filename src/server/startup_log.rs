@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use super::Listeners;
 use crate::{
     config::{Auth, Config},
+    db::DatabaseAddress,
     util::net::is_loopback,
 };
 
@@ -25,6 +26,19 @@ pub(super) fn log_listening(listeners: &Listeners, config: &Config) {
         for risk in risks(config.auth, config.tls.is_some()) {
             tracing::warn!("--insecure: {risk}");
         }
+    }
+}
+
+/// Logs where the database is, and a warning if nothing proves that it is this one.
+pub(super) fn log_database(address: &DatabaseAddress) {
+    tracing::info!(hosts = %address, "using an external database");
+    let hosts = address.unprotected_hosts();
+    if !hosts.is_empty() {
+        tracing::warn!(
+            hosts = hosts.join(", "),
+            "the certificate of the database is not verified, so another machine on the network path \
+             may take its place; set sslmode=verify-full and sslrootcert"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use diesel_async::AsyncPgConnection;
 use futures_util::future::BoxFuture;
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::support::{Figures, Schema, eventually};
+use crate::support::{Figures, Schema, database_address, eventually};
 
 /// How many batches may reserve memory at the same time.
 const RESERVATIONS: usize = 18;
@@ -85,7 +85,7 @@ operation!(Reserving, true);
 async fn database() -> (Schema, Database, Metrics) {
     let schema = Schema::create().await;
     let metrics = Metrics::new().unwrap();
-    let database = Database::new(&schema.url(), 4, &metrics);
+    let database = Database::new(&database_address(&schema.url()), 4, &metrics);
     database.mark_ready();
     (schema, database, metrics)
 }

@@ -1,6 +1,4 @@
-//! The rights of the service's role: docs/database.md lists exactly those that it needs.
-
-use std::fs;
+//! The rights of the service's role: `bridgebook database grants` prints exactly those that it needs.
 
 use bridgebook::{
     db::{
@@ -19,10 +17,13 @@ use tonic_health::pb::{
 use super::plans;
 use crate::{
     samples::{Rows, call, sample},
-    support::{App, Failure, Schema, Server, bridgebook, eventually, failure, stderr, tenant_on},
+    support::{
+        App, Failure, Schema, Server, bridgebook, database_address, eventually, failure, stderr,
+        tenant_on,
+    },
 };
 
-/// A role that has only the documented rights on a schema, and none to create anything in it.
+/// A role that has only the printed rights on a schema, and none to create anything in it.
 struct Limited {
     schema: Schema,
     role: String,
@@ -35,7 +36,10 @@ impl Limited {
         let schema = Schema::create().await;
         let role = format!("{}_app", schema.name());
         let mut owner = schema.connect().await;
-        let create = format!("CREATE ROLE {role} LOGIN; {}", documented(&schema, &role));
+        let create = format!(
+            "CREATE ROLE {role} LOGIN; {}",
+            printed(schema.name(), &role)
+        );
         owner.batch_execute(&create).await.unwrap();
         Limited {
             schema,
@@ -64,23 +68,18 @@ impl Limited {
     }
 }
 
-/// Returns the GRANT statements of docs/database.md.
-fn documented(schema: &Schema, role: &str) -> String {
-    let text = fs::read_to_string(crate::support::root().join("docs/database.md")).unwrap();
-    let (_, block) = text
-        .split_once("```sql\nGRANT")
-        .expect("a block of GRANT statements");
-    let (block, _) = block.split_once("```").unwrap();
-    let block = format!("GRANT{block}");
-    assert!(block.contains("SCHEMA public") && block.contains("bridgebook_app"));
-    block
-        .replace("public", schema.name())
-        .replace("bridgebook_app", role)
+/// Returns the GRANT statements that the command prints.
+fn printed(schema: &str, role: &str) -> String {
+    let mut grants = bridgebook();
+    grants.args(["database", "grants", "--role", role, "--schema", schema]);
+    let output = grants.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The service starts with --migrate, and has nothing to migrate.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documented_rights_are_enough() {
+async fn the_printed_rights_are_enough() {
     let limited = Limited::new().await;
     let app = App::start_by(limited.schema.clone(), limited.url()).await;
     let rows = Rows::make(&app, "tenant", None).await;
@@ -115,13 +114,16 @@ async fn each_missing_right_is_named_as_the_grant_that_gives_it() {
     let mut limited = Limited::new().await;
     let url = limited.url();
     let none: [String; 0] = [];
-    assert_eq!(grants::missing(&url).await.unwrap(), none);
+    assert_eq!(
+        grants::missing(&database_address(&url)).await.unwrap(),
+        none
+    );
     let (schema, role) = (limited.schema.name().to_owned(), limited.role.clone());
     for (table, verbs) in grants::NEEDED {
         for verb in *verbs {
             let revoke = format!("REVOKE {verb} ON {table} FROM ROLE");
             limited.run(&revoke).await;
-            let missing = grants::missing(&url).await.unwrap();
+            let missing = grants::missing(&database_address(&url)).await.unwrap();
             let kind = match table.ends_with("_seq") {
                 true => "SEQUENCE",
                 false => "TABLE",
@@ -129,10 +131,13 @@ async fn each_missing_right_is_named_as_the_grant_that_gives_it() {
             let expected = format!("GRANT {verb} ON {kind} {schema}.{table} TO {role}");
             assert_eq!(missing, [expected.as_str()]);
             limited.run(&expected).await;
-            assert_eq!(grants::missing(&url).await.unwrap(), none);
+            assert_eq!(
+                grants::missing(&database_address(&url)).await.unwrap(),
+                none
+            );
         }
     }
-    // The docs grant nothing else.
+    // Nothing else is granted.
     let granted = format!(
         "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) granted
           WHERE c.relnamespace = '{schema}'::regnamespace AND granted.grantee = '{role}'::regrole"
@@ -260,4 +265,20 @@ async fn a_service_that_gets_no_new_connection_is_not_serving() {
     tenant.start().await;
     drop(server);
     limited.drop_role().await;
+}
+
+#[tokio::test]
+async fn the_names_of_a_role_and_a_schema_may_have_any_characters() {
+    let schema = Schema::create().await;
+    let mut owner = schema.connect().await;
+    let role = format!("{} \"app; it's", schema.name());
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    owner
+        .batch_execute(&format!("CREATE ROLE {quoted}"))
+        .await
+        .unwrap();
+    let grants = printed(schema.name(), &role);
+    owner.batch_execute(&grants).await.unwrap();
+    let drop = format!("DROP OWNED BY {quoted}; DROP ROLE {quoted}");
+    owner.batch_execute(&drop).await.unwrap();
 }

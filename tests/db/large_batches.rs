@@ -21,7 +21,7 @@ use futures_util::future::{BoxFuture, join_all};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::support::{App, Schema, value};
+use crate::support::{App, Schema, database_address, value};
 
 /// The size of a document, of which ten exceed what a batch reads.
 const LARGE: usize = 900_000;
@@ -126,7 +126,11 @@ impl Operation for ReadLarge {
 #[tokio::test]
 async fn batches_wait_until_what_earlier_ones_read_is_dropped() {
     let schema = Schema::create().await;
-    let database = Database::new(&schema.url(), 4, &Metrics::new().unwrap());
+    let database = Database::new(
+        &database_address(&schema.url()),
+        4,
+        &Metrics::new().unwrap(),
+    );
     database.mark_ready();
     let batcher = Arc::new(Batcher::<ReadLarge>::new(&database));
     let (sender, mut answers) = mpsc::unbounded_channel();

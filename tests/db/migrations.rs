@@ -6,7 +6,8 @@ use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
 
 use crate::support::{
-    Schema, Server, bridgebook, connect_database, count, eventually, own_cluster, temp_dir,
+    Schema, Server, bridgebook, connect_database, count, database_address, eventually, own_cluster,
+    temp_dir,
 };
 
 fn migrate(url: &str, action: &str) -> Output {
@@ -43,12 +44,12 @@ async fn every_down_undoes_its_up() {
         assert!(output.status.success(), "{output:?}");
         stdout(output)
     };
-    let all = migrations::status(&url).await.unwrap();
-    migrations::up(&url).await.unwrap();
+    let all = migrations::status(&database_address(&url)).await.unwrap();
+    migrations::up(&database_address(&url)).await.unwrap();
     let mut dumps = Vec::new();
     for _ in &all {
         dumps.push(dump());
-        migrations::down(&url).await.unwrap();
+        migrations::down(&database_address(&url)).await.unwrap();
     }
     let mut database = connect_database(&url).await;
     let left = count(
@@ -57,12 +58,12 @@ async fn every_down_undoes_its_up() {
             AND relname NOT LIKE '\\_\\_diesel%'",
     );
     assert_eq!(left.await, 0, "all is undone");
-    migrations::up(&url).await.unwrap();
+    migrations::up(&database_address(&url)).await.unwrap();
     for (migration, expected) in all.iter().rev().zip(&dumps) {
         assert_eq!(&dump(), expected, "down and up to {}", migration.name);
-        migrations::redo(&url).await.unwrap();
+        migrations::redo(&database_address(&url)).await.unwrap();
         assert_eq!(&dump(), expected, "redo of {}", migration.name);
-        migrations::down(&url).await.unwrap();
+        migrations::down(&database_address(&url)).await.unwrap();
     }
 }
 
@@ -92,16 +93,16 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    migrations::up(&url).await.unwrap();
+    migrations::up(&database_address(&url)).await.unwrap();
     let mut reverted = 1;
-    while migrations::down(&url).await.unwrap() != "018" {
+    while migrations::down(&database_address(&url)).await.unwrap() != "018" {
         reverted += 1;
     }
     let [mut slow, mut other] = [connect_database(&url).await, connect_database(&url).await];
     // The lock of a writer that has not committed.
     let lock = "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE";
     slow.batch_execute(lock).await.unwrap();
-    let up = tokio::spawn(async move { migrations::up(&url).await });
+    let up = tokio::spawn(async move { migrations::up(&database_address(&url)).await });
     eventually("the migration waits", || async {
         let mut looking = connect_database(&cluster.database_url()).await;
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL";
@@ -120,7 +121,9 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
 async fn times_are_independent_of_the_session_time_zone() {
     let schema = Schema::empty().await;
     let before = Utc::now();
-    migrations::up(&schema.url()).await.unwrap();
+    migrations::up(&database_address(&schema.url()))
+        .await
+        .unwrap();
     let mut connection = schema.connect().await;
     let zone = "SET TIME ZONE 'Asia/Kolkata'";
     connection.batch_execute(zone).await.unwrap();
@@ -159,12 +162,19 @@ async fn a_migration_that_loses_its_connection_is_retried() {
 async fn concurrent_migrations_do_not_collide() {
     let schema = Schema::empty().await;
     let url = schema.url();
-    let results = join_all((0..8).map(|_| migrations::up(&url))).await;
+    let address = database_address(&url);
+    let results = join_all((0..8).map(|_| migrations::up(&address))).await;
     let applied: usize = results
         .into_iter()
         .map(|result| result.unwrap().len())
         .sum();
-    assert_eq!(applied, migrations::status(&url).await.unwrap().len());
+    assert_eq!(
+        applied,
+        migrations::status(&database_address(&url))
+            .await
+            .unwrap()
+            .len()
+    );
 }
 
 /// Compares the schema with the diagram: tables, keys, indexes, comments.
@@ -172,7 +182,7 @@ async fn concurrent_migrations_do_not_collide() {
 async fn the_schema_matches_the_diagram() {
     let schema = Schema::empty().await;
     let url = schema.url();
-    migrations::up(&url).await.unwrap();
+    migrations::up(&database_address(&url)).await.unwrap();
     let here = format!("'{}'::regnamespace", schema.name());
     let foreign_keys = format!(
         "SELECT count(*) FROM pg_constraint WHERE connamespace = {here} AND contype = 'f' AND

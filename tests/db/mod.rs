@@ -15,6 +15,7 @@ mod panics;
 mod pgbouncer;
 mod plans;
 mod restore;
+mod tls;
 mod turns;
 mod vanishing_rows;
 mod writes;

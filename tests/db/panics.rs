@@ -13,7 +13,7 @@ use bridgebook::{
 use diesel_async::AsyncPgConnection;
 use futures_util::future::BoxFuture;
 
-use crate::support::Schema;
+use crate::support::{Schema, database_address};
 
 /// Doubles numbers, and panics at one of them.
 struct Double;
@@ -50,7 +50,7 @@ impl Operation for Double {
 async fn a_panic_fails_only_the_item_that_causes_it_and_is_counted() {
     let schema = Schema::create().await;
     let metrics = Metrics::new().unwrap();
-    let database = Database::new(&schema.url(), 4, &metrics);
+    let database = Database::new(&database_address(&schema.url()), 4, &metrics);
     database.mark_ready();
     let batcher = Batcher::<Double>::new(&database);
     for _ in 0..2 {
@@ -103,7 +103,11 @@ impl Operation for OneByOne {
 #[tokio::test]
 async fn items_with_one_key_keep_their_order_when_their_batch_is_split_and_stops_reading() {
     let schema = Schema::create().await;
-    let database = Database::new(&schema.url(), 4, &Metrics::new().unwrap());
+    let database = Database::new(
+        &database_address(&schema.url()),
+        4,
+        &Metrics::new().unwrap(),
+    );
     database.mark_ready();
     let batcher = Batcher::<OneByOne>::new(&database);
     let answers = batcher.submit_all((0..32).collect()).await;

@@ -63,6 +63,7 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "db::address",
             "domain",
             "embedded",
             "ops",

@@ -124,10 +124,41 @@ fn an_unusable_database_url_is_refused() {
     for (url, part) in [
         ("", "DATABASE_URL is empty"),
         (
-            "postgres://a@b/c?sslmode=require",
-            "sslmode=require is not supported",
+            "postgres://a@b/c?sslmode=verify-full",
+            "verify-ca and verify-full require sslrootcert",
         ),
-        ("postgres://a@b/c?sslmode=verify-full", "sslmode"),
+        ("postgres://a@b/c?sslmode=TRUE", "sslmode: expected disable"),
+        (
+            "postgres://a@b/c?sslmode=require&sslrootcert=system",
+            "system requires sslmode=verify-full",
+        ),
+        (
+            "postgres://a@b/c?sslmode=require&sslrootcert=/nowhere",
+            "cannot read /nowhere",
+        ),
+        (
+            "postgres://a@b/c?sslmode=require&sslrootcert=/dev/null",
+            "not a regular file",
+        ),
+        (
+            "postgres://a@b/c?sslmode=require&sslcert=/nowhere",
+            "sslcert, sslkey",
+        ),
+        ("postgres://a@b/c?sslnegotiation=direct", "sslmode=require"),
+        ("postgres://a@b/c?channel_binding=always", "channel_binding"),
+        (
+            "postgres://a@b/c?target_session_attrs=standby",
+            "because the service writes",
+        ),
+        ("postgres://a@b/c?service=nothing", "service"),
+        (
+            "postgres://a@b/c?nonsense=secret",
+            "a word that libpq does not know",
+        ),
+        ("postgres://a@b/c?sslcrl=/secret", "sslcrl: not supported"),
+        ("postgres://a@b/c?tcp_user_timeout=1s", "milliseconds"),
+        ("host=b user=a password='secret", "no closing quote"),
+        ("host=b,c,d port=1,2", "one for each host"),
         ("postgres://a@b:secret/c", "port"),
         ("postgres://", "names no host"),
         ("postgres:///book", "names no host"),
@@ -144,6 +175,53 @@ fn an_unusable_database_url_is_refused() {
         assert!(text.contains(part), "{text}");
         assert!(!text.contains("secret"), "{text}");
     }
+}
+
+#[test]
+fn all_that_is_wrong_with_the_database_is_told_together() {
+    let mut serve = bridgebook();
+    let url = "postgres://a@b/c?sslmode=always&load_balance_hosts=secret&gssencmode=require";
+    let output = serve.args(["serve", "--database-url", url]).output();
+    let text = stderr(&output.unwrap());
+    for word in ["sslmode", "load_balance_hosts", "gssencmode"] {
+        let line = format!("--database-url: {word}: expected");
+        assert!(text.contains(&line), "{text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
+}
+
+/// The variables of libpq name a database, and complete an address.
+#[test]
+fn the_environment_of_libpq_is_used() {
+    let variables = [
+        ("PGHOST", "localhost"),
+        ("PGPORT", "1"),
+        ("PGDATABASE", "book"),
+        ("PGUSER", "node"),
+        ("PGCONNECT_TIMEOUT", "1"),
+    ];
+    let run = |more: &[(&str, &str)]| {
+        let mut migrate = bridgebook();
+        migrate.args(["migrate", "status"]).envs(variables);
+        let output = migrate.envs(more.iter().copied()).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = run(&[]);
+    assert!(text.contains("localhost:1: "), "{text}");
+    assert_eq!(code, Some(1));
+    let (code, text) = run(&[("PGSSLMODE", "never"), ("PGTARGETSESSIONATTRS", "standby")]);
+    assert!(text.contains("sslmode: expected") && text.contains("target_session_attrs"));
+    assert_eq!(code, Some(64));
+    let dir = temp_dir();
+    std::fs::create_dir(&dir.0).unwrap();
+    let file = dir.0.join("services");
+    std::fs::write(&file, "[other]\nport=3\n[book]\n# comment\nport = 2\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (_, text) = run(&[("PGSERVICE", "book"), ("PGSERVICEFILE", file)]);
+    assert!(text.contains("localhost:2: "), "{text}");
+    let (code, text) = run(&[("PGSERVICE", "none"), ("PGSERVICEFILE", file)]);
+    assert!(text.contains("has no service \"none\""), "{text}");
+    assert_eq!(code, Some(64));
 }
 
 #[test]

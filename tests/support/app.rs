@@ -19,7 +19,7 @@ use tokio::{runtime, sync::mpsc, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{Figures, Pki, Schema, Tap, errors, eventually, new_id};
+use super::{Figures, Pki, Schema, Tap, database_address, errors, eventually, new_id};
 
 /// The service and its schema. When the value is dropped, the service stops, and the test
 /// fails if the service has panicked, logged an error, or ended before.
@@ -121,7 +121,8 @@ impl App {
         let counted = metrics.clone();
         let mut service = tokio::spawn(async move {
             let tls = TlsState::load(&config).unwrap();
-            let served = server::run(&config, &tls, &metrics, &url, true, listeners, stopped);
+            let database = database_address(&url);
+            let served = server::run(&config, &tls, &metrics, &database, true, listeners, stopped);
             served.await.expect("the service runs");
         });
         let channel = connect(address);

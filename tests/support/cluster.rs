@@ -6,7 +6,10 @@ use std::{
     sync::{LazyLock, mpsc},
 };
 
-use bridgebook::embedded::{Embedded, Settings};
+use bridgebook::{
+    db::DatabaseAddress,
+    embedded::{Embedded, Settings},
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
@@ -30,6 +33,11 @@ pub async fn own_cluster(dir: &TempDir) -> Embedded {
     Embedded::start(Settings::new(&dir.0))
         .await
         .expect("PostgreSQL starts")
+}
+
+/// Parses the URL of a database.
+pub fn database_address(url: &str) -> DatabaseAddress {
+    url.parse().unwrap()
 }
 
 /// The URL of the shared cluster. It runs in its own thread until the process ends, when its

@@ -9,6 +9,7 @@ mod node;
 mod pki;
 mod process;
 mod raw;
+mod remote_postgres;
 mod status;
 mod tap;
 mod token;
@@ -16,12 +17,15 @@ mod wire;
 
 pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
-pub use cluster::{Schema, TempDir, WAITING_FOR_LOCK, count, own_cluster, temp_dir};
+pub use cluster::{
+    Schema, TempDir, WAITING_FOR_LOCK, count, database_address, own_cluster, temp_dir,
+};
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;
 pub use process::{Frozen, ReservedPort, Server, bridgebook, send_signal, stderr, unused_address};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};
+pub use remote_postgres::{Identity, RemotePostgres};
 pub use status::{Failure, failure, overload};
 pub use tap::{Ran, Tap};
 pub use token::Issued;

@@ -25,7 +25,9 @@ use super::{
 pub fn bridgebook() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bridgebook"));
     for (name, _) in std::env::vars_os() {
-        if name == "DATABASE_URL" || name.as_encoded_bytes().starts_with(b"BRIDGEBOOK_") {
+        let bytes = name.as_encoded_bytes();
+        let is_ours = bytes.starts_with(b"BRIDGEBOOK_") || bytes.starts_with(b"PG");
+        if name == "DATABASE_URL" || is_ours {
             command.env_remove(name);
         }
     }
@@ -250,7 +252,7 @@ pub fn send_signal(name: &str, pid: u32) {
 }
 
 /// Sends a signal to a process. Returns false if the process has ended.
-fn try_signal(name: &str, pid: u32) -> bool {
+pub(super) fn try_signal(name: &str, pid: u32) -> bool {
     let status = Command::new("kill")
         .args([&format!("-{name}"), &pid.to_string()])
         .stderr(Stdio::null())

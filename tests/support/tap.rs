@@ -148,7 +148,9 @@ impl Tap {
         });
         let (before, after) = url.split_once('@').unwrap();
         let (_, after) = after.split_once('/').unwrap();
-        format!("{before}@{address}/{after}")
+        // The proxy reads what it relays, and PostgreSQL has no TLS on its socket.
+        let separator = if after.contains('?') { '&' } else { '?' };
+        format!("{before}@{address}/{after}{separator}sslmode=disable")
     }
 
     /// Returns the number of statements so far.

@@ -17,7 +17,7 @@ use tonic_health::pb::{
 use self::service::HealthService;
 use crate::{
     db::{
-        self, Database, DbError,
+        self, Database, DatabaseAddress, DbError,
         migrations::{self, SchemaStatus},
     },
     ops::metrics::Metrics,
@@ -69,7 +69,12 @@ impl Health {
 ///
 /// Uses a connection of its own, so that an exhausted pool is not taken for an outage.
 /// `newest` is the migration that the schema must have.
-pub async fn poll_database(health: Health, database: Database, url: String, newest: String) {
+pub async fn poll_database(
+    health: Health,
+    database: Database,
+    address: DatabaseAddress,
+    newest: String,
+) {
     let mut connection = None;
     // `None` before the first check, then its problem, if any.
     let mut reported: Option<Option<String>> = None;
@@ -84,7 +89,7 @@ pub async fn poll_database(health: Health, database: Database, url: String, newe
         checked_at = Instant::now();
         let outcome = timeout(
             CHECK_TIMEOUT,
-            check_database(&mut connection, &url, &newest),
+            check_database(&mut connection, &address, &newest),
         )
         .await;
         let problem = match outcome.unwrap_or(Err(DbError::TimedOut)) {
@@ -131,12 +136,12 @@ fn problem_of(status: SchemaStatus) -> Option<&'static str> {
 
 async fn check_database(
     connection: &mut Option<AsyncPgConnection>,
-    url: &str,
+    address: &DatabaseAddress,
     newest: &str,
 ) -> Result<SchemaStatus, DbError> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(db::connect(url).await?),
+        None => connection.insert(db::connect(address).await?),
     };
     Ok(migrations::schema_status(connection, newest).await?)
 }

@@ -143,13 +143,13 @@ impl Tls {
 /// Returns the subject of a certificate in the format of RFC 4514: `CN=node-7,O=Team A`.
 fn subject_of(certificate: &CertificateDer<'_>) -> io::Result<String> {
     let certificate = Certificate::from_der(certificate).map_err(io::Error::other)?;
-    Ok(certificate.tbs_certificate().subject().to_string())
+    Ok(certificate.tbs_certificate.subject.to_string())
 }
 
 /// Returns the expiry of a certificate, as time since 1970.
 fn expiry_of(certificate: &CertificateDer<'_>) -> Option<Duration> {
     let certificate = Certificate::from_der(certificate).ok()?;
-    let validity = certificate.tbs_certificate().validity();
+    let validity = certificate.tbs_certificate.validity;
     Some(validity.not_after.to_unix_duration())
 }
 

@@ -19,7 +19,7 @@ use crate::{
     fsm,
     house::{rust_files, without_unit_tests},
     samples::{Rows, sample},
-    support::{App, Schema, contract, new_id, raw_call},
+    support::{App, Schema, contract, database_address, new_id, raw_call},
 };
 
 /// Statements that read a whole table or index, and why they may.
@@ -88,7 +88,9 @@ const ROWS: &str = "
 #[tokio::test]
 async fn every_statement_finds_its_rows_by_an_index() {
     let schema = Schema::empty().await;
-    migrations::up(&schema.url()).await.unwrap();
+    migrations::up(&database_address(&schema.url()))
+        .await
+        .unwrap();
     let batches = connect(&schema).await;
     batches.batch_execute(BATCH_SETTINGS).await.unwrap();
     let queries = connect(&schema).await;
@@ -227,7 +229,9 @@ async fn every_list_finds_its_rows_by_an_index() {
     }
     assert!(lists.len() > 9, "only {} queries ran", lists.len());
     let schema = Schema::empty().await;
-    migrations::up(&schema.url()).await.unwrap();
+    migrations::up(&database_address(&schema.url()))
+        .await
+        .unwrap();
     let client = connect(&schema).await;
     client.batch_execute(ANY_INDEX).await.unwrap();
     client.batch_execute(ROWS).await.unwrap();
@@ -248,7 +252,9 @@ async fn every_list_finds_its_rows_by_an_index() {
 #[tokio::test]
 async fn a_statement_of_the_pruner_selects_its_rows_once() {
     let schema = Schema::empty().await;
-    migrations::up(&schema.url()).await.unwrap();
+    migrations::up(&database_address(&schema.url()))
+        .await
+        .unwrap();
     let client = connect(&schema).await;
     client.batch_execute(ANY_INDEX).await.unwrap();
     let mut prunes = statements().filter(|it| it.name.starts_with("PruneRows"));

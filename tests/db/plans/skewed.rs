@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use super::{connect, fault, scans, select};
 use crate::{
     samples::{Rows, call, sample},
-    support::{App, Schema},
+    support::{App, Schema, database_address},
 };
 
 /// The rows of the tenant "big", and a few of "small".
@@ -149,7 +149,9 @@ async fn no_plan_depends_on_what_another_tenant_stores() {
         built.len()
     );
     let schema = Schema::empty().await;
-    migrations::up(&schema.url()).await.unwrap();
+    migrations::up(&database_address(&schema.url()))
+        .await
+        .unwrap();
     let [batches, queries] = [connect(&schema).await, connect(&schema).await];
     batches.batch_execute(BATCH_SETTINGS).await.unwrap();
     queries.batch_execute(QUERY_SETTINGS).await.unwrap();

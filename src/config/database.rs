@@ -106,8 +106,12 @@ impl DatabaseSettings {
         match DatabaseAddress::parse(url.expose_secret(), &environment) {
             Ok(address) => Some(DatabaseSource::External(address)),
             Err(error) => {
+                let source = match environment.has_variables() {
+                    true => "--database-url or a PG variable",
+                    false => "--database-url",
+                };
                 for error in error.0 {
-                    errors.push(format!("--database-url: {error}"));
+                    errors.push(format!("{source}: {error}"));
                 }
                 None
             }

@@ -1,12 +1,19 @@
 //! TLS to PostgreSQL: every mode, with good and with bad certificates.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
 use bridgebook::{db, proto::v1::ListStampsRequest};
 use diesel::sql_types::Bool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
 };
 
 use crate::support::{
@@ -193,7 +200,7 @@ async fn each_mode_has_the_meaning_of_libpq() {
 async fn a_host_that_does_not_answer_leaves_time_to_the_next_one() {
     let server = RemotePostgres::start().await;
     server.allow("host all all 127.0.0.1/32 trust").await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = silent.local_addr().unwrap();
     let RemotePostgres {
         port,
@@ -353,6 +360,8 @@ async fn every_connection_of_the_service_is_encrypted() {
     let parameters = format!("sslmode=verify-full&sslrootcert={}", roots.display());
     let url = server.url(server.user, &parameters);
     expect(Encrypted, &url).await;
+    let (port, codes) = relay_to(server.port).await;
+    let url = url.replacen(&format!(":{}/", server.port), &format!(":{port}/"), 1);
     let service = Server::spawn(&["--database-url", &url, "--migrate"]);
     let tenant = tenant_on(service.serving().await);
     let workflow = tenant.start().await;
@@ -366,7 +375,8 @@ async fn every_connection_of_the_service_is_encrypted() {
     );
     assert!(!service.log().contains("is not verified"));
 
-    // So are the requests that cancel queries.
+    // So are the requests that cancel queries, each over a connection of its own.
+    let before = codes.lock().unwrap().len();
     let mut blocker = server.local().await;
     let lock = "BEGIN; LOCK TABLE metadata_stamps";
     blocker.batch_execute(lock).await.unwrap();
@@ -389,4 +399,54 @@ async fn every_connection_of_the_service_is_encrypted() {
         () = waiting(1) => {}
     }
     waiting(0).await;
+    let codes = codes.lock().unwrap().clone();
+    assert!(codes.len() > before, "{codes:?}");
+    assert!(codes.iter().all(|code| *code == SSL_REQUEST), "{codes:?}");
+}
+
+/// The code with which a client asks for TLS, before it sends anything else.
+const SSL_REQUEST: u32 = 80_877_103;
+
+/// Relays connections to a port of this machine. Also returns the codes with which they begin.
+async fn relay_to(port: u16) -> (u16, Arc<Mutex<Vec<u32>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let codes: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let seen = Arc::clone(&codes);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            tokio::spawn(async move {
+                // The length, and the code.
+                let mut head = [0; 8];
+                if client.read_exact(&mut head).await.is_err() {
+                    return;
+                }
+                let code = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+                seen.lock().unwrap().push(code);
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                server.write_all(&head).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address.port(), codes)
+}
+
+/// PostgreSQL 17 and newer begin TLS without a request of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_begins_at_once_where_the_server_has_it() {
+    let server = RemotePostgres::start().await;
+    server.allow(ONLY_TLS).await;
+    let root = authority("root");
+    let key = KeyPair::generate().unwrap();
+    server
+        .present(&signed(&root, "localhost", FAR, &key), None)
+        .await;
+    let url = |mode| server.url(server.user, &format!("sslmode={mode}"));
+    expect(Encrypted, &url("require")).await;
+    let version = "SELECT current_setting('server_version_num')::BIGINT";
+    let is_supported = count(&mut server.local().await, version).await >= 170_000;
+    let direct = outcome(&url("require&sslnegotiation=direct")).await;
+    assert_eq!(direct.is_ok(), is_supported, "{direct:?}");
 }

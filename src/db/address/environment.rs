@@ -68,6 +68,14 @@ impl Environment {
         NAMES.iter().any(|name| (self.variable)(name).is_some())
     }
 
+    /// Returns whether a variable completes addresses.
+    #[must_use]
+    pub fn has_variables(&self) -> bool {
+        VARIABLES
+            .iter()
+            .any(|(name, _)| (self.variable)(name).is_some())
+    }
+
     /// Sets the words that an address does not, first by its service, then by the variables.
     pub(super) fn complete(&self, words: &mut Words) -> Result<(), String> {
         let service = words

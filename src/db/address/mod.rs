@@ -234,7 +234,9 @@ impl Host {
 
     fn is_local(&self) -> bool {
         let is_loopback = |address: IpAddr| address.is_loopback();
-        self.is_socket() || self.name == "localhost" || self.name.parse().is_ok_and(is_loopback)
+        let is_named = self.name == "localhost" || self.name.parse().is_ok_and(is_loopback);
+        let mut addresses = self.config.get_hostaddrs().iter().copied();
+        self.is_socket() || is_named && addresses.all(is_loopback)
     }
 }
 
@@ -364,7 +366,12 @@ mod tests {
             ("postgres://a@db1,db2:6432/b", &["db1:5432", "db2:6432"][..]),
             ("postgres://a@db1/b?sslmode=require", &["db1:5432"]),
             ("postgres://a@localhost,[::1],127.0.0.2/b", &[]),
+            ("host=localhost hostaddr=192.0.2.1", &["localhost:5432"]),
             ("postgres:///b?host=/run/postgresql", &[]),
+            (
+                "postgres:///b?host=/run/postgresql&sslmode=verify-full",
+                &[],
+            ),
         ] {
             let address: DatabaseAddress = address.parse().unwrap();
             assert_eq!(address.unprotected_hosts(), expected);

@@ -35,6 +35,9 @@ pub(super) fn tls_settings(
         );
         return TlsSettings::disabled();
     };
+    if has_only_sockets(words) {
+        return TlsSettings::disabled();
+    }
     if roots == Roots::System && mode < SslMode::VerifyFull {
         errors.push("sslrootcert: system requires sslmode=verify-full".to_owned());
     }
@@ -59,6 +62,12 @@ pub(super) fn tls_settings(
         client,
         is_direct,
     }
+}
+
+/// Returns whether all hosts are Unix sockets, for which libpq ignores the words of TLS, too.
+fn has_only_sockets(words: &Words) -> bool {
+    let hosts = words.get("host");
+    hosts.is_some_and(|hosts| hosts.split(',').all(|host| host.starts_with('/')))
 }
 
 /// Takes the files of the client certificate and of its key.

@@ -36,9 +36,9 @@ impl Words {
 
     /// Sets a word that is not set yet.
     pub(super) fn set_default(&mut self, word: &str, value: impl Into<String>) {
-        self.0
-            .entry(word.to_owned())
-            .or_insert_with(|| value.into());
+        if self.get(word).is_none() {
+            self.set(word, value.into());
+        }
     }
 
     /// Returns the value of a word.

@@ -104,7 +104,7 @@ pub enum CliError {
     #[error(transparent)]
     NoDatabase(embedded::EmbeddedError),
     /// The address of the private PostgreSQL is invalid.
-    #[error("cannot address the private PostgreSQL")]
+    #[error("the address of the private PostgreSQL is invalid")]
     Address(#[from] AddressError),
     /// The schema lacks migrations.
     #[error("the database schema lacks the migrations {}; run `bridgebook migrate up`", .0.join(", "))]

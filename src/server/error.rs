@@ -29,7 +29,7 @@ pub enum ServeError {
     #[error("the private PostgreSQL failed")]
     Embedded(#[from] crate::embedded::EmbeddedError),
     /// The address of the private PostgreSQL is invalid.
-    #[error("cannot address the private PostgreSQL")]
+    #[error("the address of the private PostgreSQL is invalid")]
     Address(#[from] AddressError),
     /// The schema lacks migrations.
     #[error(

@@ -11,6 +11,7 @@ pub mod net;
 pub mod open_files;
 pub mod pace;
 pub mod panics;
+pub mod pem;
 pub mod recent;
 pub mod shares;
 pub mod unprintable;

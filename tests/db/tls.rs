@@ -54,6 +54,17 @@ fn signed(by: &Authority, host: &str, until: i32, key: &KeyPair) -> Identity {
     }
 }
 
+/// Starts a server that accepts connections with TLS only. Also returns who signed its certificate.
+async fn encrypted() -> (RemotePostgres, Authority) {
+    let server = RemotePostgres::start().await;
+    server.allow(ONLY_TLS).await;
+    let root = authority("root");
+    let key = KeyPair::generate().unwrap();
+    let identity = signed(&root, "localhost", FAR, &key);
+    server.present(&identity, None).await;
+    (server, root)
+}
+
 /// Makes a certificate for localhost that has signed itself, as an authority or not.
 fn self_signed(is_ca: bool) -> Identity {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -224,7 +235,7 @@ async fn expect(expected: Expected, url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_root_certificate_is_used_in_each_mode_that_encrypts() {
+async fn require_verifies_by_a_root_certificate_which_is_read_again() {
     let server = RemotePostgres::start().await;
     server.allow(ONLY_TLS).await;
     let (root, other) = (authority("root"), authority("other"));
@@ -349,13 +360,7 @@ async fn passwords_are_bound_to_the_channel_where_the_certificate_allows_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_connection_of_the_service_is_encrypted() {
-    let server = RemotePostgres::start().await;
-    server.allow(ONLY_TLS).await;
-    let root = authority("root");
-    let key = KeyPair::generate().unwrap();
-    server
-        .present(&signed(&root, "localhost", FAR, &key), None)
-        .await;
+    let (server, root) = encrypted().await;
     let roots = server.write("root.crt", &root.pem());
     let parameters = format!("sslmode=verify-full&sslrootcert={}", roots.display());
     let url = server.url(server.user, &parameters);
@@ -436,13 +441,7 @@ async fn relay_to(port: u16) -> (u16, Arc<Mutex<Vec<u32>>>) {
 /// PostgreSQL 17 and newer begin TLS without a request of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_begins_at_once_where_the_server_has_it() {
-    let server = RemotePostgres::start().await;
-    server.allow(ONLY_TLS).await;
-    let root = authority("root");
-    let key = KeyPair::generate().unwrap();
-    server
-        .present(&signed(&root, "localhost", FAR, &key), None)
-        .await;
+    let (server, _) = encrypted().await;
     let url = |mode| server.url(server.user, &format!("sslmode={mode}"));
     expect(Encrypted, &url("require")).await;
     let version = "SELECT current_setting('server_version_num')::BIGINT";

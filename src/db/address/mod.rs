@@ -69,7 +69,7 @@ const UNSUPPORTED: [&str; 12] = [
     "sslpassword",
 ];
 
-/// Words of libpq that have no effect here, and the values that may be left out for that.
+/// Words of libpq that have no effect here, and their values that ask for nothing else.
 const IGNORED: [(&str, &[&str]); 7] = [
     ("client_encoding", &["utf8", "UTF8", "UTF-8", "auto"]),
     ("gssencmode", &["disable", "prefer"]),

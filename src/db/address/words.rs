@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, iter::Peekable, str::Chars};
 
 use percent_encoding::percent_decode_str;
 
+/// The error of a NUL character, which PostgreSQL would take for the end of a value.
 const NUL: &str = "a value contains a NUL character";
 
 /// The schemes of a URL.

@@ -5,7 +5,7 @@ mod remedy;
 mod verifier;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,17 +14,14 @@ use std::{
 };
 
 use tokio_postgres_rustls::MakeRustlsConnect;
-use tokio_rustls::rustls::{
-    self, ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
 
 pub(super) use self::remedy::{is_tls_failure, remedy};
 use self::verifier::AnyHost;
 use crate::util::{
     error_chain::error_chain,
     file_watch::{self, ReadError},
+    pem::{PemError, certificates, private_key},
 };
 
 /// How long the roots of the machine are used before they are read again.
@@ -108,16 +105,11 @@ pub enum TlsFilesError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A file has the wrong content.
-    #[error("{} contains no {what} in PEM format", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// The expected content.
-        what: &'static str,
-    },
-    /// The machine has no roots.
-    #[error("sslrootcert=system: this machine trusts no root certificate")]
-    NoSystemRoots,
+    #[error(transparent)]
+    Content(#[from] PemError),
+    /// No certificate can be a root, or the machine has none.
+    #[error("sslrootcert has no certificate that can be a root")]
+    NoRoots,
     /// The certificate or the key of the client is invalid, or they do not match.
     #[error("sslcert and sslkey are invalid or do not match")]
     Client(#[source] rustls::Error),
@@ -257,11 +249,7 @@ impl Contents {
         let mut config = match (&self.client, &settings.client) {
             (Some((certificate, key)), Some((certificate_path, key_path))) => {
                 let certificates = certificates(certificate, certificate_path)?;
-                let key =
-                    PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsFilesError::Content {
-                        path: key_path.clone(),
-                        what: "unencrypted private key",
-                    })?;
+                let key = private_key(key, key_path)?;
                 builder
                     .with_client_auth_cert(certificates, key)
                     .map_err(TlsFilesError::Client)?
@@ -282,25 +270,9 @@ impl Contents {
         };
         let mut roots = RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(certificates);
-        match (added, &settings.roots) {
-            (0, Roots::File(path)) => Err(TlsFilesError::Content {
-                path: path.clone(),
-                what: "certificate",
-            }),
-            (0, _) => Err(TlsFilesError::NoSystemRoots),
+        match added {
+            0 => Err(TlsFilesError::NoRoots),
             _ => Ok(Some(roots)),
         }
     }
-}
-
-fn certificates(
-    contents: &[u8],
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsFilesError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(contents).collect();
-    let certificates = certificates.ok().filter(|it| !it.is_empty());
-    certificates.ok_or_else(|| TlsFilesError::Content {
-        path: path.to_owned(),
-        what: "certificate",
-    })
 }

@@ -60,24 +60,21 @@ fn of_certificate(error: &CertificateError) -> &'static str {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "check the clock of this machine"
         }
-        CertificateError::Other(OtherError(other)) if is_ca(&**other) => {
+        CertificateError::Other(OtherError(other)) if is(&**other, "CaUsedAsEndEntity") => {
             "the server presents the certificate of an authority (CA:TRUE) as its own; have the \
              authority sign one for the server"
         }
-        CertificateError::Other(OtherError(other)) if is_old(&**other) => {
+        // OpenSSL makes certificates without extensions as version 1.
+        CertificateError::Other(OtherError(other)) if is(&**other, "UnsupportedCertVersion") => {
             "sign the server's certificate again as X.509 version 3, with a subjectAltName"
         }
         _ => "correct the server's certificate, or sslrootcert",
     }
 }
 
-/// Returns whether a certificate has version 1, as OpenSSL makes them without extensions.
-fn is_old(error: &(dyn Error + Send + Sync)) -> bool {
-    format!("{error:?}").contains("UnsupportedCertVersion")
-}
-
-fn is_ca(error: &(dyn Error + Send + Sync)) -> bool {
-    format!("{error:?}").contains("CaUsedAsEndEntity")
+/// Returns whether an error of webpki, whose type rustls does not export, has this name.
+fn is(error: &(dyn Error + Send + Sync), name: &str) -> bool {
+    format!("{error:?}").contains(name)
 }
 
 /// Returns whether the server has no TLS. tokio-postgres has only a text for that.

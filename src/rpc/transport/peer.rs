@@ -157,8 +157,9 @@ impl Peer {
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
     /// its deadline has passed. An answer that waits for others to be sent is late only if the client
-    /// reads none of them, or after the maximum duration of a call. While the connection waits for a slot or is paused, the client cannot
-    /// tell that it has read. After a pause it has another `stall_timeout`.
+    /// reads none of them, or after the maximum duration of a call. While the connection waits for a
+    /// slot or is paused, the client cannot tell that it has read. After a pause it has another
+    /// `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let now = Instant::now();

@@ -16,14 +16,17 @@ use tokio_rustls::{
     rustls::{
         self, RootCertStore, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::CertificateDer,
         server::{VerifierBuilderError, WebPkiClientVerifier},
     },
     server::TlsStream,
 };
 use x509_cert::{Certificate, der::Decode};
 
-use crate::util::file_watch::{self, ReadError};
+use crate::util::{
+    file_watch::{self, ReadError},
+    pem::{PemError, certificates, private_key},
+};
 
 /// The files of TLS, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +46,8 @@ pub enum TlsError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A file has the wrong content.
-    #[error("{} contains no {what} in PEM format", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// The expected content.
-        what: &'static str,
-    },
+    #[error(transparent)]
+    Content(#[from] PemError),
     /// The certificate or the key is invalid, or they do not match.
     #[error("the TLS certificate and its private key are invalid or do not match")]
     Certificate(#[source] rustls::Error),
@@ -189,10 +187,7 @@ impl Contents {
         files: &TlsFiles,
         certificates: Vec<CertificateDer<'static>>,
     ) -> Result<ServerConfig, TlsError> {
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::Content {
-            path: files.key.clone(),
-            what: "private key",
-        })?;
+        let key = private_key(&self.key, &files.key)?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(TlsError::Certificate)?;
@@ -208,15 +203,6 @@ impl Contents {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
     }
-}
-
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.ok().filter(|all| !all.is_empty());
-    certificates.ok_or_else(|| TlsError::Content {
-        path: path.to_owned(),
-        what: "certificate",
-    })
 }
 
 /// Makes the verifier of client certificates. A client may present none, because it can

@@ -15,27 +15,18 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     DbError,
     address::DatabaseAddress,
-    connect::{CONNECT_TIMEOUT, connect},
+    connect::{CONNECT_TIMEOUT, Canceller, connect_cancellable},
     instrumentation::StatementObserver,
     outage::OutageDetector,
     planner::{BatchTimeouts, PLAN_LIFETIME},
-    tls::Tls,
 };
 use crate::ops::metrics::PoolMetrics;
-
-/// Makes PostgreSQL send its messages in English, because some errors are recognised by their
-/// text, see [`DbError`]. Needs a superuser, or (PostgreSQL 15) GRANT SET ON PARAMETER. Without
-/// the right the session keeps the database's language.
-const ENGLISH_MESSAGES: &str = "DO $$ BEGIN
-         SET lc_messages = 'C';
-     EXCEPTION WHEN insufficient_privilege THEN NULL;
-     END $$";
 
 /// A pooled connection.
 pub(super) struct Connection {
     pub(super) connection: AsyncPgConnection,
-    /// Encrypts the requests that cancel its statements.
-    pub(super) tls: Tls,
+    /// Cancels its statements.
+    pub(super) canceller: Canceller,
     /// Set while a lease uses the connection. If it is still set afterwards, a statement may
     /// still run on the connection, which is then closed.
     pub(super) is_busy: bool,
@@ -83,13 +74,14 @@ impl bb8::ManageConnection for Manager {
 
     async fn connect(&self) -> ConnectionResult<Connection> {
         let address = self.address.clone();
-        let connected = self.runtime.spawn(async move { connect(&address).await });
+        let connected = self
+            .runtime
+            .spawn(async move { connect_cancellable(&address).await });
         let connected = connected
             .await
             .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-        let mut connection = connected?;
-        let setup = format!("{ENGLISH_MESSAGES}; {}", self.setup);
-        let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(&setup)).await;
+        let (mut connection, canceller) = connected?;
+        let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
         setup
             .map_err(|_| ConnectionError::BadConnection("session setup timed out".to_owned()))?
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -97,7 +89,7 @@ impl bb8::ManageConnection for Manager {
         connection.set_instrumentation(observer);
         Ok(Connection {
             connection,
-            tls: self.address.tls().clone(),
+            canceller,
             is_busy: false,
             planned_at: Instant::now(),
             timeouts: None,

@@ -7,7 +7,10 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
 };
 
-use super::grants;
+use super::{
+    grants,
+    sql_state::{self, sql_state},
+};
 use crate::{domain::error::Error, ops::metrics::RETRY_CAUSES};
 
 /// A failure of the database or of a connection to it.
@@ -35,8 +38,8 @@ pub enum DbError {
     /// A statement waited too long for a lock of another session. It wrote nothing.
     #[error("another session holds a lock for too long")]
     LockTimeout(#[source] DieselError),
-    /// A statement took longer than its session allows. It wrote nothing.
-    #[error("a statement took too long")]
+    /// A statement took longer than its session allows, or somebody cancelled it. It wrote nothing.
+    #[error("a statement took too long or was cancelled")]
     StatementTimeout(#[source] DieselError),
     /// The role of the service has lost a right. The text names the statements that give it back.
     #[error("the database role lacks a right; run as the owner of the tables: {grant}")]
@@ -54,28 +57,22 @@ pub enum DbError {
     Statement(#[source] DieselError),
 }
 
-/// The messages by which errors are told apart, because diesel-async does not pass on the
-/// SQLSTATE. They are English: [`connection`](super::connection) asks PostgreSQL for that.
-const NO_SPACE: &str = "No space left on device"; // 53100
-const LOCK_TIMEOUT: &str = "canceling statement due to lock timeout"; // 55P03
-const STATEMENT_TIMEOUT: &str = "canceling statement due to statement timeout"; // 57014
-
 impl From<DieselError> for DbError {
     fn from(error: DieselError) -> Self {
-        let DieselError::DatabaseError(_, information) = &error else {
-            return DbError::Statement(error);
-        };
-        match information.message() {
-            message if message.contains(NO_SPACE) => DbError::DiskFull(error),
-            LOCK_TIMEOUT => DbError::LockTimeout(error),
-            STATEMENT_TIMEOUT => DbError::StatementTimeout(error),
-            message => match grants::missing_at_run_time(message) {
-                Some(grant) => DbError::MissingGrant {
-                    grant,
-                    source: error,
-                },
-                None => DbError::Statement(error),
-            },
+        match sql_state(&error) {
+            Some(sql_state::DISK_FULL) => DbError::DiskFull(error),
+            Some(sql_state::LOCK_NOT_AVAILABLE) => DbError::LockTimeout(error),
+            Some(sql_state::QUERY_CANCELED) => DbError::StatementTimeout(error),
+            Some(sql_state::INSUFFICIENT_PRIVILEGE | sql_state::UNDEFINED_TABLE) => {
+                match grants::missing_at_run_time(&error) {
+                    Some(grant) => DbError::MissingGrant {
+                        grant,
+                        source: error,
+                    },
+                    None => DbError::Statement(error),
+                }
+            }
+            _ => DbError::Statement(error),
         }
     }
 }
@@ -146,8 +143,8 @@ impl DbError {
 
     /// Returns whether the same statements may succeed if they run again.
     ///
-    /// diesel-async does not pass on the SQLSTATE. A deadlock, a server shutdown and a bug of
-    /// the service all are `Unknown`. Retries are bounded, so retrying a bug does no harm.
+    /// A deadlock, a server shutdown and a bug of the service all are `Unknown`. Retries are bounded,
+    /// so retrying a bug does no harm.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -173,8 +170,8 @@ impl DbError {
 
     /// Returns whether the connection may be dead, as after errors of an unavailable database.
     ///
-    /// PostgreSQL also sends errors before it closes a connection (57P01 to 57P03), which
-    /// diesel-async reports as `Unknown`. A new connection costs only milliseconds.
+    /// PostgreSQL also sends errors before it closes a connection (57P01 to 57P03), which are `Unknown`.
+    /// A new connection costs only milliseconds.
     #[must_use]
     pub fn may_end_connection(&self) -> bool {
         let is_unknown = matches!(

@@ -5,12 +5,17 @@
 
 use diesel::{
     QueryableByName,
+    result::Error as DieselError,
     sql_types::{Array, Text},
 };
 use diesel_async::RunQueryDsl;
 
 use super::{
-    DatabaseAddress, connect::connect_to_any, migrations::MigrationError, planner::raw_statement,
+    DatabaseAddress,
+    connect::connect_to_any,
+    migrations::MigrationError,
+    planner::raw_statement,
+    sql_state::{INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, sql_state},
 };
 
 /// Diesel's table of applied migrations.
@@ -80,12 +85,7 @@ pub fn statements(schema: &str, role: &str) -> Vec<String> {
     let (schema, role) = (identifier(schema), identifier(role));
     let mut all = vec![format!("GRANT USAGE ON SCHEMA {schema} TO {role}")];
     all.extend(NEEDED.iter().map(|(name, verbs)| {
-        let verbs = verbs.join(", ");
-        let kind = if name.ends_with("_seq") {
-            "SEQUENCE"
-        } else {
-            "TABLE"
-        };
+        let (verbs, kind) = (verbs.join(", "), kind(name));
         format!("GRANT {verbs} ON {kind} {schema}.{name} TO {role}")
     }));
     all
@@ -124,37 +124,43 @@ pub async fn missing(address: &DatabaseAddress) -> Result<Vec<String>, Migration
     Ok(all.into_iter().map(|row| row.statement).collect())
 }
 
-/// Returns the GRANT statement that a failed statement lacks, from PostgreSQL's message. A right can
-/// be revoked, or a table replaced, while the service runs. Returns `None` for any other message.
+/// Returns the GRANT statement that a failed statement lacks, if the error is about a table of ours. A
+/// right can be revoked, or a table replaced, while the service runs.
 ///
 /// PostgreSQL does not look for tables in a schema that the role may not use. So a table that the
 /// service has used before "does not exist" any more.
 #[must_use]
-pub fn missing_at_run_time(message: &str) -> Option<String> {
-    if let Some(table) = hidden_table(message) {
-        return Some(format!(
-            "GRANT USAGE ON SCHEMA <the schema of {table}> TO {ROLE} (unless {table} has been dropped)"
-        ));
+pub fn missing_at_run_time(error: &DieselError) -> Option<String> {
+    let DieselError::DatabaseError(_, information) = error else {
+        return None;
+    };
+    let (name, verbs) = named(information.message())?;
+    match sql_state(error)? {
+        UNDEFINED_TABLE => Some(format!(
+            "GRANT USAGE ON SCHEMA <the schema of {name}> TO {ROLE} (unless {name} has been dropped)"
+        )),
+        INSUFFICIENT_PRIVILEGE => Some(format!(
+            "GRANT {} ON {} {name} TO {ROLE}",
+            verbs.join(", "),
+            kind(name)
+        )),
+        _ => None,
     }
-    let object = message.strip_prefix("permission denied for ")?;
-    let (kind, name) = object.split_once(' ')?;
-    if kind == "schema" {
-        return Some(format!("GRANT USAGE ON SCHEMA {name} TO {ROLE}"));
-    }
-    let (_, verbs) = NEEDED.iter().find(|(table, _)| *table == name)?;
-    let kind = kind.to_uppercase();
-    Some(format!(
-        "GRANT {} ON {kind} {name} TO {ROLE}",
-        verbs.join(", ")
-    ))
 }
 
-/// Returns the table of ours that PostgreSQL does not find, from its message.
-fn hidden_table(message: &str) -> Option<&'static str> {
-    let name = message.strip_prefix("relation \"")?;
-    let name = name.strip_suffix("\" does not exist")?;
-    let mut tables = NEEDED.iter().map(|(table, _)| *table);
-    tables.find(|table| *table == name)
+/// Returns the table or sequence of ours that a message names, in any language.
+fn named(message: &str) -> Option<(&'static str, &'static [&'static str])> {
+    let is_in_name = |it: char| it.is_alphanumeric() || it == '_';
+    let mut words = message.split(|it| !is_in_name(it));
+    words.find_map(|word| NEEDED.iter().copied().find(|(name, _)| *name == word))
+}
+
+/// Returns what GRANT calls a table or a sequence.
+fn kind(name: &str) -> &'static str {
+    match name.ends_with("_seq") {
+        true => "SEQUENCE",
+        false => "TABLE",
+    }
 }
 
 /// Stands for the role in a GRANT statement: PostgreSQL's message does not name it.
@@ -162,33 +168,36 @@ const ROLE: &str = "<the role of --database-url>";
 
 #[cfg(test)]
 mod tests {
+    use diesel::result::DatabaseErrorKind;
+
     use super::*;
 
     #[test]
     fn a_right_that_is_lost_at_run_time_is_named_as_the_grant_that_gives_it() {
         for (message, expected) in [
             (
-                "permission denied for table workflow_steps",
+                "42501: permission denied for table workflow_steps",
                 Some("GRANT SELECT, INSERT, DELETE ON TABLE workflow_steps TO <"),
             ),
             (
-                "permission denied for sequence fsm_transitions_seq_seq",
+                "42501: keine Berechtigung für Sequenz fsm_transitions_seq_seq",
                 Some("GRANT SELECT ON SEQUENCE fsm_transitions_seq_seq TO <"),
             ),
             (
-                "permission denied for schema public",
-                Some("GRANT USAGE ON SCHEMA public TO <"),
-            ),
-            (
-                "relation \"workflow_steps\" does not exist",
+                "42P01: Relation »workflow_steps« existiert nicht",
                 Some("GRANT USAGE ON SCHEMA <the schema of workflow_steps> TO <"),
             ),
             // A table of a trigger that the operator has added.
-            ("relation \"audit\" does not exist", None),
-            ("permission denied for table audit", None),
-            ("deadlock detected", None),
+            ("42P01: relation \"audit\" does not exist", None),
+            (
+                "42501: permission denied for table audit_workflow_steps",
+                None,
+            ),
+            ("40P01: deadlock detected on workflow_steps", None),
         ] {
-            let grant = missing_at_run_time(message);
+            let information = Box::new(message.to_owned());
+            let error = DieselError::DatabaseError(DatabaseErrorKind::Unknown, information);
+            let grant = missing_at_run_time(&error);
             let fits = match (&grant, expected) {
                 (Some(grant), Some(expected)) => grant.starts_with(expected),
                 (grant, expected) => grant.is_none() && expected.is_none(),

@@ -100,16 +100,12 @@ impl Drop for Lease {
 /// Waits a moment for the statement to end, and then cancels it. A cancel request travels on
 /// a connection of its own and could hit the next statement, so the connection is closed.
 async fn clean_up(mut connection: PooledConnection<'static, Manager>) {
-    let cancel = connection.connection.cancel_token();
+    let canceller = connection.canceller.clone();
     // PostgreSQL answers an empty statement after everything before it.
     let idle = timeout(CANCEL_AFTER, connection.connection.batch_execute("")).await;
     match idle {
         Ok(outcome) => connection.is_busy = outcome.is_err(),
         // The connection stays busy, so the pool closes it.
-        Err(_) => {
-            if let Some(connector) = connection.tls.last_connector() {
-                drop(timeout(CANCEL_TIMEOUT, cancel.cancel_query(connector)).await);
-            }
-        }
+        Err(_) => drop(timeout(CANCEL_TIMEOUT, canceller.cancel()).await),
     }
 }

@@ -17,6 +17,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::{
     DatabaseAddress,
     connect::{connect, connect_to_any},
+    sql_state::{LOCK_NOT_AVAILABLE, OPERATOR_INTERVENTION, sql_state},
 };
 use crate::util::error_chain::error_chain;
 
@@ -62,12 +63,10 @@ impl MigrationError {
     }
 }
 
-/// diesel-async does not pass on the SQLSTATE with which PostgreSQL ends a connection (57P01 to
-/// 57P03), so it is recognised by its text.
 fn is_connection_lost(error: &DieselError) -> bool {
     match error {
-        DieselError::DatabaseError(DatabaseErrorKind::Unknown, information) => {
-            information.message().starts_with("terminating connection")
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, _) => {
+            sql_state(error).is_some_and(|code| code.starts_with(OPERATOR_INTERVENTION))
         }
         DieselError::DatabaseError(kind, _) => matches!(
             kind,
@@ -238,8 +237,8 @@ fn retry_locked<T>(
 ) -> diesel::migration::Result<T> {
     loop {
         match step() {
-            // diesel-async does not pass on the SQLSTATE (55P03).
-            Err(error) if error_chain(&*error).contains("due to lock timeout") => {
+            // Diesel's error has only a text, to which `connect` adds the code.
+            Err(error) if error_chain(&*error).contains(LOCK_NOT_AVAILABLE) => {
                 let retry_in_s = LOCK_PAUSE.as_secs();
                 tracing::warn!(retry_in_s, "migration waits for a table lock");
                 std::thread::sleep(LOCK_PAUSE);

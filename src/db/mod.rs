@@ -22,6 +22,7 @@ pub mod retry;
 #[rustfmt::skip]
 #[expect(missing_docs, reason = "generated; the comments are the database's own")]
 pub mod schema;
+mod sql_state;
 mod tls;
 pub mod turns;
 

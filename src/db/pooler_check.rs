@@ -39,10 +39,8 @@ async fn have_one_backend(address: &DatabaseAddress) -> Option<bool> {
 }
 
 async fn connect(address: &DatabaseAddress) -> Option<Client> {
-    let (client, connection) = open(address, TargetSessionAttrs::Any).await.ok()?;
-    // The task ends when the client is dropped.
-    tokio::spawn(connection);
-    Some(client)
+    let opened = open(address, TargetSessionAttrs::Any).await.ok()?;
+    Some(opened.client)
 }
 
 async fn backend(client: &Client) -> Option<String> {

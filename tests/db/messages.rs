@@ -30,7 +30,7 @@ async fn errors_are_recognised_in_a_german_database() {
     let mut program = bridgebook();
     program.env("LOCPATH", &locales.0);
     let data_dir = dir.0.to_str().unwrap();
-    let server = Server::spawn_program(program, &["--data-dir", data_dir]);
+    let server = Server::spawn_program(program, &["--data-dir", data_dir]).expect_errors();
     let tenant = tenant_on(server.serving().await);
 
     let url = format!("postgres://bridgebook@/bridgebook?host={data_dir}/socket");
@@ -70,4 +70,17 @@ async fn errors_are_recognised_in_a_german_database() {
     let answer = client.transition_workflow(request).await;
     let contended = Failure::new(Code::Aborted, "CONTENDED");
     assert_eq!(failure(answer), contended);
+
+    let hide = "COMMIT; ALTER TABLE workflow_executions RENAME TO hidden";
+    admin.batch_execute(hide).await.unwrap();
+    let answer = client.start_workflow(tenant.new_workflow()).await;
+    assert_eq!(failure(answer), Failure::new(Code::Internal, "INTERNAL"));
+    eventually("the log names the right", || async {
+        let log = server.log();
+        log.contains("the schema of workflow_executions")
+            .then_some(())
+    })
+    .await;
+    let german = "42P01: Relation »workflow_executions« existiert nicht";
+    assert!(!has_translations || server.log().contains(german));
 }

@@ -44,14 +44,14 @@ async fn starts_again(tenant: &Tenant) {
     .await;
 }
 
-/// The trigger raises PostgreSQL's error with its SQLSTATE.
+/// The trigger raises the SQLSTATE of PostgreSQL's error, with a text in another language.
 #[tokio::test]
 async fn a_full_disk_is_an_outage_and_not_an_internal_error() {
     let app = App::start().await;
     let tenant = app.tenant();
     let mut admin = app.schema.connect().await;
     let fills_up = "CREATE FUNCTION fill_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            RAISE 'could not extend file \"base/1/2\": No space left on device'
+            RAISE 'konnte Datei nicht erweitern: Auf dem Gerät ist kein Speicherplatz mehr verfügbar'
                 USING ERRCODE = 'disk_full';
         END $$;
         CREATE TRIGGER is_full BEFORE INSERT ON workflow_executions

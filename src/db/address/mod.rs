@@ -14,7 +14,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{
     Config,
-    config::{LoadBalanceHosts, SslMode as DriverSslMode, TargetSessionAttrs},
+    config::{SslMode as DriverSslMode, SslNegotiation, TargetSessionAttrs},
 };
 
 pub use self::environment::Environment;
@@ -117,7 +117,7 @@ pub(super) struct Host {
     /// A name, an IP address, or the directory of a Unix socket.
     name: String,
     port: u16,
-    /// Everything but the mode of TLS and a password of the password file.
+    /// Everything but TLS and a password of the password file.
     config: Config,
 }
 
@@ -137,7 +137,7 @@ impl DatabaseAddress {
         let parsed = DatabaseAddress {
             is_random,
             session_attrs: session_attrs(&mut words, &mut errors),
-            hosts: hosts(words, is_random, &mut errors),
+            hosts: hosts(words, &mut errors),
             password_file: password_file.or_else(|| environment.default_password_file()),
             tls: Tls::new(tls),
         };
@@ -171,23 +171,22 @@ impl DatabaseAddress {
         &self.tls
     }
 
-    /// Returns the settings of a connection to a host. `password` is that of the password file.
-    pub(super) fn config(
-        &self,
-        host: &Host,
-        mode: DriverSslMode,
-        password: Option<&SecretString>,
-    ) -> Config {
+    /// Returns whether to connect to the addresses of a host in random order.
+    pub(super) fn is_random(&self) -> bool {
+        self.is_random
+    }
+
+    /// Returns the settings of a connection to a host. Reads the password file, unless the address has a
+    /// password.
+    pub(super) fn config(&self, host: &Host) -> Config {
         let mut config = host.config.clone();
-        config.ssl_mode(mode);
-        if let Some(password) = password {
+        if let Some(password) = self.password_of(host) {
             config.password(password.expose_secret());
         }
         config
     }
 
-    /// Returns the password of the password file, unless the address has one.
-    pub(super) fn password_of(&self, host: &Host) -> Option<SecretString> {
+    fn password_of(&self, host: &Host) -> Option<SecretString> {
         if host.config.get_password().is_some() {
             return None;
         }
@@ -227,29 +226,29 @@ impl Host {
         format!("{}:{}", self.name, self.port)
     }
 
-    /// Returns whether it is a Unix socket, which never speaks TLS.
-    pub(super) fn is_socket(&self) -> bool {
-        self.name.starts_with('/')
+    /// Returns a name, an IP address, or the directory of a Unix socket.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 
     fn is_local(&self) -> bool {
         let is_loopback = |address: IpAddr| address.is_loopback();
         let is_named = self.name == "localhost" || self.name.parse().is_ok_and(is_loopback);
         let mut addresses = self.config.get_hostaddrs().iter().copied();
-        self.is_socket() || is_named && addresses.all(is_loopback)
+        self.name.starts_with('/') || is_named && addresses.all(is_loopback)
     }
 }
 
 /// Makes the hosts of the words that are left.
-fn hosts(mut words: Words, is_random: bool, errors: &mut Vec<String>) -> Vec<Host> {
+fn hosts(mut words: Words, errors: &mut Vec<String>) -> Vec<Host> {
     let names = list(words.take("host"));
     let addresses = list(words.take("hostaddr"));
     let ports = list(words.take("port"));
-    let mut config = config(words, errors);
-    if is_random {
-        // Of the addresses of one name.
-        config.load_balance_hosts(LoadBalanceHosts::Random);
-    }
+    let config = config(words, errors);
     let count = names.len().max(addresses.len());
     if count == 0 {
         errors.push(
@@ -330,6 +329,9 @@ fn config(mut words: Words, errors: &mut Vec<String>) -> Config {
     }
     // Each pair of it is valid.
     let mut config: Config = text.parse().unwrap_or_default();
+    // `connect` begins TLS itself, or leaves it out, before tokio-postgres sees the stream.
+    config.ssl_mode(DriverSslMode::Require);
+    config.ssl_negotiation(SslNegotiation::Direct);
     match timeout {
         Ok(timeout) => drop(config.tcp_user_timeout(Duration::from_millis(timeout))),
         Err(_) => errors.push("tcp_user_timeout: expected a number of milliseconds".to_owned()),

@@ -16,7 +16,7 @@ use std::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
 
-pub(super) use self::remedy::{is_tls_failure, remedy};
+pub(super) use self::remedy::{is_tls_error, remedy};
 use self::verifier::AnyHost;
 use crate::util::{
     error_chain::error_chain,

@@ -4,20 +4,14 @@ use std::{error::Error, io};
 
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError};
 
-/// Returns whether TLS failed, or the server has none. tokio-postgres has only a text for that.
-pub fn is_tls_failure(error: &tokio_postgres::Error) -> bool {
-    let is_handshake = error
-        .to_string()
-        .starts_with("error performing TLS handshake");
-    is_handshake || tls_error(error).is_some()
+/// Returns whether an error or one of its causes is an error of TLS.
+pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
+    tls_error(error).is_some()
 }
 
 /// Returns what to do about an error of TLS; `None` for other errors. `has_certificate` is whether the
 /// client presents one.
-pub fn remedy(error: &tokio_postgres::Error, has_certificate: bool) -> Option<&'static str> {
-    if has_no_tls(error) {
-        return Some("turn on ssl in PostgreSQL, or set sslmode=disable if the network is trusted");
-    }
+pub fn remedy(error: &(dyn Error + 'static), has_certificate: bool) -> Option<&'static str> {
     let advice = match tls_error(error)? {
         TlsError::InvalidCertificate(certificate) => of_certificate(certificate),
         TlsError::AlertReceived(AlertDescription::HandshakeFailure) if !has_certificate => {
@@ -77,15 +71,9 @@ fn is(error: &(dyn Error + Send + Sync), name: &str) -> bool {
     format!("{error:?}").contains(name)
 }
 
-/// Returns whether the server has no TLS. tokio-postgres has only a text for that.
-fn has_no_tls(error: &tokio_postgres::Error) -> bool {
-    let cause = error.source().map(ToString::to_string);
-    cause.is_some_and(|cause| cause == "server does not support TLS")
-}
-
-/// Returns the error of TLS in the causes of an error.
-fn tls_error(error: &tokio_postgres::Error) -> Option<&TlsError> {
-    let mut cause = error.source();
+/// Returns the error of TLS in an error and its causes.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref() {
             return Some(found);

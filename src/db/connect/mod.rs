@@ -1,0 +1,294 @@
+//! Opens connections to the hosts of an address, with or without TLS.
+
+mod coded_stream;
+mod encryption;
+mod failure;
+mod socket;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use tokio::{task::spawn_blocking, time::timeout};
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage, config::TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use self::{
+    encryption::{Begun, Encryption, Stream},
+    failure::Failure,
+    socket::Endpoint,
+};
+use super::{
+    address::{DatabaseAddress, Host},
+    tls::Tls,
+};
+
+/// The timeout of connecting to all hosts together.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// An open connection. A task drives it until the client is dropped.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) canceller: Canceller,
+}
+
+/// Cancels the statement of a connection.
+#[derive(Clone)]
+pub(super) struct Canceller {
+    token: CancelToken,
+    server: Arc<Server>,
+}
+
+/// One endpoint of a host, and how to connect to it.
+struct Server {
+    endpoint: Endpoint,
+    /// The name of its certificate.
+    name: String,
+    encryption: Encryption,
+    config: Config,
+    tls: Tls,
+}
+
+/// Connects to a database that can be written to.
+///
+/// # Errors
+/// Errors of the connection; [`ConnectionError::BadConnection`] after 3 s.
+pub async fn connect(address: &DatabaseAddress) -> ConnectionResult<AsyncPgConnection> {
+    Ok(connect_cancellable(address).await?.0)
+}
+
+/// Connects to a database that can be written to.
+///
+/// # Errors
+/// Those of [`connect`].
+pub(super) async fn connect_cancellable(
+    address: &DatabaseAddress,
+) -> ConnectionResult<(AsyncPgConnection, Canceller)> {
+    // Of several hosts only the primary is used, so that reads are not stale after a failover.
+    let opened = open(address, TargetSessionAttrs::ReadWrite).await?;
+    Ok((set_up(opened.client).await?, opened.canceller))
+}
+
+/// Connects to a primary or a standby.
+///
+/// # Errors
+/// Those of [`connect`].
+pub(super) async fn connect_to_any(
+    address: &DatabaseAddress,
+) -> ConnectionResult<AsyncPgConnection> {
+    set_up(open(address, TargetSessionAttrs::Any).await?.client).await
+}
+
+async fn set_up(client: Client) -> ConnectionResult<AsyncPgConnection> {
+    let setup = timeout(CONNECT_TIMEOUT, AsyncPgConnection::try_from(client)).await;
+    setup.unwrap_or_else(|_| {
+        let failure = Failure::NoAnswer(CONNECT_TIMEOUT);
+        Err(ConnectionError::BadConnection(failure.to_string()))
+    })
+}
+
+/// Opens a connection to the first host that accepts one. `attrs` is the kind of server, unless the
+/// address says one. A host that does not answer leaves time to those after it.
+pub(super) async fn open(
+    address: &DatabaseAddress,
+    attrs: TargetSessionAttrs,
+) -> ConnectionResult<Opened> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let attrs = address.session_attrs().unwrap_or(attrs);
+    let hosts = address.hosts();
+    let mut left = hosts.len();
+    let mut failures = Vec::new();
+    for host in hosts {
+        let time = share(deadline, left);
+        match open_host(address, host, attrs, time).await {
+            Ok(opened) => return Ok(opened),
+            Err(failure) => failures.push(format!("{}: {failure}", host.label())),
+        }
+        left -= 1;
+    }
+    Err(ConnectionError::BadConnection(failures.join("; ")))
+}
+
+/// Returns the share of one attempt in the time until a deadline.
+fn share(deadline: Instant, attempts: usize) -> Duration {
+    let rest = deadline.saturating_duration_since(Instant::now());
+    rest / u32::try_from(attempts).unwrap_or(u32::MAX)
+}
+
+/// Opens a connection to one of the addresses of a host. Returns why none works.
+async fn open_host(
+    address: &DatabaseAddress,
+    host: &Host,
+    attrs: TargetSessionAttrs,
+    time: Duration,
+) -> Result<Opened, String> {
+    let deadline = Instant::now() + time;
+    let has_certificate = address.tls().settings().client.is_some();
+    let describe = |failure: Failure| failure.described(false, has_certificate);
+    let (config, connector) = read_files(address, host).await.map_err(describe)?;
+    let endpoints = timeout(time, Endpoint::of(host.name(), host.port(), &config));
+    let endpoints = match endpoints.await {
+        Ok(endpoints) => endpoints.map_err(Failure::Socket),
+        Err(_) => Err(Failure::NoAnswer(time)),
+    };
+    let mut endpoints = endpoints.map_err(describe)?;
+    if address.is_random() {
+        fastrand::shuffle(&mut endpoints);
+    }
+    let mut left = endpoints.len();
+    let mut failures = Vec::new();
+    for endpoint in endpoints {
+        let server = Server {
+            endpoint,
+            name: host.name().to_owned(),
+            encryption: Encryption::No,
+            config: config.clone(),
+            tls: address.tls().clone(),
+        };
+        let time = share(deadline, left);
+        match server.open(&connector, attrs, time).await {
+            Ok(opened) => return Ok(opened),
+            Err(failure) => failures.push(failure),
+        }
+        left -= 1;
+    }
+    failures.dedup();
+    Err(failures.join("; "))
+}
+
+/// Reads the files of TLS and the password file. They may be on a network file system.
+async fn read_files(
+    address: &DatabaseAddress,
+    host: &Host,
+) -> Result<(Config, MakeRustlsConnect), Failure> {
+    let (address, host) = (address.clone(), host.clone());
+    let read = spawn_blocking(move || {
+        let connector = address.tls().connector()?;
+        Ok((address.config(&host), connector))
+    });
+    read.await?
+}
+
+impl Server {
+    /// Opens a connection, with or without TLS as the address allows. Returns why neither works.
+    async fn open(
+        mut self,
+        connector: &MakeRustlsConnect,
+        attrs: TargetSessionAttrs,
+        time: Duration,
+    ) -> Result<Opened, String> {
+        let deadline = Instant::now() + time;
+        let has_certificate = self.tls.settings().client.is_some();
+        let attempts = self.attempts();
+        let mut left = attempts.len();
+        let mut failures: Vec<(Encryption, String)> = Vec::new();
+        for encryption in attempts {
+            self.encryption = *encryption;
+            let time = share(deadline, left);
+            let attempt = timeout(time, self.log_in(connector.clone(), attrs)).await;
+            let failure = match attempt.unwrap_or(Err(Failure::NoAnswer(time))) {
+                Ok(client) => {
+                    self.note_fallback(&failures);
+                    return Ok(self.opened(client));
+                }
+                Err(failure) => failure,
+            };
+            let description = failure.described(*encryption != Encryption::No, has_certificate);
+            failures.push((*encryption, description));
+            if !failure.may_try_next() {
+                break;
+            }
+            left -= 1;
+        }
+        Err(joined(&failures))
+    }
+
+    fn attempts(&self) -> &'static [Encryption] {
+        match self.endpoint {
+            Endpoint::Unix(_) => &[Encryption::No],
+            Endpoint::Tcp(_) => Encryption::attempts(self.tls.settings().mode),
+        }
+    }
+
+    async fn log_in(
+        &self,
+        connector: MakeRustlsConnect,
+        attrs: TargetSessionAttrs,
+    ) -> Result<Client, Failure> {
+        let stream = self.stream(connector).await?;
+        let (client, connection) = self.config.connect_raw(stream, Begun).await?;
+        // Statements report an error of the connection, too. It ends with its client.
+        tokio::spawn(connection);
+        match attrs {
+            TargetSessionAttrs::ReadWrite if is_read_only(&client).await? => Err(Failure::ReadOnly),
+            _ => Ok(client),
+        }
+    }
+
+    async fn stream(&self, connector: MakeRustlsConnect) -> Result<Stream, Failure> {
+        let socket = self.endpoint.connect(&self.config).await;
+        let socket = socket.map_err(Failure::Socket)?;
+        let tls = self.tls.settings();
+        self.encryption
+            .begin(socket, &self.name, tls, connector)
+            .await
+    }
+
+    /// Warns of a connection without TLS because TLS failed.
+    fn note_fallback(&self, failures: &[(Encryption, String)]) {
+        if self.encryption == Encryption::No
+            && let Some((_, cause)) = failures.last()
+        {
+            self.tls.note_fallback(&self.name, cause);
+        }
+    }
+
+    fn opened(self, client: Client) -> Opened {
+        let token = client.cancel_token();
+        let server = Arc::new(self);
+        Opened {
+            client,
+            canceller: Canceller { token, server },
+        }
+    }
+}
+
+/// Returns the failures with and without TLS as one text.
+fn joined(failures: &[(Encryption, String)]) -> String {
+    match failures {
+        [(_, one), (_, other)] if one == other => one.clone(),
+        [(_, one)] => one.clone(),
+        _ => {
+            let each = failures
+                .iter()
+                .map(|(encryption, failure)| match encryption {
+                    Encryption::No => format!("without TLS: {failure}"),
+                    Encryption::IfOffered | Encryption::Yes => format!("with TLS: {failure}"),
+                });
+            each.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let messages = client.simple_query("SHOW transaction_read_only").await?;
+    Ok(messages.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+        _ => false,
+    }))
+}
+
+impl Canceller {
+    /// Asks the server to cancel the statement. The request travels on a connection of its own.
+    pub(super) async fn cancel(&self) {
+        if let Some(connector) = self.server.tls.last_connector()
+            && let Ok(stream) = self.server.stream(connector).await
+        {
+            // PostgreSQL does not say whether it cancels anything.
+            let _ = self.token.cancel_query_raw(stream, Begun).await;
+        }
+    }
+}

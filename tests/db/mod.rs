@@ -1,6 +1,7 @@
 //! The service and its database: outages, failover, poolers, plans, migrations.
 
 mod cancellation;
+mod encrypted_failover;
 mod ended_calls;
 mod failover;
 mod grants;

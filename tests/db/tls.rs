@@ -17,14 +17,12 @@ use tokio::{
 };
 
 use crate::support::{
-    Identity, RemotePostgres, Server, count, database_address, eventually, tenant_on,
+    Authority, FAR, Identity, RemotePostgres, Server, authority, count, database_address,
+    eventually, signed, tenant_on,
 };
 
 /// Accepts connections with TLS only.
 const ONLY_TLS: &str = "hostssl all all 127.0.0.1/32 trust";
-
-/// The expiry of certificates that are valid.
-const FAR: i32 = 4096;
 
 const MODES: [&str; 6] = [
     "disable",
@@ -35,27 +33,8 @@ const MODES: [&str; 6] = [
     "verify-full",
 ];
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority(name: &str) -> Authority {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// Signs a certificate for a host, valid until the beginning of a year.
-fn signed(by: &Authority, host: &str, until: i32, key: &KeyPair) -> Identity {
-    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-    params.not_after = rcgen::date_time_ymd(until, 1, 1);
-    Identity {
-        certificate: params.signed_by(key, by).unwrap().pem(),
-        key: key.serialize_pem(),
-    }
-}
-
 /// Starts a server that accepts connections with TLS only. Also returns who signed its certificate.
-async fn encrypted() -> (RemotePostgres, Authority) {
+pub(super) async fn encrypted() -> (RemotePostgres, Authority) {
     let server = RemotePostgres::start().await;
     server.allow(ONLY_TLS).await;
     let root = authority("root");

@@ -25,7 +25,7 @@ pub use node::{Node, example, root, rust_example, set_up};
 pub use pki::Pki;
 pub use process::{Frozen, ReservedPort, Server, bridgebook, send_signal, stderr, unused_address};
 pub use raw::{call_with_timeout, raw_call, raw_call_as};
-pub use remote_postgres::{Identity, RemotePostgres};
+pub use remote_postgres::{Authority, FAR, Identity, RemotePostgres, authority, signed};
 pub use status::{Failure, failure, overload};
 pub use tap::{Ran, Tap};
 pub use token::Issued;

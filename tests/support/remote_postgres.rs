@@ -1,16 +1,18 @@
 //! A PostgreSQL that listens on TCP and speaks TLS, like one on another machine.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
     os::unix::{
-        fs::{MetadataExt, PermissionsExt, chown},
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
         process::CommandExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use super::{
     cluster::{TempDir, connect, own_cluster},
@@ -25,12 +27,35 @@ pub struct Identity {
     pub key: String,
 }
 
+/// The expiry of certificates that are valid.
+pub const FAR: i32 = 4096;
+
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
+
+pub fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// Signs a certificate for a host, valid until the beginning of a year.
+pub fn signed(by: &Authority, host: &str, until: i32, key: &KeyPair) -> Identity {
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    Identity {
+        certificate: params.signed_by(key, by).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
+}
+
 /// The server. It ends when the value is dropped.
 pub struct RemotePostgres {
     pub port: u16,
     pub user: &'static str,
     pub database: &'static str,
     dir: TempDir,
+    bin_dir: PathBuf,
     child: Child,
     /// The address of its Unix socket, which needs no password.
     local: String,
@@ -41,34 +66,57 @@ impl RemotePostgres {
     pub async fn start() -> Self {
         let dir = temp_dir();
         let cluster = own_cluster(&dir).await;
-        let (user, database) = (cluster.user(), cluster.database());
-        let program = cluster.bin_dir().join("postgres");
+        let bin_dir = cluster.bin_dir().to_owned();
         cluster.stop().await.unwrap();
-        let directory = dir.0.join("cluster");
-        let owner = fs::metadata(&directory).unwrap();
+        RemotePostgres::run_in(dir, bin_dir).await
+    }
+
+    /// Starts a standby of this server, with its settings and rules.
+    pub async fn standby(&self) -> Self {
+        let dir = temp_dir();
+        fs::create_dir(&dir.0).unwrap();
+        let cluster = dir.0.join("cluster");
+        DirBuilder::new().mode(0o700).create(&cluster).unwrap();
+        give(&cluster, &self.dir.0.join("cluster"));
+        give(&dir.0, &self.dir.0.join("cluster"));
+        let status = as_owner_of(&cluster, &self.bin_dir.join("pg_basebackup"))
+            .args(["--dbname", &self.local, "--checkpoint=fast"])
+            .args(["--write-recovery-conf", "-D"])
+            .arg(&cluster)
+            .status();
+        assert!(status.unwrap().success());
+        RemotePostgres::run_in(dir, self.bin_dir.clone()).await
+    }
+
+    async fn run_in(dir: TempDir, bin_dir: PathBuf) -> Self {
+        let cluster = dir.0.join("cluster");
         let port = unused_address().port();
         let socket = dir.0.join("socket");
-        let child = Command::new(program)
+        if !socket.exists() {
+            fs::create_dir(&socket).unwrap();
+            give(&socket, &cluster);
+        }
+        let child = as_owner_of(&cluster, &bin_dir.join("postgres"))
             .arg("-D")
-            .arg(&directory)
+            .arg(&cluster)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
             .args(["-c", &format!("port={port}")])
             .args([
                 "-c",
                 &format!("unix_socket_directories={}", socket.display()),
             ])
-            .uid(owner.uid())
-            .gid(owner.gid())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let host = socket.display().to_string().replace('/', "%2F");
+        let (user, database) = ("bridgebook", "bridgebook");
         let server = RemotePostgres {
             port,
             user,
             database,
             dir,
+            bin_dir,
             child,
             local: format!("postgres://{user}@{host}:{port}/{database}"),
         };
@@ -77,6 +125,17 @@ impl RemotePostgres {
         })
         .await;
         server
+    }
+
+    /// Stops the server at once.
+    pub fn kill(&mut self) {
+        try_signal("QUIT", self.child.id());
+        let _ = self.child.wait();
+    }
+
+    /// Returns a command that runs as the user of the server.
+    pub fn command(&self, program: &str) -> Command {
+        as_owner_of(&self.dir.0.join("cluster"), Path::new(program))
     }
 
     /// Connects over the Unix socket.
@@ -99,7 +158,7 @@ impl RemotePostgres {
     pub async fn allow(&self, rules: &str) {
         self.write(
             "cluster/pg_hba.conf",
-            &format!("local all all trust\n{rules}\n"),
+            &format!("local all,replication all trust\n{rules}\n"),
         );
         self.run("SELECT pg_reload_conf()").await;
     }
@@ -127,19 +186,29 @@ impl RemotePostgres {
         let path = self.dir.0.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let owner = fs::metadata(self.dir.0.join("cluster")).unwrap();
-        let given = chown(&path, Some(owner.uid()), Some(owner.gid()));
-        // Only root may give files away. Without root, they belong to the right user anyway.
-        assert!(
-            given.is_ok() || given.is_err_and(|it| it.kind() == io::ErrorKind::PermissionDenied)
-        );
+        give(&path, &self.dir.0.join("cluster"));
         path
     }
 }
 
+/// Gives a file to the owner of a directory.
+fn give(path: &Path, to_owner_of: &Path) {
+    let owner = fs::metadata(to_owner_of).unwrap();
+    let given = chown(path, Some(owner.uid()), Some(owner.gid()));
+    // Only root may give files away. Without root, they belong to the right user anyway.
+    assert!(given.is_ok() || given.is_err_and(|it| it.kind() == io::ErrorKind::PermissionDenied));
+}
+
+/// Returns a command that runs as the owner of a directory.
+fn as_owner_of(directory: &Path, program: &Path) -> Command {
+    let owner = fs::metadata(directory).unwrap();
+    let mut command = Command::new(program);
+    command.uid(owner.uid()).gid(owner.gid()).current_dir("/");
+    command
+}
+
 impl Drop for RemotePostgres {
     fn drop(&mut self) {
-        try_signal("QUIT", self.child.id());
-        let _ = self.child.wait();
+        self.kill();
     }
 }

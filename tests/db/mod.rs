@@ -1,5 +1,6 @@
 //! The service and its database: outages, failover, poolers, plans, migrations.
 
+mod address_files;
 mod cancellation;
 mod encrypted_failover;
 mod ended_calls;

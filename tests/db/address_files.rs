@@ -1,0 +1,107 @@
+//! The files that an address names or implies: roots of the machine, the password file, and the
+//! certificate of the client.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+};
+
+use bridgebook::db;
+use rcgen::{CertificateParams, DnType, KeyPair};
+
+use super::tls::encrypted;
+use crate::support::{
+    Authority, FAR, RemotePostgres, Server, authority, bridgebook, database_address, signed,
+    stderr, temp_dir,
+};
+
+/// Runs a command that only connects.
+fn status(program: &mut Command, url: &str) -> Output {
+    let arguments = ["migrate", "status", "--database-url", url];
+    program.args(arguments).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roots_of_the_machine_verify_the_server() {
+    let (server, root) = encrypted().await;
+    let roots = server.write("root.crt", &root.pem());
+    let url = server.url(server.user, "sslrootcert=system");
+    let known = status(bridgebook().env("SSL_CERT_FILE", roots), &url);
+    assert!(known.status.success(), "{known:?}");
+    let other = server.write("other.crt", &authority("other").pem());
+    let unknown = status(bridgebook().env("SSL_CERT_FILE", other), &url);
+    assert!(!unknown.status.success());
+    assert!(stderr(&unknown).contains("set sslrootcert"), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_that_others_can_read_is_ignored() {
+    let server = RemotePostgres::start().await;
+    server
+        .allow("host all all 127.0.0.1/32 scram-sha-256")
+        .await;
+    server.run("CREATE ROLE node LOGIN PASSWORD 'secret'").await;
+    let home = temp_dir();
+    fs::create_dir(&home.0).unwrap();
+    let file = home.0.join(".pgpass");
+    fs::write(&file, "localhost:*:*:node:secret\n").unwrap();
+    let url = server.url("node", "");
+    for (mode, is_used) in [(0o600, true), (0o640, false), (0o604, false)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let output = status(bridgebook().env("HOME", &home.0), &url);
+        assert_eq!(output.status.success(), is_used, "{mode:o} {output:?}");
+        assert_eq!(stderr(&output).contains("chmod 600"), !is_used);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_is_read_again() {
+    let server = RemotePostgres::start().await;
+    server.allow("hostssl all all 127.0.0.1/32 cert").await;
+    server.run("CREATE ROLE node LOGIN").await;
+    let (root, other) = (authority("root"), authority("other"));
+    let key = KeyPair::generate().unwrap();
+    let identity = signed(&root, "localhost", FAR, &key);
+    server.present(&identity, Some(&root.pem())).await;
+    let write = |by: &Authority| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "node");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, by).unwrap().pem();
+        let key = server.write("node.key", &key.serialize_pem());
+        (server.write("node.crt", &certificate), key)
+    };
+    let (certificate, key) = write(&other);
+    let files = format!("sslcert={}&sslkey={}", certificate.display(), key.display());
+    let url = server.url("node", &format!("sslmode=require&{files}"));
+    let address = database_address(&url);
+    assert!(db::connect(&address).await.is_err());
+    write(&root);
+    db::connect(&address).await.unwrap();
+    write(&other);
+    assert!(db::connect(&address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_warns_of_a_database_on_another_machine_that_is_not_verified() {
+    let (server, root) = encrypted().await;
+    let roots = server.write("root.crt", &root.pem());
+    let (user, port) = (server.user, server.port);
+    let warning = "the certificate of the database is not verified";
+    for (parameters, warns) in [
+        ("sslmode=require".to_owned(), true),
+        // The name of the certificate is not that of the host.
+        (
+            format!("sslmode=verify-ca sslrootcert={}", roots.display()),
+            false,
+        ),
+    ] {
+        let address = format!(
+            "host=db.example hostaddr=127.0.0.1 port={port} user={user} dbname={user} {parameters}"
+        );
+        let service = Server::spawn(&["--database-url", &address, "--migrate"]);
+        service.serving().await;
+        assert_eq!(service.log().contains(warning), warns, "{parameters}");
+    }
+}

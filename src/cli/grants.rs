@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::CliError;
-use crate::db::grants;
+use crate::{config::ConfigErrors, db::grants};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DatabaseCommand {
@@ -27,6 +27,14 @@ pub(super) struct Grants {
 impl DatabaseCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let DatabaseCommand::Grants(Grants { role, schema }) = self;
+        let empty = [("--role", &role), ("--schema", &schema)];
+        let empty = empty.into_iter().filter(|(_, name)| name.is_empty());
+        let errors: Vec<_> = empty
+            .map(|(argument, _)| format!("{argument}: expected a name, got an empty text"))
+            .collect();
+        if !errors.is_empty() {
+            return Err(ConfigErrors::from(errors).into());
+        }
         let mut out = std::io::stdout();
         for statement in grants::statements(&schema, &role) {
             writeln!(out, "{statement};")?;

@@ -97,7 +97,8 @@ impl Work {
     }
 
     async fn run(self, address: &DatabaseAddress) -> Result<(), CliError> {
-        let connection = &mut db::connect(address).await?;
+        let mut session = db::connect(address).await?;
+        let connection = &mut *session;
         match self {
             Work::Create(wanted) => create(&wanted, connection).await,
             Work::List { active_only } => list(active_only, connection).await,

@@ -90,6 +90,12 @@ impl DatabaseSettings {
                 }
                 "postgres://".into()
             }
+            (None, None) if let Some(name) = environment.empty_name() => {
+                errors.push(format!(
+                    "--database-url: {name} is empty; unset it to use a private PostgreSQL"
+                ));
+                return None;
+            }
             (None, Some(data_dir)) if data_dir.as_os_str().is_empty() => {
                 errors.push("--data-dir: expected a directory, got an empty text");
                 return None;

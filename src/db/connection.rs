@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     DbError,
     address::DatabaseAddress,
-    connect::{CONNECT_TIMEOUT, Canceller, connect_cancellable},
+    connect::{CONNECT_TIMEOUT, Canceller, Driver, open_primary, set_up},
     instrumentation::StatementObserver,
     outage::OutageDetector,
     planner::{BatchTimeouts, PLAN_LIFETIME},
@@ -27,6 +27,7 @@ pub(super) struct Connection {
     pub(super) connection: AsyncPgConnection,
     /// Cancels its statements.
     pub(super) canceller: Canceller,
+    _driver: Driver,
     /// Set while a lease uses the connection. If it is still set afterwards, a statement may
     /// still run on the connection, which is then closed.
     pub(super) is_busy: bool,
@@ -76,11 +77,12 @@ impl bb8::ManageConnection for Manager {
         let address = self.address.clone();
         let connected = self
             .runtime
-            .spawn(async move { connect_cancellable(&address).await });
+            .spawn(async move { open_primary(&address).await });
         let connected = connected
             .await
             .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-        let (mut connection, canceller) = connected?;
+        let opened = connected?;
+        let mut connection = set_up(opened.client).await?;
         let setup = timeout(CONNECT_TIMEOUT, connection.batch_execute(self.setup)).await;
         setup
             .map_err(|_| ConnectionError::BadConnection("session setup timed out".to_owned()))?
@@ -89,7 +91,8 @@ impl bb8::ManageConnection for Manager {
         connection.set_instrumentation(observer);
         Ok(Connection {
             connection,
-            canceller,
+            canceller: opened.canceller,
+            _driver: opened.driver,
             is_busy: false,
             planned_at: Instant::now(),
             timeouts: None,

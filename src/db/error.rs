@@ -38,7 +38,7 @@ pub enum DbError {
     /// A statement waited too long for a lock of another session. It wrote nothing.
     #[error("another session holds a lock for too long")]
     LockTimeout(#[source] DieselError),
-    /// A statement took longer than its session allows, or somebody cancelled it. It wrote nothing.
+    /// A statement took longer than its session allows, or an operator cancelled it. It wrote nothing.
     #[error("a statement took too long or was cancelled")]
     StatementTimeout(#[source] DieselError),
     /// The role of the service has lost a right. The text names the statements that give it back.

@@ -113,19 +113,19 @@ pub async fn missing(address: &DatabaseAddress) -> Result<Vec<String>, Migration
     let (tables, verbs): (Vec<&str>, Vec<&str>) = rights.unzip();
     let mut all: Vec<Missing> = diesel::sql_query(MISSING_ON_SCHEMAS)
         .bind::<Text, _>(MIGRATIONS)
-        .load(&mut connection)
+        .load(&mut *connection)
         .await?;
     let on_tables: Vec<Missing> = diesel::sql_query(MISSING_ON_TABLES)
         .bind::<Array<Text>, _>(tables)
         .bind::<Array<Text>, _>(verbs)
-        .load(&mut connection)
+        .load(&mut *connection)
         .await?;
     all.extend(on_tables);
     Ok(all.into_iter().map(|row| row.statement).collect())
 }
 
-/// Returns the GRANT statement that a failed statement lacks, if the error is about a table of ours. A
-/// right can be revoked, or a table replaced, while the service runs.
+/// Returns the GRANT statement for the right that a failed statement needs, if the error names a table of
+/// the service. A right can be revoked, or a table replaced, while the service runs.
 ///
 /// PostgreSQL does not look for tables in a schema that the role may not use. So a table that the
 /// service has used before "does not exist" any more.
@@ -140,7 +140,7 @@ pub fn missing_at_run_time(error: &DieselError) -> Option<String> {
             "GRANT USAGE ON SCHEMA <the schema of {name}> TO {ROLE} (unless {name} has been dropped)"
         )),
         INSUFFICIENT_PRIVILEGE => Some(format!(
-            "GRANT {} ON {} {name} TO {ROLE}",
+            "GRANT {} ON {} {name} TO {ROLE} (unless a row-level security policy forbids the row)",
             verbs.join(", "),
             kind(name)
         )),
@@ -148,7 +148,8 @@ pub fn missing_at_run_time(error: &DieselError) -> Option<String> {
     }
 }
 
-/// Returns the table or sequence of ours that a message names, in any language.
+/// Returns the service's table or sequence that a message names. Works for messages in any language,
+/// because names are not translated.
 fn named(message: &str) -> Option<(&'static str, &'static [&'static str])> {
     let is_in_name = |it: char| it.is_alphanumeric() || it == '_';
     let mut words = message.split(|it| !is_in_name(it));
@@ -186,6 +187,10 @@ mod tests {
             (
                 "42P01: Relation »workflow_steps« existiert nicht",
                 Some("GRANT USAGE ON SCHEMA <the schema of workflow_steps> TO <"),
+            ),
+            (
+                "42501: new row violates row-level security policy for table \"quotas\"",
+                Some("GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE quotas TO <"),
             ),
             // A table of a trigger that the operator has added.
             ("42P01: relation \"audit\" does not exist", None),

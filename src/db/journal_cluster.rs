@@ -88,7 +88,7 @@ pub async fn adopt(address: &DatabaseAddress) -> Result<usize, MigrationError> {
     // PostgreSQL releases the lock when the connection closes.
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<BigInt, _>(LOCK)
-        .execute(&mut connection)
+        .execute(&mut *connection)
         .await?;
     let recorded = recorded(&mut connection).await?;
     if is_adopted(recorded, cluster) {

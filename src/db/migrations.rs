@@ -17,7 +17,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::{
     DatabaseAddress,
     connect::{connect, connect_to_any},
-    sql_state::{LOCK_NOT_AVAILABLE, OPERATOR_INTERVENTION, sql_state},
+    sql_state::{CONNECTION_ENDED, LOCK_NOT_AVAILABLE, sql_state},
 };
 use crate::util::error_chain::error_chain;
 
@@ -66,7 +66,7 @@ impl MigrationError {
 fn is_connection_lost(error: &DieselError) -> bool {
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::Unknown, _) => {
-            sql_state(error).is_some_and(|code| code.starts_with(OPERATOR_INTERVENTION))
+            sql_state(error).is_some_and(|code| code.starts_with(CONNECTION_ENDED))
         }
         DieselError::DatabaseError(kind, _) => matches!(
             kind,
@@ -106,7 +106,8 @@ impl Status {
 /// # Errors
 /// [`MigrationError::Connect`], and the errors of [`status_on`].
 pub async fn status(address: &DatabaseAddress) -> Result<Vec<Status>> {
-    status_on(&mut connect_to_any(address).await?).await
+    let mut session = connect_to_any(address).await?;
+    status_on(&mut session).await
 }
 
 /// Returns the names of pending migrations.
@@ -223,9 +224,10 @@ async fn locked<T: Send + 'static>(
     let mut connection = connect(address).await?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<BigInt, _>(LOCK)
-        .execute(&mut connection)
+        .execute(&mut *connection)
         .await?;
     connection.batch_execute(LOCK_TIMEOUT).await?;
+    let (connection, _driver) = connection.into_parts();
     // PostgreSQL releases the lock when the connection closes.
     blocking(connection, work).await
 }

@@ -27,7 +27,7 @@ mod tls;
 pub mod turns;
 
 pub use address::DatabaseAddress;
-pub use connect::connect;
+pub use connect::{Session, connect};
 pub use error::DbError;
 pub use pool::Database;
 pub use query::{Owner, PageQuery, Query, TenantQuery};

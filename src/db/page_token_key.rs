@@ -27,7 +27,7 @@ pub async fn load_or_create(address: &DatabaseAddress) -> Result<PageTokenKey, M
     diesel::insert_into(page_token_key::table)
         .values(page_token_key::is_only_row.eq(true))
         .on_conflict_do_nothing()
-        .execute(&mut connection)
+        .execute(&mut *connection)
         .await?;
     let key = stored(&mut connection).await?;
     Ok(key.ok_or(DieselError::NotFound)?)

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::{Client, SimpleQueryMessage, config::TargetSessionAttrs};
+use tokio_postgres::{SimpleQueryMessage, config::TargetSessionAttrs};
 
-use super::{address::DatabaseAddress, connect::open};
+use super::{
+    address::DatabaseAddress,
+    connect::{Opened, open},
+};
 
 /// How many times to check, because other clients of the pooler may interfere.
 const ATTEMPTS: usize = 3;
@@ -38,13 +41,13 @@ async fn have_one_backend(address: &DatabaseAddress) -> Option<bool> {
     Some(backend(&one).await? == backend(&other).await?)
 }
 
-async fn connect(address: &DatabaseAddress) -> Option<Client> {
-    let opened = open(address, TargetSessionAttrs::Any).await.ok()?;
-    Some(opened.client)
+async fn connect(address: &DatabaseAddress) -> Option<Opened> {
+    open(address, TargetSessionAttrs::Any).await.ok()
 }
 
-async fn backend(client: &Client) -> Option<String> {
-    let rows = client.simple_query("SELECT pg_backend_pid()").await.ok()?;
+async fn backend(opened: &Opened) -> Option<String> {
+    let rows = opened.client.simple_query("SELECT pg_backend_pid()");
+    let rows = rows.await.ok()?;
     rows.iter().find_map(|row| match row {
         SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
         _ => None,

@@ -1,4 +1,4 @@
-//! The SQLSTATE of an error, by which errors are told apart. Source of the codes:
+//! The SQLSTATE, which identifies the kind of an error. Source of the codes:
 //! <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
 use diesel::result::Error as DieselError;
@@ -10,8 +10,8 @@ pub(super) const QUERY_CANCELED: &str = "57014";
 pub(super) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub(super) const UNDEFINED_TABLE: &str = "42P01";
 
-/// The class of the codes with which PostgreSQL ends a connection.
-pub(super) const OPERATOR_INTERVENTION: &str = "57P";
+/// The prefix of the codes with which PostgreSQL ends a connection: 57P01 to 57P05.
+pub(super) const CONNECTION_ENDED: &str = "57P";
 
 /// The bytes of a code.
 const LENGTH: usize = 5;

@@ -214,6 +214,8 @@ fn arguments(plan: &Plan) -> Vec<OsString> {
         ("log_destination", "stderr"),
         ("logging_collector", "off"),
         ("log_line_prefix", "%m [%p] "),
+        // `Server::start` reads them.
+        ("lc_messages", "C"),
         // The statements of the service are long, and their timeouts are not faults of theirs.
         ("log_min_error_statement", "panic"),
         // Statements are short, and hardened systems forbid generated code.

@@ -6,7 +6,11 @@ use tokio::time::{Instant, sleep};
 
 use super::ServeError;
 use crate::{
-    db::{DatabaseAddress, grants, journal_cluster, migrations, page_token_key, pooler_check},
+    db::{
+        DatabaseAddress, connect, grants, journal_cluster,
+        migrations::{self, MigrationError},
+        page_token_key, pooler_check,
+    },
     domain::page_token_key::PageTokenKey,
     util::error_chain::error_chain,
 };
@@ -61,5 +65,7 @@ async fn try_prepare(address: &DatabaseAddress, migrate: bool) -> Result<PageTok
         }
     }
     journal_cluster::adopt(address).await?;
+    // Everything before only reads if there is nothing to do, so it also works on a standby.
+    drop(connect(address).await.map_err(MigrationError::from)?);
     Ok(page_token_key::load_or_create(address).await?)
 }

@@ -53,6 +53,13 @@ async fn a_password_file_that_others_can_read_is_ignored() {
         assert_eq!(output.status.success(), is_used, "{mode:o} {output:?}");
         assert_eq!(stderr(&output).contains("chmod 600"), !is_used);
     }
+    fs::write(&file, "localhost:*:*:other:secret\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let output = status(bridgebook().env("HOME", &home.0), &url);
+    assert!(stderr(&output).contains("no line of "), "{output:?}");
+    fs::remove_file(&file).unwrap();
+    let output = status(bridgebook().env("HOME", &home.0), &url);
+    assert!(stderr(&output).contains(".pgpass: "), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,6 +88,13 @@ async fn a_client_certificate_is_read_again() {
     db::connect(&address).await.unwrap();
     write(&other);
     assert!(db::connect(&address).await.is_err());
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let output = status(&mut bridgebook(), &url);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        stderr(&output).contains("sslkey: other accounts may read"),
+        "{output:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

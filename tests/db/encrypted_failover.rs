@@ -5,7 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use bridgebook::db;
+use bridgebook::db::{self, migrations};
 use tokio::net::TcpStream;
 use tonic::Code;
 
@@ -44,7 +44,10 @@ async fn a_promoted_standby_takes_over_with_tls() {
     tenant.start().await;
     let [encrypted, other] = connections(&primary).await;
     assert!(encrypted >= 2 && other == 0, "{encrypted} {other}");
-    assert_eq!(connections(&standby).await, [0, 0]);
+    eventually("the standby has no connection that stays", || async {
+        (connections(&standby).await == [0, 0]).then_some(())
+    })
+    .await;
     eventually("the standby has the workflow", || async {
         let mut standby = standby.local().await;
         let workflows = "SELECT count(*) FROM workflow_executions";
@@ -87,6 +90,31 @@ async fn target_session_attrs_chooses_the_kind_of_server() {
         assert!(error.contains("does not allow writes"), "{error}");
     }
     connect("&target_session_attrs=any").await.unwrap();
+
+    // A service waits for the promotion, and says so.
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", roots.display());
+    let migrated = primary.url(primary.user, &parameters);
+    migrations::up(&database_address(&migrated)).await.unwrap();
+    let url = standby.url(standby.user, &parameters);
+    let address = database_address(&url);
+    eventually("the standby has the schema", || async {
+        let pending = migrations::pending(&address).await.ok()?;
+        pending.is_empty().then_some(())
+    })
+    .await;
+    let server = Server::spawn(&["--database-url", &url]);
+    eventually("the cause is logged", || async {
+        let log = server.log();
+        let mut lines = log
+            .lines()
+            .filter(|line| line.contains("waiting for the database"));
+        lines
+            .any(|line| line.contains("does not allow writes"))
+            .then_some(())
+    })
+    .await;
+    standby.run("SELECT pg_promote()").await;
+    server.serving().await;
 }
 
 /// A PgBouncer that speaks TLS on both sides. It is killed when the value is dropped.

@@ -36,12 +36,10 @@ async fn errors_are_recognised_in_a_german_database() {
     let url = format!("postgres://bridgebook@/bridgebook?host={data_dir}/socket");
     let mut admin = connect_database(&url).await;
     let english = message(&mut admin).await;
-    for sql in [
-        "ALTER SYSTEM SET lc_messages = 'de_DE.UTF-8'",
-        "SELECT pg_reload_conf()",
-    ] {
-        admin.batch_execute(sql).await.unwrap();
-    }
+    let german = "ALTER DATABASE bridgebook SET lc_messages = 'de_DE.UTF-8';
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE pid <> pg_backend_pid() AND datname = current_database()";
+    admin.batch_execute(german).await.unwrap();
     let translated = "/usr/share/locale/de/LC_MESSAGES";
     let has_translations = std::fs::read_dir(translated).is_ok_and(|mut files| {
         files.any(|file| {

@@ -1,5 +1,6 @@
 //! The service and its database: outages, failover, poolers, plans, migrations.
 
+mod abandoned_logins;
 mod address_files;
 mod cancellation;
 mod encrypted_failover;

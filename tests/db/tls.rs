@@ -307,7 +307,7 @@ async fn passwords_are_bound_to_the_channel_where_the_certificate_allows_it() {
         &server.url(&user, "sslmode=require&channel_binding=disable"),
     )
     .await;
-    let unencrypted = "sslmode=disable&channel_binding=require";
+    let unencrypted = "sslmode=allow&channel_binding=require";
     expect(Refused("channel binding"), &server.url(&user, unencrypted)).await;
     expect(
         Refused("password authentication failed"),

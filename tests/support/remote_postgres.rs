@@ -129,8 +129,10 @@ impl RemotePostgres {
 
     /// Stops the server at once.
     pub fn kill(&mut self) {
-        try_signal("QUIT", self.child.id());
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            try_signal("QUIT", self.child.id());
+            let _ = self.child.wait();
+        }
     }
 
     /// Returns a command that runs as the user of the server.

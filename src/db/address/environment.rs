@@ -45,6 +45,7 @@ const NAMES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
 #[derive(Debug, Clone, Copy)]
 pub struct Environment {
     variable: fn(&str) -> Option<String>,
+    is_empty: fn(&str) -> bool,
 }
 
 impl Environment {
@@ -52,20 +53,36 @@ impl Environment {
     #[must_use]
     pub fn of_process() -> Self {
         Environment {
-            variable: |name| env::var(name).ok().filter(|it| !it.is_empty()),
+            variable: |name| {
+                // An empty PGSSLMODE is an error, as for libpq. Other empty variables count as unset.
+                let is_set = |it: &String| !it.is_empty() || name == "PGSSLMODE";
+                env::var(name).ok().filter(is_set)
+            },
+            is_empty: |name| env::var_os(name).is_some_and(|it| it.is_empty()),
         }
     }
 
     /// Returns an environment without variables, for an address that is complete.
     #[must_use]
     pub fn empty() -> Self {
-        Environment { variable: |_| None }
+        Environment {
+            variable: |_| None,
+            is_empty: |_| false,
+        }
     }
 
     /// Returns whether the variables name a database.
     #[must_use]
     pub fn names_a_database(&self) -> bool {
         NAMES.iter().any(|name| (self.variable)(name).is_some())
+    }
+
+    /// Returns a variable that would name a database, but is empty. It may be a secret that was not filled
+    /// in.
+    #[must_use]
+    pub fn empty_name(&self) -> Option<&'static str> {
+        let is_empty = |name: &&str| (self.is_empty)(name);
+        NAMES.into_iter().find(is_empty)
     }
 
     /// Returns whether a variable completes addresses.

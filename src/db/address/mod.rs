@@ -4,21 +4,20 @@
 //! the words of libpq. The others are taken out here: TLS, the password file, the service file, and
 //! those of the environment.
 
+mod driver;
 mod environment;
 mod password_file;
 mod settings;
 mod words;
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::{
-    Config,
-    config::{SslMode as DriverSslMode, SslNegotiation, TargetSessionAttrs},
-};
+use tokio_postgres::{Config, config::TargetSessionAttrs};
 
 pub use self::environment::Environment;
 use self::{
+    driver::config,
     password_file::Login,
     settings::{is_random, session_attrs, tls_settings},
     words::Words,
@@ -28,57 +27,6 @@ use crate::util::error_chain::error_chain;
 
 /// The port of PostgreSQL.
 const PORT: u16 = 5432;
-
-/// Words for an address that does not set its own. Each host has 1 s to accept the connection: a server
-/// answers in milliseconds, but it may be the third host. An idle connection is probed after 30 s (the
-/// default of Linux is two hours).
-const DEFAULTS: [(&str, &str); 2] = [("connect_timeout", "1"), ("keepalives_idle", "30")];
-
-/// A connection without acknowledgement is dead after this time, in milliseconds, unless the address
-/// sets another.
-const TCP_USER_TIMEOUT_MS: u64 = 10_000;
-
-/// The words that tokio-postgres reads.
-const DRIVER_WORDS: [&str; 11] = [
-    "application_name",
-    "channel_binding",
-    "connect_timeout",
-    "dbname",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-    "options",
-    "sslnegotiation",
-    "user",
-];
-
-/// Words of libpq that are not supported.
-const UNSUPPORTED: [&str; 12] = [
-    "gssdelegation",
-    "gsslib",
-    "krbsrvname",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "requiressl",
-    "scram_client_key",
-    "service",
-    "sslcrl",
-    "sslcrldir",
-    "sslpassword",
-];
-
-/// Words of libpq that have no effect here, and their values that ask for nothing else.
-const IGNORED: [(&str, &[&str]); 7] = [
-    ("client_encoding", &["utf8", "UTF8", "UTF-8", "auto"]),
-    ("gssencmode", &["disable", "prefer"]),
-    ("sslcertmode", &["allow"]),
-    ("sslcompression", &["0"]),
-    ("sslsni", &["1"]),
-    ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
-    ("ssl_max_protocol_version", &["TLSv1.3"]),
-];
 
 /// What is wrong with an address, or with several of its words. Never contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,19 +125,22 @@ impl DatabaseAddress {
     }
 
     /// Returns the settings of a connection to a host. Reads the password file, unless the address has a
-    /// password.
-    pub(super) fn config(&self, host: &Host) -> Config {
+    /// password. Also returns why there is no password.
+    pub(super) fn config(&self, host: &Host) -> (Config, Option<String>) {
         let mut config = host.config.clone();
-        if let Some(password) = self.password_of(host) {
-            config.password(password.expose_secret());
+        if config.get_password().is_some() {
+            return (config, None);
         }
-        config
+        match self.password_of(host) {
+            Ok(password) => {
+                config.password(password.expose_secret());
+                (config, None)
+            }
+            Err(cause) => (config, Some(cause)),
+        }
     }
 
-    fn password_of(&self, host: &Host) -> Option<SecretString> {
-        if host.config.get_password().is_some() {
-            return None;
-        }
+    fn password_of(&self, host: &Host) -> Result<SecretString, String> {
         let user = host.config.get_user().unwrap_or_default();
         let login = Login {
             host: &host.name,
@@ -197,7 +148,8 @@ impl DatabaseAddress {
             database: host.config.get_dbname().unwrap_or(user),
             user,
         };
-        password_file::password(self.password_file.as_deref()?, &login)
+        let path = self.password_file.as_deref();
+        password_file::password(path.ok_or("HOME is not set")?, &login)
     }
 
     /// Returns the hosts of other machines to which connections are not encrypted, or whose
@@ -248,6 +200,9 @@ fn hosts(mut words: Words, errors: &mut Vec<String>) -> Vec<Host> {
     let names = list(words.take("host"));
     let addresses = list(words.take("hostaddr"));
     let ports = list(words.take("port"));
+    if words.get("dbname").is_some_and(|name| name.contains("://")) {
+        errors.push("dbname: expected a name, got a URL; set --database-url to it".to_owned());
+    }
     let config = config(words, errors);
     let count = names.len().max(addresses.len());
     if count == 0 {
@@ -274,6 +229,11 @@ fn hosts(mut words: Words, errors: &mut Vec<String>) -> Vec<Host> {
             .filter(|it| !it.is_empty());
         let port = port.map_or(Ok(PORT), |port| port.parse());
         match (name, port) {
+            (Some(name), _) if !is_host(name) => errors.push(
+                "host: expected a name, an IP address, or the directory of a Unix socket; a whole URL \
+                 belongs into --database-url"
+                    .to_owned(),
+            ),
             (Some(name), Ok(port)) if port > 0 => {
                 config.host(name).port(port);
                 match address.map(|it| it.parse()) {
@@ -294,61 +254,10 @@ fn hosts(mut words: Words, errors: &mut Vec<String>) -> Vec<Host> {
     hosts
 }
 
-/// Makes the settings that all hosts share. tokio-postgres reads the words that are left.
-fn config(mut words: Words, errors: &mut Vec<String>) -> Config {
-    let password = words.take("password");
-    if let Some(count) = words.take("keepalives_count") {
-        words.set_default("keepalives_retries", count);
-    }
-    if let Some(name) = words.take("fallback_application_name") {
-        words.set_default("application_name", name);
-    }
-    for (word, value) in DEFAULTS {
-        words.set_default(word, value);
-    }
-    for (word, values) in IGNORED {
-        let value = words.take(word);
-        if value.is_some_and(|value| !values.contains(&value.as_str())) {
-            errors.push(format!("{word}: expected {}", values.join(" or ")));
-        }
-    }
-    let timeout = words.take("tcp_user_timeout");
-    let timeout = timeout.map_or(Ok(TCP_USER_TIMEOUT_MS), |it| it.parse());
-    let mut text = String::new();
-    for (word, value) in words.into_pairs() {
-        if !DRIVER_WORDS.contains(&word.as_str()) {
-            errors.push(unsupported(&word));
-            continue;
-        }
-        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-        let pair = format!("{word}='{value}' ");
-        match pair.parse::<Config>() {
-            Ok(_) => text.push_str(&pair),
-            Err(_) => errors.push(format!("{word}: the value is invalid")),
-        }
-    }
-    // Each pair of it is valid.
-    let mut config: Config = text.parse().unwrap_or_default();
-    // `connect` begins TLS itself, or leaves it out, before tokio-postgres sees the stream.
-    config.ssl_mode(DriverSslMode::Require);
-    config.ssl_negotiation(SslNegotiation::Direct);
-    match timeout {
-        Ok(timeout) => drop(config.tcp_user_timeout(Duration::from_millis(timeout))),
-        Err(_) => errors.push("tcp_user_timeout: expected a number of milliseconds".to_owned()),
-    }
-    if let Some(password) = password {
-        config.password(password);
-    }
-    config
-}
-
-/// Returns the error of a word that is not supported. An unknown one is not shown, because it may be a
-/// part of a password.
-fn unsupported(word: &str) -> String {
-    match UNSUPPORTED.contains(&word) {
-        true => format!("{word}: not supported"),
-        false => "the address has a word that libpq does not know".to_owned(),
-    }
+/// Returns whether a text can be a host. Another one may contain a password, and would be logged.
+fn is_host(name: &str) -> bool {
+    let is_part = |it: char| it.is_alphanumeric() || matches!(it, '-' | '.' | '_' | ':' | '%');
+    name.starts_with('/') || name.chars().all(is_part)
 }
 
 /// Returns the items of a list.
@@ -378,6 +287,45 @@ mod tests {
             let address: DatabaseAddress = address.parse().unwrap();
             assert_eq!(address.unprotected_hosts(), expected);
         }
+    }
+
+    #[test]
+    fn an_error_names_the_word_and_what_it_expects() {
+        for (address, expected) in [
+            (
+                "postgres://a@db1/b?sslmode=",
+                "sslmode: expected disable, allow,",
+            ),
+            ("postgres://a@db1/b?sslmod=require", "; sslmode is similar"),
+            (
+                "postgres://a@db1/b?schema=c",
+                "a word that libpq does not know",
+            ),
+            ("postgres://a:5%@db1/b", "write %25 for %"),
+            (
+                "postgres://a@db1/b?channel_binding=on",
+                "channel_binding: expected disable,",
+            ),
+            (
+                "postgres://a@db1/b?connect_timeout=x",
+                "connect_timeout: expected a number",
+            ),
+            ("host=db1;user=a", "host: expected a name"),
+            ("host=postgres://a:b@db1/c user=a", "host: expected a name"),
+            (
+                "host=db1 dbname=postgres://a:b@db1/c",
+                "dbname: expected a name",
+            ),
+            (
+                "host=db1 sslmode=disable channel_binding=require",
+                "channel_binding: require needs TLS",
+            ),
+        ] {
+            let error = address.parse::<DatabaseAddress>().unwrap_err();
+            assert!(error.to_string().contains(expected), "{address}: {error}");
+        }
+        // A secret in a file often ends with a newline.
+        assert!("postgres://a@db1/b\n".parse::<DatabaseAddress>().is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use secrecy::SecretString;
 
-use crate::util::file_watch;
+use crate::util::{error_chain::error_chain, file_watch};
 
 /// The permissions of other accounts, of which the file must have none.
 const OTHERS: u32 = 0o077;
@@ -18,19 +18,18 @@ pub(super) struct Login<'a> {
     pub(super) user: &'a str,
 }
 
-/// Returns the password of the first line that matches. Returns `None` if there is none, or the file
-/// is missing, or other accounts can read it, as libpq does.
-pub(super) fn password(path: &Path, login: &Login<'_>) -> Option<SecretString> {
-    let metadata = std::fs::metadata(path).ok()?;
+/// Returns the password of the first line that matches, or why there is none. A file that other accounts
+/// can read is ignored, as libpq does.
+pub(super) fn password(path: &Path, login: &Login<'_>) -> Result<SecretString, String> {
+    let text = file_watch::read(path).map_err(|error| error_chain(&error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let path = path.display();
     if metadata.permissions().mode() & OTHERS != 0 {
-        tracing::warn!(
-            path = %path.display(),
-            "the password file is ignored, because other accounts may read it; chmod 600"
-        );
-        return None;
+        return Err(format!("other accounts may read {path}; chmod 600"));
     }
-    let text = String::from_utf8(file_watch::read(path).ok()?).ok()?;
-    find(&text, login).map(SecretString::from)
+    let text = String::from_utf8(text).map_err(|_| format!("{path} is not valid UTF-8"))?;
+    let password = find(&text, login).map(SecretString::from);
+    password.ok_or_else(|| format!("no line of {path} matches"))
 }
 
 fn find(text: &str, login: &Login<'_>) -> Option<String> {

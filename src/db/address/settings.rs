@@ -52,6 +52,10 @@ pub(super) fn tls_settings(
     if is_direct && mode < SslMode::Require {
         errors.push("sslnegotiation: direct requires sslmode=require or stricter".to_owned());
     }
+    if words.get("channel_binding") == Some("require") && mode == SslMode::Disable {
+        errors
+            .push("channel_binding: require needs TLS, so another sslmode than disable".to_owned());
+    }
     if mode == SslMode::Disable {
         // No file is read.
         return TlsSettings::disabled();

@@ -24,6 +24,8 @@ impl Words {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(address: &str) -> Result<Self, String> {
+        // A secret in a file often ends with a newline.
+        let address = address.trim();
         match SCHEMES.iter().find_map(|it| address.strip_prefix(it)) {
             Some(rest) => parse_url(rest),
             None if begins_with_word(address) => parse_pairs(address),
@@ -57,9 +59,9 @@ impl Words {
         self.0.into_iter()
     }
 
-    /// Sets a word. An empty value leaves it unset, as in libpq.
+    /// Sets a word. An empty value leaves it unset, as in libpq, which refuses an empty `sslmode`.
     fn set(&mut self, word: &str, value: String) {
-        if value.is_empty() {
+        if value.is_empty() && word != "sslmode" {
             return;
         }
         // JDBC's word, which libpq accepts, too.
@@ -75,7 +77,8 @@ impl Words {
 fn parse_url(url: &str) -> Result<Words, String> {
     if has_unescaped_password(url) {
         return Err(
-            "the password must be percent-encoded: @ as %40, / as %2F, ? as %3F, # as %23"
+            "the password must be percent-encoded: @ as %40, / as %2F, ? as %3F, # as %23, \
+             % as %25"
                 .to_owned(),
         );
     }
@@ -134,6 +137,13 @@ fn hosts_and_ports(text: &str) -> Result<(String, String), String> {
 }
 
 fn decode(text: &str) -> Result<String, String> {
+    let mut escapes = text.split('%').skip(1);
+    let is_escape = |it: &str| it.len() >= 2 && it.bytes().take(2).all(|it| it.is_ascii_hexdigit());
+    if !escapes.all(is_escape) {
+        return Err(
+            "a % in the URL is not followed by two hexadecimal digits; write %25 for %".to_owned(),
+        );
+    }
     let decoded = percent_decode_str(text).decode_utf8();
     let decoded = decoded.map_err(|_| "a part of the URL is not valid UTF-8".to_owned())?;
     match decoded.contains('\0') {
@@ -280,6 +290,10 @@ mod tests {
             "postgres://user:pa@x/sswd@db1/book",
             "postgres://user:pa/sswd@db1/book",
             "postgres://user:%FFsswd@db1/book",
+            "postgres://user:%sswd@db1/book",
+            "host=postgres://user:sswd@db1/book user=a",
+            "host=db1;password=sswd",
+            "host=db1 user=a dbname=postgres://user:sswd@db1/book",
             "postgres://user:%00sswd@db1/book",
             "postgres://user@db1/book?sswd",
             "postgres://user@[sswd/book",

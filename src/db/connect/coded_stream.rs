@@ -1,4 +1,4 @@
-//! Puts the SQLSTATE of each error of PostgreSQL into its message, as psql does with VERBOSITY verbose:
+//! Puts the SQLSTATE of each error of PostgreSQL into its message, as psql does after `\set VERBOSITY verbose`:
 //! `57014: canceling statement due to statement timeout`.
 //!
 //! diesel-async passes on the message of an error, but not its SQLSTATE. A program cannot rely on the
@@ -23,19 +23,19 @@ const MESSAGE: u8 = b'M';
 /// The bytes of the type and the length of a message. The length counts itself, but not the type.
 const HEADER_BYTES: usize = 5;
 
-/// A longer error is passed on without its code, so that a peer cannot make this hold more.
+/// A longer error is passed on without its code, which bounds the memory that a peer can occupy.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// How much of an incomplete error is read at once.
+/// The number of bytes read at once to complete an error.
 const READ_BYTES: usize = 1024;
 
 /// A stream of PostgreSQL's protocol, from the startup message on.
 pub(super) struct CodedStream<S> {
     inner: S,
     frames: Frames,
-    /// What follows the begin of an error.
+    /// Bytes received from the start of an incomplete error on.
     held: BytesMut,
-    /// What is read before the rest of `inner`.
+    /// Complete messages that the caller has not read yet.
     ready: BytesMut,
 }
 
@@ -53,7 +53,7 @@ impl<S> CodedStream<S> {
         &self.inner
     }
 
-    /// Moves everything to `ready` that is complete.
+    /// Moves all complete messages from `held` to `ready`.
     fn release(&mut self) {
         loop {
             let passed = self.frames.pass(&self.held);
@@ -137,7 +137,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CodedStream<S> {
 /// Follows the messages that pass.
 #[derive(Default)]
 struct Frames {
-    /// The begin of a header.
+    /// The received part of an incomplete header.
     header: Vec<u8>,
     /// How many bytes of the message are still to pass.
     left: usize,

@@ -48,7 +48,8 @@ impl Encryption {
         }
     }
 
-    /// Begins TLS on a socket to the host `name`, or leaves it as it is.
+    /// Starts TLS on a socket to the host `name`, or leaves it unencrypted. Fails if TLS is required and
+    /// not offered, or if the handshake fails.
     pub(super) async fn begin(
         self,
         mut socket: Socket,
@@ -80,15 +81,24 @@ impl Encryption {
     }
 }
 
-/// Asks a server whether it has TLS. Reads one byte, so that nothing which a machine in between sends
-/// in advance counts as encrypted.
+/// Asks a server whether it has TLS. Reads one byte, so that plain text that a man in the middle sends is
+/// never taken for decrypted data (CVE-2021-23222).
 async fn offers_tls(socket: &mut Socket) -> io::Result<bool> {
     socket.write_all(&SSL_REQUEST).await?;
     match socket.read_u8().await? {
         YES => Ok(true),
         NO => Ok(false),
-        // An error of a server that is out of resources, or another protocol.
-        _ => Err(io::Error::other("the request for TLS was not answered")),
+        other => Err(io::Error::other(format!(
+            "unexpected answer {other:#04x} to the request for TLS; the port may belong to another \
+             service, or PostgreSQL is out of resources"
+        ))),
+    }
+}
+
+impl Stream {
+    /// Returns whether TLS has begun.
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.get_ref(), Either::Right(_))
     }
 }
 

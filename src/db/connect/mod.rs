@@ -3,6 +3,7 @@
 mod coded_stream;
 mod encryption;
 mod failure;
+mod session;
 mod socket;
 
 use std::{
@@ -16,6 +17,8 @@ use tokio::{task::spawn_blocking, time::timeout};
 use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage, config::TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(super) use self::session::Driver;
+pub use self::session::Session;
 use self::{
     encryption::{Begun, Encryption, Stream},
     failure::Failure,
@@ -29,10 +32,11 @@ use super::{
 /// The timeout of connecting to all hosts together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An open connection. A task drives it until the client is dropped.
+/// An open connection.
 pub(super) struct Opened {
     pub(super) client: Client,
     pub(super) canceller: Canceller,
+    pub(super) driver: Driver,
 }
 
 /// Cancels the statement of a connection.
@@ -47,8 +51,12 @@ struct Server {
     endpoint: Endpoint,
     /// The name of its certificate.
     name: String,
+    /// The host and the port, for messages.
+    label: String,
     encryption: Encryption,
     config: Config,
+    /// Why there is no password.
+    no_password: Option<String>,
     tls: Tls,
 }
 
@@ -56,33 +64,28 @@ struct Server {
 ///
 /// # Errors
 /// Errors of the connection; [`ConnectionError::BadConnection`] after 3 s.
-pub async fn connect(address: &DatabaseAddress) -> ConnectionResult<AsyncPgConnection> {
-    Ok(connect_cancellable(address).await?.0)
-}
-
-/// Connects to a database that can be written to.
-///
-/// # Errors
-/// Those of [`connect`].
-pub(super) async fn connect_cancellable(
-    address: &DatabaseAddress,
-) -> ConnectionResult<(AsyncPgConnection, Canceller)> {
-    // Of several hosts only the primary is used, so that reads are not stale after a failover.
-    let opened = open(address, TargetSessionAttrs::ReadWrite).await?;
-    Ok((set_up(opened.client).await?, opened.canceller))
+pub async fn connect(address: &DatabaseAddress) -> ConnectionResult<Session> {
+    let opened = open_primary(address).await?;
+    Ok(Session::new(set_up(opened.client).await?, opened.driver))
 }
 
 /// Connects to a primary or a standby.
 ///
 /// # Errors
 /// Those of [`connect`].
-pub(super) async fn connect_to_any(
-    address: &DatabaseAddress,
-) -> ConnectionResult<AsyncPgConnection> {
-    set_up(open(address, TargetSessionAttrs::Any).await?.client).await
+pub(super) async fn connect_to_any(address: &DatabaseAddress) -> ConnectionResult<Session> {
+    let opened = open(address, TargetSessionAttrs::Any).await?;
+    Ok(Session::new(set_up(opened.client).await?, opened.driver))
 }
 
-async fn set_up(client: Client) -> ConnectionResult<AsyncPgConnection> {
+/// Opens a connection to a database that can be written to. Of several hosts only the primary is used,
+/// so that reads are not stale after a failover.
+pub(super) async fn open_primary(address: &DatabaseAddress) -> ConnectionResult<Opened> {
+    open(address, TargetSessionAttrs::ReadWrite).await
+}
+
+/// Sets what Diesel expects of a session.
+pub(super) async fn set_up(client: Client) -> ConnectionResult<AsyncPgConnection> {
     let setup = timeout(CONNECT_TIMEOUT, AsyncPgConnection::try_from(client)).await;
     setup.unwrap_or_else(|_| {
         let failure = Failure::NoAnswer(CONNECT_TIMEOUT);
@@ -118,7 +121,7 @@ fn share(deadline: Instant, attempts: usize) -> Duration {
     rest / u32::try_from(attempts).unwrap_or(u32::MAX)
 }
 
-/// Opens a connection to one of the addresses of a host. Returns why none works.
+/// Opens a connection to one of the addresses of a host, which share its time. Returns why none works.
 async fn open_host(
     address: &DatabaseAddress,
     host: &Host,
@@ -126,9 +129,9 @@ async fn open_host(
     time: Duration,
 ) -> Result<Opened, String> {
     let deadline = Instant::now() + time;
-    let has_certificate = address.tls().settings().client.is_some();
-    let describe = |failure: Failure| failure.described(false, has_certificate);
-    let (config, connector) = read_files(address, host).await.map_err(describe)?;
+    let describe = |failure: Failure| failure.described(address.tls().settings(), None);
+    let (config, no_password, connector) = read_files(address, host).await.map_err(describe)?;
+    let time = share(deadline, 1);
     let endpoints = timeout(time, Endpoint::of(host.name(), host.port(), &config));
     let endpoints = match endpoints.await {
         Ok(endpoints) => endpoints.map_err(Failure::Socket),
@@ -138,22 +141,21 @@ async fn open_host(
     if address.is_random() {
         fastrand::shuffle(&mut endpoints);
     }
-    let mut left = endpoints.len();
     let mut failures = Vec::new();
     for endpoint in endpoints {
         let server = Server {
             endpoint,
             name: host.name().to_owned(),
+            label: host.label(),
             encryption: Encryption::No,
             config: config.clone(),
+            no_password: no_password.clone(),
             tls: address.tls().clone(),
         };
-        let time = share(deadline, left);
-        match server.open(&connector, attrs, time).await {
+        match server.open(&connector, attrs, deadline).await {
             Ok(opened) => return Ok(opened),
             Err(failure) => failures.push(failure),
         }
-        left -= 1;
     }
     failures.dedup();
     Err(failures.join("; "))
@@ -163,11 +165,12 @@ async fn open_host(
 async fn read_files(
     address: &DatabaseAddress,
     host: &Host,
-) -> Result<(Config, MakeRustlsConnect), Failure> {
+) -> Result<(Config, Option<String>, MakeRustlsConnect), Failure> {
     let (address, host) = (address.clone(), host.clone());
     let read = spawn_blocking(move || {
         let connector = address.tls().connector()?;
-        Ok((address.config(&host), connector))
+        let (config, no_password) = address.config(&host);
+        Ok((config, no_password, connector))
     });
     read.await?
 }
@@ -178,25 +181,23 @@ impl Server {
         mut self,
         connector: &MakeRustlsConnect,
         attrs: TargetSessionAttrs,
-        time: Duration,
+        deadline: Instant,
     ) -> Result<Opened, String> {
-        let deadline = Instant::now() + time;
-        let has_certificate = self.tls.settings().client.is_some();
         let attempts = self.attempts();
         let mut left = attempts.len();
-        let mut failures: Vec<(Encryption, String)> = Vec::new();
+        let mut failures = Vec::new();
         for encryption in attempts {
             self.encryption = *encryption;
             let time = share(deadline, left);
             let attempt = timeout(time, self.log_in(connector.clone(), attrs)).await;
             let failure = match attempt.unwrap_or(Err(Failure::NoAnswer(time))) {
-                Ok(client) => {
+                Ok((client, driver)) => {
                     self.note_fallback(&failures);
-                    return Ok(self.opened(client));
+                    return Ok(self.opened(client, driver));
                 }
                 Err(failure) => failure,
             };
-            let description = failure.described(*encryption != Encryption::No, has_certificate);
+            let description = failure.described(self.tls.settings(), self.no_password.as_deref());
             failures.push((*encryption, description));
             if !failure.may_try_next() {
                 break;
@@ -217,14 +218,21 @@ impl Server {
         &self,
         connector: MakeRustlsConnect,
         attrs: TargetSessionAttrs,
-    ) -> Result<Client, Failure> {
+    ) -> Result<(Client, Driver), Failure> {
         let stream = self.stream(connector).await?;
-        let (client, connection) = self.config.connect_raw(stream, Begun).await?;
-        // Statements report an error of the connection, too. It ends with its client.
-        tokio::spawn(connection);
-        match attrs {
-            TargetSessionAttrs::ReadWrite if is_read_only(&client).await? => Err(Failure::ReadOnly),
-            _ => Ok(client),
+        let is_encrypted = stream.is_encrypted();
+        let failed = |source| Failure::Login {
+            source,
+            is_encrypted,
+        };
+        let login = self.config.connect_raw(stream, Begun).await;
+        let (client, connection) = login.map_err(failed)?;
+        let driver = Driver::start(connection);
+        let is_refused = attrs == TargetSessionAttrs::ReadWrite
+            && is_read_only(&client).await.map_err(failed)?;
+        match is_refused {
+            true => Err(Failure::ReadOnly),
+            false => Ok((client, driver)),
         }
     }
 
@@ -242,16 +250,17 @@ impl Server {
         if self.encryption == Encryption::No
             && let Some((_, cause)) = failures.last()
         {
-            self.tls.note_fallback(&self.name, cause);
+            self.tls.note_fallback(&self.label, cause);
         }
     }
 
-    fn opened(self, client: Client) -> Opened {
+    fn opened(self, client: Client, driver: Driver) -> Opened {
         let token = client.cancel_token();
         let server = Arc::new(self);
         Opened {
             client,
             canceller: Canceller { token, server },
+            driver,
         }
     }
 }

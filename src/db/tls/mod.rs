@@ -5,7 +5,8 @@ mod remedy;
 mod verifier;
 
 use std::{
-    path::PathBuf,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use std::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
 
-pub(super) use self::remedy::{is_tls_error, remedy};
+pub(super) use self::remedy::{is_tls_error, remedy, validity};
 use self::verifier::AnyHost;
 use crate::util::{
     error_chain::error_chain,
@@ -110,8 +111,14 @@ pub enum TlsFilesError {
     /// No certificate can be a root, or the machine has none.
     #[error("sslrootcert has no certificate that can be a root")]
     NoRoots,
+    /// Other accounts may read the key of the client.
+    #[error("sslkey: other accounts may read {}; chmod 600", .0.display())]
+    OpenKey(PathBuf),
     /// The certificate or the key of the client is invalid, or they do not match.
-    #[error("sslcert and sslkey are invalid or do not match")]
+    #[error(
+        "sslcert and sslkey are invalid or do not match; the certificate must be X.509 version 3, which \
+         openssl makes with -extfile"
+    )]
     Client(#[source] rustls::Error),
 }
 
@@ -209,6 +216,22 @@ impl Tls {
     }
 }
 
+/// Fails if other accounts can read a key, as libpq does. A key of root may be readable for its group.
+fn require_closed(key: &Path) -> Result<(), TlsFilesError> {
+    // A missing file is reported by reading it.
+    let Ok(metadata) = std::fs::metadata(key) else {
+        return Ok(());
+    };
+    let forbidden = match metadata.uid() {
+        0 => 0o037,
+        _ => 0o077,
+    };
+    match metadata.mode() & forbidden {
+        0 => Ok(()),
+        _ => Err(TlsFilesError::OpenKey(key.to_owned())),
+    }
+}
+
 impl Contents {
     fn read(settings: &TlsSettings, last: Option<&Contents>) -> Result<Self, TlsFilesError> {
         let roots = match &settings.roots {
@@ -217,6 +240,7 @@ impl Contents {
         };
         let client = match &settings.client {
             Some((certificate, key)) => {
+                require_closed(key)?;
                 Some((file_watch::read(certificate)?, file_watch::read(key)?))
             }
             None => None,

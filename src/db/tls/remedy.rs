@@ -2,7 +2,10 @@
 
 use std::{error::Error, io};
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError, OtherError};
+use chrono::DateTime;
+use tokio_rustls::rustls::{
+    AlertDescription, CertificateError, Error as TlsError, OtherError, pki_types::UnixTime,
+};
 
 /// Returns whether an error or one of its causes is an error of TLS.
 pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
@@ -14,6 +17,9 @@ pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
 pub fn remedy(error: &(dyn Error + 'static), has_certificate: bool) -> Option<&'static str> {
     let advice = match tls_error(error)? {
         TlsError::InvalidCertificate(certificate) => of_certificate(certificate),
+        TlsError::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the client's certificate (sslcert) has expired; renew it"
+        }
         TlsError::AlertReceived(AlertDescription::HandshakeFailure) if !has_certificate => {
             "the server and this client have no cipher or curve in common"
         }
@@ -35,6 +41,26 @@ pub fn remedy(error: &(dyn Error + 'static), has_certificate: bool) -> Option<&'
         _ => return None,
     };
     Some(advice)
+}
+
+/// Returns when a certificate of the server expires or begins to be valid, if that is the error.
+pub fn validity(error: &(dyn Error + 'static)) -> Option<String> {
+    let date = |time: UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).ok()?;
+        Some(DateTime::from_timestamp(seconds, 0)?.format("%Y-%m-%d %H:%M:%SZ"))
+    };
+    match tls_error(error)? {
+        TlsError::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Some(
+            format!("the server's certificate expired at {}", date(*not_after)?),
+        ),
+        TlsError::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before, ..
+        }) => Some(format!(
+            "the server's certificate is valid from {}",
+            date(*not_before)?
+        )),
+        _ => None,
+    }
 }
 
 fn of_certificate(error: &CertificateError) -> &'static str {

@@ -210,10 +210,10 @@ pub enum Error {
     /// The database cannot be reached or written to.
     #[error("the database is unavailable; retry in {}", wait(self))]
     DatabaseUnavailable(#[source] Arc<Cause>),
-    /// PostgreSQL works, and ended a statement that took too long.
+    /// PostgreSQL works, and ended a statement that took too long, or that an operator cancelled.
     #[error(
-        "the database took too long for this call alone; nothing was written; ask for less, or \
-         report the request id to the operator"
+        "the database took too long for this call alone, or its operator cancelled it; nothing was \
+         written; ask for less, or report the request id to the operator"
     )]
     StatementTimeout(#[source] Arc<Cause>),
     /// A shutdown of the server has ended the call.

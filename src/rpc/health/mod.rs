@@ -4,7 +4,6 @@ mod service;
 
 use std::{sync::Arc, time::Duration};
 
-use diesel_async::AsyncPgConnection;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -17,7 +16,7 @@ use tonic_health::pb::{
 use self::service::HealthService;
 use crate::{
     db::{
-        self, Database, DatabaseAddress, DbError,
+        self, Database, DatabaseAddress, DbError, Session,
         migrations::{self, SchemaStatus},
     },
     ops::metrics::Metrics,
@@ -135,7 +134,7 @@ fn problem_of(status: SchemaStatus) -> Option<&'static str> {
 }
 
 async fn check_database(
-    connection: &mut Option<AsyncPgConnection>,
+    connection: &mut Option<Session>,
     address: &DatabaseAddress,
     newest: &str,
 ) -> Result<SchemaStatus, DbError> {

@@ -78,12 +78,26 @@ fn migration_list() -> Result<String, Box<dyn Error>> {
     for folder in folders? {
         let name = folder.file_name().unwrap_or_default();
         let [up, down] = ["up.sql", "down.sql"].map(|file| folder.join(file));
+        let runs_in_transaction = runs_in_transaction(&folder)?;
         write!(
             list,
-            "Migration {{ name: {name:?}, up: include_str!({up:?}), down: include_str!({down:?}) }},"
+            "Migration {{ name: {name:?}, up: include_str!({up:?}), down: include_str!({down:?}),
+                runs_in_transaction: {runs_in_transaction} }},"
         )?;
     }
     Ok(format!("&[{list}]"))
+}
+
+/// Returns whether a migration runs in a transaction. If not, it says so in its metadata.toml, as the
+/// Diesel CLI expects.
+fn runs_in_transaction(folder: &Path) -> Result<bool, Box<dyn Error>> {
+    let file = folder.join("metadata.toml");
+    match fs::read_to_string(&file) {
+        Ok(text) if text.trim() == "run_in_transaction = false" => Ok(false),
+        Ok(_) => Err(format!("{}: expected run_in_transaction = false", file.display()).into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn our_files(descriptors: &FileDescriptorSet) -> impl Iterator<Item = &FileDescriptorProto> {

@@ -3,6 +3,6 @@
 -- indexes alike, and each lookup may then read all batches of the tenant.
 -- Under the collation "C" the index does not match `namespace = …`, so lookups cannot use
 -- it. Pruning names the collation in its query.
-CREATE INDEX idx_bridge_batches_namespace_c_created_at
+CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_bridge_batches_namespace_c_created_at
     ON bridge_batches (namespace COLLATE "C", created_at);
-DROP INDEX idx_bridge_batches_namespace_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS idx_bridge_batches_namespace_created_at;

@@ -1,5 +1,9 @@
 //! The embedded migrations: applying, reverting, and the status of the schema.
+//!
+//! A migration that builds an index on a table that grows says so in its metadata.toml, and then runs
+//! outside of a transaction, statement by statement. See [`concurrent`].
 
+mod concurrent;
 mod error;
 mod list;
 mod lock;

@@ -1,14 +1,21 @@
 //! Shows the progress of index builds: as a bar on a terminal, and in the log elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use diesel::{
     QueryResult, QueryableByName,
     sql_types::{BigInt, Integer, Nullable, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tokio::time::sleep;
 
-use crate::{db::planner::raw_statement, util::progress::Bar};
+use crate::{
+    db::{DatabaseAddress, connect::connect, planner::raw_statement},
+    util::progress::Bar,
+};
 
 /// The interval at which PostgreSQL is asked for the progress.
 const POLL: Duration = Duration::from_secs(1);
@@ -151,5 +158,26 @@ impl Reporter {
             "{}",
             self.event
         );
+    }
+}
+
+/// Reports on the session with the process id `pid` until it is dropped, on a connection of its own.
+/// Without a connection it reports nothing, and tries again.
+pub(super) async fn watch(address: &DatabaseAddress, event: &'static str, pid: i32) -> Infallible {
+    let mut reporter = Reporter::new(event);
+    let mut watching = None;
+    loop {
+        sleep(POLL).await;
+        if !reporter.is_due() {
+            continue;
+        }
+        if watching.is_none() {
+            watching = connect(address).await.ok();
+        }
+        if let Some(connection) = &mut watching
+            && reporter.report_on(connection, pid).await.is_err()
+        {
+            watching = None;
+        }
     }
 }

@@ -7,9 +7,9 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncC
 use tokio::time::sleep;
 
 use super::{
-    __diesel_schema_migrations as applied_migrations, Result, applied,
+    __diesel_schema_migrations as applied_migrations, Result, applied, concurrent,
     error::{MigrationError, is_lock_timeout},
-    list::{ALL, Migration},
+    list::{ALL, Migration, statements},
     lock, pending,
 };
 use crate::db::{DatabaseAddress, connect::connect};
@@ -77,17 +77,21 @@ enum Direction {
 }
 
 /// A connection with the advisory lock, so that no other process migrates meanwhile.
-struct Session {
+struct Session<'a> {
+    address: &'a DatabaseAddress,
     connection: AsyncPgConnection,
 }
 
-impl Session {
-    async fn open(address: &DatabaseAddress) -> Result<Self> {
+impl<'a> Session<'a> {
+    async fn open(address: &'a DatabaseAddress) -> Result<Self> {
         let mut connection = connect(address).await?;
         connection.batch_execute(NO_TIMEOUTS).await?;
         lock::acquire(&mut connection).await?;
         connection.batch_execute(CREATE_TABLE).await?;
-        Ok(Self { connection })
+        Ok(Self {
+            address,
+            connection,
+        })
     }
 
     async fn first_pending(&mut self) -> Result<Option<&'static Migration>> {
@@ -108,7 +112,11 @@ impl Session {
 
     async fn run(&mut self, migration: &'static Migration, direction: Direction) -> Result<()> {
         let name = migration.name;
-        let Err(source) = self.run_in_transaction(migration, direction).await else {
+        let done = match migration.runs_in_transaction {
+            true => self.run_in_transaction(migration, direction).await,
+            false => self.run_concurrently(migration, direction).await,
+        };
+        let Err(source) = done else {
             return Ok(());
         };
         // The error of a statement does not tell a lost connection from an invalid migration.
@@ -135,6 +143,26 @@ impl Session {
                 return outcome;
             }
         }
+    }
+
+    /// Runs each statement on its own. Interrupted and run again, it has the same result.
+    async fn run_concurrently(
+        &mut self,
+        migration: &'static Migration,
+        direction: Direction,
+    ) -> QueryResult<()> {
+        for statement in statements(text(migration, direction)) {
+            self.connection.batch_execute(LOCK_TIMEOUT).await?;
+            loop {
+                let outcome =
+                    concurrent::execute(&mut self.connection, self.address, statement).await;
+                if !is_retried(&outcome).await {
+                    outcome?;
+                    break;
+                }
+            }
+        }
+        record(&mut self.connection, migration, direction).await
     }
 }
 

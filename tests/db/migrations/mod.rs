@@ -1,3 +1,7 @@
+//! Migrations: what they do to the schema, and how replicas take turns.
+
+mod live;
+
 use std::process::{Command, Output};
 
 use bridgebook::db::migrations;

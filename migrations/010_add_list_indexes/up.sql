@@ -1,3 +1,6 @@
+-- Lock: SHARE UPDATE EXCLUSIVE on workflow_executions: builds 4 indexes
+-- Lock: SHARE UPDATE EXCLUSIVE on metadata_stamps: builds 1 index
+
 -- Support the filters and the sort orders of ListWorkflows and ListStamps. id breaks
 -- ties, so that a page can start right after the last row of the previous page.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_workflow_executions_namespace_started_at_id

@@ -1,3 +1,6 @@
+-- Lock: SHARE UPDATE EXCLUSIVE on workflow_executions: builds 1 index
+-- Lock: SHARE UPDATE EXCLUSIVE on bridge_batches: builds 1 index
+
 -- Retention set by an operator; it overrides the settings.
 CREATE TABLE IF NOT EXISTS retention_policies (
     namespace VARCHAR(255) NOT NULL,

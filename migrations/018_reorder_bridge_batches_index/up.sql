@@ -1,3 +1,5 @@
+-- Lock: SHARE UPDATE EXCLUSIVE on bridge_batches: builds 1 index
+
 -- Replaces an index on (namespace, created_at) that the planner could use for lookups by
 -- primary key. When the statistics of a growing table are outdated, the planner rates both
 -- indexes alike, and each lookup may then read all batches of the tenant.

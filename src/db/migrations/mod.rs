@@ -7,6 +7,7 @@ mod concurrent;
 mod error;
 mod list;
 mod lock;
+mod plan;
 mod progress;
 mod run;
 
@@ -23,6 +24,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 pub(super) use self::lock::acquire as acquire_lock;
 pub use self::{
     error::MigrationError,
+    plan::{Lock, Plan, PlannedLock, PlannedMigration, Role, Table, Work, plan},
     run::{down, redo, up},
 };
 

@@ -1,6 +1,7 @@
 //! Migrations: what they do to the schema, and how replicas take turns.
 
 mod live;
+mod plan;
 
 use std::process::{Command, Output};
 

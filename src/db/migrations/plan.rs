@@ -166,6 +166,7 @@ impl Lock {
         match self.mode {
             "ACCESS EXCLUSIVE" => "reads and writes",
             "SHARE" | "SHARE ROW EXCLUSIVE" => "writes",
+            "ROW EXCLUSIVE" => "writes of the same rows",
             _ => "no reads and no writes, only VACUUM and changes of the schema",
         }
     }

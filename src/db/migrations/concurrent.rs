@@ -1,22 +1,38 @@
 //! Runs a statement of a migration outside of a transaction: an index is built or dropped
 //! CONCURRENTLY.
 
+use std::time::Duration;
+
 use diesel::{
     QueryResult, QueryableByName,
     sql_types::{Bool, Integer, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
+use tokio::time::sleep;
+
 use super::{
+    error::may_be_deadlock,
     list::{built_index, is_concurrent},
     progress::watch,
 };
-use crate::db::{DatabaseAddress, planner::raw_statement};
+use crate::{
+    db::{DatabaseAddress, planner::raw_statement},
+    util::error_chain::error_chain,
+};
 
 /// Lets a statement wait for locks without limit. CONCURRENTLY takes SHARE UPDATE EXCLUSIVE, behind which
 /// neither reads nor writes queue. It also waits for all older transactions, and a timeout there
 /// would leave an invalid index and lose the work.
 const NO_LOCK_TIMEOUT: &str = "SET lock_timeout = 0";
+
+/// How many times a build is attempted. An ANALYZE of the table waits for the lock of the build, and the
+/// end of the build waits for the snapshot of ANALYZE: a deadlock, for which PostgreSQL may end the build.
+/// Autovacuum skips locked tables.
+const ATTEMPTS: u32 = 3;
+
+/// The pause before the next attempt, in which the other statement gets the lock.
+const PAUSE: Duration = Duration::from_secs(1);
 
 raw_statement! {
 /// Selects whether an interrupted build has left an invalid index.
@@ -43,6 +59,25 @@ pub(super) async fn execute(
         return connection.batch_execute(statement).await;
     }
     connection.batch_execute(NO_LOCK_TIMEOUT).await?;
+    let mut attempt = 1;
+    loop {
+        match execute_concurrent(connection, address, statement).await {
+            Err(error) if attempt < ATTEMPTS && may_be_deadlock(&error) => {
+                let cause = error_chain(&error);
+                tracing::warn!(cause, attempt, "index build failed, trying again");
+                sleep(PAUSE).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn execute_concurrent(
+    connection: &mut AsyncPgConnection,
+    address: &DatabaseAddress,
+    statement: &str,
+) -> QueryResult<()> {
     let pid = pid(connection).await?;
     if let Some(index) = built_index(statement)
         && is_invalid(connection, index).await?

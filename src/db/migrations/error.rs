@@ -67,6 +67,14 @@ fn is_connection_lost(error: &DieselError) -> bool {
     }
 }
 
+/// Returns whether a statement may have been the victim of a deadlock. diesel-async does not pass on the
+/// SQLSTATE (40P01), so all errors that it does not know count.
+pub(super) fn may_be_deadlock(error: &DieselError) -> bool {
+    let is_unknown =
+        matches!(error, DieselError::DatabaseError(kind, _) if *kind == DatabaseErrorKind::Unknown);
+    is_unknown && !is_connection_lost(error)
+}
+
 /// Returns whether a statement did not get a lock within `lock_timeout`. diesel-async does not pass on
 /// the SQLSTATE (55P03).
 pub(super) fn is_lock_timeout(error: &DieselError) -> bool {

@@ -187,6 +187,41 @@ async fn replicas_that_migrate_at_once_do_not_wait_for_each_other() {
     assert_eq!(count(&mut connection, VALID).await, 1);
 }
 
+/// The ANALYZE waits for the lock of the build, and the end of the build for the snapshot of ANALYZE.
+#[tokio::test]
+async fn a_build_that_deadlocks_with_analyze_is_repeated() {
+    let dir = temp_dir();
+    let cluster = own_cluster(&dir).await;
+    let url = cluster.database_url();
+    assert!(Migration::spawn(&url).ends().await);
+    let mut connection = connect_database(&url).await;
+    connection.batch_execute(FORGET).await.unwrap();
+    let mut blocker = connect_database(&url).await;
+    blocker.batch_execute(BLOCK).await.unwrap();
+
+    let mut migration = Migration::spawn(&url);
+    counts(&url, WAITING).await;
+    // The session that looks for a deadlock first ends itself.
+    let patient = "SET deadlock_timeout = '60s'";
+    connection.batch_execute(patient).await.unwrap();
+    let analyze = async { connection.batch_execute("ANALYZE metadata_stamps").await };
+    let release = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                      WHERE query LIKE 'ANALYZE%' AND wait_event_type = 'Lock'";
+        counts(&url, waits).await;
+        blocker.batch_execute("COMMIT").await.unwrap();
+    };
+    let (analyzed, ()) = tokio::join!(analyze, release);
+    analyzed.unwrap();
+    assert!(migration.ends().await, "{}", migration.output());
+    let output = migration.output();
+    assert!(
+        output.contains("index build failed, trying again"),
+        "{output}"
+    );
+    assert_eq!(count(&mut connection, VALID).await, 1);
+}
+
 #[tokio::test]
 async fn a_terminal_shows_a_bar_instead_of_the_log() {
     let dir = temp_dir();

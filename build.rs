@@ -7,14 +7,16 @@
 //! - `proto::PagedRequest` for every request with `page_size` and `page_token`;
 //! - `proto::Parts` for every message, which finds what a response can do without, and names the
 //!   lists of a request.
+//!
+//! It also lists the migrations, with the text of their statements.
 
 use std::{
     collections::BTreeSet,
     env,
     error::Error,
     fmt::{self, Write},
-    fs,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
 };
 
 use prost::Message;
@@ -55,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("rpc.rs"), rpc_enum(&descriptors)?)?;
     fs::write(out.join("requests.rs"), request_traits(&descriptors)?)?;
     fs::write(out.join("parts.rs"), part_traits(&descriptors)?)?;
+    fs::write(out.join("migrations.rs"), migration_list()?)?;
 
     tonic_prost_build::configure()
         // A Struct that keeps its first decoding error, see src/domain/json.
@@ -64,6 +67,37 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::rpc::codec::Codec")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Returns the source of the list of all migrations, in their order.
+fn migration_list() -> Result<String, Box<dyn Error>> {
+    let root = env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?;
+    let folders = fs::read_dir(Path::new(&root).join("migrations"))?;
+    let folders: io::Result<BTreeSet<_>> = folders.map(|entry| Ok(entry?.path())).collect();
+    let mut list = String::new();
+    for folder in folders? {
+        let name = folder.file_name().unwrap_or_default();
+        let [up, down] = ["up.sql", "down.sql"].map(|file| folder.join(file));
+        let runs_in_transaction = runs_in_transaction(&folder)?;
+        write!(
+            list,
+            "Migration {{ name: {name:?}, up: include_str!({up:?}), down: include_str!({down:?}),
+                runs_in_transaction: {runs_in_transaction} }},"
+        )?;
+    }
+    Ok(format!("&[{list}]"))
+}
+
+/// Returns whether a migration runs in a transaction. If not, it says so in its metadata.toml, as the
+/// Diesel CLI expects.
+fn runs_in_transaction(folder: &Path) -> Result<bool, Box<dyn Error>> {
+    let file = folder.join("metadata.toml");
+    match fs::read_to_string(&file) {
+        Ok(text) if text.trim() == "run_in_transaction = false" => Ok(false),
+        Ok(_) => Err(format!("{}: expected run_in_transaction = false", file.display()).into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn our_files(descriptors: &FileDescriptorSet) -> impl Iterator<Item = &FileDescriptorProto> {

@@ -1,3 +1,5 @@
+-- Lock: SHARE ROW EXCLUSIVE on workflow_executions: reads no rows
+
 CREATE TABLE workflow_steps (
     id UUID CONSTRAINT workflow_steps_pkey PRIMARY KEY,
     workflow_id UUID NOT NULL

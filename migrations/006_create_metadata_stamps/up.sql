@@ -1,3 +1,5 @@
+-- Lock: SHARE ROW EXCLUSIVE on workflow_executions: reads no rows
+
 CREATE TABLE metadata_stamps (
     id UUID CONSTRAINT metadata_stamps_pkey PRIMARY KEY,
     workflow_id UUID

@@ -1,3 +1,6 @@
+-- Lock: ACCESS EXCLUSIVE on workflow_steps: updates all rows
+-- Lock: ACCESS EXCLUSIVE on fsm_transitions: reads no rows
+
 -- Gives steps and journal rows a namespace, so that every row belongs to one tenant.
 -- The default only fills existing rows. It is dropped afterwards, so that new rows must
 -- name their namespace.

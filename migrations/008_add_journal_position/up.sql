@@ -1,3 +1,5 @@
+-- Lock: ACCESS EXCLUSIVE on fsm_transitions: rewrites all rows
+
 -- Adds the position of a row in the journal: (xid, seq). A reader that follows this
 -- order misses no row, even one that commits late, if it reads only rows with
 -- xid < pg_snapshot_xmin(pg_current_snapshot()). All transactions below that xid have

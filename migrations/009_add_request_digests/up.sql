@@ -1,3 +1,8 @@
+-- Lock: ACCESS EXCLUSIVE on workflow_executions: reads no rows
+-- Lock: ACCESS EXCLUSIVE on workflow_steps: reads no rows
+-- Lock: ACCESS EXCLUSIVE on metadata_stamps: reads no rows
+-- Lock: ACCESS EXCLUSIVE on fsm_transitions: reads no rows
+
 -- Distinguishes a retry (same id, same content) from a different request with the same
 -- id. The digest is the first 16 bytes of the SHA-256 of the request; see RequestDigest.
 -- NULL: no request wrote the row, or the row is older than this migration.

@@ -1,3 +1,5 @@
+-- Lock: SHARE on fsm_transitions: builds 2 indexes
+
 -- Machines of tenant-defined entity types. A version is never updated; a new
 -- definition becomes a new version.
 CREATE TABLE fsm_machines (

@@ -1,3 +1,5 @@
+-- Lock: ACCESS EXCLUSIVE on bridge_states: builds 2 indexes
+
 -- Existing bridges get revision 1. The default is dropped so that new rows must name
 -- their revision.
 ALTER TABLE bridge_states

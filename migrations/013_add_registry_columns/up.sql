@@ -1,3 +1,5 @@
+-- Lock: ACCESS EXCLUSIVE on node_registrations: builds 1 index
+
 -- Adds the registry's own data to that reported by the node. The default owner only
 -- fills rows inserted by hand before RegistryService existed; no caller can have that
 -- namespace. The default is dropped so that new rows must name their owner.

@@ -1,3 +1,5 @@
+-- Lock: ACCESS EXCLUSIVE on fsm_transitions: reads no rows
+
 -- Records which token wrote a journal row. A foreign key is omitted, because each insert
 -- would lock the row of its token.
 ALTER TABLE fsm_transitions ADD COLUMN token_id UUID;

@@ -1,5 +1,8 @@
+-- Lock: SHARE UPDATE EXCLUSIVE on workflow_executions: builds 1 index
+-- Lock: SHARE UPDATE EXCLUSIVE on bridge_batches: builds 1 index
+
 -- Retention set by an operator; it overrides the settings.
-CREATE TABLE retention_policies (
+CREATE TABLE IF NOT EXISTS retention_policies (
     namespace VARCHAR(255) NOT NULL,
     table_name VARCHAR(100) NOT NULL
         CONSTRAINT retention_policies_table_name_check CHECK (table_name IN
@@ -20,7 +23,7 @@ COMMENT ON COLUMN retention_policies.updated_at IS 'Time of the last update of t
 
 -- Let pruning find the expired rows of a tenant. fsm_transitions and metadata_stamps
 -- already have such an index.
-CREATE INDEX idx_workflow_executions_namespace_completed_at
+CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_workflow_executions_namespace_completed_at
     ON workflow_executions (namespace, completed_at) WHERE completed_at IS NOT NULL;
-CREATE INDEX idx_bridge_batches_namespace_created_at
+CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_bridge_batches_namespace_created_at
     ON bridge_batches (namespace, created_at);

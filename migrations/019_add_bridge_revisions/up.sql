@@ -1,3 +1,5 @@
+-- Lock: SHARE UPDATE EXCLUSIVE on bridge_states: reads no rows
+
 -- Remembers the revisions of deleted bridges. Without it a new bridge with the same id would
 -- start at revision 1 again, and a change that expects an old revision would overwrite it.
 -- A bridge that was stored before this migration gets its row when it is deleted.

@@ -1,3 +1,5 @@
+-- Lock: ACCESS EXCLUSIVE on fsm_machines: builds 1 index
+
 -- Gives PutMachine a row to lock for each entity type, instead of the whole table of entities.
 -- Moves lock the row for sharing. Their first move, or the first machine, adds it.
 CREATE TABLE fsm_entity_types (

@@ -1,1 +1,1 @@
-DROP INDEX idx_node_registrations_owner_node_type_last_heartbeat;
+DROP INDEX CONCURRENTLY IF EXISTS idx_node_registrations_owner_node_type_last_heartbeat;

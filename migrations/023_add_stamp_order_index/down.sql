@@ -1,1 +1,1 @@
-DROP INDEX idx_metadata_stamps_workflow_id_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS idx_metadata_stamps_workflow_id_created_at;

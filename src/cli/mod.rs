@@ -3,6 +3,7 @@
 mod database;
 mod fsm;
 mod grants;
+mod migrate;
 mod prune;
 mod quota;
 mod remote;
@@ -16,14 +17,14 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::database::{checked, on_database, on_own_database, require_cluster};
+use self::database::checked;
 use crate::{
     client::{
         probe::{ProbeError, probe},
         retry::reason,
     },
-    config::{ConfigErrors, DatabaseSettings, DatabaseSource, Settings},
-    db::{DatabaseAddress, address::AddressError, journal_cluster, migrations},
+    config::{ConfigErrors, DatabaseSettings, Settings},
+    db::{address::AddressError, migrations},
     domain::error::{Cause, Error},
     embedded,
     ops::telemetry::{LogSettings, Telemetry},
@@ -46,10 +47,10 @@ enum Command {
     /// Serve the gRPC API.
     Serve(Box<Settings>),
     /// Migrate the schema of the database. With the private PostgreSQL, every action but `status`
-    /// requires that the service is stopped.
+    /// and `up --plan` requires that the service is stopped.
     Migrate {
         #[command(subcommand)]
-        action: Migrate,
+        action: migrate::Migrate,
         #[command(flatten)]
         database: DatabaseSettings,
     },
@@ -74,18 +75,6 @@ enum Command {
         #[command(flatten)]
         tls: remote::TlsArguments,
     },
-}
-
-#[derive(Debug, Clone, Copy, Subcommand)]
-enum Migrate {
-    /// Apply all pending migrations.
-    Up,
-    /// Revert the last migration and drop its data.
-    Down,
-    /// List migrations, applied and pending.
-    Status,
-    /// Revert the last migration and apply it again.
-    Redo,
 }
 
 /// Why a command failed.
@@ -189,7 +178,7 @@ impl Cli {
                 }
                 Ok(server::serve(config, telemetry).await?)
             }
-            Command::Migrate { action, database } => migrate(action, checked(database)?).await,
+            Command::Migrate { action, database } => action.run(checked(database)?).await,
             Command::Token(command) => command.run().await,
             Command::Database(command) => command.run(),
             Command::Prune(command) => command.run().await,
@@ -239,53 +228,4 @@ fn unknown_variables() -> Vec<String> {
         .filter(|name| name.starts_with("BRIDGEBOOK_"))
         .filter(|name| !kubernetes.iter().any(|it| name.starts_with(it)))
         .collect()
-}
-
-async fn migrate(action: Migrate, database: DatabaseSource) -> Result<(), CliError> {
-    let work = async |address: &DatabaseAddress| run_migrate(action, address).await;
-    match action {
-        Migrate::Status => on_database(database, work).await,
-        Migrate::Up => on_own_database(database, work).await,
-        Migrate::Down | Migrate::Redo => {
-            require_cluster(&database)?;
-            on_own_database(database, work).await
-        }
-    }
-}
-
-async fn run_migrate(action: Migrate, address: &DatabaseAddress) -> Result<(), CliError> {
-    let mut out = std::io::stdout();
-    match action {
-        Migrate::Up => {
-            let applied = migrations::up(address).await?;
-            for version in &applied {
-                writeln!(out, "applied {version}")?;
-            }
-            if applied.is_empty() {
-                writeln!(out, "nothing to apply: the schema is up to date")?;
-            }
-            let rows = journal_cluster::adopt(address).await?;
-            if rows > 0 {
-                writeln!(out, "repaired {rows} journal rows of another cluster")?;
-            }
-        }
-        Migrate::Down => writeln!(out, "reverted {}", migrations::down(address).await?)?,
-        Migrate::Redo => writeln!(
-            out,
-            "reverted and applied {}",
-            migrations::redo(address).await?
-        )?,
-        Migrate::Status => {
-            for migration in migrations::status(address).await? {
-                match migration.applied_at {
-                    Some(at) => {
-                        let at = at.format("%Y-%m-%d %H:%M:%SZ");
-                        writeln!(out, "applied {at}  {}", migration.name)?;
-                    }
-                    None => writeln!(out, "pending {:20}  {}", "", migration.name)?,
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::{
     DatabaseAddress,
     connect::{connect, connect_to_any},
-    migrations::{LOCK, MigrationError},
+    migrations::{self, MigrationError},
     planner::raw_statement,
     schema::journal_cluster,
 };
@@ -85,11 +85,7 @@ pub async fn adopt(address: &DatabaseAddress) -> Result<usize, MigrationError> {
         return Ok(0);
     }
     let mut connection = connect(address).await?;
-    // PostgreSQL releases the lock when the connection closes.
-    diesel::sql_query("SELECT pg_advisory_lock($1)")
-        .bind::<BigInt, _>(LOCK)
-        .execute(&mut *connection)
-        .await?;
+    migrations::acquire_lock(&mut connection).await?;
     let recorded = recorded(&mut connection).await?;
     if is_adopted(recorded, cluster) {
         return Ok(0);

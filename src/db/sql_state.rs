@@ -4,6 +4,7 @@
 use diesel::result::Error as DieselError;
 
 /// The codes that the service knows.
+pub(super) const DEADLOCK_DETECTED: &str = "40P01";
 pub(super) const DISK_FULL: &str = "53100";
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub(super) const QUERY_CANCELED: &str = "57014";

@@ -244,7 +244,7 @@ async fn serve_calls(
         // run. So no call is admitted before its quota is known.
         quotas.load().await;
         page_token_key.get_or_init(|| key);
-        let newest = migrations::newest()?;
+        let newest = migrations::newest().to_owned();
         let health = health.clone();
         let tasks = background::Tasks {
             config,

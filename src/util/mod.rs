@@ -12,6 +12,7 @@ pub mod open_files;
 pub mod pace;
 pub mod panics;
 pub mod pem;
+pub mod progress;
 pub mod recent;
 pub mod shares;
 pub mod unprintable;

@@ -51,18 +51,15 @@ impl Driver {
 /// A connection that belongs to no pool.
 pub struct Session {
     connection: AsyncPgConnection,
-    driver: Driver,
+    _driver: Driver,
 }
 
 impl Session {
     pub(super) fn new(connection: AsyncPgConnection, driver: Driver) -> Self {
-        Session { connection, driver }
-    }
-
-    /// Returns the connection, for code that needs its own type, and what must be kept with it.
-    #[must_use]
-    pub fn into_parts(self) -> (AsyncPgConnection, Driver) {
-        (self.connection, self.driver)
+        Session {
+            connection,
+            _driver: driver,
+        }
     }
 }
 

@@ -13,14 +13,10 @@ use super::model::{
 };
 use crate::{
     db::{
-        DbError, Query,
-        migrations::{self, MigrationError},
+        DbError, Query, migrations,
         planner::{READ_WHOLE_TABLES, raw_statement},
     },
-    domain::{
-        error::{Error, Result},
-        namespace::Namespace,
-    },
+    domain::{error::Result, namespace::Namespace},
     services::registry::CountPausedFleets,
 };
 
@@ -182,10 +178,6 @@ impl Query for MigrationsQuery {
         &self,
         connection: &mut AsyncPgConnection,
     ) -> Result<Result<Self::Answer>, DbError> {
-        match migrations::status_on(connection).await {
-            Ok(status) => Ok(Ok(status)),
-            Err(MigrationError::Statement(error)) => Err(error.into()),
-            Err(error) => Ok(Err(Error::Internal(std::sync::Arc::new(error)))),
-        }
+        Ok(Ok(migrations::status_on(connection).await?))
     }
 }

@@ -13,7 +13,7 @@ use bridgebook::{
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::{connect, fault, scans, select};
+use super::{ANALYZE, connect, fault, scans, select};
 use crate::{
     samples::{Rows, call, sample},
     support::{App, Schema, database_address},
@@ -159,7 +159,7 @@ async fn no_plan_depends_on_what_another_tenant_stores() {
     let id = "SELECT id::text FROM workflow_executions WHERE namespace = 'small' LIMIT 1";
     let id = select(&queries, id).await;
     let mut faults = BTreeSet::new();
-    for statistics in ["", "ANALYZE"] {
+    for statistics in ["", ANALYZE] {
         queries.batch_execute(statistics).await.unwrap();
         for statement in statements() {
             let client = if statement.is_batch {

@@ -1,3 +1,8 @@
+//! Migrations: what they do to the schema, and how replicas take turns.
+
+mod live;
+mod plan;
+
 use std::process::{Command, Output};
 
 use bridgebook::db::migrations;
@@ -95,12 +100,12 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
     let url = cluster.database_url();
     migrations::up(&database_address(&url)).await.unwrap();
     let mut reverted = 1;
-    while migrations::down(&database_address(&url)).await.unwrap() != "018" {
+    while migrations::down(&database_address(&url)).await.unwrap() != "021" {
         reverted += 1;
     }
     let [mut slow, mut other] = [connect_database(&url).await, connect_database(&url).await];
     // The lock of a writer that has not committed.
-    let lock = "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE";
+    let lock = "BEGIN; LOCK TABLE fsm_machines IN ROW EXCLUSIVE MODE";
     slow.batch_execute(lock).await.unwrap();
     let up = tokio::spawn(async move { migrations::up(&database_address(&url)).await });
     eventually("the migration waits", || async {
@@ -109,8 +114,7 @@ async fn a_migration_that_waits_for_a_lock_blocks_others_only_briefly() {
         (count(&mut looking, waiting).await > 0).then_some(())
     })
     .await;
-    let write =
-        "BEGIN; LOCK TABLE workflow_executions, bridge_batches IN ROW EXCLUSIVE MODE; COMMIT";
+    let write = "BEGIN; LOCK TABLE fsm_machines IN ROW EXCLUSIVE MODE; COMMIT";
     other.batch_execute(write).await.unwrap();
     assert!(!up.is_finished());
     slow.batch_execute("COMMIT").await.unwrap();
@@ -139,7 +143,7 @@ async fn a_migration_that_loses_its_connection_is_retried() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    // The service waits for this advisory lock of a migrating replica.
+    // The service polls for this advisory lock of a migrating replica.
     let mut other = connect_database(&url).await;
     let lock = "SELECT pg_advisory_lock(7093848243014296171)";
     other.batch_execute(lock).await.unwrap();
@@ -147,8 +151,8 @@ async fn a_migration_that_loses_its_connection_is_retried() {
     for _ in 0..2 {
         eventually("the waiting connection is terminated", || async {
             let mut admin = connect_database(&url).await;
-            let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
-                              WHERE locktype = 'advisory' AND NOT granted";
+            let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                              WHERE query LIKE 'SELECT pg_try_advisory_lock%'";
             (count(&mut admin, terminate).await > 0).then_some(())
         })
         .await;

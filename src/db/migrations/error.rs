@@ -1,0 +1,77 @@
+//! The errors of migrating.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::db::sql_state::{CONNECTION_ENDED, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sql_state};
+
+/// A failure of migrating, or of reading the status.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The database cannot be reached.
+    #[error("cannot connect to the database")]
+    Connect(#[from] diesel::ConnectionError),
+    /// A statement around the migrations failed.
+    #[error("a statement failed")]
+    Statement(#[from] DieselError),
+    /// The connection was lost during a migration.
+    #[error("the connection was lost during migration {name}")]
+    ConnectionLost {
+        /// The name of the migration.
+        name: &'static str,
+        /// The error of its statement.
+        #[source]
+        source: DieselError,
+    },
+    /// A migration failed. Those before it are applied.
+    #[error("migration {name} failed; those before it are applied")]
+    Migration {
+        /// The name of the migration.
+        name: &'static str,
+        /// The error of its statement.
+        #[source]
+        source: DieselError,
+    },
+    /// No migration is applied, so none can be reverted.
+    #[error("no migration is applied, so none can be reverted")]
+    NoneApplied,
+    /// A newer version has applied the last migration, so its down.sql is unknown.
+    #[error("migration {0} is of another version of bridgebook; revert it with that version")]
+    UnknownVersion(String),
+}
+
+impl MigrationError {
+    /// Returns whether the database was unreachable or the connection was lost, so that a retry may succeed.
+    /// A retry continues with the first migration that is not applied.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            MigrationError::Connect(_) | MigrationError::ConnectionLost { .. } => true,
+            MigrationError::Statement(error) => is_connection_lost(error),
+            MigrationError::Migration { .. }
+            | MigrationError::NoneApplied
+            | MigrationError::UnknownVersion(_) => false,
+        }
+    }
+}
+
+/// Returns whether PostgreSQL or the network ended the connection.
+fn is_connection_lost(error: &DieselError) -> bool {
+    let is_lost = matches!(
+        error,
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _
+        )
+    );
+    is_lost || sql_state(error).is_some_and(|code| code.starts_with(CONNECTION_ENDED))
+}
+
+/// Returns whether a statement was the victim of a deadlock.
+pub(super) fn is_deadlock(error: &DieselError) -> bool {
+    sql_state(error) == Some(DEADLOCK_DETECTED)
+}
+
+/// Returns whether a statement did not get a lock within `lock_timeout`.
+pub(super) fn is_lock_timeout(error: &DieselError) -> bool {
+    sql_state(error) == Some(LOCK_NOT_AVAILABLE)
+}

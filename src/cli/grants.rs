@@ -1,18 +1,11 @@
-//! `bridgebook database`: what an owner of the database has to do for the service.
+//! `bridgebook database grants`: prints the rights that the service needs.
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::CliError;
 use crate::db::grants;
-
-#[derive(Debug, Subcommand)]
-pub(super) enum DatabaseCommand {
-    /// Print the GRANT statements for a role with which `serve` works, and with no right that it does
-    /// not need. Connects to no database.
-    Grants(Grants),
-}
 
 #[derive(Debug, Args)]
 pub(super) struct Grants {
@@ -24,11 +17,10 @@ pub(super) struct Grants {
     schema: String,
 }
 
-impl DatabaseCommand {
+impl Grants {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let DatabaseCommand::Grants(Grants { role, schema }) = self;
         let mut out = std::io::stdout();
-        for statement in grants::statements(&schema, &role) {
+        for statement in grants::statements(&self.schema, &self.role) {
             writeln!(out, "{statement};")?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! its statements. To learn one service, read for instance `services::workflow` in the order `model`,
 //! `convert`, `store`, `service`. docs/ARCHITECTURE.md follows one request through all groups.
 
-/// The command line: `bridgebook serve`, `migrate`, `token`, `prune`, `fsm`, `health`.
+/// The command line: `bridgebook serve`, `migrate`, `token`, `database`, `prune`, `quota`, `fsm`, `health`.
 pub mod cli;
 
 /// The composition root: startup, background tasks and shutdown.

@@ -1,18 +1,11 @@
-//! `bridgebook database`: what an owner of the database has to do for the service.
+//! `bridgebook database grants`: prints the rights that the service needs.
 
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::CliError;
 use crate::{config::ConfigErrors, db::grants};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum DatabaseCommand {
-    /// Print the GRANT statements for a role with which `serve` works, and with no right that it does
-    /// not need. Connects to no database.
-    Grants(Grants),
-}
 
 #[derive(Debug, Args)]
 pub(super) struct Grants {
@@ -24,10 +17,9 @@ pub(super) struct Grants {
     schema: String,
 }
 
-impl DatabaseCommand {
+impl Grants {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let DatabaseCommand::Grants(Grants { role, schema }) = self;
-        let empty = [("--role", &role), ("--schema", &schema)];
+        let empty = [("--role", &self.role), ("--schema", &self.schema)];
         let empty = empty.into_iter().filter(|(_, name)| name.is_empty());
         let errors: Vec<_> = empty
             .map(|(argument, _)| format!("{argument}: expected a name, got an empty text"))
@@ -36,7 +28,7 @@ impl DatabaseCommand {
             return Err(ConfigErrors::from(errors).into());
         }
         let mut out = std::io::stdout();
-        for statement in grants::statements(&schema, &role) {
+        for statement in grants::statements(&self.schema, &self.role) {
             writeln!(out, "{statement};")?;
         }
         Ok(())

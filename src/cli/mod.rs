@@ -1,13 +1,19 @@
 //! The command line: parses arguments and runs the command.
 
+mod backup;
+mod copy;
 mod database;
 mod fsm;
 mod grants;
 mod migrate;
+mod move_out;
+mod owner;
 mod prune;
 mod quota;
 mod remote;
+mod restore;
 mod token;
+mod upgrade;
 
 use std::{
     collections::HashSet,
@@ -56,9 +62,9 @@ enum Command {
     },
     /// Create, list and revoke tokens directly in the database.
     Token(token::TokenCommand),
-    /// Print what the owner of the database has to do.
+    /// Back up, restore, move or upgrade the private PostgreSQL; print the grants for an external one.
     #[command(subcommand)]
-    Database(grants::DatabaseCommand),
+    Database(owner::DatabaseCommand),
     /// Remove or count expired rows. The service also removes them in the background.
     Prune(prune::PruneCommand),
     /// Set, list and delete the quotas of a running service.
@@ -101,6 +107,9 @@ pub enum CliError {
     /// The schema could not be read or migrated.
     #[error("cannot read or migrate the database schema")]
     Migrate(#[from] migrations::MigrationError),
+    /// A backup, a restore, a move or an upgrade failed.
+    #[error(transparent)]
+    Copy(#[from] copy::CopyError),
     /// The database is unreachable.
     #[error("cannot connect to the database")]
     ConnectDatabase(#[from] diesel::ConnectionError),
@@ -180,7 +189,7 @@ impl Cli {
             }
             Command::Migrate { action, database } => action.run(checked(database)?).await,
             Command::Token(command) => command.run().await,
-            Command::Database(command) => command.run(),
+            Command::Database(command) => command.run().await,
             Command::Prune(command) => command.run().await,
             Command::Quota(command) => command.run().await,
             Command::Fsm(command) => command.run().await,

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod collect_page;
 mod connect;
 mod connection;
+pub mod copy;
 mod error;
 pub mod grants;
 mod instrumentation;

@@ -20,7 +20,7 @@ struct User {
 }
 
 /// The user that the programs of PostgreSQL run as.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Account {
     /// The effective user id of this process.
     own_uid: u32,
@@ -39,6 +39,14 @@ impl Account {
         Ok(Self {
             own_uid,
             become_user,
+        })
+    }
+
+    /// Returns the account of this process, for a program that reads its files.
+    pub(super) fn of_process() -> Result<Self, EmbeddedError> {
+        Ok(Self {
+            own_uid: effective_uid()?,
+            become_user: None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! The cluster: the files of PostgreSQL, with one database.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::account::{Account, run};
 use super::error::EmbeddedError;
+use super::files::{is_there, sync};
 use super::find::Installation;
+use super::moved;
+use super::processes::kill_leftovers;
 use super::progress::spinner;
 use super::socket::{DATABASE, USER};
 
 /// Returns the directory of the cluster.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("cluster")
+}
+
+/// Returns the directory of a complete cluster that replaces the other one.
+pub(super) fn next(data_dir: &Path) -> PathBuf {
+    data_dir.join("cluster.next")
 }
 
 /// The file that records that a data directory has had a cluster.
@@ -27,22 +35,29 @@ If that directory is missing, bridgebook does not start, because it would begin 
 Remove this file to begin with an empty one.
 ";
 
-/// Returns whether a data directory has a cluster.
+/// Returns whether a data directory has a cluster, be it one that the next start puts in place.
 pub(super) fn exists(data_dir: &Path) -> Result<bool, EmbeddedError> {
-    is_there(&path(data_dir))
+    Ok(is_there(&path(data_dir))? || is_there(&next(data_dir))?)
 }
 
 /// Fails if a data directory has no cluster, but a new one in it would hide that data is
-/// elsewhere: in a cluster that has vanished, or in one that others run at its top.
-pub(super) fn check_absence(data_dir: &Path) -> Result<(), EmbeddedError> {
+/// elsewhere: in a cluster that has vanished, or in one that others run at its top. Fails also if the
+/// database was moved elsewhere.
+pub(super) fn check(data_dir: &Path) -> Result<(), EmbeddedError> {
     // Read first, because another start may be creating the cluster, and then this file.
     let was_created = is_there(&data_dir.join(CREATED))?;
     if exists(data_dir)? {
-        return Ok(());
+        return moved::check(data_dir);
     }
     if was_created {
         return Err(gone(data_dir));
     }
+    check_usable(data_dir)
+}
+
+/// Fails if a data directory is a cluster that others run, or its database was moved elsewhere.
+pub(super) fn check_usable(data_dir: &Path) -> Result<(), EmbeddedError> {
+    moved::check(data_dir)?;
     match is_there(&data_dir.join("PG_VERSION"))? {
         true => Err(EmbeddedError::ForeignCluster {
             data_dir: data_dir.to_owned(),
@@ -75,18 +90,6 @@ pub(super) fn record(data_dir: &Path) -> Result<(), EmbeddedError> {
     sync(data_dir)
 }
 
-fn is_there(path: &Path) -> Result<bool, EmbeddedError> {
-    path.try_exists()
-        .map_err(EmbeddedError::io("look for", path))
-}
-
-/// Makes new names in a directory survive a power failure, as the files do.
-fn sync(directory: &Path) -> Result<(), EmbeddedError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(EmbeddedError::io("sync", directory))
-}
-
 /// Returns the major version of the cluster, or `None` if there is no cluster yet.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     if !is_there(cluster)? {
@@ -116,12 +119,20 @@ pub(super) async fn create(
 ) -> Result<(), EmbeddedError> {
     let cluster = path(data_dir);
     tracing::info!(path = %cluster.display(), "creating the cluster");
+    let unfinished = create_unfinished(data_dir, installation, account, durable).await?;
+    fs::rename(&unfinished, &cluster).map_err(EmbeddedError::io("rename", &unfinished))?;
+    sync(data_dir)
+}
+
+/// Creates a cluster under a name that the next start removes. Returns its path.
+pub(super) async fn create_unfinished(
+    data_dir: &Path,
+    installation: &Installation,
+    account: &Account,
+    durable: bool,
+) -> Result<PathBuf, EmbeddedError> {
     let _spinner = spinner("creating the database (first start only)");
-    // The name is new, because the initdb of a killed service may still be writing to an old one.
-    let age = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let unfinished = data_dir.join(format!("{UNFINISHED}{}", age.as_nanos()));
+    let unfinished = unfinished_name(data_dir);
     let created = async {
         DirBuilder::new()
             .mode(0o700)
@@ -129,25 +140,34 @@ pub(super) async fn create(
             .map_err(EmbeddedError::io("create", &unfinished))?;
         account.give(&unfinished)?;
         init(&unfinished, installation, account, durable).await?;
-        create_database(&unfinished, installation, account, durable).await?;
-        fs::rename(&unfinished, &cluster).map_err(EmbeddedError::io("rename", &unfinished))?;
-        sync(data_dir)
+        create_database(&unfinished, installation, account, durable).await
     };
-    let created = created.await;
-    // After a failure, too: the next start may be one that creates nothing.
-    remove_unfinished(data_dir);
-    created
+    let created = created.await.inspect_err(|_| {
+        // The next start may be one that creates nothing.
+        let _ = fs::remove_dir_all(&unfinished);
+    });
+    created.map(|()| unfinished)
 }
 
-/// Removes the unfinished clusters of killed services. A failure only wastes space until the next
-/// start.
-pub(super) fn remove_unfinished(data_dir: &Path) {
+/// Returns a name for an unfinished cluster. It is new, because the initdb of a killed service may
+/// still be writing to an old one.
+pub(super) fn unfinished_name(data_dir: &Path) -> PathBuf {
+    let age = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    data_dir.join(format!("{UNFINISHED}{}", age.as_nanos()))
+}
+
+/// Removes the unfinished clusters of killed services and commands, and kills their servers. A failure
+/// only wastes space until the next start.
+pub(super) async fn remove_unfinished(data_dir: &Path, account: &Account) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
         if entry
             .file_name()
             .as_encoded_bytes()
             .starts_with(UNFINISHED.as_bytes())
         {
+            kill_leftovers(&entry.path(), account).await;
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -1,6 +1,7 @@
 //! Errors of the private PostgreSQL, with texts for its operator.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 /// Why the private PostgreSQL does not run.
@@ -52,8 +53,8 @@ pub enum EmbeddedError {
 
     /// The cluster has vanished.
     #[error(
-        "the database {cluster} has vanished; put it back, for example from a backup; to begin \
-         with an empty database instead, remove {created}",
+        "the database {cluster} has vanished; put it back, or run `bridgebook database restore` \
+         with a backup; to begin with an empty database instead, remove {created}",
         cluster = cluster.display(),
         created = created.display()
     )]
@@ -62,6 +63,41 @@ pub enum EmbeddedError {
         cluster: PathBuf,
         /// The file that records that there was one.
         created: PathBuf,
+    },
+
+    /// The database was moved elsewhere.
+    #[error(
+        "the database was moved to {to}; set --database-url to use it there; to use what was here at \
+         the time of the move instead, remove {marker}",
+        marker = marker.display()
+    )]
+    Moved {
+        /// The hosts of the other database.
+        to: String,
+        /// The file that records the move.
+        marker: PathBuf,
+    },
+
+    /// The cluster of an earlier upgrade is in the way.
+    #[error("{path} exists, the database before an earlier upgrade; move it elsewhere or remove it", path = path.display())]
+    OldCluster {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// An installation lacks a client program.
+    #[error(
+        "PostgreSQL {major} in {bin_dir} has no {program}; install its client programs (Debian, \
+         Ubuntu: `apt-get install postgresql-client-{major}`; Fedora: `dnf install postgresql`)",
+        bin_dir = bin_dir.display()
+    )]
+    NoClientProgram {
+        /// The directory of the installation.
+        bin_dir: PathBuf,
+        /// Its major version.
+        major: u32,
+        /// The missing program.
+        program: &'static str,
     },
 
     /// No installation of PostgreSQL fits the cluster.
@@ -181,6 +217,17 @@ impl EmbeddedError {
         }
     }
 
+    /// Returns whether the reader of an output was gone.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        const SIGPIPE: i32 = 13;
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
+            Self::Program { status, .. } => status.signal() == Some(SIGPIPE),
+            _ => false,
+        }
+    }
+
     /// Returns whether another attempt may succeed without a change of the settings, for example once
     /// a disk has space again.
     #[must_use]
@@ -196,6 +243,9 @@ impl EmbeddedError {
             | Self::NoCluster { .. }
             | Self::ForeignCluster { .. }
             | Self::ClusterGone { .. }
+            | Self::Moved { .. }
+            | Self::OldCluster { .. }
+            | Self::NoClientProgram { .. }
             | Self::NoInstallation { .. }
             | Self::NoAccount
             | Self::OwnedByRoot { .. }

@@ -1,5 +1,6 @@
 //! Finds an installation of PostgreSQL on this machine.
 
+use std::cmp::Reverse;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,15 @@ pub(super) fn find(
         cluster_major,
         &[place, others].into_iter().flatten().collect::<String>(),
     ))
+}
+
+/// Finds the newest supported installation with a major version above `major`. Runs `postgres` of every
+/// installation on this machine.
+pub(super) fn newer(data_dir: &Path, major: u32) -> Option<Installation> {
+    candidates(data_dir)
+        .filter_map(|dir| probe(&dir))
+        .filter(|found| found.major > major && SUPPORTED.contains(&found.major))
+        .min_by_key(|found| Reverse(found.major))
 }
 
 /// Returns the error that says what to install. `found` lists what was found instead.

@@ -56,7 +56,13 @@ impl CommandLock {
     /// # Errors
     /// If the data directory is unsuitable, or the lock file cannot be opened.
     pub async fn acquire(data_dir: &Path) -> Result<Self, EmbeddedError> {
-        cluster::check_absence(data_dir)?;
+        cluster::check(data_dir)?;
+        Self::acquire_any(data_dir).await
+    }
+
+    /// Does the same as [`CommandLock::acquire`] in a data directory whose cluster may have vanished.
+    pub(super) async fn acquire_any(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        cluster::check_usable(data_dir)?;
         let data_dir = &create_data_dir(data_dir)?;
         let file = open(&data_dir.join(COMMAND))?;
         let mut is_waiting = false;

@@ -5,22 +5,29 @@
 //! * `socket/`: the Unix socket, in a directory that no other user can enter; there is no TCP port
 //! * `postgresql.log`: the log of the server
 //! * `cluster.created`: records that there has been a cluster, so that a lost one is noticed
+//! * `cluster.moved`: records that the database was moved elsewhere, so that it is not served twice
+//! * `cluster.new-<number>`, `cluster.next`: a cluster that replaces the other one, see [`replace`]
+//! * `cluster.old-<version>`: the cluster before an upgrade of PostgreSQL
 //! * `lock`, `command.lock`: exclude a second service, and commands that run the server themselves
 //! * `postgresql-<version>/`: a downloaded server, if none was installed
 //!
 //! The server stops with this process, even if the process is killed.
 
 mod account;
+mod client;
 mod cluster;
 #[cfg(feature = "download-postgres")]
 mod download;
 mod error;
+mod files;
 mod find;
 mod lock;
 mod log;
+mod moved;
 mod postmaster;
 mod processes;
 mod progress;
+mod replace;
 mod server;
 mod socket;
 
@@ -28,12 +35,14 @@ use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::client::{Endpoint, Programs};
 pub use self::error::EmbeddedError;
 pub use self::lock::{CommandLock, is_running, wait_until_ready};
+pub use self::replace::{Exclusive, Replaced, Replacement};
 
-use self::account::Account;
 use self::find::Installation;
 use self::server::{Plan, Server};
 
@@ -90,7 +99,7 @@ pub struct Embedded {
     has_crashed: bool,
     plan: Plan,
     data_dir: PathBuf,
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 /// Checks that a data directory has a cluster, for commands that must not create one.
@@ -98,7 +107,7 @@ pub struct Embedded {
 /// # Errors
 /// [`EmbeddedError::NoCluster`], or a more precise reason.
 pub fn require_cluster(data_dir: &Path) -> Result<(), EmbeddedError> {
-    cluster::check_absence(data_dir)?;
+    cluster::check(data_dir)?;
     match cluster::exists(data_dir)? {
         true => Ok(()),
         false => Err(EmbeddedError::NoCluster {
@@ -112,7 +121,7 @@ pub fn database_url(data_dir: &Path) -> Result<String, EmbeddedError> {
     let data_dir = data_dir
         .canonicalize()
         .map_err(EmbeddedError::io("find", data_dir))?;
-    Ok(socket::url(&socket::choose(&data_dir)))
+    Ok(socket::url(&socket::choose(&data_dir), socket::PORT))
 }
 
 impl Embedded {
@@ -120,12 +129,20 @@ impl Embedded {
     /// start. Returns when the server accepts connections.
     pub async fn start(settings: Settings) -> Result<Self, EmbeddedError> {
         // Before the lock, which would leave a file in a directory of others.
-        cluster::check_absence(&settings.data_dir)?;
+        cluster::check(&settings.data_dir)?;
         let data_dir = create_data_dir(&settings.data_dir)?;
-        let lock = lock::lock_server(&data_dir).await?;
-        cluster::remove_unfinished(&data_dir);
+        let lock = Arc::new(lock::lock_server(&data_dir).await?);
+        Self::start_locked(settings, data_dir, lock).await
+    }
+
+    /// Does the same as [`Embedded::start`] in a data directory that is locked.
+    async fn start_locked(
+        settings: Settings,
+        data_dir: PathBuf,
+        lock: Arc<File>,
+    ) -> Result<Self, EmbeddedError> {
+        let account = replace::recover(&data_dir).await?;
         let cluster = cluster::path(&data_dir);
-        let account = Account::choose(&cluster)?;
         let installation = install(&settings, &data_dir, cluster::major(&cluster)?).await?;
         account
             .require_access(&data_dir, &installation.bin_dir)
@@ -136,6 +153,7 @@ impl Embedded {
         cluster::record(&data_dir)?;
         let plan = Plan {
             socket_dir: socket::prepare(&data_dir, &account)?,
+            port: socket::PORT,
             log: data_dir.join(log::LOG),
             cluster,
             installation,
@@ -143,6 +161,10 @@ impl Embedded {
             durable: settings.durable,
             parameters: settings.parameters,
         };
+        Self::launch(plan, data_dir, lock).await
+    }
+
+    async fn launch(plan: Plan, data_dir: PathBuf, lock: Arc<File>) -> Result<Self, EmbeddedError> {
         Ok(Self {
             server: launch(&plan).await?,
             has_crashed: false,
@@ -168,7 +190,7 @@ impl Embedded {
 
     /// Returns the URL of the database, for tokio-postgres and libpq.
     pub fn database_url(&self) -> String {
-        socket::url(&self.plan.socket_dir)
+        socket::url(&self.plan.socket_dir, self.plan.port)
     }
 
     /// Returns the directory of the programs of this version: `pg_dump`, `psql`, `pgbench`.
@@ -183,7 +205,7 @@ impl Embedded {
 
     /// Returns the port, for `-p`.
     pub fn port(&self) -> u16 {
-        socket::PORT
+        self.plan.port
     }
 
     /// Returns the role that owns the database, for `-U`.
@@ -199,6 +221,23 @@ impl Embedded {
     /// Returns the process id of the server's main process, the postmaster.
     pub fn pid(&self) -> u32 {
         self.server.pid()
+    }
+
+    /// Logs that a newer major version of PostgreSQL is installed, if there is one. Searches in the
+    /// background, so that the start does not wait.
+    pub fn log_newer_version(&self) {
+        let (data_dir, used) = (self.data_dir.clone(), self.plan.installation.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Some(newer) = find::newer(&data_dir, used.major) {
+                tracing::info!(
+                    used = used.version,
+                    newer = newer.version,
+                    path = %newer.bin_dir.display(),
+                    "a newer PostgreSQL is installed; to use it, stop the service and run \
+                     `bridgebook database upgrade`"
+                );
+            }
+        });
     }
 
     /// Waits until the server ends without a request to stop, or its cluster vanishes. Returns how
@@ -239,7 +278,8 @@ impl Embedded {
 /// Starts the server. Returns when it accepts connections.
 async fn launch(plan: &Plan) -> Result<Server, EmbeddedError> {
     let begin = Instant::now();
-    postmaster::clear(&plan.cluster, &plan.socket_dir, &plan.account).await?;
+    let socket = (plan.socket_dir.as_path(), plan.port);
+    postmaster::clear(&plan.cluster, socket, &plan.account).await?;
     let server = Server::start(plan).await?;
     let installation = &plan.installation;
     tracing::info!(

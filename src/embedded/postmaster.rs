@@ -32,7 +32,7 @@ fn parse(text: &str) -> Option<(u32, bool)> {
 /// version may differ, and makes a stale pid file harmless.
 pub(super) async fn clear(
     cluster: &Path,
-    socket_dir: &Path,
+    (socket_dir, port): (&Path, u16),
     account: &Account,
 ) -> Result<(), EmbeddedError> {
     let pid_file = cluster.join(PID_FILE);
@@ -52,7 +52,7 @@ pub(super) async fn clear(
     }
     kill_leftovers(cluster, account).await;
     // The lock file of the socket has the same id, or the same damage.
-    remove(&lock_file(socket_dir))
+    remove(&lock_file(socket_dir, port))
 }
 
 async fn stop_orphan(pid: u32, cluster: &Path, account: &Account) -> Result<(), EmbeddedError> {

@@ -14,3 +14,34 @@ pub(super) fn spinner(message: &str) -> ProgressBar {
     spinner.enable_steady_tick(TICK);
     spinner
 }
+
+/// The tables that a program copies: a spinner on a terminal, else lines of the log.
+pub(super) struct Progress {
+    action: &'static str,
+    spinner: ProgressBar,
+}
+
+impl Progress {
+    pub(super) fn new(action: &'static str) -> Self {
+        Self {
+            action,
+            spinner: spinner(action),
+        }
+    }
+
+    /// Shows that a table begins.
+    pub(super) fn table(&self, table: &str) {
+        match self.spinner.is_hidden() {
+            true => tracing::info!(table, "{}", self.action),
+            false => self.spinner.set_message(format!("{} {table}", self.action)),
+        }
+    }
+
+    /// Logs that the last table takes long. On a terminal the spinner moves.
+    pub(super) fn go_on(&self) {
+        if self.spinner.is_hidden() {
+            let elapsed_s = self.spinner.elapsed().as_secs();
+            tracing::info!(elapsed_s, "still {}", self.action);
+        }
+    }
+}

@@ -16,7 +16,6 @@ use super::find::Installation;
 use super::log::ServerLog;
 use super::postmaster;
 use super::processes::{self, POLL, STOP};
-use super::socket::PORT;
 
 /// Waits for the end of its input, which comes when this process ends in any way. Then stops the
 /// server if the pid file still names it.
@@ -42,6 +41,7 @@ done
 pub(super) struct Plan {
     pub(super) cluster: PathBuf,
     pub(super) socket_dir: PathBuf,
+    pub(super) port: u16,
     pub(super) log: PathBuf,
     pub(super) installation: Installation,
     pub(super) account: Account,
@@ -206,7 +206,7 @@ fn arguments(plan: &Plan) -> Vec<OsString> {
     let ours = [
         ("listen_addresses", ""),
         ("unix_socket_permissions", "0700"),
-        ("port", &PORT.to_string()),
+        ("port", &plan.port.to_string()),
         ("fsync", safe),
         ("synchronous_commit", safe),
         ("full_page_writes", safe),

@@ -22,6 +22,9 @@ pub(super) const DATABASE: &str = "bridgebook";
 /// lines of its clients short.
 pub(super) const PORT: u16 = 5432;
 
+/// The port of a second server in the same data directory, which fills a new cluster.
+pub(super) const NEW_PORT: u16 = 5433;
+
 /// The parent directory if the path of the socket would be too long. Not $TMPDIR, which can be long
 /// too, and inaccessible to the user of the server.
 const SHORT_PARENT: &str = "/tmp";
@@ -64,7 +67,7 @@ pub(super) fn prepare(data_dir: &Path, account: &Account) -> Result<PathBuf, Emb
 /// Returns the directory of the socket for a data directory, whose path must be canonical.
 pub(super) fn choose(data_dir: &Path) -> PathBuf {
     let directory = data_dir.join("socket");
-    let path = socket(&directory).into_os_string();
+    let path = socket(&directory, PORT).into_os_string();
     // libpq would take a comma for the end of a host.
     if path.len() <= MAX_PATH && !path.as_bytes().contains(&b',') {
         return directory;
@@ -82,17 +85,17 @@ pub(super) fn choose(data_dir: &Path) -> PathBuf {
 }
 
 /// Returns the path of the socket that PostgreSQL creates in `directory`.
-pub(super) fn socket(directory: &Path) -> PathBuf {
-    directory.join(format!(".s.PGSQL.{PORT}"))
+pub(super) fn socket(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
 }
 
 /// Returns the path of the lock file beside the socket, which contains the process id.
-pub(super) fn lock_file(directory: &Path) -> PathBuf {
-    directory.join(format!(".s.PGSQL.{PORT}.lock"))
+pub(super) fn lock_file(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}.lock"))
 }
 
 /// Returns the URL of the database. The percent-encoded directory takes the place of the host.
-pub(super) fn url(directory: &Path) -> String {
+pub(super) fn url(directory: &Path, port: u16) -> String {
     let mut host = String::new();
     for byte in directory.as_os_str().as_bytes() {
         match byte {
@@ -104,7 +107,7 @@ pub(super) fn url(directory: &Path) -> String {
             }
         }
     }
-    format!("postgres://{USER}@{host}:{PORT}/{DATABASE}")
+    format!("postgres://{USER}@{host}:{port}/{DATABASE}")
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
         assert_eq!(directory.parent(), Some(Path::new("/tmp")));
         assert_eq!(directory, choose(&long('a')));
         assert_ne!(directory, choose(&long('b')));
-        assert!(socket(&directory).as_os_str().len() <= MAX_PATH);
+        assert!(socket(&directory, PORT).as_os_str().len() <= MAX_PATH);
     }
 
     #[test]
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn the_url_encodes_the_directory() {
         assert_eq!(
-            url(Path::new("/a b/c%é:@")),
+            url(Path::new("/a b/c%é:@"), PORT),
             "postgres://bridgebook@%2Fa%20b%2Fc%25%C3%A9%3A%40:5432/bridgebook"
         );
     }

@@ -33,6 +33,7 @@ pub(super) async fn serve_embedded(
         // A start that is dropped halfway leaves no process behind.
         () = stop.requested() => return Ok(()),
     };
+    embedded.log_newer_version();
     let address = embedded.database_url().parse()?;
     let result = tokio::select! {
         result = run(config, tls, metrics, &address, true, listeners, stop) => result,

@@ -1,31 +1,9 @@
 //! Data directories in a state that a full disk, a power failure or an operator has left.
 
-use std::{fs, future::ready, path::Path, process::Output};
+use std::{fs, future::ready};
 
-use super::{postmaster, start_workflow};
-use crate::support::{Server, TempDir, bridgebook, eventually, send_signal, stderr, temp_dir};
-
-fn run(arguments: &[&str], data_dir: &Path) -> Output {
-    let mut command = bridgebook();
-    command.args(arguments).arg("--data-dir").arg(data_dir);
-    command.output().unwrap()
-}
-
-/// Returns a data directory with a database that no process runs.
-fn stopped() -> TempDir {
-    let dir = temp_dir();
-    let output = run(&["migrate", "up"], &dir.0);
-    assert!(output.status.success(), "{}", stderr(&output));
-    dir
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.collect();
-    names.sort();
-    names
-}
+use super::{names, postmaster, run, start_workflow, stopped};
+use crate::support::{Server, bridgebook, eventually, send_signal, stderr, temp_dir};
 
 #[test]
 fn a_damaged_pid_file_does_not_prevent_a_start() {

@@ -1,14 +1,108 @@
 //! The private PostgreSQL of `serve`.
 
+mod backup;
 mod damage;
 mod frozen;
 mod full_disk;
+mod move_out;
+mod replacement;
+mod restore;
+mod upgrade;
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
 
 use bridgebook::proto::v1::{StartWorkflowRequest, workflow_service_client::WorkflowServiceClient};
 
-use crate::support::{Server, bridgebook, eventually, new_id, send_signal, stderr, temp_dir};
+use crate::support::{
+    Server, TempDir, bridgebook, eventually, new_id, send_signal, stderr, temp_dir,
+};
+
+/// Returns a command on a data directory.
+fn command(arguments: &[&str], data_dir: &Path) -> Command {
+    let mut command = bridgebook();
+    command.args(arguments).arg("--data-dir").arg(data_dir);
+    command
+}
+
+fn run(arguments: &[&str], data_dir: &Path) -> Output {
+    command(arguments, data_dir).output().unwrap()
+}
+
+/// Runs a command that succeeds. Returns its standard output.
+fn succeed(arguments: &[&str], data_dir: &Path) -> String {
+    let output = run(arguments, data_dir);
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that fails. Returns its error.
+fn fail(arguments: &[&str], data_dir: &Path) -> String {
+    let output = run(arguments, data_dir);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let error = stderr(&output);
+    let line = error.lines().find(|line| line.starts_with("bridgebook: "));
+    line.unwrap_or_else(|| panic!("no error: {error}"))
+        .to_owned()
+}
+
+/// Returns a data directory with a database that no process runs.
+fn stopped() -> TempDir {
+    let dir = temp_dir();
+    succeed(&["migrate", "up"], &dir.0);
+    dir
+}
+
+/// Stores a token, a row that `token list` shows.
+fn store_token(data_dir: &Path) {
+    succeed(
+        &["token", "create", "--name", "kept", "--role", "admin"],
+        data_dir,
+    );
+}
+
+fn has_token(data_dir: &Path) -> bool {
+    succeed(&["token", "list"], data_dir).contains("kept")
+}
+
+/// Lists the names in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// Returns a path in a new directory, which others may enter.
+fn file(dir: &TempDir, name: &str) -> PathBuf {
+    fs::create_dir_all(&dir.0).unwrap();
+    dir.0.join(name)
+}
+
+/// Runs a command until the server of its new cluster is there, and kills it. Waits for the end of that
+/// server.
+async fn kill_halfway(mut command: Command, data_dir: &Path) {
+    let mut running = command.spawn().unwrap();
+    let pid_file = eventually("a server of a new cluster", || async {
+        let new = names(data_dir)
+            .into_iter()
+            .find(|it| it.starts_with("cluster.new-"))?;
+        let pid_file = data_dir.join(new).join("postmaster.pid");
+        pid_file.exists().then_some(pid_file)
+    })
+    .await;
+    running.kill().unwrap();
+    running.wait().unwrap();
+    eventually("the server has ended", || async {
+        (!pid_file.exists()).then_some(())
+    })
+    .await;
+}
 
 async fn start_workflow(server: &Server) -> bool {
     let request = StartWorkflowRequest {

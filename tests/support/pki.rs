@@ -18,6 +18,8 @@ impl Pki {
     /// Creates a root certificate and a certificate of the service.
     pub fn new() -> Pki {
         let mut params = CertificateParams::default();
+        // Another name than that of the certificates, which OpenSSL would take for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let dir = temp_dir();

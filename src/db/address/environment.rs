@@ -6,7 +6,7 @@ use super::words::Words;
 use crate::util::{error_chain::error_chain, file_watch};
 
 /// The variables, and the words that they set.
-const VARIABLES: [(&str, &str); 29] = [
+pub(super) const VARIABLES: [(&str, &str); 29] = [
     ("PGAPPNAME", "application_name"),
     ("PGCHANNELBINDING", "channel_binding"),
     ("PGCLIENTENCODING", "client_encoding"),

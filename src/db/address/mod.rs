@@ -6,6 +6,7 @@
 
 mod driver;
 mod environment;
+mod libpq;
 mod password_file;
 mod settings;
 mod words;
@@ -36,6 +37,8 @@ pub struct AddressError(pub Vec<String>);
 /// The address of a database.
 #[derive(Clone)]
 pub struct DatabaseAddress {
+    /// All words, for programs that use libpq.
+    words: Words,
     hosts: Vec<Host>,
     /// Whether to connect to the hosts in random order.
     is_random: bool,
@@ -78,11 +81,13 @@ impl DatabaseAddress {
         let one = |error| AddressError(vec![error]);
         let mut words = Words::parse(address).map_err(one)?;
         environment.complete(&mut words).map_err(one)?;
+        let all = words.clone();
         let mut errors = Vec::new();
         let tls = tls_settings(&mut words, environment, &mut errors);
         let password_file = words.take("passfile").map(PathBuf::from);
         let is_random = is_random(&mut words, &mut errors);
         let parsed = DatabaseAddress {
+            words: all,
             is_random,
             session_attrs: session_attrs(&mut words, &mut errors),
             hosts: hosts(words, &mut errors),

@@ -287,12 +287,16 @@ fn locks(plan: &Value, within: bool) -> Vec<bool> {
 }
 
 /// Calls of `sql_query` and `sql` without a registered statement, and why they may.
-const UNREGISTERED: [(&str, &str); 10] = [
+const UNREGISTERED: [(&str, &str); 11] = [
     ("select_targets(self.0)", "is registered for each table"),
     ("expired.prune()", "is registered for each table"),
     ("expired.count()", "is registered for each table"),
     ("self.select()", "is registered for each table"),
     ("table", "looks up the table of migrations"),
+    (
+        "counts",
+        "counts all rows, for commands that copy a database",
+    ),
     ("versions", "reads the versions of migrations"),
     ("LAST_ACTIVITY", "is an expression of a list"),
     ("IS_ALIVE", "is a condition of a list"),

@@ -1,0 +1,50 @@
+//! The record of a move: the database was copied to another PostgreSQL, which is the book of record
+//! since then. Serving the private copy as well would make two.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::error::EmbeddedError;
+use super::files::{is_there, sync};
+
+/// The file. Its first line names the other database.
+const MOVED: &str = "cluster.moved";
+
+/// Its further lines, for operators.
+const TEXT: &str = "\
+`bridgebook database move-out` has copied the database in the directory cluster beside this file.
+bridgebook does not serve it any more, because rows written here would be missing there.
+Once the other database has proven itself, remove the whole directory.
+To use this database instead, remove this file. It lacks what was written to the other one.
+";
+
+fn marker(data_dir: &Path) -> PathBuf {
+    data_dir.join(MOVED)
+}
+
+/// Fails if the database was moved elsewhere.
+pub(super) fn check(data_dir: &Path) -> Result<(), EmbeddedError> {
+    let marker = marker(data_dir);
+    if !is_there(&marker)? {
+        return Ok(());
+    }
+    let text = fs::read_to_string(&marker).map_err(EmbeddedError::io("read", &marker))?;
+    let to = text.lines().next().unwrap_or_default().to_owned();
+    Err(EmbeddedError::Moved { to, marker })
+}
+
+/// Records that the database was moved to the hosts `to`. Returns the path of the record.
+pub(super) fn record(data_dir: &Path, to: &str) -> Result<PathBuf, EmbeddedError> {
+    let marker = marker(data_dir);
+    let unfinished = marker.with_extension("moved.new");
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        write!(file, "{to}\n\n{TEXT}")?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &marker)
+    };
+    write().map_err(EmbeddedError::io("write", &marker))?;
+    sync(data_dir)?;
+    Ok(marker)
+}

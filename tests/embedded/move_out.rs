@@ -1,0 +1,231 @@
+//! `bridgebook database move-out`.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{command, fail, has_token, run, store_token, succeed};
+use crate::support::{
+    Identity, Pki, RemotePostgres, Server, count, eventually, send_signal, stderr, temp_dir,
+    tenant_on,
+};
+
+/// A password that a URL must encode.
+const PASSWORD: &str = r#"a b:c@d/e?f#g%h&i=j"k\l"#;
+
+/// The number of our tables in a database.
+const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+
+/// A database on another machine, which accepts a role with a password over TLS only.
+struct Target {
+    server: RemotePostgres,
+    url: String,
+}
+
+impl Target {
+    async fn start() -> Self {
+        let server = RemotePostgres::start().await;
+        let pki = Pki::new();
+        let read = |name: &str| fs::read_to_string(pki.path(name)).unwrap();
+        let identity = Identity {
+            certificate: read("certificate.pem"),
+            key: read("key.pem"),
+        };
+        server.present(&identity, None).await;
+        let create = format!("CREATE ROLE node LOGIN PASSWORD '{PASSWORD}'");
+        server.run(&create).await;
+        server
+            .run("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            .await;
+        server
+            .allow("hostssl all all 127.0.0.1/32 scram-sha-256")
+            .await;
+        let roots = server.write("root.crt", &read("root.pem"));
+        let encoded = PASSWORD.bytes().map(|byte| format!("%{byte:02X}"));
+        let user = format!("node:{}", encoded.collect::<String>());
+        let parameters = format!("sslmode=verify-full&sslrootcert={}", roots.display());
+        let url = server.url(&user, &parameters);
+        Target { server, url }
+    }
+
+    /// Makes each CREATE INDEX do something first. The tables are filled by then.
+    async fn before_indexes(&self, statement: &str) {
+        let function = format!(
+            "CREATE SCHEMA IF NOT EXISTS broken; GRANT USAGE ON SCHEMA broken TO PUBLIC;
+             CREATE FUNCTION broken.step() RETURNS event_trigger LANGUAGE plpgsql
+                 AS $$ BEGIN {statement}; END $$;
+             CREATE EVENT TRIGGER broken ON ddl_command_start WHEN TAG IN ('CREATE INDEX')
+                 EXECUTE FUNCTION broken.step()"
+        );
+        self.server.run(&function).await;
+    }
+
+    async fn repair(&self) {
+        self.server.run("DROP SCHEMA broken CASCADE").await;
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        count(&mut self.server.local().await, sql).await
+    }
+}
+
+/// Returns the command lines of the programs that a command runs.
+fn arguments_of_children(pid: u32) -> String {
+    let children = Command::new("pgrep")
+        .args(["-P", &pid.to_string()])
+        .output();
+    let children = String::from_utf8(children.expect("pgrep runs").stdout).unwrap();
+    let arguments = children
+        .lines()
+        .map(|child| fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default());
+    let arguments = String::from_utf8(arguments.collect::<Vec<_>>().concat()).unwrap();
+    assert!(arguments.contains("pg_restore"), "{arguments}");
+    arguments
+}
+
+/// Checks that a data directory can still be served.
+fn assert_usable(data_dir: &Path) {
+    assert!(has_token(data_dir));
+    assert!(!data_dir.join("cluster.moved").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_moved_and_served_there_only() {
+    let (dir, target) = (temp_dir(), Target::start().await);
+    let data_dir = dir.0.to_str().unwrap();
+    let mut server = Server::spawn(&["--data-dir", data_dir]);
+    let tenant = tenant_on(server.serving().await);
+    let workflow = tenant.start_processing().await;
+    let error = fail(&["database", "move-out", &target.url], &dir.0);
+    assert!(error.contains("in use"), "{error}");
+    assert!(server.terminate().success());
+    target
+        .server
+        .run("GRANT CREATE ON SCHEMA public TO node")
+        .await;
+
+    let printed = succeed(&["database", "move-out", &target.url], &dir.0);
+    let row = |line: &&str| line.starts_with("workflow_executions ");
+    let row = printed.lines().find(row).expect("a row for each table");
+    let numbers: Vec<_> = row.split_whitespace().skip(1).collect();
+    assert_eq!(numbers, ["1", "1"], "{printed}");
+    assert!(printed.contains("sslmode=verify-full"), "{printed}");
+    assert!(!printed.contains(PASSWORD), "{printed}");
+    assert_eq!(
+        target
+            .count("SELECT count(*) FROM workflow_executions")
+            .await,
+        1
+    );
+
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["token", "list"],
+        &["migrate", "up"],
+        &["database", "backup", "file"],
+        &["database", "upgrade"],
+        &["database", "move-out", &target.url],
+    ] {
+        let output = run(arguments, &dir.0);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = stderr(&output);
+        assert!(error.contains("cluster.moved"), "{error}");
+        assert!(error.contains("localhost:"), "{error}");
+    }
+    let moved = Server::spawn(&["--database-url", &target.url]);
+    let mut same = tenant_on(moved.serving().await);
+    same.namespace.clone_from(&tenant.namespace);
+    assert_eq!(same.get(&workflow).await.workflow.unwrap().id, workflow.id);
+    assert!(!moved.log().contains("positions of the journal"));
+    // As its text says.
+    fs::remove_file(dir.0.join("cluster.moved")).unwrap();
+    succeed(&["token", "list"], &dir.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_fails_changes_neither_database() {
+    let (dir, target) = (super::stopped(), Target::start().await);
+    store_token(&dir.0);
+    let move_out = ["database", "move-out", &target.url];
+    // TLS is on some time after the server was told to.
+    eventually("the lack of a right", || async {
+        fail(&move_out, &dir.0)
+            .contains("GRANT CREATE ON SCHEMA public TO node")
+            .then_some(())
+    })
+    .await;
+    target
+        .server
+        .run("GRANT CREATE ON SCHEMA public TO node")
+        .await;
+    for (prepare, undo, expected) in [
+        (
+            "ALTER ROLE node SET search_path = other",
+            "ALTER ROLE node RESET search_path",
+            "search_path",
+        ),
+        (
+            "CREATE TABLE public.workflow_steps ()",
+            "DROP TABLE public.workflow_steps",
+            "has a table workflow_steps already",
+        ),
+    ] {
+        target.server.run(prepare).await;
+        let error = fail(&move_out, &dir.0);
+        assert!(error.contains(expected), "{error}");
+        target.server.run(undo).await;
+    }
+    assert_usable(&dir.0);
+
+    target.before_indexes("RAISE 'no more room'").await;
+    let error = fail(&move_out, &dir.0);
+    assert!(error.contains("both databases are unchanged"), "{error}");
+    assert!(error.contains("pg_restore failed"), "{error}");
+    assert!(!error.contains(PASSWORD), "{error}");
+    assert_eq!(target.count(TABLES).await, 0);
+    assert_usable(&dir.0);
+    target.repair().await;
+
+    target.before_indexes("PERFORM pg_sleep(600)").await;
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    for signal in ["KILL", "INT"] {
+        let mut running = command(&move_out, &dir.0);
+        let running = running.stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the tables are filled", || async {
+            (target.count(sleeping).await > 0).then_some(())
+        })
+        .await;
+        assert!(!arguments_of_children(running.id()).contains("a b:c@d"));
+        send_signal(signal, running.id());
+        let output = running.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{}", stderr(&output));
+        let end = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE wait_event = 'PgSleep') ended";
+        target.count(end).await;
+        assert_eq!(target.count(TABLES).await, 0);
+        assert_usable(&dir.0);
+    }
+    eventually("no session is left", || async {
+        (target.count(sleeping).await == 0).then_some(())
+    })
+    .await;
+    target.repair().await;
+    succeed(&move_out, &dir.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfit_target_is_named() {
+    let dir = super::stopped();
+    for (url, code, expected) in [
+        ("postgres://a@127.0.0.1:1/b", 1, "127.0.0.1:1"),
+        ("nonsense", 64, "URL: expected a URL"),
+        ("postgres://a@b/c?sslcrl=x", 64, "URL: sslcrl"),
+    ] {
+        let output = run(&["database", "move-out", url], &dir.0);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -4,6 +4,7 @@ mod abandoned_logins;
 mod address_files;
 mod cancellation;
 mod encrypted_failover;
+mod encrypted_pgbouncer;
 mod ended_calls;
 mod failover;
 mod grants;

@@ -88,8 +88,8 @@ fn migration_list() -> Result<String, Box<dyn Error>> {
     Ok(format!("&[{list}]"))
 }
 
-/// Returns whether a migration runs in a transaction. If not, it says so in its metadata.toml, as the
-/// Diesel CLI expects.
+/// Returns whether a migration runs in a transaction. If not, it says so in its metadata.toml, as for
+/// the Diesel CLI.
 fn runs_in_transaction(folder: &Path) -> Result<bool, Box<dyn Error>> {
     let file = folder.join("metadata.toml");
     match fs::read_to_string(&file) {

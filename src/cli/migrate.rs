@@ -20,7 +20,7 @@ use crate::{
 pub(super) enum Migrate {
     /// Apply all pending migrations. The service may run meanwhile.
     Up {
-        /// Print what each pending migration locks, for how long about, and what it needs. Applies
+        /// Print what each pending migration locks, about how long, and what it needs. Applies
         /// nothing.
         #[arg(long)]
         plan: bool,

@@ -65,7 +65,7 @@ async fn try_prepare(address: &DatabaseAddress, migrate: bool) -> Result<PageTok
         }
     }
     journal_cluster::adopt(address).await?;
-    // Everything before only reads if there is nothing to do, so it also works on a standby.
+    // Fails on a standby. The steps above only read if there is nothing to do, so they succeed there.
     drop(connect(address).await.map_err(MigrationError::from)?);
     Ok(page_token_key::load_or_create(address).await?)
 }

@@ -101,4 +101,10 @@ async fn pgbouncer_that_shares_sessions_is_detected_over_tls() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("pool_mode = session"));
+    let output = bridgebook()
+        .args(["migrate", "up", "--database-url", &url])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("pool_mode = session"));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use diesel::{
     QueryResult, QueryableByName,
+    result::Error as DieselError,
     sql_types::{Bool, Integer, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
@@ -38,10 +39,7 @@ raw_statement! {
 /// Selects whether an interrupted build has left an invalid index.
 const IS_INVALID(Text) = "
     SELECT EXISTS (
-        SELECT FROM pg_class AS index
-          JOIN pg_index ON pg_index.indexrelid = index.oid
-         WHERE index.relname = $1 AND index.relnamespace = to_regnamespace(current_schema()::text)
-           AND NOT pg_index.indisvalid) AS is_invalid";
+        SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid) AS is_invalid";
 }
 
 raw_statement! {
@@ -67,7 +65,7 @@ pub(super) async fn execute(
                 tracing::warn!(
                     cause,
                     attempt,
-                    "deadlock ended the index build, trying again"
+                    "a deadlock ended the statement, trying again"
                 );
                 sleep(PAUSE).await;
                 attempt += 1;
@@ -94,7 +92,15 @@ async fn execute_concurrent(
         Some(_) => "building an index",
         None => "dropping an index",
     };
-    watched(connection, address, event, pid, statement).await
+    watched(connection, address, event, pid, statement).await?;
+    match built_index(statement) {
+        Some(index) if is_invalid(connection, index).await? => {
+            let error =
+                format!("another session builds the index {index}; wait for it, and try again");
+            Err(DieselError::QueryBuilderError(error.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs a statement, and shows its progress.

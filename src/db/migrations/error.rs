@@ -31,6 +31,23 @@ pub enum MigrationError {
         #[source]
         source: DieselError,
     },
+    /// The pooler in between shares sessions, so it would give the lock of this session to others.
+    #[error(
+        "the pooler in front of PostgreSQL shares sessions; connect to PostgreSQL directly, or set \
+         pool_mode = session"
+    )]
+    SharedSessions,
+    /// New tables would be created in another schema than that of the present ones.
+    #[error(
+        "the tables are in the schema {present:?}, and new ones would be created in {current:?}; set the \
+         search_path of the role, or add options=-csearch_path={present} to the address"
+    )]
+    OtherSchema {
+        /// The schema of the present tables.
+        present: String,
+        /// The first schema of the search path that exists.
+        current: String,
+    },
     /// No migration is applied, so none can be reverted.
     #[error("no migration is applied, so none can be reverted")]
     NoneApplied,
@@ -48,6 +65,8 @@ impl MigrationError {
             MigrationError::Connect(_) | MigrationError::ConnectionLost { .. } => true,
             MigrationError::Statement(error) => is_connection_lost(error),
             MigrationError::Migration { .. }
+            | MigrationError::SharedSessions
+            | MigrationError::OtherSchema { .. }
             | MigrationError::NoneApplied
             | MigrationError::UnknownVersion(_) => false,
         }

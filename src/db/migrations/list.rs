@@ -28,7 +28,7 @@ impl Migration {
 pub(super) fn statements(sql: &str) -> impl Iterator<Item = &str> {
     let mut found = Vec::new();
     let mut begin = 0;
-    // What ends the string, identifier or comment.
+    // The character that ends the string, identifier or comment.
     let mut end = None;
     for (at, c) in sql.char_indices() {
         let rest = sql.get(at..).unwrap_or_default();
@@ -60,9 +60,8 @@ fn without_leading_comments(statement: &str) -> &str {
 
 /// Returns whether a statement must not run in a transaction.
 pub(super) fn is_concurrent(statement: &str) -> bool {
-    statement
-        .split_whitespace()
-        .any(|word| word == "CONCURRENTLY")
+    let mut words = statement.split_whitespace();
+    matches!(words.next(), Some("CREATE" | "DROP")) && words.take(3).any(|it| it == "CONCURRENTLY")
 }
 
 /// Returns the name of the index that a statement builds CONCURRENTLY.

@@ -35,9 +35,8 @@ const HOLDER(BigInt) = "
 
 /// Waits for the lock. PostgreSQL releases it when the connection closes.
 ///
-/// It polls. A session that waits in `pg_advisory_lock` holds a snapshot until it gets the lock, and
-/// CREATE INDEX CONCURRENTLY of the session that holds the lock waits for all older snapshots:
-/// a deadlock.
+/// It polls, because a session that waits in `pg_advisory_lock` holds a snapshot. CREATE INDEX CONCURRENTLY
+/// of the lock's holder waits for all older snapshots. That is a deadlock.
 pub(crate) async fn acquire(connection: &mut AsyncPgConnection) -> QueryResult<()> {
     #[derive(QueryableByName)]
     struct Attempt {

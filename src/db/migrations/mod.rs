@@ -1,7 +1,7 @@
 //! The embedded migrations: applying, reverting, and the status of the schema.
 //!
-//! A migration that builds an index on a table that grows says so in its metadata.toml, and then runs
-//! outside of a transaction, statement by statement. See [`concurrent`].
+//! A migration that builds an index on a growing table says so in its metadata.toml. It then runs outside
+//! of a transaction, one statement at a time. See [`concurrent`].
 
 mod concurrent;
 mod error;

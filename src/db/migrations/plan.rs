@@ -1,4 +1,4 @@
-//! What pending migrations would do: the locks they take, how long about, and what they need.
+//! Plans pending migrations: their locks, estimated time and needs.
 //!
 //! A migration declares its locks of existing tables in comments at the top of its up.sql:
 //!
@@ -28,6 +28,20 @@ const INDEXED_PER_S: i64 = 300_000;
 
 /// The rows per second that are written again, with their indexes.
 const WRITTEN_PER_S: i64 = 50_000;
+
+/// The modes that a migration may declare, and what each blocks. Source:
+/// <https://www.postgresql.org/docs/current/explicit-locking.html>.
+const BLOCKED: [(&str, &str); 6] = [
+    ("ACCESS EXCLUSIVE", "reads and writes"),
+    ("EXCLUSIVE", "writes, and reads that lock rows"),
+    ("SHARE ROW EXCLUSIVE", "writes"),
+    ("SHARE", "writes"),
+    (
+        "SHARE UPDATE EXCLUSIVE",
+        "no reads and no writes, only VACUUM and changes of the schema",
+    ),
+    ("ROW EXCLUSIVE", "writes of the same rows"),
+];
 
 raw_statement! {
 /// Selects the size and the owner of some tables.
@@ -149,6 +163,7 @@ impl Lock {
     /// Parses a line such as `-- Lock: SHARE on fsm_transitions: builds 2 indexes`.
     fn parse(line: &'static str) -> Option<Self> {
         let (mode, rest) = line.strip_prefix("-- Lock: ")?.split_once(" on ")?;
+        let (mode, _) = BLOCKED.into_iter().find(|(known, _)| *known == mode)?;
         let (table, work) = rest.split_once(": ")?;
         let work = match work.split(' ').collect::<Vec<_>>().as_slice() {
             ["reads", "no", "rows"] => Work::Nothing,
@@ -163,12 +178,8 @@ impl Lock {
     /// Returns what other sessions cannot do meanwhile.
     #[must_use]
     pub fn blocks(&self) -> &'static str {
-        match self.mode {
-            "ACCESS EXCLUSIVE" => "reads and writes",
-            "SHARE" | "SHARE ROW EXCLUSIVE" => "writes",
-            "ROW EXCLUSIVE" => "writes of the same rows",
-            _ => "no reads and no writes, only VACUUM and changes of the schema",
-        }
+        let known = BLOCKED.into_iter().find(|(mode, _)| *mode == self.mode);
+        known.map_or("", |(_, blocked)| blocked)
     }
 }
 

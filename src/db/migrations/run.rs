@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, result::Error as DieselError};
+use diesel::{
+    ExpressionMethods, QueryDsl, QueryResult, QueryableByName,
+    result::Error as DieselError,
+    sql_types::{Nullable, Text},
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::time::sleep;
 
 use super::{
     __diesel_schema_migrations as applied_migrations, Result, applied, concurrent,
-    error::{MigrationError, is_lock_timeout},
+    error::{MigrationError, is_deadlock, is_lock_timeout},
     list::{ALL, Migration, statements},
     lock, pending,
 };
 use crate::db::{
     DatabaseAddress,
     connect::{Session, connect},
+    planner::raw_statement,
+    pooler_check::shares_sessions,
 };
 
 /// Lifts the timeouts of the role, because an index build may take hours. Only PostgreSQL 17 has
@@ -28,6 +34,14 @@ const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 /// The pause before the next attempt, in which the queued statements run.
 const LOCK_PAUSE: Duration = Duration::from_secs(3);
+
+raw_statement! {
+/// Selects the schema of the table of applied migrations, and the one in which tables are created.
+const SCHEMAS() = "
+    SELECT (SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid = to_regclass('__diesel_schema_migrations')) AS present,
+           current_schema()::text AS current";
+}
 
 /// Creates the table of applied migrations as Diesel does, so that its CLI can read it.
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (
@@ -45,6 +59,7 @@ pub async fn up(address: &DatabaseAddress) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let mut migrator = Migrator::open(address).await?;
+    migrator.connection.batch_execute(CREATE_TABLE).await?;
     let mut versions = Vec::new();
     while let Some(migration) = migrator.first_pending().await? {
         migrator.run(migration, Direction::Up).await?;
@@ -87,10 +102,13 @@ struct Migrator<'a> {
 
 impl<'a> Migrator<'a> {
     async fn open(address: &'a DatabaseAddress) -> Result<Self> {
+        if shares_sessions(address).await {
+            return Err(MigrationError::SharedSessions);
+        }
         let mut connection = connect(address).await?;
         connection.batch_execute(NO_TIMEOUTS).await?;
         lock::acquire(&mut connection).await?;
-        connection.batch_execute(CREATE_TABLE).await?;
+        require_one_schema(&mut connection).await?;
         Ok(Self {
             address,
             connection,
@@ -142,18 +160,26 @@ impl<'a> Migrator<'a> {
                 record(connection, migration, direction).await
             });
             let outcome: QueryResult<()> = transaction.await;
-            if !is_retried(&outcome).await {
+            // Another session may get the lock of one table, and wait for that of another.
+            if outcome.as_ref().is_err_and(is_deadlock) {
+                tracing::warn!("a deadlock ended the migration, trying again");
+                sleep(LOCK_PAUSE).await;
+            } else if !is_retried(&outcome).await {
                 return outcome;
             }
         }
     }
 
-    /// Runs each statement on its own. Interrupted and run again, it has the same result.
+    /// Runs each statement on its own. Interrupted and run again, it has the same result. A migration that
+    /// is reverted in part counts as pending, so that `migrate up` completes it again.
     async fn run_concurrently(
         &mut self,
         migration: &'static Migration,
         direction: Direction,
     ) -> QueryResult<()> {
+        if matches!(direction, Direction::Down) {
+            record(&mut self.connection, migration, direction).await?;
+        }
         for statement in statements(text(migration, direction)) {
             self.connection.batch_execute(LOCK_TIMEOUT).await?;
             loop {
@@ -165,7 +191,29 @@ impl<'a> Migrator<'a> {
                 }
             }
         }
-        record(&mut self.connection, migration, direction).await
+        match direction {
+            Direction::Up => record(&mut self.connection, migration, direction).await,
+            Direction::Down => Ok(()),
+        }
+    }
+}
+
+/// Fails if new tables would be created in another schema than that of the present ones, which they would
+/// hide.
+async fn require_one_schema(connection: &mut AsyncPgConnection) -> Result<()> {
+    #[derive(QueryableByName)]
+    struct Schemas {
+        #[diesel(sql_type = Nullable<Text>)]
+        present: Option<String>,
+        #[diesel(sql_type = Nullable<Text>)]
+        current: Option<String>,
+    }
+    let schemas: Schemas = diesel::sql_query(SCHEMAS).get_result(connection).await?;
+    match (schemas.present, schemas.current) {
+        (Some(present), Some(current)) if present != current => {
+            Err(MigrationError::OtherSchema { present, current })
+        }
+        _ => Ok(()),
     }
 }
 

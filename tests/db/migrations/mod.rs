@@ -2,6 +2,7 @@
 
 mod live;
 mod plan;
+mod schemas;
 
 use std::process::{Command, Output};
 

@@ -27,11 +27,12 @@ const BLOCKING: [(&str, &str); 7] = [
 ];
 
 /// The locks that matter, from weak to strong. Every query takes ACCESS SHARE.
-const MODES: [&str; 5] = [
+const MODES: [&str; 6] = [
     "ROW EXCLUSIVE",
     "SHARE UPDATE EXCLUSIVE",
     "SHARE",
     "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE",
     "ACCESS EXCLUSIVE",
 ];
 

@@ -92,7 +92,7 @@ async fn move_to(
     copy::check_migrations(&address).await?;
     let original = copy::count_rows(&address).await?;
     copy::check_target(target, &original, programs.major()).await?;
-    let endpoint = Endpoint::external(target.libpq_variables())?;
+    let endpoint = Endpoint::external(target.libpq_variables(), target.libpq_tcp())?;
     let copied = programs.copy(&embedded.endpoint(), &endpoint).await;
     copied.map_err(|source| CopyError::NotCopied {
         target: target.to_string(),

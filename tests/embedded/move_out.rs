@@ -253,6 +253,19 @@ async fn a_move_that_fails_changes_neither_database() {
     succeed(&move_out, &dir.0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_lacks_rows_is_not_served() {
+    let (dir, target) = (super::stopped(), Target::start().await);
+    store_token(&dir.0);
+    let_create(&target, &dir.0).await;
+    target.before_indexes("DELETE FROM public.api_tokens").await;
+    let error = fail(&["database", "move-out", &target.url], &dir.0);
+    assert!(error.contains("drop the tables in the target"), "{error}");
+    let differing = "row counts differ: api_tokens has 0 instead of 1";
+    assert!(error.contains(differing), "{error}");
+    assert_usable(&dir.0);
+}
+
 /// This test holds the lock as the command does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_waits_for_a_move_does_not_serve_the_moved_database() {

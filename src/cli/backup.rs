@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    process,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::{
@@ -64,7 +64,7 @@ impl Backup {
                             false => error.into(),
                         })
                     }
-                    false => write(&self.file, &programs, &database, address).await,
+                    false => write(&self.file, self.force, &programs, &database, address).await,
                 }
             })
             .await
@@ -90,16 +90,19 @@ fn output() -> io::Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
+/// Writes the file, and prints what it has.
 async fn write(
     file: &Path,
+    force: bool,
     programs: &Programs,
     database: &Endpoint,
     address: &DatabaseAddress,
 ) -> Result<(), CliError> {
     let partial = Partial::create(file)?;
-    programs.dump(database, partial.handle()?, file).await?;
-    let bytes = partial.complete(file)?;
+    // First, because the file is complete once it has its name.
     let status = migrations::status(address).await?;
+    programs.dump(database, partial.handle()?, file).await?;
+    let bytes = partial.complete(file, force)?;
     let mut applied = status.iter().filter(|it| it.applied_at.is_some());
     let schema = applied.next_back().map_or("none", |it| it.version.as_str());
     Ok(writeln!(
@@ -120,8 +123,12 @@ struct Partial {
 impl Partial {
     /// Creates a file beside the one that it becomes, for its owner only.
     fn create(file: &Path) -> Result<Self, CopyError> {
+        // The process id is 1 in every container, so a killed backup may have left a file with it.
+        let age = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut path = file.to_owned().into_os_string();
-        path.push(format!(".part-{}", process::id()));
+        path.push(format!(".part-{}", age.as_nanos()));
         let path = PathBuf::from(path);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
@@ -137,21 +144,36 @@ impl Partial {
     }
 
     /// Gives the file its name, which survives a power failure. Returns its size.
-    fn complete(self, file: &Path) -> Result<u64, CopyError> {
-        let complete = || {
-            self.file.sync_all()?;
-            fs::rename(&self.path, file)?;
-            let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-            Ok(self.file.metadata()?.len())
-        };
-        complete().map_err(CopyError::file("write", file))
+    fn complete(self, file: &Path, force: bool) -> Result<u64, CopyError> {
+        let failed = |error| CopyError::file("write", file)(error);
+        self.file.sync_all().map_err(failed)?;
+        self.publish(file, force)?;
+        let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+        let parent = File::open(parent.unwrap_or(Path::new("."))).map_err(failed)?;
+        parent.sync_all().map_err(failed)?;
+        Ok(self.file.metadata().map_err(failed)?.len())
+    }
+
+    /// Gives the file its name. Replaces another file only by force.
+    fn publish(&self, file: &Path, force: bool) -> Result<(), CopyError> {
+        if !force {
+            // Unlike a rename, it does not replace a file that has appeared meanwhile.
+            match fs::hard_link(&self.path, file) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(CopyError::Exists(file.to_owned()));
+                }
+                // The file system has no hard links.
+                Err(_) => check_free(file, force)?,
+            }
+        }
+        fs::rename(&self.path, file).map_err(CopyError::file("write", file))
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // It is gone if it is complete.
+        // A complete file has another name.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! What the copies of a private PostgreSQL share: backup, restore, move and upgrade.
+//! Helpers shared by backup, restore, move-out and upgrade.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CliError, database::checked};
 use crate::{
     config::{ConfigErrors, DatabaseSettings, DatabaseSource},
-    db::copy::{self, TableRows},
+    db::copy,
     embedded::{EmbeddedError, Exclusive, Replaced, Replacement},
 };
 
@@ -59,7 +59,7 @@ pub enum CopyError {
         /// The error of `pg_restore`.
         source: EmbeddedError,
     },
-    /// The target takes no copy.
+    /// Copying to the target failed.
     #[error("cannot copy the database to {target}, and both databases are unchanged")]
     NotCopied {
         /// The hosts of the target.
@@ -84,12 +84,26 @@ pub enum CopyError {
          with the roots, for example /etc/ssl/certs/ca-certificates.crt"
     )]
     SystemRoots(u32),
-    /// The copy lacks rows.
-    #[error("the copy has other numbers of rows: {}; the original is unchanged", .0.join(", "))]
-    Incomplete(Vec<String>),
+    /// The target has the tables, but the move is not complete.
+    #[error(
+        "the tables were copied to {target}, but the move is not complete; the private database is \
+         unchanged; drop the tables in the target and run the command again"
+    )]
+    Incomplete {
+        /// The hosts of the target.
+        target: String,
+        /// The reason.
+        source: copy::CopyError,
+    },
     /// A signal has interrupted the command.
     #[error("interrupted; the private database is unchanged")]
     Interrupted,
+    /// A signal has interrupted a move.
+    #[error(
+        "interrupted; the private database is unchanged; if {0} has tables of bridgebook, drop them \
+         and run the command again"
+    )]
+    MoveInterrupted(String),
 }
 
 impl CopyError {
@@ -160,54 +174,8 @@ pub(super) async fn replace<T>(
     }
 }
 
-/// Fails unless each table has the same number of rows in the original and in the copy.
-pub(super) fn compare(original: &[TableRows], copy: &[TableRows]) -> Result<(), CopyError> {
-    let rows_of = |tables: &[TableRows], name: &str| {
-        let table = tables.iter().find(|table| table.name == name);
-        table.map_or(0, |table| table.rows)
-    };
-    let differing = original.iter().filter_map(|table| {
-        let TableRows { name, rows } = table;
-        let copied = rows_of(copy, name);
-        (copied != *rows).then(|| format!("{name} has {copied} instead of {rows}"))
-    });
-    match differing.collect::<Vec<_>>() {
-        differing if differing.is_empty() => Ok(()),
-        differing => Err(CopyError::Incomplete(differing)),
-    }
-}
-
-/// Adds up the rows of all tables, without those that the service itself creates.
-pub(super) fn total(tables: &[TableRows]) -> i64 {
-    let tables = tables.iter().filter(|table| !table.is_own());
-    tables.map(|table| table.rows).sum()
-}
-
 /// Locks a data directory that has a cluster, and is not used by a service.
 pub(super) async fn lock(data_dir: &Path) -> Result<Exclusive, CliError> {
     crate::embedded::require_cluster(data_dir).map_err(CliError::NoDatabase)?;
     Ok(Exclusive::acquire(data_dir).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_with_other_numbers_of_rows_is_an_error() {
-        let tables = |numbers: &[(&str, i64)]| -> Vec<TableRows> {
-            let rows = numbers.iter().map(|(name, rows)| TableRows {
-                name: (*name).to_owned(),
-                rows: *rows,
-            });
-            rows.collect()
-        };
-        let original = tables(&[("a", 1), ("b", 2), ("c", 0)]);
-        assert!(compare(&original, &tables(&[("a", 1), ("b", 2)])).is_ok());
-        let error = compare(&original, &tables(&[("a", 1), ("b", 1), ("d", 5)])).unwrap_err();
-        assert!(
-            error.to_string().contains("b has 1 instead of 2;"),
-            "{error}"
-        );
-    }
 }

@@ -3,11 +3,12 @@
 mod backup;
 mod copy;
 mod database;
+mod database_command;
 mod fsm;
 mod grants;
 mod migrate;
 mod move_out;
-mod owner;
+
 mod prune;
 mod quota;
 mod remote;
@@ -64,7 +65,7 @@ enum Command {
     Token(token::TokenCommand),
     /// Back up, restore, move or upgrade the private PostgreSQL; print the grants for an external one.
     #[command(subcommand)]
-    Database(owner::DatabaseCommand),
+    Database(database_command::DatabaseCommand),
     /// Remove or count expired rows. The service also removes them in the background.
     Prune(prune::PruneCommand),
     /// Set, list and delete the quotas of a running service.

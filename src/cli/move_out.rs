@@ -10,16 +10,17 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     CliError,
-    copy::{self as copies, CopyError, compare, interruptible, private, total},
+    copy::{self as copies, CopyError, interruptible, private},
 };
 use crate::{
     config::{ConfigErrors, DatabaseSettings},
     db::{
         DatabaseAddress,
         address::Environment,
-        copy::{self, TableRows},
+        copy::{self, Table, TableRows, compare, rows_of, total},
     },
     embedded::{Embedded, Endpoint, Exclusive, Programs},
+    util::error_chain::error_chain,
 };
 
 /// The oldest client programs that know `sslrootcert=system`.
@@ -48,8 +49,16 @@ impl MoveOut {
         let embedded = exclusive.start().await?;
         let moved = interruptible(move_to(&target, &embedded, &programs, &exclusive)).await;
         let stopped = embedded.stop().await;
-        let (original, copied, marker) = moved?;
-        stopped?;
+        let (original, copied, marker) = moved.map_err(|error| match error {
+            CliError::Copy(CopyError::Interrupted) => {
+                CopyError::MoveInterrupted(target.to_string()).into()
+            }
+            error => error,
+        })?;
+        if let Err(error) = stopped {
+            let error = error_chain(&error);
+            tracing::warn!(error, "the private PostgreSQL did not stop in order");
+        }
         let mut out = io::stdout();
         print(&mut out, &original, &copied)?;
         writeln!(
@@ -60,8 +69,8 @@ impl MoveOut {
         )?;
         writeln!(
             out,
-            "start the service with DATABASE_URL=\"{}\", with the password as before",
-            target.without_password()
+            "start the service with DATABASE_URL={}, with the password as before",
+            quoted(&target.without_password())
         )?;
         let marker = marker.display();
         Ok(writeln!(
@@ -80,8 +89,13 @@ fn target(url: &SecretString) -> Result<DatabaseAddress, CliError> {
     })
 }
 
-/// Copies all tables, and records the move once the copy has proven to be complete. Returns the rows of
-/// both, and the path of the record.
+/// Quotes a text for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Copies all tables, and records the move if the copy is complete. Returns the rows of both, and the
+/// path of the record.
 async fn move_to(
     target: &DatabaseAddress,
     embedded: &Embedded,
@@ -90,30 +104,58 @@ async fn move_to(
 ) -> Result<(Vec<TableRows>, Vec<TableRows>, PathBuf), CliError> {
     let address = embedded.database_url().parse()?;
     copy::check_migrations(&address).await?;
-    let original = copy::count_rows(&address).await?;
-    copy::check_target(target, &original, programs.major()).await?;
-    let endpoint = Endpoint::external(target.libpq_variables())?;
+    let tables = copy::tables(&address).await?;
+    copy::check_target(target, &tables, programs.major()).await?;
+    let endpoint = Endpoint::external(target.libpq_variables(), target.libpq_tcp())?;
     let copied = programs.copy(&embedded.endpoint(), &endpoint).await;
     copied.map_err(|source| CopyError::NotCopied {
         target: target.to_string(),
         source,
     })?;
-    let copied = copy::count_rows(target).await?;
-    compare(&original, &copied)?;
-    copy::finish(target).await?;
+    let completed = complete(&address, target, &tables).await;
+    let (original, copied) = completed.map_err(|source| CopyError::Incomplete {
+        target: target.to_string(),
+        source,
+    })?;
     let marker = exclusive.record_move(&target.to_string())?;
     Ok((original, copied, marker))
 }
 
+/// Checks the copy, and makes it ready. Returns the rows of both databases.
+async fn complete(
+    private: &DatabaseAddress,
+    target: &DatabaseAddress,
+    tables: &[Table],
+) -> Result<(Vec<TableRows>, Vec<TableRows>), copy::CopyError> {
+    let copied = copy::count_rows(target, tables).await?;
+    // After the copy, so that rows that a person adds meanwhile are noticed.
+    let original = copy::count_rows(private, tables).await?;
+    compare(&original, &copied)?;
+    copy::finish(target, tables).await?;
+    Ok((original, copied))
+}
+
 /// Prints the rows of each table in both databases.
 fn print(out: &mut impl Write, original: &[TableRows], copied: &[TableRows]) -> io::Result<()> {
-    let names = original.iter().map(|table| table.name.len());
+    let names = original.iter().map(|it| it.table.to_string().len());
     let width = names.max().unwrap_or_default();
     writeln!(out, "{:width$}  {:>12}  {:>12}", "table", "private", "copy")?;
-    for TableRows { name, rows } in original {
-        let copy = copied.iter().find(|table| table.name == *name);
-        let copy = copy.map_or(0, |table| table.rows);
-        writeln!(out, "{name:width$}  {rows:>12}  {copy:>12}")?;
+    for TableRows { table, rows } in original {
+        let copy = rows_of(copied, table);
+        writeln!(out, "{table:width$}  {rows:>12}  {copy:>12}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_for_a_shell_is_one_word() {
+        assert_eq!(
+            quoted("user='a $b' host=db1"),
+            r"'user='\''a $b'\'' host=db1'"
+        );
+    }
 }

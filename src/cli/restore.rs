@@ -14,11 +14,14 @@ use clap::{
 
 use super::{
     CliError,
-    copy::{CopyError, private, replace, total},
+    copy::{CopyError, private, replace},
 };
 use crate::{
     config::DatabaseSettings,
-    db::{DatabaseAddress, copy},
+    db::{
+        DatabaseAddress,
+        copy::{self, TableRows, total},
+    },
     embedded::{Exclusive, Replaced},
 };
 
@@ -51,8 +54,9 @@ impl Restore {
             })?;
             let address: DatabaseAddress = new.database_url().parse()?;
             copy::check_migrations(&address).await?;
-            copy::finish(&address).await?;
-            Ok(copy::count_rows(&address).await?)
+            let tables = copy::tables(&address).await?;
+            copy::finish(&address, &tables).await?;
+            Ok(copy::count_rows(&address, &tables).await?)
         });
         let (tables, _) = fill.await?;
         Ok(writeln!(
@@ -86,10 +90,10 @@ async fn require_empty(exclusive: &Exclusive, data_dir: &Path) -> Result<(), Cli
         return Ok(());
     }
     let embedded = exclusive.start().await?;
-    let address = embedded.database_url().parse()?;
-    let tables = copy::count_rows(&address).await;
+    let address: DatabaseAddress = embedded.database_url().parse()?;
+    let counted = count(&address).await;
     embedded.stop().await?;
-    match total(&tables?) {
+    match total(&counted?) {
         0 => Ok(()),
         rows => Err(CopyError::NotEmpty {
             data_dir: data_dir.to_owned(),
@@ -97,4 +101,8 @@ async fn require_empty(exclusive: &Exclusive, data_dir: &Path) -> Result<(), Cli
         }
         .into()),
     }
+}
+
+async fn count(address: &DatabaseAddress) -> Result<Vec<TableRows>, copy::CopyError> {
+    copy::count_rows(address, &copy::tables(address).await?).await
 }

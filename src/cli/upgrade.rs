@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::{
     CliError,
-    copy::{self as copies, compare, private, replace, total},
+    copy::{self as copies, private, replace},
 };
 use crate::{
     config::DatabaseSettings,
     db::{
         DatabaseAddress,
-        copy::{self, TableRows},
+        copy::{self, TableRows, compare, total},
     },
     embedded::{Embedded, EmbeddedError, Replaced, Replacement},
 };
@@ -67,7 +67,7 @@ impl Upgrade {
         match kept {
             Some(kept) => Ok(writeln!(
                 out,
-                "the old database is kept in {}; remove it once the new one has proven itself",
+                "the old database is kept in {}; remove it once you no longer need it",
                 kept.display()
             )?),
             None => Ok(()),
@@ -81,8 +81,9 @@ async fn copy_all(old: &Embedded, new: &Replacement<'_>) -> Result<Vec<TableRows
     let to: DatabaseAddress = new.database_url().parse()?;
     let programs = new.programs();
     programs.copy(&old.endpoint(), &new.endpoint()).await?;
-    let tables = copy::count_rows(&to).await?;
-    compare(&copy::count_rows(&from).await?, &tables)?;
-    copy::finish(&to).await?;
-    Ok(tables)
+    let tables = copy::tables(&from).await?;
+    let copied = copy::count_rows(&to, &tables).await?;
+    compare(&copy::count_rows(&from, &tables).await?, &copied)?;
+    copy::finish(&to, &tables).await?;
+    Ok(copied)
 }

@@ -18,10 +18,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::{
     DatabaseAddress,
-    connect::{connect, connect_to_any},
+    connect::connect_to_any,
     migrations::{self, MigrationError},
     planner::raw_statement,
     schema::journal_cluster,
+    unlimited::connect_without_timeouts,
 };
 
 /// The pages of the journal that a statement repairs: 8 MiB, some ten thousand rows, so that
@@ -84,7 +85,7 @@ pub async fn adopt(address: &DatabaseAddress) -> Result<usize, MigrationError> {
     if is_adopted(recorded(&mut connection).await?, cluster) {
         return Ok(0);
     }
-    let mut connection = connect(address).await?;
+    let mut connection = connect_without_timeouts(address).await?;
     migrations::acquire_lock(&mut connection).await?;
     let recorded = recorded(&mut connection).await?;
     if is_adopted(recorded, cluster) {

@@ -26,6 +26,7 @@ pub mod schema;
 mod sql_state;
 mod tls;
 pub mod turns;
+mod unlimited;
 
 pub use address::DatabaseAddress;
 pub use connect::{Session, connect};

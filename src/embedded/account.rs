@@ -1,8 +1,9 @@
 //! The user that PostgreSQL runs as. PostgreSQL refuses to run as root, so a service that runs as
 //! root gives the cluster to an unprivileged user.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,6 +68,14 @@ impl Account {
         match &self.become_user {
             Some(user) => chown(path, Some(user.uid), Some(user.gid))
                 .map_err(EmbeddedError::io("change the owner of", path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the user the owner of an open file.
+    pub(super) fn give_file(&self, file: &File) -> io::Result<()> {
+        match &self.become_user {
+            Some(user) => fchown(file, Some(user.uid), Some(user.gid)),
             None => Ok(()),
         }
     }

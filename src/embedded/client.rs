@@ -7,32 +7,28 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
 
 use super::account::{Account, last_lines};
+use super::client_output::{PG_DUMP, PG_RESTORE, read};
 use super::error::EmbeddedError;
 use super::find::{self, Installation};
-use super::progress::Progress;
 use super::socket::{self, DATABASE, USER};
 use super::{Embedded, cluster};
-
-const PG_DUMP: &str = "pg_dump";
-const PG_RESTORE: &str = "pg_restore";
+use crate::util::progress::Progress;
 
 /// Options of `pg_dump`: one line of output for each table, and an error instead of a prompt.
 const DUMP: [&str; 3] = ["--format=custom", "--verbose", "--no-password"];
 
 /// Options of `pg_restore`. The variables of the [`Endpoint`] name the database. Roles of the source may
-/// be missing in the target, so owners and grants are not restored.
+/// be missing in the target, so owners and grants are not restored. So may tablespaces.
 const RESTORE: [&str; 8] = [
-    "--dbname=",
     "--single-transaction",
     "--no-owner",
     "--no-privileges",
+    "--no-tablespaces",
     "--no-publications",
     "--no-subscriptions",
     "--verbose",
@@ -45,6 +41,8 @@ pub struct Endpoint {
     directory: PathBuf,
     /// Variables of libpq. Other users cannot read them, unlike arguments.
     variables: Vec<(&'static str, OsString)>,
+    /// Further pairs of words and values of libpq, without secrets.
+    words: String,
 }
 
 impl Endpoint {
@@ -64,12 +62,15 @@ impl Endpoint {
         ))
     }
 
-    /// Returns a database that libpq finds by these variables. Files that they name belong to the
+    /// Returns a database that libpq finds by these variables and pairs of words and values. Files that they name belong to the
     /// caller, so the programs run as the caller.
     ///
     /// # Errors
     /// If the working directory or the user of this process is unknown.
-    pub fn external(variables: Vec<(&'static str, String)>) -> Result<Self, EmbeddedError> {
+    pub fn external(
+        variables: Vec<(&'static str, String)>,
+        words: String,
+    ) -> Result<Self, EmbeddedError> {
         let variables = variables.into_iter();
         Ok(Self {
             account: Account::of_process()?,
@@ -77,6 +78,7 @@ impl Endpoint {
             variables: variables
                 .map(|(name, value)| (name, value.into()))
                 .collect(),
+            words,
         })
     }
 
@@ -90,6 +92,7 @@ impl Endpoint {
                 ("PGUSER", USER.into()),
                 ("PGDATABASE", DATABASE.into()),
             ],
+            words: String::new(),
         }
     }
 
@@ -178,9 +181,9 @@ impl Programs {
     /// # Errors
     /// [`EmbeddedError::Program`] if `pg_restore` fails. The database is then as it was.
     pub async fn restore(&self, from: File, into: &Endpoint) -> Result<(), EmbeddedError> {
-        let mut command = into.command(&self.path(PG_RESTORE));
+        let mut command = self.restore_command(into);
         // Others are not ours: extensions and schemas of a managed PostgreSQL.
-        command.args(RESTORE).arg("--schema=public").stdin(from);
+        command.arg("--schema=public").stdin(from);
         let progress = Progress::new("restoring");
         Run::spawn(command)?.end(Some(&progress)).await
     }
@@ -196,10 +199,8 @@ impl Programs {
         let pipe = dump.child.stdout.take().map(TryInto::<Stdio>::try_into);
         let pipe = pipe.transpose();
         let pipe = pipe.map_err(EmbeddedError::io("read the output of", &dump.program))?;
-        let mut restore = to.command(&self.path(PG_RESTORE));
-        restore
-            .args(RESTORE)
-            .stdin(pipe.unwrap_or_else(Stdio::null));
+        let mut restore = self.restore_command(to);
+        restore.stdin(pipe.unwrap_or_else(Stdio::null));
         let restore = Run::spawn(restore)?;
         let progress = Progress::new("copying");
         let (dumped, restored) = tokio::join!(dump.end(None), restore.end(Some(&progress)));
@@ -208,6 +209,14 @@ impl Programs {
             Err(error) if !error.is_closed_pipe() => Err(error),
             _ => restored,
         }
+    }
+
+    fn restore_command(&self, into: &Endpoint) -> Command {
+        let mut command = into.command(&self.path(PG_RESTORE));
+        command
+            .args(RESTORE)
+            .arg(format!("--dbname={}", into.words));
+        command
     }
 
     pub(super) fn installation(&self) -> &Installation {
@@ -239,6 +248,8 @@ impl Run {
     fn spawn(mut command: Command) -> Result<Self, EmbeddedError> {
         let program = PathBuf::from(command.as_std().get_program());
         command.stderr(Stdio::piped()).kill_on_drop(true);
+        // Ctrl-C must reach only this process, which ends the program and says so.
+        command.process_group(0);
         let child = command.spawn();
         let child = child.map_err(EmbeddedError::io("run", &program))?;
         Ok(Self { child, program })
@@ -254,86 +265,17 @@ impl Run {
         let output = output.map_err(failed)?;
         let status = self.child.wait().await.map_err(failed)?;
         match status.success() {
-            true => Ok(()),
+            true => {
+                for line in output.lines() {
+                    tracing::warn!("{line}");
+                }
+                Ok(())
+            }
             false => Err(EmbeddedError::Program {
                 program: self.program,
                 status,
                 output: last_lines(&output),
             }),
-        }
-    }
-}
-
-/// Reads the output of a program to its end. Returns it without the lines about progress.
-async fn read(
-    stderr: impl AsyncBufRead + Unpin,
-    progress: Option<&Progress>,
-) -> io::Result<String> {
-    /// The interval of log lines about one large table.
-    const INTERVAL: Duration = Duration::from_secs(10);
-    let mut lines = stderr.lines();
-    let mut kept = String::new();
-    loop {
-        let line = match timeout(INTERVAL, lines.next_line()).await {
-            Ok(line) => line?,
-            Err(_elapsed) => {
-                progress.inspect(|it| it.go_on());
-                continue;
-            }
-        };
-        let Some(line) = line else {
-            return Ok(kept);
-        };
-        if let Some(table) = table_of(&line) {
-            progress.inspect(|it| it.table(table));
-        }
-        if !is_progress(&line) {
-            kept.push_str(&line);
-            kept.push('\n');
-        }
-    }
-}
-
-/// Returns the table that a line about progress names: `pg_dump: dumping contents of table "public.x"`.
-fn table_of(line: &str) -> Option<&str> {
-    let (before, name) = line.split_once("table \"")?;
-    let is_data = before.ends_with("dumping contents of ") || before.ends_with("data for ");
-    let name = name.trim_end_matches('"');
-    is_data.then(|| name.strip_prefix("public.").unwrap_or(name))
-}
-
-/// Returns whether a line only tells what the program does: `pg_dump: reading schemas`.
-fn is_progress(line: &str) -> bool {
-    const OTHERS: [&str; 4] = ["error:", "warning:", "detail:", "hint:"];
-    let of_program = [PG_DUMP, PG_RESTORE].map(|program| line.strip_prefix(program));
-    let text = of_program.into_iter().flatten().next();
-    let text = text.and_then(|text| text.strip_prefix(": "));
-    text.is_some_and(|text| !OTHERS.iter().any(|other| text.starts_with(other)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lines_about_progress_are_recognised() {
-        for (line, table, progress) in [
-            ("pg_dump: reading schemas", None, true),
-            (
-                "pg_dump: dumping contents of table \"public.workflow_steps\"",
-                Some("workflow_steps"),
-                true,
-            ),
-            (
-                "pg_restore: processing data for table \"public.api_tokens\"",
-                Some("api_tokens"),
-                true,
-            ),
-            ("pg_restore: creating TABLE \"public.x\"", None, true),
-            ("pg_restore: error: could not read", None, false),
-            ("DETAIL:  Key exists.", None, false),
-        ] {
-            assert_eq!((table_of(line), is_progress(line)), (table, progress));
         }
     }
 }

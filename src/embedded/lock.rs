@@ -1,13 +1,16 @@
 //! The locks of a data directory. The operating system releases them when their process ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::account::Account;
 use super::error::EmbeddedError;
+use super::files::{create_for, is_there};
 use super::log::LOG;
 use super::processes::{POLL, Process, process};
 use super::{cluster, create_data_dir, postmaster};
@@ -26,7 +29,7 @@ const COMMAND_POLL: Duration = Duration::from_millis(50);
 pub(super) async fn lock_server(data_dir: &Path) -> Result<File, EmbeddedError> {
     /// A supervisor may start a service while the killed one before it is still exiting.
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let file = open(&data_dir.join(SERVER))?;
+    let file = open(data_dir, SERVER)?;
     let deadline = Instant::now() + TIMEOUT;
     while !try_lock(&file, data_dir)? {
         if Instant::now() >= deadline {
@@ -64,7 +67,7 @@ impl CommandLock {
     pub(super) async fn acquire_any(data_dir: &Path) -> Result<Self, EmbeddedError> {
         cluster::check_usable(data_dir)?;
         let data_dir = &create_data_dir(data_dir)?;
-        let file = open(&data_dir.join(COMMAND))?;
+        let file = open(data_dir, COMMAND)?;
         let mut is_waiting = false;
         while !try_lock(&file, data_dir)? {
             if !is_waiting {
@@ -111,14 +114,22 @@ pub async fn wait_until_ready(data_dir: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-fn open(path: &Path) -> Result<File, EmbeddedError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    file.map_err(EmbeddedError::io("lock", path))
+/// Opens a lock file, and creates it if it is missing.
+fn open(data_dir: &Path, name: &str) -> Result<File, EmbeddedError> {
+    let path = data_dir.join(name);
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    if !is_there(&path)? {
+        let account = Account::choose(&cluster::path(data_dir))?;
+        match create_for(&account, &mut options.clone(), &path) {
+            // Another process has created it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            file => return file.map_err(EmbeddedError::io("lock", &path)),
+        }
+    }
+    options
+        .open(&path)
+        .map_err(EmbeddedError::io("lock", &path))
 }
 
 fn try_lock(file: &File, data_dir: &Path) -> Result<bool, EmbeddedError> {

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::account::last_lines;
+use super::account::{Account, last_lines};
 use super::error::EmbeddedError;
+use super::files::create_for;
 
 /// The name of the log in the data directory.
 pub(super) const LOG: &str = "postgresql.log";
@@ -33,8 +34,11 @@ pub(super) struct ServerLog {
 
 impl ServerLog {
     /// Opens the log for appending, and rotates it for as long as the result lives.
-    pub(super) fn open(path: &Path) -> Result<Arc<Self>, EmbeddedError> {
+    pub(super) fn open(path: &Path, account: &Account) -> Result<Arc<Self>, EmbeddedError> {
         let failed = |error| EmbeddedError::io("open", path)(error);
+        if path.symlink_metadata().is_err() {
+            create_for(account, OpenOptions::new().mode(0o600), path).map_err(failed)?;
+        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -117,7 +121,7 @@ mod tests {
         let name = format!("bridgebook-log-{}", std::process::id());
         let path = std::env::temp_dir().join(name).with_extension("log");
         fs::write(&path, "FATAL: of an earlier server\n").unwrap();
-        let log = ServerLog::open(&path).unwrap();
+        let log = ServerLog::open(&path, &Account::of_process().unwrap()).unwrap();
         assert_eq!(log.tail(), "");
         let mut server = log.writer().unwrap();
         writeln!(server, "FATAL: of this server").unwrap();

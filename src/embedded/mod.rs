@@ -15,6 +15,7 @@
 
 mod account;
 mod client;
+mod client_output;
 mod cluster;
 #[cfg(feature = "download-postgres")]
 mod download;
@@ -26,7 +27,6 @@ mod log;
 mod moved;
 mod postmaster;
 mod processes;
-mod progress;
 mod replace;
 mod server;
 mod socket;
@@ -132,6 +132,8 @@ impl Embedded {
         cluster::check(&settings.data_dir)?;
         let data_dir = create_data_dir(&settings.data_dir)?;
         let lock = Arc::new(lock::lock_server(&data_dir).await?);
+        // A command that held the lock may have moved the database.
+        cluster::check(&data_dir)?;
         Self::start_locked(settings, data_dir, lock).await
     }
 
@@ -150,7 +152,7 @@ impl Embedded {
         if cluster::major(&cluster)?.is_none() {
             cluster::create(&data_dir, &installation, &account, settings.durable).await?;
         }
-        cluster::record(&data_dir)?;
+        cluster::record(&data_dir, &account)?;
         let plan = Plan {
             socket_dir: socket::prepare(&data_dir, &account)?,
             port: socket::PORT,

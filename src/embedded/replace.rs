@@ -10,6 +10,7 @@
 //! start that finds only `cluster.next` makes it `cluster`.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,12 +57,12 @@ pub struct Exclusive {
     _command: CommandLock,
 }
 
-/// What becomes of the old cluster.
+/// Whether the old cluster is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
-    /// It is kept.
+    /// The old cluster is kept.
     Kept,
-    /// It is removed, because it is empty.
+    /// The old cluster is removed, because it is empty.
     Removed,
 }
 
@@ -106,7 +107,7 @@ impl Exclusive {
     /// starts its server.
     ///
     /// # Errors
-    /// Those of [`Embedded::start`], and [`EmbeddedError::NoClientProgram`].
+    /// Those of [`Exclusive::create_with`], and [`EmbeddedError::NoClientProgram`].
     pub async fn create(&self) -> Result<Replacement<'_>, EmbeddedError> {
         let settings = Settings::new(&self.data_dir);
         let installation = install(&settings, &self.data_dir, None).await?;
@@ -133,9 +134,10 @@ impl Exclusive {
     /// may run, but must not be started afterwards.
     ///
     /// # Errors
-    /// Those of [`Embedded::start`].
+    /// Those of [`Embedded::start`], and [`EmbeddedError::NotReplaceable`].
     pub async fn create_with(&self, programs: Programs) -> Result<Replacement<'_>, EmbeddedError> {
         let (data_dir, account) = (&self.data_dir, &self.account);
+        require_replaceable(data_dir)?;
         let installation = programs.installation().clone();
         account
             .require_access(data_dir, &installation.bin_dir)
@@ -167,11 +169,29 @@ impl Exclusive {
     /// # Errors
     /// That of the file system.
     pub fn record_move(&self, to: &str) -> Result<PathBuf, EmbeddedError> {
-        moved::record(&self.data_dir, to)
+        moved::record(&self.data_dir, to, &self.account)
     }
 
     fn old(&self, major: u32) -> PathBuf {
         self.data_dir.join(format!("cluster.old-{major}"))
+    }
+}
+
+/// Fails if the cluster is a symbolic link or a mount point. A rename of the link would leave its target in
+/// place, and a mount point cannot be renamed.
+fn require_replaceable(data_dir: &Path) -> Result<(), EmbeddedError> {
+    let cluster = cluster::path(data_dir);
+    if !is_there(&cluster)? {
+        return Ok(());
+    }
+    let read = |path: &Path| {
+        path.symlink_metadata()
+            .map_err(EmbeddedError::io("read", path))
+    };
+    let found = read(&cluster)?;
+    match found.is_symlink() || found.dev() != read(data_dir)?.dev() {
+        true => Err(EmbeddedError::NotReplaceable { cluster }),
+        false => Ok(()),
     }
 }
 
@@ -205,7 +225,7 @@ impl Replacement<'_> {
 
     /// Stops the server and removes the cluster.
     pub async fn discard(self) {
-        // What cannot be removed now is removed by the next start.
+        // The next start removes files that remain.
         let _ = self.embedded.stop().await;
         let _ = fs::remove_dir_all(&self.cluster);
     }
@@ -232,8 +252,9 @@ impl Replacement<'_> {
             let dropped = || cluster::unfinished_name(data_dir);
             rename(&cluster, &old.clone().unwrap_or_else(dropped))?;
         }
-        rename(&next, &cluster)?;
-        cluster::record(data_dir)?;
+        fs::rename(&next, &cluster).map_err(|source| EmbeddedError::NotInPlace { next, source })?;
+        sync(data_dir)?;
+        cluster::record(data_dir, &self.of.account)?;
         cluster::remove_unfinished(data_dir, &self.of.account).await;
         Ok(old)
     }

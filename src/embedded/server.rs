@@ -114,7 +114,7 @@ impl Server {
     }
 
     fn launch(plan: &Plan) -> Result<Self, EmbeddedError> {
-        let log = ServerLog::open(&plan.log)?;
+        let log = ServerLog::open(&plan.log, &plan.account)?;
         let program = plan.installation.bin_dir.join("postgres");
         let mut command = plan.account.command(&program);
         command.arg("-D").arg(&plan.cluster).args(arguments(plan));

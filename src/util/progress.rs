@@ -1,4 +1,4 @@
-//! A progress bar on a terminal.
+//! Shows the progress of a slow step: a bar or a spinner on a terminal, else lines of the log.
 
 use std::time::Duration;
 
@@ -33,5 +33,50 @@ impl Bar {
     pub fn show(&self, percent: u64, message: String) {
         self.0.set_position(percent);
         self.0.set_message(message);
+    }
+}
+
+/// Draws a spinner with `message` on standard error until it is dropped. Draws nothing without a
+/// terminal; the log has the same message.
+#[must_use]
+pub fn spinner(message: &str) -> ProgressBar {
+    /// Looks smooth and costs nothing.
+    const TICK: Duration = Duration::from_millis(100);
+    let spinner = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+    spinner.set_message(message.to_owned());
+    spinner.enable_steady_tick(TICK);
+    spinner
+}
+
+/// The tables that a program copies: a spinner on a terminal, else lines of the log.
+pub struct Progress {
+    action: &'static str,
+    spinner: ProgressBar,
+}
+
+impl Progress {
+    /// Draws a spinner, and logs with the same action: "backing up".
+    #[must_use]
+    pub fn new(action: &'static str) -> Self {
+        Self {
+            action,
+            spinner: spinner(action),
+        }
+    }
+
+    /// Shows that a table begins.
+    pub fn table(&self, table: &str) {
+        match self.spinner.is_hidden() {
+            true => tracing::info!(table, "{}", self.action),
+            false => self.spinner.set_message(format!("{} {table}", self.action)),
+        }
+    }
+
+    /// Logs that the last table takes long. On a terminal the spinner moves.
+    pub fn go_on(&self) {
+        if self.spinner.is_hidden() {
+            let elapsed_s = self.spinner.elapsed().as_secs();
+            tracing::info!(elapsed_s, "still {}", self.action);
+        }
     }
 }

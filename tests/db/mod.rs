@@ -21,5 +21,6 @@ mod plans;
 mod restore;
 mod tls;
 mod turns;
+mod unlimited;
 mod vanishing_rows;
 mod writes;

@@ -60,12 +60,41 @@ async fn an_interrupted_backup_leaves_no_file() {
         (waiting().await > 0).then_some(())
     })
     .await;
-    assert!(names(&backups.0)[0].starts_with("backup.dump.part-"));
+    let partial = names(&backups.0).remove(0);
+    assert!(partial.starts_with("backup.dump.part-"));
+    // In a container every backup has the process id 1.
+    let with_id = format!("-{}", running.id());
+    assert!(!partial.ends_with(&with_id), "{partial}");
     send_signal("INT", running.id());
     let output = running.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("interrupted"));
     assert!(names(&backups.0).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_appears_during_a_backup_is_kept() {
+    let (dir, backups) = (temp_dir(), temp_dir());
+    let backup = file(&backups, "backup.dump");
+    let cluster = crate::support::own_cluster(&dir).await;
+    let mut database = connect_database(&cluster.database_url()).await;
+    for statement in ["CREATE TABLE locked ()", "BEGIN; LOCK TABLE locked"] {
+        database.batch_execute(statement).await.unwrap();
+    }
+    let arguments = ["database", "backup", backup.to_str().unwrap()];
+    let mut command = command(&arguments, &dir.0);
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the backup has begun", || async {
+        (!names(&backups.0).is_empty()).then_some(())
+    })
+    .await;
+    fs::write(&backup, "other").unwrap();
+    database.batch_execute("ROLLBACK").await.unwrap();
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+    assert_eq!(fs::read(&backup).unwrap(), b"other");
+    assert_eq!(names(&backups.0), ["backup.dump"]);
 }
 
 #[test]

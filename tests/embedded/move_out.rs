@@ -1,15 +1,17 @@
 //! `bridgebook database move-out`.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::Path,
     process::{Command, Stdio},
 };
 
+use diesel_async::SimpleAsyncConnection;
+
 use super::{command, fail, has_token, run, store_token, succeed};
 use crate::support::{
-    Identity, Pki, RemotePostgres, Server, count, eventually, send_signal, stderr, temp_dir,
-    tenant_on,
+    Identity, Pki, RemotePostgres, Server, connect_database, count, eventually, own_cluster,
+    send_signal, stderr, temp_dir, tenant_on,
 };
 
 /// A password that a URL must encode.
@@ -144,14 +146,11 @@ async fn everything_is_moved_and_served_there_only() {
     succeed(&["token", "list"], &dir.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_move_that_fails_changes_neither_database() {
-    let (dir, target) = (super::stopped(), Target::start().await);
-    store_token(&dir.0);
-    let move_out = ["database", "move-out", &target.url];
+/// Waits until the target has TLS, and lets the role create tables.
+async fn let_create(target: &Target, data_dir: &Path) {
     // TLS is on some time after the server was told to.
     eventually("the lack of a right", || async {
-        fail(&move_out, &dir.0)
+        fail(&["database", "move-out", &target.url], data_dir)
             .contains("GRANT CREATE ON SCHEMA public TO node")
             .then_some(())
     })
@@ -160,6 +159,45 @@ async fn a_move_that_fails_changes_neither_database() {
         .server
         .run("GRANT CREATE ON SCHEMA public TO node")
         .await;
+}
+
+/// The role of the target may not read them. The private database has two tables with one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_others_are_not_counted() {
+    let (dir, target) = (super::stopped(), Target::start().await);
+    store_token(&dir.0);
+    {
+        let cluster = own_cluster(&dir).await;
+        let mut database = connect_database(&cluster.database_url()).await;
+        let second = "CREATE SCHEMA second;
+                      CREATE TABLE second.api_tokens AS SELECT generate_series(1, 7) AS id";
+        database.batch_execute(second).await.unwrap();
+        cluster.stop().await.unwrap();
+    }
+    let_create(&target, &dir.0).await;
+    let foreign = "CREATE SCHEMA cloud; CREATE TABLE cloud.metrics ();
+        CREATE TABLE cloud.api_tokens ();
+        DO $$ BEGIN
+            EXECUTE format('GRANT CREATE ON DATABASE %I TO node', current_database());
+        END $$";
+    target.server.run(foreign).await;
+    let printed = succeed(&["database", "move-out", &target.url], &dir.0);
+    let numbers = |name: &str| {
+        let row = printed.lines().find(|line| line.starts_with(name));
+        let row = row.expect("a row for each table");
+        row.split_whitespace().skip(1).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers("api_tokens "), ["1", "1"], "{printed}");
+    assert_eq!(numbers("second.api_tokens "), ["7", "7"], "{printed}");
+    assert!(!printed.contains("metrics"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_fails_changes_neither_database() {
+    let (dir, target) = (super::stopped(), Target::start().await);
+    store_token(&dir.0);
+    let move_out = ["database", "move-out", &target.url];
+    let_create(&target, &dir.0).await;
     for (prepare, undo, expected) in [
         (
             "ALTER ROLE node SET search_path = other",
@@ -213,6 +251,42 @@ async fn a_move_that_fails_changes_neither_database() {
     .await;
     target.repair().await;
     succeed(&move_out, &dir.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_lacks_rows_is_not_served() {
+    let (dir, target) = (super::stopped(), Target::start().await);
+    store_token(&dir.0);
+    let_create(&target, &dir.0).await;
+    target.before_indexes("DELETE FROM public.api_tokens").await;
+    let error = fail(&["database", "move-out", &target.url], &dir.0);
+    assert!(error.contains("drop the tables in the target"), "{error}");
+    let differing = "row counts differ: api_tokens has 0 instead of 1";
+    assert!(error.contains(differing), "{error}");
+    assert_usable(&dir.0);
+}
+
+/// This test holds the lock as the command does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_waits_for_a_move_does_not_serve_the_moved_database() {
+    let dir = super::stopped();
+    let lock = File::open(dir.0.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut serve = command(&["serve", "--listen", "127.0.0.1:0"], &dir.0);
+    let serve = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let path = dir.0.join("lock");
+    eventually("the service has opened the lock", || async {
+        let files = fs::read_dir(format!("/proc/{}/fd", serve.id())).unwrap();
+        let mut files = files.map(|it| fs::read_link(it.unwrap().path()).unwrap_or_default());
+        files.any(|it| it == path).then_some(())
+    })
+    .await;
+    fs::write(dir.0.join("cluster.moved"), "elsewhere:5432\n").unwrap();
+    drop(lock);
+    let output = serve.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(error.contains("was moved to elsewhere:5432"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

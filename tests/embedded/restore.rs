@@ -119,6 +119,42 @@ async fn rows_are_never_replaced() {
 }
 
 #[test]
+fn a_cluster_that_is_a_link_is_not_replaced() {
+    let (_backups, restore) = backup_with_token();
+    let (dir, elsewhere) = (stopped(), temp_dir());
+    let cluster = dir.0.join("cluster");
+    let moved = file(&elsewhere, "cluster");
+    fs::rename(&cluster, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &cluster).unwrap();
+    let before = names(&dir.0);
+    let error = fail(&parts(&restore), &dir.0);
+    assert!(error.contains("symbolic link or a mount point"), "{error}");
+    assert_eq!(names(&dir.0), before);
+    assert!(!has_token(&dir.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_another_tablespace_are_restored() {
+    let (dir, backups, other) = (stopped(), temp_dir(), temp_dir());
+    store_token(&dir.0);
+    {
+        let cluster = own_cluster(&dir).await;
+        let mut database = connect_database(&cluster.database_url()).await;
+        for statement in [
+            "SET allow_in_place_tablespaces = on",
+            "CREATE TABLESPACE fast LOCATION ''",
+            "ALTER TABLE api_tokens SET TABLESPACE fast",
+        ] {
+            database.batch_execute(statement).await.unwrap();
+        }
+        cluster.stop().await.unwrap();
+    }
+    let restore = back_up(&dir, &backups);
+    succeed(&parts(&restore), &other.0);
+    assert!(has_token(&other.0));
+}
+
+#[test]
 fn a_database_that_has_vanished_is_restored() {
     let (_backups, restore) = backup_with_token();
     let dir = stopped();

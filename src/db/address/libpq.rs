@@ -1,6 +1,7 @@
 //! An address for the programs of PostgreSQL, which use libpq.
 
 use super::{DatabaseAddress, environment::VARIABLES, words::Words};
+use crate::db::tls::Roots;
 
 /// Values for libpq that differ from its own defaults: the service writes, and does not speak Kerberos.
 const DEFAULTS: [(&str, &str); 2] = [
@@ -8,14 +9,33 @@ const DEFAULTS: [(&str, &str); 2] = [
     ("gssencmode", "disable"),
 ];
 
+/// The settings of TCP, and their names in libpq.
+const TCP: [(&str, &str); 6] = [
+    ("keepalives", "keepalives"),
+    ("keepalives_idle", "keepalives_idle"),
+    ("keepalives_interval", "keepalives_interval"),
+    ("keepalives_count", "keepalives_count"),
+    ("keepalives_retries", "keepalives_count"),
+    ("tcp_user_timeout", "tcp_user_timeout"),
+];
+
+/// The idle time before the first keepalive in seconds, as in the service.
+const KEEPALIVES_IDLE: &str = "30";
+
 impl DatabaseAddress {
-    /// Returns the address as environment variables of libpq, with the password. Settings of TCP, which
-    /// have no variable, are left out.
+    /// Returns the address as environment variables of libpq, with the password. Settings of TCP have no
+    /// variable, see [`DatabaseAddress::libpq_tcp`].
     #[must_use]
     pub fn libpq_variables(&self) -> Vec<(&'static str, String)> {
         let mut words = self.words.clone();
         for (word, value) in DEFAULTS {
             words.set_default(word, value);
+        }
+        // libpq may search another home directory, and would then verify nothing.
+        if let Roots::File(file) = &self.tls.settings().roots
+            && let Some(file) = file.to_str()
+        {
+            words.set_default("sslrootcert", file);
         }
         if let Some(file) = self.password_file.as_ref().and_then(|file| file.to_str()) {
             words.set_default("passfile", file);
@@ -24,6 +44,20 @@ impl DatabaseAddress {
         variables
             .filter_map(|(name, word)| Some((*name, words.get(word)?.to_owned())))
             .collect()
+    }
+
+    /// Returns the settings of TCP as pairs of words and values for libpq, which has no variables for them.
+    /// Without them a lost connection is noticed after two hours.
+    #[must_use]
+    pub fn libpq_tcp(&self) -> String {
+        let mut words = Words::default();
+        for (name, word) in TCP {
+            if let Some(value) = self.words.get(name) {
+                words.set_default(word, value);
+            }
+        }
+        words.set_default("keepalives_idle", KEEPALIVES_IDLE);
+        pairs(words)
     }
 
     /// Returns the address as pairs of words and values, without the password: a `DATABASE_URL`.
@@ -80,6 +114,18 @@ mod tests {
                 "PGTARGETSESSIONATTRS=read-write",
                 "PGUSER=al ice",
             ]
+        );
+    }
+
+    #[test]
+    fn settings_of_tcp_become_words_of_libpq() {
+        let address: DatabaseAddress = ADDRESS.parse().unwrap();
+        assert_eq!(address.libpq_tcp(), "keepalives_idle=30");
+        let text = "host=db1 keepalives_idle=5 keepalives_retries=3 tcp_user_timeout=9000";
+        let address: DatabaseAddress = text.parse().unwrap();
+        assert_eq!(
+            address.libpq_tcp(),
+            "keepalives_count=3 keepalives_idle=5 tcp_user_timeout=9000"
         );
     }
 

@@ -13,7 +13,7 @@ pub(super) enum DatabaseCommand {
     /// Restore a file of `backup` or `pg_dump -Fc` into a private PostgreSQL without rows. The service
     /// must be stopped.
     Restore(Restore),
-    /// Copy the private PostgreSQL into an empty database of another one, and check the numbers of rows.
+    /// Copy the private PostgreSQL into an empty database of another one, and compare row counts.
     /// The service must be stopped. Afterwards it no longer serves the private one.
     MoveOut(MoveOut),
     /// Copy the private PostgreSQL into one of the newest installed version, and keep the old one. The

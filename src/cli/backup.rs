@@ -20,7 +20,7 @@ use super::{
     database::on_database,
 };
 use crate::{
-    config::{DatabaseSettings, DatabaseSource},
+    config::{ConfigErrors, DatabaseSettings, DatabaseSource},
     db::{DatabaseAddress, migrations},
     embedded::{self, Endpoint, Programs},
 };
@@ -44,6 +44,10 @@ impl Backup {
             "backup",
             "back that one up with `pg_dump -Fc`",
         )?;
+        if self.file.as_os_str().is_empty() {
+            let error = "FILE: expected a path, got an empty text".to_owned();
+            return Err(ConfigErrors::from(vec![error]).into());
+        }
         let is_output = self.file == Path::new("-");
         if is_output && io::stdout().is_terminal() {
             return Err(CopyError::Terminal.into());

@@ -50,7 +50,8 @@ pub enum CopyError {
     NotADump(PathBuf),
     /// The dump cannot be restored.
     #[error(
-        "cannot restore {path}, and nothing was changed; if the file is incomplete, copy it again",
+        "cannot restore {path}, and nothing was changed; the cause may be the file (incomplete, or of a \
+         newer pg_dump) or the server, whose log is postgresql.log in the data directory",
         path = path.display()
     )]
     NotRestored {

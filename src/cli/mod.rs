@@ -94,7 +94,7 @@ pub enum CliError {
     #[error("the service failed")]
     Serve(#[from] server::ServeError),
     /// The private PostgreSQL failed.
-    #[error("the private PostgreSQL failed")]
+    #[error(transparent)]
     Embedded(#[from] embedded::EmbeddedError),
     /// The data directory has no cluster.
     #[error(transparent)]

@@ -14,7 +14,7 @@ use clap::{
 
 use super::{
     CliError,
-    copy::{CopyError, private, replace},
+    copy::{CopyError, interruptible, private, replace},
 };
 use crate::{
     config::DatabaseSettings,
@@ -45,7 +45,7 @@ impl Restore {
         let dump = open(&self.file)?;
         let exclusive = Exclusive::acquire(&data_dir).await?;
         require_empty(&exclusive, &data_dir).await?;
-        let new = exclusive.create().await?;
+        let new = interruptible(async { Ok(exclusive.create().await?) }).await?;
         let fill = replace(new, Replaced::Removed, async |new| {
             let restored = new.programs().restore(dump, &new.endpoint()).await;
             restored.map_err(|source| CopyError::NotRestored {

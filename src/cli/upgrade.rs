@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     CliError,
-    copy::{self as copies, private, replace},
+    copy::{self as copies, interruptible, private, replace},
 };
 use crate::{
     config::DatabaseSettings,
@@ -42,11 +42,12 @@ impl Upgrade {
         };
         let version = newer.version().to_owned();
         let old = exclusive.start().await?;
-        let new = match exclusive.create_with(newer).await {
+        let new = interruptible(async { Ok(exclusive.create_with(newer).await?) });
+        let new = match new.await {
             Ok(new) => new,
             Err(error) => {
                 old.stop().await?;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let fill = replace(new, Replaced::Kept, async |new| {

@@ -6,13 +6,8 @@ use super::{
     DatabaseAddress,
     connect::{Session, connect},
     migrations::MigrationError,
+    planner::NO_TIMEOUTS,
 };
-
-/// Lifts the timeouts that `ALTER ROLE … SET` or the database gives to a session. Only PostgreSQL 17 has
-/// `transaction_timeout`.
-const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
-     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                    'idle_session_timeout', 'idle_in_transaction_session_timeout')";
 
 /// Connects to a database that can be written to, without timeouts.
 ///

@@ -23,7 +23,7 @@ pub enum EmbeddedError {
     NoHome,
 
     /// Another process has locked the data directory.
-    #[error("the data directory {path} is in use by another bridgebook, a service or a command", path = data_dir.display())]
+    #[error("the data directory {path} is in use by another bridgebook; stop the service, or wait for the other command", path = data_dir.display())]
     InUse {
         /// The data directory.
         data_dir: PathBuf,

@@ -106,7 +106,7 @@ fn login_remedy(
 ) -> Option<&'static str> {
     match *error.code()? {
         SqlState::INVALID_CATALOG_NAME => {
-            Some("create the database, or correct its name in --database-url")
+            Some("create the database, or correct its name in the address")
         }
         // pg_hba.conf has no entry, or the server wants a certificate.
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Some(match is_encrypted {
@@ -124,7 +124,7 @@ fn login_remedy(
             }
         }),
         SqlState::INVALID_PASSWORD => Some(
-            "correct the user or the password in --database-url, PGPASSWORD or the password file",
+            "correct the user or the password: in the address, PGPASSWORD or the password file",
         ),
         SqlState::INSUFFICIENT_PRIVILEGE => Some("GRANT CONNECT ON DATABASE to the role"),
         // PgBouncer has no other code.
@@ -140,7 +140,7 @@ fn login_remedy(
 }
 
 /// What to do if there is no password.
-const PASSWORD_REMEDY: &str = "set it in --database-url, in PGPASSWORD, or in a line of the password file, \
+const PASSWORD_REMEDY: &str = "set it in the address, in PGPASSWORD, or in a line of the password file, \
      which must belong to the account of the service, and which no other may read (chmod 600)";
 
 /// Returns whether the server asks for a password, and there is none. tokio-postgres has only a text for

@@ -19,15 +19,9 @@ use super::{
 use crate::db::{
     DatabaseAddress,
     connect::{Session, connect},
-    planner::raw_statement,
+    planner::{NO_TIMEOUTS, raw_statement},
     pooler_check::shares_sessions,
 };
-
-/// Lifts the timeouts of the role, because an index build may take hours. Only PostgreSQL 17 has
-/// `transaction_timeout`.
-const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
-     WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
-                    'idle_in_transaction_session_timeout')";
 
 /// How long a migration waits for the lock of a table. All later statements on the table
 /// queue behind it for as long.

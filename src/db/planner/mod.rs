@@ -107,6 +107,12 @@ pub const QUERY_SETTINGS: &str = "SET plan_cache_mode = force_custom_plan;
      SET statement_timeout = '60s'; SET lock_timeout = '2s';
      SET client_connection_check_interval = '2s'";
 
+/// Lifts the timeouts that the role or the database gives to a session, for work that takes as long as the
+/// tables are large: migrations, and copies. Only PostgreSQL 17 has `transaction_timeout`.
+pub const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
+                    'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+
 /// Lets the statements of a transaction read whole tables, in the order of their pages. For
 /// reports that count all rows.
 pub const READ_WHOLE_TABLES: &str = "SET LOCAL enable_seqscan = on";

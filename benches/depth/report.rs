@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, thread::available_parallelism, time::Duration};
 
-use crate::{measure::Compared, options::Options, plans::ExpensiveQuery};
+use crate::{measure::Compared, options::Options, plans::ExpensiveQuery, sizes::TableSize};
 
 /// All results.
 pub struct Report {
@@ -10,6 +10,8 @@ pub struct Report {
     pub version: String,
     /// The cases that were measured.
     pub compared: Vec<Compared>,
+    /// The disk space of the deep database.
+    pub sizes: Vec<TableSize>,
     /// The peak memory of the service on the deep database, in KiB.
     pub peak_memory: Option<u64>,
     /// The expensive queries, or why they are unknown.
@@ -38,6 +40,7 @@ impl Report {
                 "Peak memory of the service on the deep database: {mib:.1} MiB\n"
             )?;
         }
+        write_sizes(&mut out, &self.sizes)?;
         match &self.plans {
             Ok(found) => write_plans(&mut out, found)?,
             Err(error) => writeln!(out, "No plans: {error}")?,
@@ -84,6 +87,21 @@ fn write_pair(out: &mut String, small: Duration, deep: Duration) -> std::fmt::Re
         millis(small),
         millis(deep)
     )
+}
+
+/// Writes bytes per row, which do not depend on the number of rows much.
+fn write_sizes(out: &mut String, sizes: &[TableSize]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| table | rows | bytes of a row | of its index entries |"
+    )?;
+    writeln!(out, "|---|--:|--:|--:|")?;
+    for table in sizes {
+        let [bytes, index_bytes] = [table.bytes, table.index_bytes].map(|it| it / table.rows);
+        let (name, rows) = (&table.name, table.rows);
+        writeln!(out, "| {name} | {rows} | {bytes} | {index_bytes} |")?;
+    }
+    writeln!(out)
 }
 
 fn write_plans(out: &mut String, found: &[ExpensiveQuery]) -> std::fmt::Result {

@@ -31,8 +31,8 @@ pub(super) async fn read(
         let Some(line) = line else {
             return Ok(kept);
         };
-        if let Some(table) = table_of(&line) {
-            progress.inspect(|it| it.table(table));
+        if let Some(item) = item_of(&line) {
+            progress.inspect(|it| it.item(item));
         }
         if !is_progress(&line) {
             kept.push_str(without_values(&line));
@@ -41,12 +41,19 @@ pub(super) async fn read(
     }
 }
 
-/// Returns the table that a line about progress names: `pg_dump: dumping contents of table "public.x"`.
-fn table_of(line: &str) -> Option<&str> {
-    let (before, name) = line.split_once("table \"")?;
-    let is_data = before.ends_with("dumping contents of ") || before.ends_with("data for ");
+/// Returns the table or index that a line about progress names, of which the work may take long:
+/// `pg_dump: dumping contents of table "public.x"`.
+fn item_of(line: &str) -> Option<&str> {
+    const BEFORE: [&str; 4] = [
+        "dumping contents of table",
+        "data for table",
+        "creating INDEX",
+        "creating CONSTRAINT",
+    ];
+    let (before, name) = line.split_once(" \"")?;
+    let is_long = BEFORE.iter().any(|it| before.ends_with(it));
     let name = name.trim_end_matches('"');
-    is_data.then(|| name.strip_prefix("public.").unwrap_or(name))
+    is_long.then(|| name.strip_prefix("public.").unwrap_or(name))
 }
 
 /// Returns a line of an error without the values of a row: `CONTEXT:  COPY api_tokens, line 5`.
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_lines_about_progress_are_recognised() {
-        for (line, table, progress) in [
+        for (line, item, progress) in [
             ("pg_dump: reading schemas", None, true),
             (
                 "pg_dump: dumping contents of table \"public.workflow_steps\"",
@@ -94,10 +101,15 @@ mod tests {
                 true,
             ),
             ("pg_restore: creating TABLE \"public.x\"", None, true),
+            (
+                "pg_restore: creating INDEX \"public.idx_workflow_steps_workflow_id\"",
+                Some("idx_workflow_steps_workflow_id"),
+                true,
+            ),
             ("pg_restore: error: could not read", None, false),
             ("DETAIL:  Key exists.", None, false),
         ] {
-            assert_eq!((table_of(line), is_progress(line)), (table, progress));
+            assert_eq!((item_of(line), is_progress(line)), (item, progress));
         }
     }
 

@@ -48,7 +48,7 @@ pub fn spinner(message: &str) -> ProgressBar {
     spinner
 }
 
-/// The tables that a program copies: a spinner on a terminal, else lines of the log.
+/// The tables and indexes that a program copies: a spinner on a terminal, else lines of the log.
 pub struct Progress {
     action: &'static str,
     spinner: ProgressBar,
@@ -64,15 +64,15 @@ impl Progress {
         }
     }
 
-    /// Shows that a table begins.
-    pub fn table(&self, table: &str) {
+    /// Shows that a table or an index begins.
+    pub fn item(&self, item: &str) {
         match self.spinner.is_hidden() {
-            true => tracing::info!(table, "{}", self.action),
-            false => self.spinner.set_message(format!("{} {table}", self.action)),
+            true => tracing::info!(item, "{}", self.action),
+            false => self.spinner.set_message(format!("{} {item}", self.action)),
         }
     }
 
-    /// Logs that the last table takes long. On a terminal the spinner moves.
+    /// Logs that the last table or index takes long. On a terminal the spinner moves.
     pub fn go_on(&self) {
         if self.spinner.is_hidden() {
             let elapsed_s = self.spinner.elapsed().as_secs();

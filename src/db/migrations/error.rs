@@ -2,7 +2,9 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::db::sql_state::{CONNECTION_ENDED, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sql_state};
+use crate::db::sql_state::{
+    CONNECTION_ENDED, DEADLOCK_DETECTED, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, sql_state,
+};
 
 /// A failure of migrating, or of reading the status.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +14,13 @@ pub enum MigrationError {
     Connect(#[from] diesel::ConnectionError),
     /// A statement around the migrations failed.
     #[error("a statement failed")]
-    Statement(#[from] DieselError),
+    Statement(#[source] DieselError),
+    /// The role lacks a right.
+    #[error(
+        "the role lacks a right; run as the owner of the tables, or give it what `bridgebook migrate up \
+         --plan` and `bridgebook database grants` print"
+    )]
+    MissingRight(#[source] DieselError),
     /// The connection was lost during a migration.
     #[error("the connection was lost during migration {name}")]
     ConnectionLost {
@@ -56,6 +64,15 @@ pub enum MigrationError {
     UnknownVersion(String),
 }
 
+impl From<DieselError> for MigrationError {
+    fn from(error: DieselError) -> Self {
+        match sql_state(&error) {
+            Some(INSUFFICIENT_PRIVILEGE) => MigrationError::MissingRight(error),
+            _ => MigrationError::Statement(error),
+        }
+    }
+}
+
 impl MigrationError {
     /// Returns whether the database was unreachable or the connection was lost, so that a retry may succeed.
     /// A retry continues with the first migration that is not applied.
@@ -65,6 +82,7 @@ impl MigrationError {
             MigrationError::Connect(_) | MigrationError::ConnectionLost { .. } => true,
             MigrationError::Statement(error) => is_connection_lost(error),
             MigrationError::Migration { .. }
+            | MigrationError::MissingRight(_)
             | MigrationError::SharedSessions
             | MigrationError::OtherSchema { .. }
             | MigrationError::NoneApplied

@@ -8,12 +8,10 @@ use std::{
 };
 
 use bridgebook::db;
-use rcgen::{CertificateParams, DnType, KeyPair};
 
-use super::tls::encrypted;
+use super::tls::{client_url, encrypted, with_client_certificates};
 use crate::support::{
-    Authority, FAR, RemotePostgres, Server, authority, bridgebook, database_address, signed,
-    stderr, temp_dir,
+    RemotePostgres, Server, authority, bridgebook, database_address, stderr, temp_dir,
 };
 
 /// Runs a command that only connects.
@@ -64,31 +62,17 @@ async fn a_password_file_that_others_can_read_is_ignored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_is_read_again() {
-    let server = RemotePostgres::start().await;
-    server.allow("hostssl all all 127.0.0.1/32 cert").await;
-    server.run("CREATE ROLE node LOGIN").await;
-    let (root, other) = (authority("root"), authority("other"));
-    let key = KeyPair::generate().unwrap();
-    let identity = signed(&root, "localhost", FAR, &key);
-    server.present(&identity, Some(&root.pem())).await;
-    let write = |by: &Authority| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "node");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, by).unwrap().pem();
-        let key = server.write("node.key", &key.serialize_pem());
-        (server.write("node.crt", &certificate), key)
-    };
-    let (certificate, key) = write(&other);
-    let files = format!("sslcert={}&sslkey={}", certificate.display(), key.display());
-    let url = server.url("node", &format!("sslmode=require&{files}"));
+    let (server, root) = with_client_certificates().await;
+    let other = authority("other");
+    let url = client_url(&server, &other, "node");
     let address = database_address(&url);
     assert!(db::connect(&address).await.is_err());
-    write(&root);
+    client_url(&server, &root, "node");
     db::connect(&address).await.unwrap();
-    write(&other);
+    client_url(&server, &other, "node");
     assert!(db::connect(&address).await.is_err());
-    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let key = server.path("node.key");
+    fs::set_permissions(key, Permissions::from_mode(0o644)).unwrap();
     let output = status(&mut bridgebook(), &url);
     assert_eq!(output.status.code(), Some(64));
     assert!(

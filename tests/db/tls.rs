@@ -255,26 +255,44 @@ async fn the_certificate_of_an_authority_is_refused_as_that_of_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_certificate_takes_the_place_of_a_password() {
+async fn a_server_without_tls_that_refuses_the_login_is_asked_once() {
+    let server = RemotePostgres::start().await;
+    let error = outcome(&server.url(server.user, "sslmode=prefer")).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.matches("pg_hba.conf rejects").count(), 1, "{error}");
+    assert!(!error.contains("with TLS: "), "{error}");
+}
+
+/// Starts a server that accepts only clients with a certificate. Also returns who signs them.
+pub(super) async fn with_client_certificates() -> (RemotePostgres, Authority) {
     let server = RemotePostgres::start().await;
     server.allow("hostssl all all 127.0.0.1/32 cert").await;
     server.run("CREATE ROLE node LOGIN").await;
-    let (root, other) = (authority("root"), authority("other"));
+    let root = authority("root");
     let key = KeyPair::generate().unwrap();
     let identity = signed(&root, "localhost", FAR, &key);
     server.present(&identity, Some(&root.pem())).await;
-    let client = |by: &Authority, name: &str| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "node");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, by).unwrap().pem();
-        let certificate = server.write(&format!("{name}.crt"), &certificate);
-        let key = server.write(&format!("{name}.key"), &key.serialize_pem());
-        let files = format!("sslcert={}&sslkey={}", certificate.display(), key.display());
-        server.url("node", &format!("sslmode=require&{files}"))
-    };
-    expect(Encrypted, &client(&root, "good")).await;
-    expect(Refused("set sslcert and sslkey"), &client(&other, "bad")).await;
+    (server, root)
+}
+
+/// Writes a certificate of the role `node` and its key. Returns the URL with them.
+pub(super) fn client_url(server: &RemotePostgres, by: &Authority, name: &str) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "node");
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, by).unwrap().pem();
+    let certificate = server.write(&format!("{name}.crt"), &certificate);
+    let key = server.write(&format!("{name}.key"), &key.serialize_pem());
+    let files = format!("sslcert={}&sslkey={}", certificate.display(), key.display());
+    server.url("node", &format!("sslmode=require&{files}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_takes_the_place_of_a_password() {
+    let (server, root) = with_client_certificates().await;
+    expect(Encrypted, &client_url(&server, &root, "good")).await;
+    let bad = client_url(&server, &authority("other"), "bad");
+    expect(Refused("set sslcert and sslkey"), &bad).await;
     let without = server.url("node", "sslmode=require");
     expect(Refused("client certificate"), &without).await;
 }

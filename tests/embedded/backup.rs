@@ -1,12 +1,18 @@
 //! `bridgebook database backup`.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Stdio},
+};
 
-use diesel_async::SimpleAsyncConnection;
+use bridgebook::embedded::Embedded;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
 use super::{command, fail, file, names, run, stopped, succeed};
 use crate::support::{
-    bridgebook, connect_database, count, eventually, send_signal, stderr, temp_dir,
+    TempDir, bridgebook, connect_database, count, eventually, send_signal, stderr, temp_dir,
 };
 
 #[test]
@@ -37,19 +43,28 @@ fn a_backup_replaces_a_file_only_by_force_and_is_for_its_owner_only() {
     assert!(error.contains("cannot create"), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_backup_leaves_no_file() {
-    let (dir, backups) = (temp_dir(), temp_dir());
-    let backup = file(&backups, "backup.dump");
-    let cluster = crate::support::own_cluster(&dir).await;
+/// Starts a backup that waits for a lock, which the connection holds.
+async fn blocked_backup(
+    cluster: &Embedded,
+    dir: &TempDir,
+    backup: &Path,
+) -> (AsyncPgConnection, Child) {
     let mut database = connect_database(&cluster.database_url()).await;
-    // The dump waits for it.
     for statement in ["CREATE TABLE locked ()", "BEGIN; LOCK TABLE locked"] {
         database.batch_execute(statement).await.unwrap();
     }
     let arguments = ["database", "backup", backup.to_str().unwrap()];
     let mut command = command(&arguments, &dir.0);
     let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    (database, running)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backup_leaves_no_file() {
+    let (dir, backups) = (temp_dir(), temp_dir());
+    let backup = file(&backups, "backup.dump");
+    let cluster = crate::support::own_cluster(&dir).await;
+    let (_database, running) = blocked_backup(&cluster, &dir, &backup).await;
     let waiting = async || {
         let mut observer = connect_database(&cluster.database_url()).await;
         let sql = "SELECT count(*) FROM pg_stat_activity
@@ -77,13 +92,7 @@ async fn a_file_that_appears_during_a_backup_is_kept() {
     let (dir, backups) = (temp_dir(), temp_dir());
     let backup = file(&backups, "backup.dump");
     let cluster = crate::support::own_cluster(&dir).await;
-    let mut database = connect_database(&cluster.database_url()).await;
-    for statement in ["CREATE TABLE locked ()", "BEGIN; LOCK TABLE locked"] {
-        database.batch_execute(statement).await.unwrap();
-    }
-    let arguments = ["database", "backup", backup.to_str().unwrap()];
-    let mut command = command(&arguments, &dir.0);
-    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    let (mut database, running) = blocked_backup(&cluster, &dir, &backup).await;
     eventually("the backup has begun", || async {
         (!names(&backups.0).is_empty()).then_some(())
     })

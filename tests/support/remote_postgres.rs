@@ -183,9 +183,14 @@ impl RemotePostgres {
         self.run("SELECT pg_reload_conf()").await;
     }
 
+    /// Returns the path of a file of [`RemotePostgres::write`].
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.0.join(name)
+    }
+
     /// Writes a file that belongs to the server. Returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.dir.0.join(name);
+        let path = self.path(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         give(&path, &self.dir.0.join("cluster"));

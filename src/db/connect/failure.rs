@@ -45,10 +45,15 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Returns whether the next attempt may succeed: TLS failed, or pg_hba.conf has no entry for this
-    /// kind of connection.
-    pub(super) fn may_try_next(&self) -> bool {
+    /// kind of connection. `is_without_tls_next` is whether the next attempt is one without TLS.
+    pub(super) fn may_try_next(&self, is_without_tls_next: bool) -> bool {
         match self {
             Failure::NoAnswer(_) | Failure::NoTls | Failure::Handshake(_) => true,
+            // The server has no TLS, so the next attempt would be the same.
+            Failure::Login {
+                is_encrypted: false,
+                ..
+            } if is_without_tls_next => false,
             Failure::Login { source, .. } => {
                 source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
                     || tls::is_tls_error(source)

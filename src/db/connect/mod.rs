@@ -199,7 +199,7 @@ impl Server {
             };
             let description = failure.described(self.tls.settings(), self.no_password.as_deref());
             failures.push((*encryption, description));
-            if !failure.may_try_next() {
+            if !failure.may_try_next(*encryption == Encryption::IfOffered) {
                 break;
             }
             left -= 1;

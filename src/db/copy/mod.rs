@@ -3,13 +3,9 @@
 mod rows;
 mod target;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use diesel::{
-    QueryableByName,
-    sql_types::{Bool, Text},
-};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::SimpleAsyncConnection;
 
 use self::rows::statement;
 pub use self::{
@@ -34,12 +30,6 @@ const ANALYZE_STATEMENT(Array<Text>, Array<Text>) = "
      WHERE relkind = 'r'
        AND (nspname::text, relname::text) IN (SELECT * FROM unnest($1::text[], $2::text[]))
     HAVING count(*) > 0";
-}
-
-raw_statement! {
-/// Returns whether the schema has a table of migrations.
-const HAS_MIGRATIONS() = "
-    SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_true";
 }
 
 /// Why a database does not fit, or cannot be checked.
@@ -120,30 +110,13 @@ through_migration_error!(diesel::ConnectionError, diesel::result::Error);
 /// # Errors
 /// [`CopyError::NotOurs`], [`CopyError::Newer`], [`CopyError::Database`].
 pub async fn check_migrations(address: &DatabaseAddress) -> Result<(), CopyError> {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = Bool)]
-        is_true: bool,
-    }
-    #[derive(QueryableByName)]
-    struct Version {
-        #[diesel(sql_type = Text)]
-        version: String,
-    }
     let mut connection = connect(address).await?;
-    let has_table: Answer = diesel::sql_query(HAS_MIGRATIONS)
-        .get_result(&mut connection)
-        .await?;
-    if !has_table.is_true {
-        return Err(CopyError::NotOurs);
-    }
-    let versions = "SELECT version::text AS version FROM __diesel_schema_migrations ORDER BY 1";
-    let versions: Vec<Version> = diesel::sql_query(versions).load(&mut connection).await?;
+    let applied = migrations::applied(&mut connection).await?;
     let known = migrations::status_on(&mut connection).await?.into_iter();
     let known: HashSet<String> = known.map(|migration| migration.version).collect();
+    let versions: BTreeSet<String> = applied.into_keys().collect();
     let (known, unknown): (Vec<_>, Vec<_>) = versions
         .into_iter()
-        .map(|it| it.version)
         .partition(|version| known.contains(version));
     match (known.is_empty(), unknown.is_empty()) {
         (true, _) => Err(CopyError::NotOurs),

@@ -17,7 +17,7 @@ use crate::db::{
 /// The schema of our tables.
 pub(super) const PUBLIC: &str = "public";
 
-/// Tables with rows that the service itself creates, also in a database that nobody uses yet.
+/// Tables with rows that the service itself creates, also in a new database.
 const OWN_TABLES: [&str; 3] = [
     "__diesel_schema_migrations",
     "journal_cluster",

@@ -91,7 +91,7 @@ pub async fn status_on(connection: &mut AsyncPgConnection) -> diesel::QueryResul
 
 /// Returns the applied versions, and when they were applied. Only reads, so it works on a
 /// standby, where Diesel would first try to create its table.
-async fn applied(
+pub(super) async fn applied(
     connection: &mut AsyncPgConnection,
 ) -> diesel::QueryResult<HashMap<String, DateTime<Utc>>> {
     #[derive(diesel::QueryableByName)]

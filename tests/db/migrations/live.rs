@@ -9,7 +9,7 @@ use std::{
 };
 
 use bridgebook::proto::v1::{ListStampsRequest, NewStamp, RecordStampRequest};
-use diesel_async::SimpleAsyncConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::future::join_all;
 use tonic::Status;
 
@@ -88,16 +88,22 @@ pub(super) async fn counts(url: &str, condition: &str) {
     .await;
 }
 
+/// Prepares a build that waits for the second connection.
+async fn blocked_build(url: &str) -> [AsyncPgConnection; 2] {
+    assert!(Migration::spawn(url).ends().await);
+    let mut connection = connect_database(url).await;
+    connection.batch_execute(FORGET).await.unwrap();
+    let mut blocker = connect_database(url).await;
+    blocker.batch_execute(BLOCK).await.unwrap();
+    [connection, blocker]
+}
+
 #[tokio::test]
 async fn an_interrupted_build_is_dropped_and_built_again() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    assert!(Migration::spawn(&url).ends().await);
-    let mut connection = connect_database(&url).await;
-    connection.batch_execute(FORGET).await.unwrap();
-    let mut blocker = connect_database(&url).await;
-    blocker.batch_execute(BLOCK).await.unwrap();
+    let [mut connection, mut blocker] = blocked_build(&url).await;
 
     let mut cut = Migration::spawn(&url);
     counts(&url, WAITING).await;
@@ -127,11 +133,7 @@ async fn a_build_whose_process_is_killed_is_waited_for() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    assert!(Migration::spawn(&url).ends().await);
-    let mut connection = connect_database(&url).await;
-    connection.batch_execute(FORGET).await.unwrap();
-    let mut blocker = connect_database(&url).await;
-    blocker.batch_execute(BLOCK).await.unwrap();
+    let [mut connection, mut blocker] = blocked_build(&url).await;
 
     let mut killed = Migration::spawn(&url);
     counts(&url, WAITING).await;
@@ -151,11 +153,7 @@ async fn replicas_that_migrate_at_once_do_not_wait_for_each_other() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    assert!(Migration::spawn(&url).ends().await);
-    let mut connection = connect_database(&url).await;
-    connection.batch_execute(FORGET).await.unwrap();
-    let mut blocker = connect_database(&url).await;
-    blocker.batch_execute(BLOCK).await.unwrap();
+    let [mut connection, mut blocker] = blocked_build(&url).await;
 
     let service = Server::spawn(&["--database-url", &url, "--migrate"]);
     counts(&url, WAITING).await;
@@ -194,11 +192,7 @@ async fn a_build_that_deadlocks_with_analyze_is_repeated() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    assert!(Migration::spawn(&url).ends().await);
-    let mut connection = connect_database(&url).await;
-    connection.batch_execute(FORGET).await.unwrap();
-    let mut blocker = connect_database(&url).await;
-    blocker.batch_execute(BLOCK).await.unwrap();
+    let [mut connection, mut blocker] = blocked_build(&url).await;
 
     let mut migration = Migration::spawn(&url);
     counts(&url, WAITING).await;
@@ -228,11 +222,7 @@ async fn a_terminal_shows_a_bar_instead_of_the_log() {
     let dir = temp_dir();
     let cluster = own_cluster(&dir).await;
     let url = cluster.database_url();
-    assert!(Migration::spawn(&url).ends().await);
-    let mut connection = connect_database(&url).await;
-    connection.batch_execute(FORGET).await.unwrap();
-    let mut blocker = connect_database(&url).await;
-    blocker.batch_execute(BLOCK).await.unwrap();
+    let [_, mut blocker] = blocked_build(&url).await;
 
     let program = env!("CARGO_BIN_EXE_bridgebook");
     let command = format!("stty rows 50 cols 200; {program} migrate up --database-url '{url}'");

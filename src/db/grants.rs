@@ -36,6 +36,7 @@ pub const NEEDED: &[(&str, &[&str])] = &[
     // Metrics count the journal by it.
     ("fsm_transitions_seq_seq", &["SELECT"]),
     ("journal_cluster", &["SELECT", "INSERT", "UPDATE"]),
+    ("journal_floors", &["SELECT", "INSERT", "UPDATE"]),
     ("metadata_stamps", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     (
         "node_registrations",

@@ -4,16 +4,26 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::{dsl::SqlTypeOf, pg::Pg, prelude::*};
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    dsl::SqlTypeOf,
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    prelude::*,
+};
 
 use crate::{
-    db::{DbError, schema::fsm_transitions},
+    db::{
+        DbError,
+        schema::{fsm_transitions, sql_types::Xid8},
+    },
     domain::{
         digest::RequestDigest,
         error::{Error, Resource, Result},
         id::{TokenId, TransitionId},
         json::JsonObject,
         namespace::Scoped,
+        position::Position,
     },
 };
 
@@ -36,13 +46,39 @@ pub struct Transition {
     pub namespace: String,
     pub request_digest: Option<RequestDigest>,
     pub token_id: Option<TokenId>,
+    pub xid: Xid,
+    pub seq: i64,
+}
+
+impl Transition {
+    /// Returns the position of the row in the journal.
+    #[must_use]
+    pub fn journal_position(&self) -> Position {
+        Position {
+            xid: self.xid.0,
+            seq: self.seq,
+            transition_id: self.id,
+        }
+    }
+}
+
+/// The number of the transaction that wrote a row. 0 in a row that is not written yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Xid8)]
+pub struct Xid(pub u64);
+
+impl FromSql<Xid8, Pg> for Xid {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let bytes = value.as_bytes().try_into()?;
+        Ok(Xid(u64::from_be_bytes(bytes)))
+    }
 }
 
 /// The columns of [`Transition`] in order, of the table alias `t`.
 macro_rules! transition_columns {
     () => {
         "t.id, t.entity_id, t.entity_type, t.from_state, t.to_state, t.transition_event, \
-         t.transition_data, t.created_at, t.namespace, t.request_digest, t.token_id"
+         t.transition_data, t.created_at, t.namespace, t.request_digest, t.token_id, t.xid, t.seq"
     };
 }
 

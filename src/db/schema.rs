@@ -80,6 +80,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+    use super::sql_types::Xid8;
 
     /// Bridges: the running totals of each reducer.
     bridge_states (bridge_id) {
@@ -107,6 +108,12 @@ diesel::table! {
         revision -> Int8,
         /// Digest of the request that made this revision. A retry has the same digest.
         request_digest -> Nullable<Bytea>,
+        /// The xid of the last row of the journal that the bridge has consumed. NULL if it consumes none.
+        consumed_xid -> Nullable<Xid8>,
+        /// The seq of that row.
+        consumed_seq -> Nullable<Int8>,
+        /// The id of that row. It may have been removed since.
+        consumed_transition_id -> Nullable<Uuid>,
     }
 }
 
@@ -230,6 +237,28 @@ diesel::table! {
         system_identifier -> Int8,
         /// Whether all rows of the journal have positions of this cluster. False while they are repaired.
         is_adopted -> Bool,
+        /// Time of the last update of the row.
+        updated_at -> Timestamptz,
+        /// Added to the transaction id of a new row of the journal. Not 0 if the journal comes from another cluster.
+        xid_offset -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
+    /// The last removed row of the journal of each namespace.
+    journal_floors (namespace) {
+        /// Primary key. Tenant that owned the row.
+        #[max_length = 255]
+        namespace -> Varchar,
+        /// The xid of the row.
+        xid -> Xid8,
+        /// The seq of the row.
+        seq -> Int8,
+        /// The id of the row.
+        transition_id -> Uuid,
         /// Time of the last update of the row.
         updated_at -> Timestamptz,
     }
@@ -444,6 +473,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     fsm_machines,
     fsm_transitions,
     journal_cluster,
+    journal_floors,
     metadata_stamps,
     node_registrations,
     page_token_key,

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod namespace;
 pub mod page;
 pub mod page_token_key;
+pub mod position;
 pub mod quota;
 pub mod role;
 pub(crate) mod text_enum;

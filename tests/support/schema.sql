@@ -46,6 +46,9 @@ CREATE TABLE bridge_states (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     revision bigint NOT NULL,
     request_digest bytea,
+    consumed_xid xid8,
+    consumed_seq bigint,
+    consumed_transition_id uuid,
     CONSTRAINT bridge_states_revision_check CHECK ((revision > 0)),
     CONSTRAINT bridge_states_total_items_aggregated_check CHECK ((total_items_aggregated >= 0)),
     CONSTRAINT bridge_states_total_workflows_processed_check CHECK ((total_workflows_processed >= 0))
@@ -107,7 +110,16 @@ CREATE TABLE journal_cluster (
     system_identifier bigint NOT NULL,
     is_adopted boolean NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT journal_cluster_is_only_row_check CHECK (is_only_row)
+    xid_offset bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT journal_cluster_is_only_row_check CHECK (is_only_row),
+    CONSTRAINT journal_cluster_xid_offset_check CHECK ((xid_offset >= 0))
+);
+CREATE TABLE journal_floors (
+    namespace character varying(255) NOT NULL,
+    xid xid8 NOT NULL,
+    seq bigint NOT NULL,
+    transition_id uuid NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 CREATE TABLE metadata_stamps (
     id uuid NOT NULL,
@@ -219,6 +231,8 @@ ALTER TABLE ONLY fsm_transitions
     ADD CONSTRAINT fsm_transitions_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY journal_cluster
     ADD CONSTRAINT journal_cluster_pkey PRIMARY KEY (is_only_row);
+ALTER TABLE ONLY journal_floors
+    ADD CONSTRAINT journal_floors_pkey PRIMARY KEY (namespace);
 ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY node_registrations
@@ -252,6 +266,7 @@ CREATE INDEX idx_fsm_transitions_entity_type ON fsm_transitions USING btree (ent
 CREATE INDEX idx_fsm_transitions_from_state_to_state ON fsm_transitions USING btree (from_state, to_state);
 CREATE INDEX idx_fsm_transitions_namespace_entity_created_at_seq ON fsm_transitions USING btree (namespace, entity_type, entity_id, created_at, seq);
 CREATE INDEX idx_fsm_transitions_namespace_entity_type_created_at_seq ON fsm_transitions USING btree (namespace, entity_type, created_at, seq);
+CREATE INDEX idx_fsm_transitions_namespace_xid_seq ON fsm_transitions USING btree (namespace COLLATE "C", xid, seq);
 CREATE INDEX idx_metadata_stamps_created_at ON metadata_stamps USING btree (created_at DESC);
 CREATE INDEX idx_metadata_stamps_file_hash ON metadata_stamps USING btree (file_hash);
 CREATE INDEX idx_metadata_stamps_namespace ON metadata_stamps USING btree (namespace);
@@ -281,4 +296,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024'), ('025');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024'), ('025'), ('026'), ('027');

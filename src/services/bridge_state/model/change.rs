@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Bridge, ENTITY_TYPE};
 use crate::{
-    db::journal::Transition,
+    db::journal::{Transition, Xid},
     domain::{
         digest::RequestDigest,
         error::{Error, Resource, Result},
@@ -171,8 +171,10 @@ impl Bridge {
             created_at: now,
             namespace: self.namespace.clone(),
             request_digest: Some(change.request_digest),
-            // The store sets it.
+            // The store sets these.
             token_id: None,
+            xid: Xid::default(),
+            seq: 0,
         }
     }
 

@@ -17,6 +17,7 @@ impl From<Transition> for v1::FsmTransition {
         // All tenants read the registry's journal, and a token belongs to one of them.
         let is_shared = Namespace::is_registry(&row.namespace);
         let token_id = row.token_id.filter(|_| !is_shared);
+        let position = row.journal_position().to_text(&row.namespace);
         v1::FsmTransition {
             id: row.id.to_string(),
             namespace: row.namespace,
@@ -30,6 +31,7 @@ impl From<Transition> for v1::FsmTransition {
             token_id: token_id.map(|id| id.to_string()),
             // The codec leaves out what does not fit.
             omitted_fields: Vec::new(),
+            position,
         }
     }
 }

@@ -5,7 +5,10 @@ use diesel::prelude::*;
 
 use super::{Machine, NewTransition, WantedMove};
 use crate::{
-    db::{journal::Transition, schema::fsm_entities},
+    db::{
+        journal::{Transition, Xid},
+        schema::fsm_entities,
+    },
     domain::{
         error::{Error, Resource, Result},
         id::EntityId,
@@ -69,8 +72,10 @@ impl Entity {
             created_at: now,
             namespace: namespace.to_string(),
             request_digest: Some(wanted.request_digest),
-            // The store sets it.
+            // The store sets these.
             token_id: None,
+            xid: Xid::default(),
+            seq: 0,
         };
         let entity = Entity {
             namespace: namespace.to_string(),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{ENTITY_TYPE, State, Workflow};
 use crate::{
-    db::journal::Transition,
+    db::journal::{Transition, Xid},
     domain::{
         digest::RequestDigest,
         error::{Error, Resource, Result},
@@ -72,8 +72,10 @@ impl Workflow {
             created_at: now,
             namespace: self.namespace.clone(),
             request_digest: Some(wanted.request_digest),
-            // The store sets it.
+            // The store sets these.
             token_id: None,
+            xid: Xid::default(),
+            seq: 0,
         };
         self.current_state = wanted.to_state;
         self.completed_at = ended;

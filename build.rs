@@ -111,8 +111,16 @@ fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
         .flat_map(|file| &file.service)
         .collect();
     let (mut variants, mut all, mut paths, mut parses, mut roles) = Default::default();
+    let mut streams = String::new();
     for service in services {
-        let lists = [&mut variants, &mut all, &mut paths, &mut parses, &mut roles];
+        let lists = [
+            &mut variants,
+            &mut all,
+            &mut paths,
+            &mut parses,
+            &mut roles,
+            &mut streams,
+        ];
         write_methods(service, lists)?;
     }
     Ok(format!(
@@ -144,6 +152,12 @@ fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
             pub const fn role(self) -> crate::domain::role::Role {{
                 match self {{ {roles} }}
             }}
+
+            /// Returns whether the RPC answers with a stream, which may have no end.
+            #[must_use]
+            pub const fn is_stream(self) -> bool {{
+                match self {{ {streams} }}
+            }}
         }}\n"
     ))
 }
@@ -151,12 +165,13 @@ fn rpc_enum(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
 /// Writes one service's part of each list of [`rpc_enum`].
 fn write_methods(
     service: &ServiceDescriptorProto,
-    [variants, all, paths, parses, roles]: [&mut String; 5],
+    [variants, all, paths, parses, roles, streams]: [&mut String; 6],
 ) -> fmt::Result {
     let name = service.name();
     write!(parses, "{name:?} => match method {{")?;
     for method in &service.method {
         let role = role(name, method);
+        let is_stream = method.server_streaming();
         let method = method.name();
         let path = format!("{PACKAGE}.{name}/{method}");
         write!(variants, "/// `{path}`.\n{name}{method},")?;
@@ -167,6 +182,7 @@ fn write_methods(
             roles,
             "Self::{name}{method} => crate::domain::role::Role::{role},"
         )?;
+        write!(streams, "Self::{name}{method} => {is_stream},")?;
     }
     write!(parses, "_ => None }},")
 }

@@ -121,7 +121,10 @@ impl Method {
     /// can invent any number of them.
     #[must_use]
     pub fn from_path(path: &str) -> Self {
-        let ours = Rpc::from_path(path).map(|rpc| ("unary", rpc.path()));
+        let ours = Rpc::from_path(path).map(|rpc| match rpc.is_stream() {
+            true => ("server_stream", rpc.path()),
+            false => ("unary", rpc.path()),
+        });
         let infrastructure = || INFRASTRUCTURE.iter().find(|(_, it)| *it == path).copied();
         ours.or_else(infrastructure)
             .and_then(|(kind, path)| Method::new(kind, path))

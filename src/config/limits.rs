@@ -40,6 +40,11 @@ pub struct LimitSettings {
     #[arg(long, env = "BRIDGEBOOK_MAX_REQUESTS", value_name = "N", default_value = "4096")]
     max_requests: Number<0, MAX_COUNT>,
 
+    /// Allow this many open streams of the journal (WatchTransitions). One token may have four fifths
+    /// of them.
+    #[arg(long, env = "BRIDGEBOOK_MAX_WATCHES", value_name = "N", default_value = "16384")]
+    max_watches: Number<1, MAX_COUNT>,
+
     /// Hold at most this many MiB of requests and responses of calls in progress; 0 for no
     /// limit.
     #[arg(
@@ -218,6 +223,7 @@ impl LimitSettings {
             },
             requests: Some(take!(errors, self.max_requests)).filter(|it| *it > 0),
             request_bytes,
+            watches: take!(errors, self.max_watches),
             quotas: self.quotas(errors),
         }
     }

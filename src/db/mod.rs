@@ -7,6 +7,7 @@ mod connect;
 mod connection;
 pub mod copy;
 mod error;
+pub mod feed;
 pub mod grants;
 mod instrumentation;
 pub mod journal;

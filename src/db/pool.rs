@@ -24,6 +24,7 @@ use super::{
         weights::Weights,
     },
     connection::{LastFailure, Manager},
+    feed::Feed,
     lease::{LEASE_TIMEOUT, Lease},
     outage::OutageDetector,
     planner::{BATCH_SETTINGS, BatchTimeouts, QUERY_SETTINGS},
@@ -61,6 +62,7 @@ pub struct Database {
     apart: Arc<Semaphore>,
     read_memory: ReadMemory,
     queue_time: QueueTime,
+    feed: Feed,
     /// The shares of tenants in batches.
     weights: Weights,
     /// Every running batch holds a read lock.
@@ -90,6 +92,7 @@ impl Database {
             apart: Arc::new(Semaphore::new(apart_connections(batches))),
             read_memory: ReadMemory::default(),
             queue_time: QueueTime::default(),
+            feed: Feed::default(),
             weights: Weights::default(),
             running: Arc::default(),
             metrics: metrics.clone(),
@@ -126,6 +129,12 @@ impl Database {
     #[must_use]
     pub fn queue_time(&self) -> &QueueTime {
         &self.queue_time
+    }
+
+    /// Returns the feed of the journal.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// Returns the shares of tenants in batches.

@@ -21,6 +21,9 @@ pub struct Namespace(String);
 /// only the service writes there.
 pub const RESERVED_PREFIX: &str = "bridgebook.";
 
+/// Last character of a pattern that matches every namespace with a prefix.
+pub const WILDCARD: char = '*';
+
 /// The namespace of the registry, see [`Namespace::registry`].
 const REGISTRY: &str = "bridgebook.registry";
 
@@ -45,6 +48,12 @@ impl Namespace {
     #[must_use]
     pub fn registry() -> Self {
         Namespace(REGISTRY.to_owned())
+    }
+
+    /// Returns the name of [`Namespace::registry`].
+    #[must_use]
+    pub const fn registry_name() -> &'static str {
+        REGISTRY
     }
 
     /// Returns whether `namespace`, that of a row, is the registry's.

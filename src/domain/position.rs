@@ -59,6 +59,13 @@ impl Position {
         *self == Position::default()
     }
 
+    /// Returns the number of the transaction for a parameter of a statement.
+    #[must_use]
+    pub fn xid_for_sql(self) -> i64 {
+        // PostgreSQL's numbers of transactions have 62 bits.
+        i64::try_from(self.xid).unwrap_or(i64::MAX)
+    }
+
     /// Returns the text for the API.
     #[must_use]
     pub fn to_text(self, namespace: &str) -> String {

@@ -18,7 +18,7 @@ use crate::{
         error::{Error, internal},
         id::TokenId,
         limits::ContentLimits,
-        namespace::{Namespace, RESERVED_PREFIX, Scoped},
+        namespace::{Namespace, RESERVED_PREFIX, Scoped, WILDCARD},
         quota::QuotaChange,
     },
     proto::TenantRequest,
@@ -30,6 +30,8 @@ pub trait FromRequest<R>: Sized {
     /// Whether the request may name the registry's namespace, because it only reads
     /// what all tenants share.
     const READS_REGISTRY: bool = false;
+    /// Whether the request may name the beginning of namespaces and `*`.
+    const READS_PREFIX: bool = false;
 
     /// Converts a request. Adds every violation to `check`. If there is one, [`admit`]
     /// drops the returned value, so a placeholder will do.
@@ -77,14 +79,21 @@ where
     if let Some(correlation_id) = request.correlation_id() {
         context::set_correlation_id(correlation_id);
     }
-    let name = check.namespace("namespace", request.namespace().to_owned());
+    let name = request.namespace().to_owned();
+    let name = match T::READS_PREFIX && name.ends_with(WILDCARD) {
+        true => {
+            check.namespace_pattern("namespace", &name);
+            name
+        }
+        false => check.namespace("namespace", name),
+    };
     let namespace = Namespace::admitted(name);
     let named = check.is_clean().then_some(&namespace);
     if let Some(namespace) = named {
         context::set_namespace(namespace.as_str());
     }
     call.require_role(named)?;
-    if namespace.is_reserved() {
+    if named.is_some_and(Namespace::is_reserved) {
         if !(T::READS_REGISTRY && namespace == Namespace::registry()) {
             let rule = format!("must not start with {RESERVED_PREFIX:?}, which is reserved");
             check.violation("namespace", rule);

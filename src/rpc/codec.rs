@@ -2,8 +2,8 @@
 //!
 //! It differs from tonic's in four points:
 //! - A malformed message is INVALID_ARGUMENT, because the caller has to fix it, and not INTERNAL.
-//! - A second message is INVALID_ARGUMENT. tonic would drop it, and do the work of the first one.
-//!   Every RPC of the contract is unary. An RPC with a stream needs another decoder.
+//! - A second request message is INVALID_ARGUMENT. tonic would drop it, and do the work of the first
+//!   one. No RPC of the contract takes a stream of requests.
 //! - A list with more items than any RPC accepts is INVALID_ARGUMENT before it is decoded. Its items
 //!   may be empty: two million of them fit into a message, and take hundreds of megabytes decoded.
 //! - A response is cut to the size that clients accept, see [`response_size`].
@@ -83,7 +83,7 @@ impl<T: Parts> Encoder for MessageEncoder<T> {
     }
 }
 
-/// Decodes the only message of a request or of a response.
+/// Decodes the only message of a request, or the messages of a response.
 pub struct MessageDecoder<U> {
     is_done: bool,
     message: PhantomData<U>,
@@ -94,7 +94,7 @@ impl<U: Parts + Default> Decoder for MessageDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        if self.is_done {
+        if self.is_done && !U::IS_RESPONSE {
             return Err(Error::from(ProtocolError::TooManyMessages).into());
         }
         self.is_done = true;

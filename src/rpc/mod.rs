@@ -15,5 +15,6 @@ pub mod request_head;
 pub mod response_size;
 pub mod slices;
 pub mod status;
+pub mod stream_call;
 pub mod transport;
 pub mod validate;

@@ -64,6 +64,8 @@ impl Tasks<'_> {
                 token_cache.run().await;
             }
         };
+        // In a box, because it is large, and the other tasks are in the same future.
+        let follow = || Box::pin(database.feed().run(address));
         let sample = async || {
             if config.metrics_listen.is_some() {
                 sampler::run(database, metrics).await;
@@ -83,6 +85,7 @@ impl Tasks<'_> {
             keep_running("token cache", panics, refresh_tokens),
             keep_running("quotas", panics, || quotas.run()),
             keep_running("sampler", panics, sample),
+            keep_running("journal tail", panics, follow),
         );
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 /// contract's `idempotency_level`.
 fn required_role(rpc: Rpc) -> Role {
     let (service, method) = rpc.path().rsplit_once('/').unwrap();
-    let reads = ["Get", "List", "Discover"];
+    let reads = ["Get", "List", "Discover", "Watch"];
     match service.ends_with("AdminService") {
         true => Role::Admin,
         false if reads.iter().any(|verb| method.starts_with(verb)) => Role::Reader,

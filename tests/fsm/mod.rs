@@ -13,6 +13,7 @@ mod mermaid;
 mod names;
 mod put_machine;
 mod record_transition;
+mod watch_transitions;
 
 use bridgebook::proto::v1::{self, fsm_service_client::FsmServiceClient};
 use tonic::{Status, transport::Channel};

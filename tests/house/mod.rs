@@ -52,6 +52,7 @@ const RULES: &[(&str, &[&str])] = &[
             "rpc::batch_request",
             "rpc::page_token",
             "rpc::quota",
+            "rpc::stream_call",
             "rpc::validate",
             "util",
         ],

@@ -25,6 +25,7 @@ pub fn sample(rpc: Rpc) -> Option<Sample> {
         }
         Rpc::FsmServiceListEntities => Sample::new(json!({"entity_type": "$type"})),
         Rpc::FsmServiceListTransitions | Rpc::FsmServiceGetTransitionStats => journal(),
+        Rpc::FsmServiceWatchTransitions => watch(),
         _ => return None,
     };
     Some(sample)
@@ -84,4 +85,15 @@ fn journal() -> Sample {
         .or(json!({"entity_type": "bridge"}))
         .or(json!({"entity_type": "node"}))
         .reads_reserved()
+}
+
+fn watch() -> Sample {
+    Sample::new(json!({
+        "after": null, "from_now": null, "from_start": true, "after_bridge": null,
+    }))
+    .or(json!({"entity_type": "$type"}))
+    .or(json!({"entity_id": "$entity"}))
+    .or(json!({"transition_event": "~event"}))
+    .or(json!({"to_state": "~S1"}))
+    .reads_reserved()
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bridgebook::proto::Rpc;
+use http::uri::PathAndQuery;
 use prost::{
     Message,
     bytes::{Buf, BufMut},
@@ -36,6 +38,12 @@ pub async fn raw_call_as(
     if let Some(credential) = credential {
         let header = format!("Bearer {credential}").parse().expect("a header");
         request.metadata_mut().insert("authorization", header);
+    }
+    let path: PathAndQuery = path;
+    if Rpc::from_path(path.as_str()).is_some_and(Rpc::is_stream) {
+        // The first message; the stream has no end.
+        let stream = client.server_streaming(request, path, Bytes).await?;
+        return Ok(stream.into_inner().message().await?.unwrap_or_default());
     }
     let answer = client.unary(request, path, Bytes).await?;
     Ok(answer.into_inner())

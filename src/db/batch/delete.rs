@@ -36,6 +36,10 @@ pub trait Delete: Send + Sync + 'static {
     fn key(request: &Self::Request) -> Self::Key<'_>;
     /// Returns the id of the last row of the journal, which the service makes for the call.
     fn transition_id(request: &Self::Request) -> TransitionId;
+    /// Returns the namespace of that row of the journal.
+    fn journal(request: &Scoped<Self::Request>) -> &str {
+        request.namespace.as_str()
+    }
     /// Returns the error for a row that does not exist; `None` if it may be missing.
     fn not_found(request: &Scoped<Self::Request>) -> Option<Error>;
 
@@ -62,6 +66,10 @@ impl<D: Delete> Operation for DeleteOperation<D> {
 
     fn tenant(item: &Self::Item) -> &str {
         item.namespace.as_str()
+    }
+
+    fn journal(item: &Self::Item) -> Option<&str> {
+        Some(D::journal(item))
     }
 
     fn run<'a>(

@@ -83,6 +83,12 @@ pub trait Operation: Send + Sync + 'static {
         0
     }
 
+    /// Returns the namespace in whose journal the operation may write a row for an item; `None` if it
+    /// writes none.
+    fn journal(_item: &Self::Item) -> Option<&str> {
+        None
+    }
+
     /// Runs `items`. A failure of a single item is its answer. An error concerns the whole batch,
     /// which may run again. A batch of one item is always answered.
     fn run<'a>(

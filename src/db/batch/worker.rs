@@ -260,6 +260,10 @@ impl<O: Operation> Worker<O> {
         memory: Option<OwnedSemaphorePermit>,
         limit: &BatchLimit,
     ) {
+        let written = jobs.iter().flat_map(|job| &job.items);
+        self.database
+            .feed()
+            .committed(written.filter_map(O::journal));
         let read = answers.iter().flatten().flatten();
         let read = read.map(O::bytes_read).sum();
         let reservation = memory.map(|memory| Reservation::keep(memory, read));

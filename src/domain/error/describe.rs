@@ -35,6 +35,7 @@ pub enum Code {
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
+    OutOfRange = 11,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
@@ -242,6 +243,7 @@ impl Error {
                 new(Code::Unavailable, "SHUTTING_DOWN").retry_after(SHUTDOWN_RETRY)
             }
             Error::DeadlineExceeded => new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Error::Watch(end) => end.describe(),
             Error::Internal(_) => new(Code::Internal, "INTERNAL"),
         }
     }

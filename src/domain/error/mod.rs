@@ -10,6 +10,7 @@ mod protocol;
 mod quota_exceeded;
 mod refused_move;
 mod resource;
+mod watch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ pub use self::{
     quota_exceeded::QuotaExceeded,
     refused_move::{AllowedMove, RefusedMove},
     resource::Resource,
+    watch::WatchEnd,
 };
 use super::{namespace::Namespace, violation::Violations};
 use crate::util::{counted::counted, error_chain::error_chain};
@@ -226,6 +228,9 @@ pub enum Error {
     /// The caller's deadline, or the server's maximum call duration, has passed.
     #[error("the deadline passed; a write may have been stored, retry it with the same ids")]
     DeadlineExceeded,
+    /// A stream of the journal ends, or cannot begin.
+    #[error("{0}")]
+    Watch(WatchEnd),
     /// A fault of the service.
     #[error("internal error; report the request id to the operator")]
     Internal(#[source] Arc<Cause>),

@@ -23,6 +23,8 @@ pub enum Overload {
     ConnectionStreams,
     /// The rate of health or reflection calls of the caller's address.
     InfrastructureRate,
+    /// The streams of the journal: of all callers, or of the caller.
+    Watches,
 }
 
 impl Overload {
@@ -37,6 +39,7 @@ impl Overload {
             Overload::InfrastructureCalls => "infrastructure_calls",
             Overload::ConnectionStreams => "streams_per_connection",
             Overload::InfrastructureRate => "infrastructure_calls_per_second",
+            Overload::Watches => "watches",
         }
     }
 
@@ -47,6 +50,7 @@ impl Overload {
             Overload::RequestMemory | Overload::ResponseMemory | Overload::UnreadResponses => {
                 Some("--max-request-memory")
             }
+            Overload::Watches => Some("--max-watches"),
             Overload::InfrastructureCalls
             | Overload::ConnectionStreams
             | Overload::InfrastructureRate => None,
@@ -86,6 +90,9 @@ impl fmt::Display for Overload {
             }
             Overload::InfrastructureRate => {
                 "this address makes too many health or reflection calls per second"
+            }
+            Overload::Watches => {
+                "too many streams of the journal are open, or too many of this caller"
             }
         })?;
         match self.setting() {

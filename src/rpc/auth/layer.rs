@@ -87,6 +87,11 @@ where
                 Ok(caller) => caller,
                 Err(error) => return Ok(Status::from(error).into_http()),
             };
+            if let Some(token_cache) = &layer.token_cache
+                && rpc.is_some_and(Rpc::is_stream)
+            {
+                request.extensions_mut().insert(token_cache.clone());
+            }
             request
                 .extensions_mut()
                 .insert(AuthenticatedCall { caller, rpc });
@@ -151,7 +156,7 @@ impl AuthLayer {
         };
         let token = match presented? {
             Presented::Credential(credential) => token_cache.by_credential(&credential).await?,
-            Presented::Certificate(token_id) => token_cache.by_certificate(token_id).await?,
+            Presented::Certificate(token_id) => token_cache.by_id(token_id).await?,
         };
         Ok(Caller::Token(token))
     }

@@ -18,15 +18,12 @@ use crate::{
     domain::{
         error::{CredentialError, Error, Result},
         id::TokenId,
-        namespace::Namespace,
+        namespace::{Namespace, WILDCARD},
         page::{PageRequest, PageRow, ROW_BYTES, TimePosition},
         role::Role,
         text_enum::Stored,
     },
 };
-
-/// Last character of a pattern that matches every namespace with a prefix.
-pub const WILDCARD: char = '*';
 
 /// The namespaces that a token covers: exact names, and prefixes that end in `*`.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]

@@ -100,11 +100,11 @@ impl TokenCache {
         record_use(cached)
     }
 
-    /// Returns the token that a client certificate is mapped to.
+    /// Returns the token that a client certificate is mapped to, or that a stream was opened with.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] and database errors.
-    pub async fn by_certificate(&self, id: TokenId) -> Result<Arc<Token>> {
+    pub async fn by_id(&self, id: TokenId) -> Result<Arc<Token>> {
         record_use(self.get(id).await?)
     }
 

@@ -109,7 +109,10 @@ where
             }
         };
         request.extensions_mut().insert(self.layer.limits);
-        if let Some(deadline) = Instant::now().checked_add(timeout) {
+        let deadline = Instant::now().checked_add(timeout);
+        // Only the beginning of a stream has to be in time.
+        let timeout = timeout.min(self.layer.max_duration);
+        if let Some(deadline) = deadline {
             request.extensions_mut().insert(Deadline(deadline));
         }
         if let Some(key) = self.layer.page_token_key.get() {
@@ -152,7 +155,12 @@ impl CallLayer {
     fn check<B>(&self, request: &http::Request<B>) -> Result<Duration, Box<http::Response<Body>>> {
         protocol::check(request, self.header_bytes)
             .map_err(|rejection| Box::new(rejection.into_response()))?;
-        deadline::timeout(request.headers(), self.max_duration)
+        let is_stream = Method::from_path(target(request.uri())).is_stream();
+        let max_duration = match is_stream {
+            true => Duration::MAX,
+            false => self.max_duration,
+        };
+        deadline::timeout(request.headers(), max_duration)
             .map_err(|error| Box::new(Status::from(error).into_http()))
     }
 }

@@ -6,14 +6,14 @@ use super::audit_log::AuditLog;
 use crate::domain::error::{Error, ProtocolError};
 
 /// Returns the status of the contract for one of tonic, or `None` if it is ours already:
-/// - OUT_OF_RANGE, which tonic uses only for a message over its limit;
+/// - OUT_OF_RANGE without details, which tonic uses only for a message over its limit;
 /// - INTERNAL without details, which ours always have, for a message that is framed badly;
 /// - UNKNOWN, which only a request that was cut off has, see `rpc::limits`;
 /// - UNIMPLEMENTED without details, for an unknown method or a compressed message.
 pub(super) fn replace(failure: &Status, audit: &AuditLog, max_message: usize) -> Option<Status> {
     let has_details = !failure.details().is_empty();
     match failure.code() {
-        Code::OutOfRange => Some(Error::MessageTooLarge(max_message).into()),
+        Code::OutOfRange if !has_details => Some(Error::MessageTooLarge(max_message).into()),
         Code::Internal if !has_details => Some(Error::from(framing(failure.message())).into()),
         Code::Unimplemented if !has_details => Some(Error::from(unimplemented(audit)).into()),
         Code::Unknown => Some(Status::cancelled("the caller went away")),

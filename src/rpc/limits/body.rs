@@ -108,7 +108,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.permit.read();
+        self.permit.read(self.data.len());
     }
 }
 
@@ -155,7 +155,10 @@ impl HttpBody for ResponseBody {
         let polled = match self.next.take() {
             Some(polled) => polled,
             None => {
-                let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
+                let this = &mut *self;
+                let body = Pin::new(&mut this.body);
+                let polled = this.permit.poll_response(|| body.poll_frame(context));
+                let polled = ready!(polled);
                 self.permit.count_response(length(&polled));
                 polled
             }

@@ -18,7 +18,7 @@ use super::{
     byte_budget::ByteBudget,
     infrastructure::{self, InfrastructureLimits},
     permit::{Permit, is_for_operators},
-    slots::CallSlots,
+    slots::{CallSlots, StreamSlots, stream_slots},
 };
 use crate::{
     db::batch::reservation::Reservation,
@@ -39,6 +39,7 @@ use crate::{
 #[derive(Clone)]
 pub struct LimitLayer {
     slots: Option<CallSlots>,
+    streams: StreamSlots,
     infrastructure: Arc<InfrastructureLimits>,
     budget: Arc<ByteBudget>,
     max_duration: Duration,
@@ -56,6 +57,7 @@ impl LimitLayer {
         let infrastructure = InfrastructureLimits::new(&limits.connection);
         LimitLayer {
             slots: limits.requests.map(CallSlots::new),
+            streams: stream_slots(limits.watches),
             infrastructure: Arc::new(infrastructure),
             budget: Arc::new(ByteBudget::new(limits.request_bytes)),
             max_duration,
@@ -156,6 +158,8 @@ impl LimitLayer {
         let permit =
             Permit::new(budget, self.slots.clone(), call).with_rpc(rpc, header_bytes(request));
         permit.set_in_work(in_work);
-        Ok(permit)
+        let is_stream = rpc.is_some_and(Rpc::is_stream);
+        let streams = is_stream.then(|| Arc::clone(&self.streams));
+        Ok(permit.with_stream(streams))
     }
 }

@@ -39,6 +39,8 @@ pub struct Limits {
     /// Byte budget of the requests and responses of all calls in progress; `None` for no
     /// limit.
     pub request_bytes: Option<usize>,
+    /// Maximum number of streams of the journal.
+    pub watches: usize,
     /// The limits of namespaces and tokens without a quota of their own.
     pub quotas: QuotaDefaults,
 }

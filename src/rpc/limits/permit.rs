@@ -13,7 +13,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     byte_budget::{ByteBudget, Kind},
-    slots::{CallSlot, CallSlots},
+    slots::{CallSlot, CallSlots, StreamSlots},
 };
 use crate::{
     db::batch::call_hooks::{CallHooks, with_hooks},
@@ -104,6 +104,10 @@ pub(super) struct Permit {
     slots: Option<CallSlots>,
     /// The slots of the call while it is in work.
     work: Mutex<Work>,
+    /// The slots of streams, if the call is one.
+    streams: Option<StreamSlots>,
+    /// The slot of the stream, until it ends.
+    stream: OnceLock<Share<Owner>>,
     /// The slot of a health or reflection call.
     _infrastructure_slot: Option<Share<IpAddr>>,
     call: OpenCall,
@@ -128,6 +132,8 @@ impl Permit {
             budget,
             slots,
             work: Mutex::default(),
+            streams: None,
+            stream: OnceLock::new(),
             _infrastructure_slot: None,
             call,
         }
@@ -139,6 +145,12 @@ impl Permit {
         self.head = CALL_BYTES.saturating_add(header_bytes.saturating_mul(PER_HEADER_BYTE));
         self.is_read = rpc.is_some_and(|rpc| rpc.role() == Role::Reader);
         self.is_for_operators = rpc.is_some_and(is_for_operators);
+        self
+    }
+
+    /// Makes it the permit of a stream, whose bytes count until the client has taken them.
+    pub(super) fn with_stream(mut self, slots: Option<StreamSlots>) -> Self {
+        self.streams = slots;
         self
     }
 
@@ -206,6 +218,15 @@ impl Permit {
     /// owner has none, or if the call writes and its owner has left too many responses unread.
     pub(super) fn take_slot(&self) -> Result<()> {
         self.check_unread(self.owner())?;
+        if let Some(slots) = self
+            .streams
+            .as_ref()
+            .filter(|_| self.stream.get().is_none())
+        {
+            let slot = slots.take(self.owner(), 1);
+            let slot = slot.ok_or(Error::Overloaded(Overload::Watches))?;
+            let _ = self.stream.set(slot);
+        }
         let mut work = self.work();
         if work.in_work.is_none() {
             work.in_work = self.call.begin_work();
@@ -311,9 +332,42 @@ impl Permit {
         self.call.queued();
     }
 
-    /// Notes that the client has read a part of the response.
-    pub(super) fn read(&self) {
+    /// Notes that the client has read a part of the response. Releases its bytes if others may follow
+    /// for as long as the call lasts.
+    pub(super) fn read(&self, bytes: usize) {
         self.call.read();
+        if !self.is_stream() {
+            return;
+        }
+        let held = &self.response;
+        let bytes = held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                Some(held.saturating_sub(bytes))
+            })
+            .map_or(0, |held| held.min(bytes));
+        self.budget.release(bytes);
+        let shared = self
+            .shared
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |shared| {
+                Some(shared.saturating_sub(bytes))
+            });
+        let shared = shared.map_or(0, |shared| shared.min(bytes));
+        if shared > 0 {
+            self.budget
+                .remove_from_share(self.owner(), Kind::Response, shared);
+        }
+    }
+
+    fn is_stream(&self) -> bool {
+        self.streams.is_some()
+    }
+
+    /// Polls a part of a response that is encoded only now, as a part of the call.
+    pub(super) fn poll_response<T>(self: &Arc<Self>, poll: impl FnOnce() -> T) -> T {
+        match self.is_stream() {
+            true => CURRENT.sync_scope(Arc::clone(self), poll),
+            false => poll(),
+        }
     }
 }
 

@@ -24,6 +24,14 @@ pub(super) struct CallSlots {
     administrators: Arc<Semaphore>,
 }
 
+/// The slots of open streams of the journal.
+pub(super) type StreamSlots = Arc<Shares<Owner>>;
+
+/// Makes slots of streams. One owner may have four fifths of them.
+pub(super) fn stream_slots(limit: usize) -> StreamSlots {
+    Shares::with_multiple(limit, PER_FREE_SLOT)
+}
+
 /// The slot of a call, until it is dropped.
 pub(super) struct CallSlot {
     _share: Option<Share<Owner>>,

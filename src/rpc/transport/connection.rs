@@ -131,6 +131,7 @@ pub async fn serve(
     };
     if let Some(grace) = grace {
         connection.as_mut().graceful_shutdown();
+        peer.closing.cancel();
         let _ = timeout(grace, in_rounds(connection, &peer.load)).await;
     }
     match close_reason.get() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     backpressure::{ConnectionLoad, InWork},
@@ -26,6 +26,8 @@ pub struct Peer {
     pub slot: Arc<ConnectionSlot>,
     /// The calls in work.
     pub load: Arc<ConnectionLoad>,
+    /// Cancelled when the connection begins to close, so that its streams end.
+    pub closing: CancellationToken,
     stall_timeout: Duration,
     calls: Mutex<Calls>,
 }
@@ -67,6 +69,7 @@ impl Peer {
             subject,
             slot,
             load,
+            closing: CancellationToken::new(),
             stall_timeout,
             calls: Mutex::new(Calls {
                 open: HashMap::new(),

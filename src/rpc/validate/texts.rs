@@ -20,7 +20,13 @@
 //! which `*` has a meaning.
 
 use super::Validator;
-use crate::{domain::namespace::RESERVED_PREFIX, util::unprintable::Unprintable};
+use crate::{
+    domain::{
+        namespace::{RESERVED_PREFIX, WILDCARD},
+        position::{GivenPosition, Position},
+    },
+    util::unprintable::Unprintable,
+};
 
 /// Maximum length of a namespace, in characters: VARCHAR(255).
 const NAMESPACE_CHARS: usize = 255;
@@ -67,6 +73,21 @@ impl Validator {
             let rule = format!("must not start with {RESERVED_PREFIX:?}, which is reserved");
             self.violation(field, format!("{rule}, got {}", quoted(pattern)));
         }
+    }
+
+    /// Checks a position of the journal: of a namespace, or of any if that ends in `*`. The row that it
+    /// names is not looked up.
+    pub fn position(&mut self, field: &str, namespace: &str, text: &str) -> Position {
+        let given = GivenPosition::parse(text);
+        let position = match namespace.ends_with(WILDCARD) {
+            true => given.map(|given| given.of_any()),
+            false => given.and_then(|given| given.of(namespace)),
+        };
+        if position.is_none() {
+            let rule = "must be a position that this service returned for the same namespace";
+            self.violation(field, format!("{rule}, got {}", quoted(text)));
+        }
+        position.unwrap_or_default()
     }
 
     /// Checks the required name of a type, an event, a step or a token.

@@ -5,3 +5,4 @@ mod convert;
 pub mod model;
 pub mod service;
 pub(crate) mod store;
+mod watch;

@@ -1,10 +1,14 @@
 //! The RPCs of FsmService.
 
+use futures_util::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    model::{EntityFilter, MachineFilter, MachineQuery, StatsFilter, TransitionFilter},
+    model::{
+        EntityFilter, MachineFilter, MachineQuery, StatsFilter, TransitionFilter, WatchRequest,
+    },
     store::{DeleteMachines, GetEntities, PutMachines, RecordTransitions},
+    watch,
 };
 use crate::{
     db::{Database, batch::Batcher},
@@ -13,6 +17,7 @@ use crate::{
     rpc::{
         admit::admit,
         batch_request::{respond, respond_page, submit_item, submit_valid},
+        stream_call::admit_stream,
     },
 };
 
@@ -129,5 +134,16 @@ impl FsmService for Fsm {
         let filter: Scoped<StatsFilter> = admit(request)?;
         let stats = self.database.run_held(&filter).await?;
         Ok(respond(stats, Into::into))
+    }
+
+    type WatchTransitionsStream = BoxStream<'static, Result<v1::WatchTransitionsResponse, Status>>;
+
+    async fn watch_transitions(
+        &self,
+        request: Request<v1::WatchTransitionsRequest>,
+    ) -> Result<Response<Self::WatchTransitionsStream>, Status> {
+        let (request, call): (Scoped<WatchRequest>, _) = admit_stream(request)?;
+        let stream = watch::open(&self.database, request, call).await?;
+        Ok(Response::new(stream.boxed()))
     }
 }

@@ -98,6 +98,8 @@ pub async fn largest(app: &App, rpc: Rpc) -> Value {
         Rpc::FsmServiceListEntities
         | Rpc::FsmServiceListTransitions
         | Rpc::FsmServiceGetTransitionStats => json!({"entity_type": event()}),
+        // Its first message; tests/fsm/watch_transitions has the others.
+        Rpc::FsmServiceWatchTransitions => json!({"from_start": true}),
         Rpc::BridgeStateServiceUpsertBridgeState => json!({
             "bridge_id": bridge(app).await, "total_items_aggregated": "7",
             "current_fsm_state": "MOVED",

@@ -1,13 +1,15 @@
 //! Converts requests to domain types, and collects every violation.
 
 use crate::{
+    db::feed::scope::TransitionMatch,
     domain::{
         digest::RequestDigest,
         id::{EntityId, MachineChangeId},
         json::Struct,
+        namespace::WILDCARD,
         violation::Violations,
     },
-    proto::v1,
+    proto::v1::{self, watch_transitions_request::Begin},
     rpc::{
         admit::FromRequest,
         batch_request::{parse_item, parse_items},
@@ -19,6 +21,7 @@ use crate::{
         fsm::model::{
             BuiltIn, Definition, EntityFilter, EntityKey, FsmMove, MAX_MOVES, MachineDeletion,
             MachineFilter, MachineQuery, NewMachine, NewTransition, StatsFilter, TransitionFilter,
+            WatchBegin, WatchRequest,
         },
     },
 };
@@ -256,6 +259,50 @@ impl FromRequest<v1::GetTransitionStatsRequest> for StatsFilter {
             entity_type: check.stored_name("entity_type", request.entity_type),
             entity_id: check.optional_id::<EntityId>("entity_id", &request.entity_id),
             created_within_micros: within.unwrap_or(STATS_MICROS),
+        }
+    }
+}
+
+impl FromRequest<v1::WatchTransitionsRequest> for WatchRequest {
+    const READS_REGISTRY: bool = true;
+    const READS_PREFIX: bool = true;
+
+    fn from_request(request: v1::WatchTransitionsRequest, check: &mut Validator) -> Self {
+        let entity_id = check.optional_id::<EntityId>("entity_id", &request.entity_id);
+        WatchRequest {
+            wanted: TransitionMatch {
+                entity_type: check.optional_stored_name("entity_type", request.entity_type),
+                entity_id: entity_id.map(|id| id.0),
+                transition_event: check
+                    .optional_stored_name("transition_event", request.transition_event),
+                to_state: check.optional_stored_state("to_state", request.to_state),
+            },
+            begin: watch_begin(check, &request.namespace, request.begin),
+        }
+    }
+}
+
+fn watch_begin(check: &mut Validator, namespace: &str, begin: Option<Begin>) -> WatchBegin {
+    match begin {
+        Some(Begin::After(position)) => {
+            WatchBegin::After(check.position("after", namespace, &position))
+        }
+        Some(Begin::FromStart(true)) => WatchBegin::Start,
+        Some(Begin::FromNow(true)) | None => WatchBegin::Now,
+        Some(Begin::FromStart(false)) => {
+            check.violation("from_start", "must be true, or leave it unset");
+            WatchBegin::Now
+        }
+        Some(Begin::FromNow(false)) => {
+            check.violation("from_now", "must be true, or leave it unset");
+            WatchBegin::Now
+        }
+        Some(Begin::AfterBridge(id)) => {
+            if namespace.ends_with(WILDCARD) {
+                let rule = "needs one namespace, because a bridge belongs to one";
+                check.violation("after_bridge", rule);
+            }
+            WatchBegin::AfterBridge(check.id("after_bridge", &id))
         }
     }
 }

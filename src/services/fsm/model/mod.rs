@@ -6,6 +6,7 @@ mod history;
 mod machine;
 mod mermaid;
 mod transition;
+mod watch;
 
 pub use definition::{Definition, FsmMove};
 pub use entity::{Entity, EntityDetails, EntityFilter, EntityKey};
@@ -14,6 +15,7 @@ pub use machine::{
     BuiltIn, Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion, NewMachine,
 };
 pub use transition::{Moved, NewTransition, WantedMove};
+pub use watch::{WatchBegin, WatchRequest};
 
 /// Maximum number of moves of a machine, and of its terminal states: more than a diagram can
 /// show, and still fast to search at every move.

@@ -79,6 +79,10 @@ impl Delete for NodeDeletion {
         request.transition_id
     }
 
+    fn journal(_request: &Scoped<Self::Request>) -> &str {
+        Namespace::registry_name()
+    }
+
     fn not_found(request: &Scoped<Deregistration>) -> Option<Error> {
         (!request.allow_missing).then(|| no_node(&request.node_id))
     }

@@ -105,6 +105,10 @@ impl Operation for TouchNodes {
         item.namespace.as_str()
     }
 
+    fn journal(_item: &Self::Item) -> Option<&str> {
+        Some(Namespace::registry_name())
+    }
+
     fn document_bytes(item: &Self::Item) -> usize {
         item.metadata.as_ref().map_or(0, JsonObject::wire_len)
     }

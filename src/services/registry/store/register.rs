@@ -129,6 +129,10 @@ impl Operation for RegisterNodes {
         item.namespace.as_str()
     }
 
+    fn journal(_item: &Self::Item) -> Option<&str> {
+        Some(Namespace::registry_name())
+    }
+
     fn document_bytes(item: &Self::Item) -> usize {
         item.capabilities.wire_len() + item.endpoints.wire_len() + item.metadata.wire_len()
     }

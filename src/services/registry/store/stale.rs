@@ -166,6 +166,10 @@ impl Operation for MarkStale {
         ""
     }
 
+    fn journal(_item: &StaleNode) -> Option<&str> {
+        Some(Namespace::registry_name())
+    }
+
     fn run<'a>(
         connection: &'a mut AsyncPgConnection,
         items: &'a [&'a StaleNode],

@@ -122,6 +122,10 @@ impl Operation for StartWorkflows {
         item.namespace.as_str()
     }
 
+    fn journal(item: &Self::Item) -> Option<&str> {
+        Some(item.namespace.as_str())
+    }
+
     fn document_bytes(item: &Self::Item) -> usize {
         item.metadata.wire_len()
     }

@@ -133,6 +133,10 @@ impl Operation for MoveWorkflows {
         item.namespace.as_str()
     }
 
+    fn journal(item: &Self::Item) -> Option<&str> {
+        Some(item.namespace.as_str())
+    }
+
     fn document_bytes(item: &Self::Item) -> usize {
         item.transition_data.wire_len() + item.metadata_patch.wire_len()
     }

@@ -58,6 +58,10 @@ impl Operation for ChangeBridges {
         item.namespace.as_str()
     }
 
+    fn journal(item: &Self::Item) -> Option<&str> {
+        Some(item.namespace.as_str())
+    }
+
     fn document_bytes(item: &Self::Item) -> usize {
         item.metadata
             .as_ref()

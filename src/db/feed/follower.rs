@@ -1,0 +1,261 @@
+//! A reader of the feed: reads pages of its own until it is at the end of the journal, then takes its
+//! rows from its group.
+
+use std::sync::Arc;
+
+use diesel_async::AsyncPgConnection;
+use futures_util::{FutureExt, future::BoxFuture};
+
+use super::{
+    Membership,
+    begin::{Begin, Committed, Wanted, find_begins},
+    group::Taken,
+    read::{Cursor, PAGE, ScopeRows, read_namespaces, read_prefix},
+    scope::{Scope, TransitionMatch},
+};
+use crate::{
+    db::{Database, DbError, Owner, Query, journal::Transition},
+    domain::{
+        error::{Error, Result, WatchEnd},
+        id::TokenId,
+        namespace::Namespace,
+        position::Position,
+    },
+};
+
+/// A request to follow the journal.
+#[derive(Debug, Clone)]
+pub struct Following {
+    /// The namespace of the request; it may end in `*`.
+    pub namespace: Namespace,
+    /// The token of the caller.
+    pub token_id: Option<TokenId>,
+    /// The transitions that the reader wants.
+    pub wanted: Arc<TransitionMatch>,
+}
+
+impl Following {
+    fn owner(&self) -> Owner {
+        Owner::Tenant {
+            token_id: self.token_id,
+            namespace: self.namespace.clone(),
+        }
+    }
+}
+
+/// Finds where a reader begins.
+struct BeginQuery<'a> {
+    following: &'a Following,
+    wanted: Wanted,
+}
+
+impl Query for BeginQuery<'_> {
+    type Answer = Begin;
+
+    fn owner(&self) -> Owner {
+        self.following.owner()
+    }
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Begin>, DbError> {
+        let scope = Scope::of(&self.following.namespace);
+        let begins = find_begins(connection, &[(scope, self.wanted)]).await?;
+        Ok(Ok(begins.into_iter().next().unwrap_or_default()))
+    }
+}
+
+/// Reads a page of a reader.
+struct PageQuery {
+    following: Following,
+    after: Position,
+}
+
+impl Query for PageQuery {
+    type Answer = ScopeRows;
+
+    fn owner(&self) -> Owner {
+        self.following.owner()
+    }
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<ScopeRows>, DbError> {
+        let wanted = &*self.following.wanted;
+        let cursor = |namespace| Cursor {
+            namespace,
+            after: self.after,
+        };
+        let read = match Scope::of(&self.following.namespace) {
+            Scope::Namespace(name) => {
+                read_namespaces(connection, &[cursor(name)], wanted, PAGE).await?
+            }
+            Scope::Prefix(prefix) => read_prefix(connection, cursor(prefix), wanted, PAGE).await?,
+        };
+        Ok(Ok(read.scopes.into_iter().next().unwrap_or_default()))
+    }
+}
+
+/// Follows the journal from a position on.
+pub struct Follower {
+    database: Database,
+    following: Following,
+    /// All rows up to this one were passed on, or do not match.
+    cursor: Position,
+    /// The last position up to there that is not between two rows of a commit.
+    settled: Position,
+    /// The rows of these transactions are not passed on: they were committed before.
+    skipped: Option<Committed>,
+    membership: Option<Membership>,
+    page: Option<BoxFuture<'static, Result<ScopeRows>>>,
+}
+
+impl Follower {
+    /// Finds where a reader begins.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn find_begin(
+        database: &Database,
+        following: &Following,
+        wanted: Wanted,
+    ) -> Result<Begin> {
+        database.run(&BeginQuery { following, wanted }).await
+    }
+
+    /// Makes a reader of the rows after a position, without those of `skipped`.
+    #[must_use]
+    pub fn new(
+        database: &Database,
+        following: Following,
+        after: Position,
+        skipped: Option<Committed>,
+    ) -> Self {
+        // A reader that skips what is committed begins at the end of the journal.
+        let is_at_end = skipped.is_some();
+        let mut follower = Follower {
+            database: database.clone(),
+            following,
+            cursor: after,
+            settled: after,
+            skipped,
+            membership: None,
+            page: None,
+        };
+        if is_at_end {
+            follower.join();
+        }
+        follower
+    }
+
+    /// Returns how far the reader has come: the last position that is not between two rows of a commit.
+    pub fn settled(&mut self) -> Position {
+        let is_live = self.is_live();
+        let membership = self.membership.as_ref().filter(|_| is_live);
+        if let Some((through, settled)) = membership.and_then(Membership::end) {
+            self.advance(through, Some(settled));
+        }
+        self.settled
+    }
+
+    /// Waits for rows, and returns them in their order. May be dropped and called again.
+    ///
+    /// # Errors
+    /// [`WatchEnd::Gone`] if rows are gone that the reader has not read, and errors of the
+    /// database.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Transition>>> {
+        loop {
+            let rows = match self.is_live() {
+                true => self.take().await?,
+                false => self.read_page().await?,
+            };
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Returns whether the group has all rows after the cursor.
+    fn is_live(&self) -> bool {
+        let membership = self.membership.as_ref();
+        membership.is_some_and(|it| it.begins_after <= self.cursor)
+    }
+
+    /// Waits for rows of the group. Returns none if the reader is too late for them.
+    async fn take(&mut self) -> Result<Vec<Arc<Transition>>> {
+        while let Some(membership) = &self.membership {
+            match membership.take()? {
+                Taken::Rows(rows) => {
+                    let last = rows.last().map(|row| row.journal_position());
+                    let rows = rows.into_iter().filter(|row| self.is_new(row)).collect();
+                    self.advance(last.unwrap_or_default(), None);
+                    return Ok(rows);
+                }
+                Taken::None { through, settled } => {
+                    let woken = Arc::clone(&membership.woken);
+                    self.advance(through, Some(settled));
+                    woken.notified().await;
+                }
+                Taken::Lagged => self.membership = None,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Reads the next page. At the end of the journal, the reader joins its group.
+    async fn read_page(&mut self) -> Result<Vec<Arc<Transition>>> {
+        if self.page.is_none() {
+            self.page = Some(self.next_page());
+        }
+        let Some(page) = &mut self.page else {
+            return Ok(Vec::new());
+        };
+        let page = page.await;
+        self.page = None;
+        let page = page?;
+        if let Some(floor) = page.floor.filter(|floor| *floor > self.cursor) {
+            return Err(gone(&self.following.namespace, floor));
+        }
+        let (last, settled) = (page.last, page.settled(self.cursor));
+        let is_complete = page.is_complete;
+        let rows = page.rows.into_iter().filter(|row| self.is_new(row));
+        let rows = rows.map(Arc::new).collect();
+        self.advance(last.unwrap_or_default(), settled);
+        if is_complete && self.membership.is_none() {
+            self.join();
+        }
+        Ok(rows)
+    }
+
+    fn next_page(&self) -> BoxFuture<'static, Result<ScopeRows>> {
+        let database = self.database.clone();
+        let query = PageQuery {
+            following: self.following.clone(),
+            after: self.cursor,
+        };
+        async move { database.run(&query).await }.boxed()
+    }
+
+    /// Returns whether a row was not passed on yet, and is to be.
+    fn is_new(&self, row: &Transition) -> bool {
+        let is_skipped = |skipped: &Committed| skipped.includes(row.xid.0);
+        row.journal_position() > self.cursor && !self.skipped.as_ref().is_some_and(is_skipped)
+    }
+
+    fn advance(&mut self, through: Position, settled: Option<Position>) {
+        self.cursor = self.cursor.max(through);
+        self.settled = self.settled.max(settled.unwrap_or_default());
+        self.skipped
+            .take_if(|skipped| !skipped.may_follow(self.cursor));
+    }
+
+    fn join(&mut self) {
+        let scope = Scope::of(&self.following.namespace);
+        let feed = self.database.feed();
+        self.membership = Some(feed.join(&scope, &self.following.wanted, self.cursor));
+    }
+}
+
+/// Returns the error for a position after which rows are gone.
+#[must_use]
+pub fn gone(namespace: &Namespace, floor: Position) -> Error {
+    Error::Watch(WatchEnd::Gone {
+        oldest_position: floor.to_text(namespace.as_str()),
+    })
+}

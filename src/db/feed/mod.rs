@@ -1,0 +1,146 @@
+//! The feed: follows the journal for many readers.
+//!
+//! The [tail](tail) reads new rows for all readers of the process together, and gives them to the
+//! [group] of each scope. A [reader](follower) that is not at the end of the journal, because it has just
+//! begun or is slow, reads [pages](read) of its own until it is.
+//!
+//! A row is read once all transactions below its own have ended (the horizon), so that none can appear
+//! before it later. It is looked for when a batch of this process commits, and periodically.
+
+mod begin;
+mod follower;
+mod group;
+mod read;
+pub mod scope;
+mod tail;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+pub use self::{
+    begin::{Begin, Committed, Wanted},
+    follower::{Follower, Following, gone},
+};
+use self::{
+    group::{Group, Taken},
+    scope::Scope,
+};
+use crate::domain::{error::Result, position::Position};
+
+/// The feed of a process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Feed(Arc<Inner>);
+
+type Groups = HashMap<Scope, Arc<Group>>;
+
+#[derive(Default)]
+struct Inner {
+    groups: Mutex<Groups>,
+    /// The number of groups, which writers read without the lock.
+    group_count: AtomicUsize,
+    /// The namespaces with new rows.
+    changed: Mutex<HashSet<String>>,
+    /// Signalled by each change, and by each new group.
+    woken: Notify,
+}
+
+impl Feed {
+    /// Notes that rows of the journal were committed in some namespaces.
+    pub fn committed<'a>(&self, namespaces: impl Iterator<Item = &'a str>) {
+        if self.0.group_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut changed = self.changed();
+        for namespace in namespaces {
+            if !changed.contains(namespace) {
+                changed.insert(namespace.to_owned());
+            }
+        }
+        drop(changed);
+        self.0.woken.notify_one();
+    }
+
+    /// Removes a group, unless another one has taken its place.
+    fn remove(&self, scope: &Scope, group: &Arc<Group>) {
+        self.remove_from(&mut self.groups(), scope, group);
+    }
+
+    fn remove_from(&self, groups: &mut Groups, scope: &Scope, group: &Arc<Group>) {
+        if groups.get(scope).is_some_and(|it| Arc::ptr_eq(it, group)) {
+            groups.remove(scope);
+            self.0.group_count.store(groups.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) -> MutexGuard<'_, HashSet<String>> {
+        let changed = self.0.changed.lock();
+        changed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a reader that has read all rows up to `through`. If it is the first of its scope, the tail
+    /// begins there. Otherwise the reader may have to read some rows itself.
+    fn join(
+        &self,
+        scope: &Scope,
+        wanted: &Arc<scope::TransitionMatch>,
+        through: Position,
+    ) -> Membership {
+        let mut groups = self.groups();
+        let group = groups.entry(scope.clone());
+        let group = Arc::clone(group.or_insert_with(|| Arc::new(Group::new(through))));
+        self.0.group_count.store(groups.len(), Ordering::Relaxed);
+        let (number, woken, begins_after) = group.join(Arc::clone(wanted));
+        drop(groups);
+        self.0.woken.notify_one();
+        Membership {
+            feed: self.clone(),
+            scope: scope.clone(),
+            group,
+            number,
+            woken,
+            begins_after,
+        }
+    }
+}
+
+/// The place of a reader in a group, until it is dropped.
+struct Membership {
+    feed: Feed,
+    scope: Scope,
+    group: Arc<Group>,
+    number: u64,
+    woken: Arc<Notify>,
+    /// The group gives it the rows after this position.
+    begins_after: Position,
+}
+
+impl Membership {
+    fn take(&self) -> Result<Taken> {
+        self.group.take(self.number)
+    }
+
+    fn end(&self) -> Option<(Position, Position)> {
+        self.group.end(self.number)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // No reader joins the group meanwhile.
+        let mut groups = self.feed.groups();
+        if self.group.leave(self.number) {
+            self.feed.remove_from(&mut groups, &self.scope, &self.group);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a reader of the feed follows: namespaces, and the transitions that it wants of them.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::{
+    db::journal::Transition,
+    domain::namespace::{Namespace, RESERVED_PREFIX, WILDCARD},
+};
+
+/// The namespaces that a reader follows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// One namespace.
+    Namespace(String),
+    /// All namespaces of tenants that begin with this.
+    Prefix(String),
+}
+
+impl Scope {
+    /// Returns the scope of an admitted request, whose namespace may end in `*`.
+    #[must_use]
+    pub fn of(namespace: &Namespace) -> Self {
+        match namespace.as_str().strip_suffix(WILDCARD) {
+            Some(prefix) => Scope::Prefix(prefix.to_owned()),
+            None => Scope::Namespace(namespace.to_string()),
+        }
+    }
+
+    /// Returns whether the scope includes a namespace.
+    #[must_use]
+    pub fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Scope::Namespace(name) => name == namespace,
+            Scope::Prefix(prefix) => {
+                namespace.starts_with(prefix) && !namespace.starts_with(RESERVED_PREFIX)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Namespace(name) => f.write_str(name),
+            Scope::Prefix(prefix) => write!(f, "{prefix}{WILDCARD}"),
+        }
+    }
+}
+
+/// The transitions that a reader wants. An unset field matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransitionMatch {
+    /// The type of the entity.
+    pub entity_type: Option<String>,
+    /// The id of the entity.
+    pub entity_id: Option<Uuid>,
+    /// The event of the transition.
+    pub transition_event: Option<String>,
+    /// The state that the entity entered.
+    pub to_state: Option<String>,
+}
+
+impl TransitionMatch {
+    /// Returns whether a transition meets all conditions.
+    #[must_use]
+    pub fn matches(&self, row: &Transition) -> bool {
+        let is = |wanted: &Option<String>, value: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == value)
+        };
+        self.entity_id.is_none_or(|id| id == row.entity_id)
+            && is(&self.entity_type, &row.entity_type)
+            && is(&self.transition_event, &row.transition_event)
+            && is(&self.to_state, &row.to_state)
+    }
+}

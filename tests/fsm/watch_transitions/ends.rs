@@ -1,0 +1,120 @@
+//! How a stream ends.
+
+use std::time::Duration;
+
+use bridgebook::{
+    domain::role::Role,
+    proto::v1::{WatchTransitionsRequest, watch_transitions_response::Message},
+};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use super::{Watching, after, all, client, ids, make_moves};
+use crate::support::{App, Failure, failure};
+
+#[tokio::test]
+async fn a_deadline_ends_a_stream_after_a_last_bookmark() {
+    let (_app, tenant) = App::with_tenant().await;
+    let mut request = Request::new(all(&tenant));
+    // tonic's client would end the call itself.
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "2S".parse().unwrap());
+    let stream = client(&tenant).watch_transitions(request).await.unwrap();
+    let watching = Watching {
+        stream: stream.into_inner(),
+        ready: String::new(),
+        position: String::new(),
+    };
+    let last = make_moves(&tenant, 1).await.pop().unwrap();
+    let (messages, status) = watching.end().await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let position = &status.get_details_error_info().unwrap().metadata["position"];
+    assert_eq!(*position, last.position);
+    match messages.last() {
+        Some(Message::Bookmark(bookmark)) => assert_eq!(bookmark.position, *position),
+        other => panic!("no last bookmark: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_its_streams_and_others_go_on_after_them() {
+    let app = App::start_with(|config| {
+        config.limits.connection.max_age = Some(Duration::from_secs(1));
+        config.limits.connection.check_interval = Duration::from_millis(100);
+    });
+    let app = app.await;
+    let tenant = app.tenant();
+    let watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    let row = make_moves(&tenant, 1).await.remove(0);
+    let (messages, status) = watching.end().await;
+    assert_eq!(status.code(), Code::Unavailable);
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "WATCH_ENDED");
+    assert_eq!(info.metadata["position"], row.position);
+    assert!(matches!(messages.last(), Some(Message::Bookmark(it)) if it.position == row.position));
+    let mut resumed = Watching::open(&tenant, after(&tenant, &row.position))
+        .await
+        .unwrap();
+    let next = make_moves(&tenant, 1).await;
+    assert_eq!(ids(&resumed.transitions(1).await), ids(&next));
+}
+
+#[tokio::test]
+async fn too_many_streams_are_refused_and_ended_ones_make_room() {
+    let app = App::start_with(|config| config.limits.watches = 5).await;
+    let tenant = app.tenant();
+    // One owner has four fifths.
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(Watching::open(&tenant, all(&tenant)).await.unwrap());
+    }
+    let refused = failure(Watching::open(&tenant, all(&tenant)).await.map(drop));
+    let Failure { code, reason, .. } = refused;
+    assert_eq!(
+        (code, reason.as_str()),
+        (Code::ResourceExhausted, "OVERLOADED")
+    );
+    drop(open);
+    crate::support::eventually("a slot is free", async || {
+        Watching::open(&tenant, all(&tenant)).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_watches_what_it_covers_until_it_is_revoked() {
+    let app = App::guarded().await;
+    let reader = app.issue(Role::Reader, &["team-*", "own"]).await;
+    let watch = async |namespace: &str| {
+        let request = WatchTransitionsRequest {
+            namespace: namespace.to_owned(),
+            ..WatchTransitionsRequest::default()
+        };
+        let watched = reader
+            .client(&app.channel)
+            .fsm()
+            .watch_transitions(request)
+            .await;
+        watched.map(tonic::Response::into_inner)
+    };
+    for namespace in ["*", "t*", "team*", "own*", "other", "team"] {
+        let Failure { code, reason, .. } = failure(watch(namespace).await.map(drop));
+        let expected = (Code::PermissionDenied, "NAMESPACE_DENIED");
+        assert_eq!((code, reason.as_str()), expected, "{namespace}");
+    }
+    for namespace in ["team-*", "team-a*", "team-a", "own", "bridgebook.registry"] {
+        let mut stream = watch(namespace).await.unwrap();
+        stream.message().await.unwrap().expect("it is ready");
+    }
+    let mut stream = watch("team-*").await.unwrap();
+    app.revoke(&reader).await;
+    let status = loop {
+        if let Err(status) = stream.message().await {
+            break status;
+        }
+    };
+    let Failure { code, reason, .. } = failure(Err::<(), _>(status));
+    let expected = (Code::Unauthenticated, "CREDENTIAL_REVOKED");
+    assert_eq!((code, reason.as_str()), expected);
+}

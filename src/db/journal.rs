@@ -10,6 +10,7 @@ use diesel::{
     expression::AsExpression,
     pg::{Pg, PgValue},
     prelude::*,
+    sql_types::{BigInt, Uuid},
 };
 
 use crate::{
@@ -60,6 +61,38 @@ impl Transition {
             transition_id: self.id,
         }
     }
+
+    /// Sets the position of a row that the batch wrote. A row of an earlier call has its own.
+    pub fn complete(&mut self, positions: &Positions) {
+        if let Some(position) = positions.get(&self.id) {
+            self.xid = Xid(position.xid);
+            self.seq = position.seq;
+        }
+    }
+}
+
+/// The positions of the rows that a statement wrote.
+pub type Positions = HashMap<TransitionId, Position>;
+
+/// The SQL types of what a statement returns of each row that it writes: `id, xid, seq`.
+pub type PositionSql = (Uuid, Xid8, BigInt);
+
+impl Queryable<PositionSql, Pg> for Position {
+    type Row = (TransitionId, Xid, i64);
+
+    fn build((transition_id, xid, seq): Self::Row) -> deserialize::Result<Self> {
+        Ok(Position {
+            xid: xid.0,
+            seq,
+            transition_id,
+        })
+    }
+}
+
+/// Returns positions by the ids of their rows.
+pub fn by_id(positions: impl IntoIterator<Item = Position>) -> Positions {
+    let positions = positions.into_iter();
+    positions.map(|it| (it.transition_id, it)).collect()
 }
 
 /// The number of the transaction that wrote a row. 0 in a row that is not written yet.
@@ -82,7 +115,22 @@ macro_rules! transition_columns {
     };
 }
 
-pub(crate) use transition_columns;
+/// Joins each item with the last row of the journal of its `entity_type` and `entity_id`, as
+/// `$alias`, or with NULLs. `$condition` tells for which items.
+macro_rules! left_last_transition {
+    ($alias:literal, $condition:literal) => {
+        $crate::db::planner::left_neighbour!(
+            $alias,
+            "fsm_transitions",
+            concat!($condition, " AND it.namespace = item.namespace"),
+            "(it.entity_type, it.entity_id) <= (item.entity_type, item.entity_id)",
+            "it.entity_type DESC, it.entity_id DESC, it.created_at DESC, it.seq DESC",
+            "(it.entity_type, it.entity_id) = (item.entity_type, item.entity_id)"
+        )
+    };
+}
+
+pub(crate) use {left_last_transition, transition_columns};
 
 /// The transitions of a batch's ids that are already in the journal. `None` stands for a row
 /// that another request wrote, which the batch may not read.

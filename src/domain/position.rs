@@ -74,6 +74,12 @@ impl Position {
         DIGITS.encode(bytes)
     }
 
+    /// Returns the text of a position that there may not be; empty if there is none.
+    #[must_use]
+    pub fn text_of(position: Option<Self>, namespace: &str) -> String {
+        position.map_or_else(String::new, |position| position.to_text(namespace))
+    }
+
     fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(COMMIT_ORDER);

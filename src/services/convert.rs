@@ -46,7 +46,8 @@ impl From<QuotaLimits> for v1::QuotaLimits {
 /// * all rows: `GetTableScansResponse { tables: Vec<TableScans> }`
 /// * a page: `ListNodesResponse { nodes: Page<Node> }`
 /// * a write that may be a retry: `RecordStepResponse { step: WriteOutcome<Step> }`
-/// * a deletion: `DeleteWorkflowResponse { deleted: bool }`
+/// * a deletion: `DeleteMachineResponse { deleted: bool }`
+/// * a deletion that is journaled: `DeleteWorkflowResponse { deleted: Deleted }`
 /// * a batch, with the message of a result and the module of its oneof:
 ///   `BatchHeartbeatResponse { results: HeartbeatResult(heartbeat_result) from HeartbeatAck }`
 macro_rules! responses {
@@ -79,6 +80,16 @@ macro_rules! responses {
                 Self {
                     $field: Some(outcome.row.into()),
                     created: outcome.created,
+                }
+            }
+        }
+    };
+    (@one $response:ident $field:ident: Deleted) => {
+        impl From<$crate::domain::write_outcome::Deleted> for $crate::proto::v1::$response {
+            fn from(outcome: $crate::domain::write_outcome::Deleted) -> Self {
+                Self {
+                    $field: outcome.is_deleted,
+                    position: outcome.position_text(),
                 }
             }
         }

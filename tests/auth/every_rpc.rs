@@ -113,7 +113,7 @@ async fn an_id_of_another_tenant_reveals_nothing() {
     }
 }
 
-/// Returns what an answer reveals, without ids and times.
+/// Returns what an answer reveals, without ids, times and positions.
 fn revealed(answer: Result<DynamicMessage, Status>, sent: &str) -> String {
     let mut text = match answer {
         Ok(answer) => format!("{answer:#}"),
@@ -126,8 +126,10 @@ fn revealed(answer: Result<DynamicMessage, Status>, sent: &str) -> String {
     scrub_ids(&mut text);
     let lines = text.lines();
     let lines = lines.filter(|line| {
-        let line = line.trim_start();
-        !line.starts_with("seconds:") && !line.starts_with("nanos:")
+        let of_the_call = ["seconds:", "nanos:", "position:"];
+        !of_the_call
+            .iter()
+            .any(|name| line.trim_start().starts_with(name))
     });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -18,6 +18,7 @@ mod list_items;
 mod mutations;
 mod mute;
 mod page_tokens;
+mod positions;
 mod protocol;
 mod quota_of_heartbeats;
 mod quota_retries;

@@ -18,8 +18,17 @@ use super::{
     reservation::{BATCH_BYTES, read_up_to},
     statement::index_of,
 };
-use crate::db::DbError;
-use crate::domain::error::{Error, Result};
+use crate::{
+    db::{
+        DbError,
+        journal::{Positions, by_id},
+    },
+    domain::{
+        error::{Error, Result},
+        id::TransitionId,
+        position::Position,
+    },
+};
 
 /// How many times an item is decided before it fails with [`Error::Contended`]. Each
 /// conflict means that another writer made progress, so this is far above real contention.
@@ -54,12 +63,50 @@ pub trait OptimisticWrite<'a>: Sized + Send + Sync {
     /// The reason for which the change is refused.
     fn decide(&mut self, item: &'a Self::Item) -> Result<Self::Answer>;
 
-    /// Writes the decisions, except for rows that changed since they were read. Returns
-    /// the keys of those rows.
+    /// Writes the decisions, except for rows that changed since they were read.
     fn write(
         &self,
         connection: &mut AsyncPgConnection,
-    ) -> impl Future<Output = QueryResult<HashSet<Self::Key>>> + Send;
+    ) -> impl Future<Output = QueryResult<Written<Self::Key>>> + Send;
+
+    /// Adds to an answer what only the write tells: the position of its row of the journal. The
+    /// answer may be that of an earlier call, whose row has a position already.
+    fn complete(answer: &mut Self::Answer, positions: &Positions);
+}
+
+/// What the write of a batch tells.
+#[derive(Debug)]
+pub struct Written<K> {
+    /// The keys of rows that changed since they were read. Nothing was written for them.
+    pub conflicts: HashSet<K>,
+    /// The positions of the new rows of the journal.
+    pub positions: Positions,
+}
+
+impl<K: Eq + Hash> Written<K> {
+    /// Compares the planned rows of the journal, each with the key of its row, with those that the
+    /// statement wrote. A statement writes all of a key, or none.
+    pub fn of(
+        planned: impl Iterator<Item = (TransitionId, K)>,
+        written: impl IntoIterator<Item = Position>,
+    ) -> Self {
+        let positions = by_id(written);
+        let others = planned.filter(|(id, _)| !positions.contains_key(id));
+        let conflicts = others.map(|(_, key)| key).collect();
+        Written {
+            conflicts,
+            positions,
+        }
+    }
+}
+
+impl<K> Default for Written<K> {
+    fn default() -> Self {
+        Written {
+            conflicts: HashSet::new(),
+            positions: Positions::new(),
+        }
+    }
 }
 
 /// The first items of a batch: those whose rows were read, and whose answers fit into
@@ -144,12 +191,17 @@ async fn attempt<'a, W: OptimisticWrite<'a>>(
         .iter()
         .map(|item| batch.next_is_read().then(|| batch.decide(item)));
     let answers: Vec<_> = answers.collect();
-    let conflicts = batch.write(connection).await?;
+    let written = batch.write(connection).await?;
     let answers = items.iter().zip(answers);
     let outcomes = answers.map(|(item, answer)| match answer {
         None => Err(Undecided::Unread),
-        Some(_) if conflicts.contains(&W::key(item)) => Err(Undecided::Conflict),
-        Some(answer) => Ok(answer),
+        Some(_) if written.conflicts.contains(&W::key(item)) => Err(Undecided::Conflict),
+        Some(mut answer) => {
+            if let Ok(answer) = &mut answer {
+                W::complete(answer, &written.positions);
+            }
+            Ok(answer)
+        }
     });
     Ok(outcomes.collect())
 }

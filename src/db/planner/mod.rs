@@ -39,6 +39,7 @@
 //! | `in_set!` | `IN (SELECT …)` becomes a join. Hash joins are off, so this is a nested loop, with quadratic cost. | `IS TRUE` keeps it a hashed subplan: one hash table, one probe per item. |
 //! | `row_exists!` | `EXISTS` becomes a semi-join, which may read the whole table. | A scalar subquery is evaluated once per item, by key. |
 //! | `ordered_eq!`, [`any_namespace`] | `column = value` drops the column from the sort order. Any index on the rest of the order then looks suitable, and the scan walks over rows of other values until it meets enough of the right one. | With `= ANY` the column stays in the order, which only an index that begins with the column provides. |
+//! | `left_neighbour!` | To find the last row of a group, another index that ends in the time looks as good. It leads over the rows of other groups. | The row with the next key is read, and compared afterwards. Only the index on the whole order provides it without a sort. |
 //! | `byte_order!` | An index on (namespace, created_at), which pruning needs, looks as selective as the primary key to lookups. | The index has the collation "C", which `namespace = …` does not match. Only statements that name the collation use it. |
 //!
 //! A list that filters by one state compares with `=`, not with `= ANY`: then the index on
@@ -58,8 +59,8 @@ use std::time::Duration;
 pub use registry::{Statement, statements};
 pub(crate) use registry::{raw_statement, register};
 pub(crate) use sql::{
-    byte_order, in_set, lateral, left_lateral, left_lookup, lookup, ordered_eq, row_exists,
-    same_namespace, unindexed_eq,
+    byte_order, in_set, lateral, left_lateral, left_lookup, left_neighbour, lookup, ordered_eq,
+    row_exists, same_namespace, unindexed_eq,
 };
 
 use crate::domain::namespace::Namespace;

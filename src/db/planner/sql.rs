@@ -33,6 +33,26 @@ macro_rules! left_lookup {
     };
 }
 
+/// Joins each item with the first row of `$table` in an order, as `$alias`, if it has the wanted
+/// key, else with NULLs. The range begins at the key, which must not be NULL.
+macro_rules! left_neighbour {
+    ($alias:literal, $table:literal, $condition:expr, $range:literal, $order:literal, $key:expr) => {
+        $crate::db::planner::left_lateral!(
+            $alias,
+            "SELECT it.* FROM (SELECT * FROM ",
+            $table,
+            " it WHERE ",
+            $condition,
+            " AND ",
+            $range,
+            " ORDER BY ",
+            $order,
+            " LIMIT 1) it WHERE ",
+            $key
+        )
+    };
+}
+
 /// Compares two columns without NULLs in a way that no index serves.
 macro_rules! unindexed_eq {
     ($left:expr, $right:expr) => {
@@ -83,6 +103,6 @@ macro_rules! byte_order {
 }
 
 pub(crate) use {
-    byte_order, in_set, lateral, left_lateral, left_lookup, lookup, ordered_eq, row_exists,
-    same_namespace, unindexed_eq,
+    byte_order, in_set, lateral, left_lateral, left_lookup, left_neighbour, lookup, ordered_eq,
+    row_exists, same_namespace, unindexed_eq,
 };

@@ -62,5 +62,5 @@ impl From<BridgeStats> for v1::GetBridgeStatsResponse {
 responses! {
     GetBridgeStateResponse { bridge_state: Bridge }
     ListBridgeStatesResponse { bridge_states: Page<Bridge> }
-    DeleteBridgeStateResponse { deleted: bool }
+    DeleteBridgeStateResponse { deleted: Deleted }
 }

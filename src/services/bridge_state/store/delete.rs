@@ -16,6 +16,7 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column},
         },
+        journal::PositionSql,
         planner::{in_set, lateral, same_namespace},
     },
     domain::{
@@ -23,6 +24,7 @@ use crate::{
         id::{BridgeId, TokenId, TransitionId},
         journal::{DELETE_EVENT, DELETED},
         namespace::{Namespace, Scoped},
+        position::Position,
     },
     services::bridge_state::model::{BridgeDeletion, ENTITY_TYPE},
 };
@@ -61,7 +63,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns Uuid;
+    returns PositionSql;
     concat!(", found AS MATERIALIZED (
         SELECT b.namespace, b.bridge_id, b.revision, b.current_fsm_state, b.updated_at,
                item.ordinality, item.deleted_namespace, item.transition_id, item.entity_type,
@@ -106,7 +108,7 @@ batch_statement! {
            -- Not before the transition whose lock the delete waited for.
            greatest(now(), updated_at)
       FROM found
-    RETURNING id")
+    RETURNING id, xid, seq")
 }
 
 /// Deletes bridges.
@@ -119,6 +121,7 @@ impl Delete for BridgeRemoval {
     const NAME: &'static str = "DeleteBridges";
     type Request = BridgeDeletion;
     type Key<'a> = BridgeId;
+    const JOURNAL: (&'static str, &'static str) = (ENTITY_TYPE, DELETED);
 
     fn key(request: &BridgeDeletion) -> BridgeId {
         request.bridge_id
@@ -128,6 +131,10 @@ impl Delete for BridgeRemoval {
         request.id
     }
 
+    fn entity(request: &Scoped<BridgeDeletion>) -> (&str, uuid::Uuid) {
+        (request.namespace.as_str(), request.bridge_id.0)
+    }
+
     fn not_found(request: &Scoped<BridgeDeletion>) -> Option<Error> {
         (!request.allow_missing).then(|| no_bridge(&request.namespace, request.bridge_id))
     }
@@ -135,7 +142,7 @@ impl Delete for BridgeRemoval {
     async fn delete(
         connection: &mut AsyncPgConnection,
         round: &[Indexed<'_, Scoped<BridgeDeletion>>],
-    ) -> QueryResult<Vec<TransitionId>> {
+    ) -> QueryResult<Vec<Position>> {
         let lock = Lock {
             namespace: column(round, |item| item.namespace.as_str()),
             bridge_id: column(round, |item| item.bridge_id),

@@ -1,6 +1,6 @@
 //! Transitions of entities, as [optimistic](crate::db::batch::optimistic) batches.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -20,13 +20,13 @@ use crate::{
         batch::{
             Answers, Operation,
             insert_once::taken,
-            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, Written, run_optimistic},
             rounds::in_lock_order,
             statement::{batch_statement, index_of},
         },
         journal::{
-            KnownTransitions, Transition, TransitionSql, id_conflict, transition_columns,
-            write_error,
+            KnownTransitions, PositionSql, Positions, Transition, TransitionSql, id_conflict,
+            transition_columns, write_error,
         },
         planner::{in_set, same_namespace, unindexed_eq},
     },
@@ -37,6 +37,7 @@ use crate::{
         json::JsonObject,
         namespace::{Namespace, Scoped},
         page::PageRow,
+        position::Position,
     },
     services::fsm::model::{Entity, EntityKey, Machine, Moved, NewTransition},
 };
@@ -72,7 +73,7 @@ batch_statement! {
     /// Updates entities and appends their transitions to the journal, except for entities
     /// whose revision changed since it was read. Writes nothing at all if a machine is
     /// outdated. An item is one transition. The last one of an entity carries the new content
-    /// of its row. Returns the last items of the entities that changed.
+    /// of its row. Returns the positions of the transitions.
     struct WriteTransitions<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -91,7 +92,7 @@ batch_statement! {
         checks_machine: bool => Bool,
         machine_digest: Option<RequestDigest> => Nullable<Bytea>,
     }
-    returns BigInt;
+    returns PositionSql;
     concat!(", ", outdated_machines!(), ", inserted AS (
         INSERT INTO fsm_entities
             (namespace, entity_type, entity_id, current_state, revision, state_since, created_at)
@@ -113,20 +114,16 @@ batch_statement! {
         RETURNING e.namespace, e.entity_type, e.entity_id
     ), changed AS (
         SELECT * FROM inserted UNION ALL SELECT * FROM moved
-    ), written AS (
-        SELECT item.* FROM item
-         WHERE ", in_set!("(item.namespace, item.entity_type, item.entity_id)",
-                          "SELECT * FROM changed"), "
-    ), journaled AS (
-        INSERT INTO fsm_transitions
-            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data, request_digest, token_id, created_at)
-        SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-               transition_data, request_digest, token_id, moved_at
-          FROM written
-         ORDER BY ordinality
     )
-    SELECT ordinality FROM written WHERE is_last")
+    INSERT INTO fsm_transitions
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+         transition_data, request_digest, token_id, created_at)
+    SELECT id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+           transition_data, request_digest, token_id, moved_at
+      FROM item
+     WHERE ", in_set!("(namespace, entity_type, entity_id)", "SELECT * FROM changed"), "
+     ORDER BY ordinality
+    RETURNING id, xid, seq")
 }
 
 /// Moves entities through their states. Idempotent by transition_id.
@@ -295,29 +292,25 @@ impl<'a> OptimisticWrite<'a> for Moves<'a> {
         })
     }
 
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<Key<'a>>> {
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<Written<Key<'a>>> {
         if self.journal.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Written::default());
         }
-        let (statement, keys) = self.statement();
-        let written: Vec<i64> = statement.load(connection).await?;
-        let mut conflicts: HashSet<Key<'a>> = keys.iter().copied().collect();
-        for ordinality in written {
-            if let Some(key) = keys.get(index_of(ordinality)) {
-                conflicts.remove(key);
-            }
-        }
-        Ok(conflicts)
+        let positions: Vec<Position> = self.statement().load(connection).await?;
+        let planned = self.journal.iter().map(|(key, row)| (row.id, *key));
+        Ok(Written::of(planned, positions))
+    }
+
+    fn complete(moved: &mut Moved, positions: &Positions) {
+        moved.transition.complete(positions);
     }
 }
 
-impl<'a> Moves<'a> {
-    /// Returns the statement, and the entity of each of its items.
-    fn statement(&self) -> (WriteTransitions<'_>, Vec<Key<'a>>) {
+impl Moves<'_> {
+    fn statement(&self) -> WriteTransitions<'_> {
         let mut write = WriteTransitions::default();
-        let rows: Vec<&(Key<'a>, Transition)> = self.journal.iter().collect();
-        let rows = in_lock_order(rows, |(key, _)| *key);
-        for ((key, row), is_last) in &rows {
+        let rows = in_lock_order(self.journal.iter().collect(), |(key, _)| *key);
+        for ((key, row), is_last) in rows {
             let (namespace, entity) = *key;
             let machine = self.machines.of(namespace, &entity.entity_type);
             let (stored, revision) = match self.entities.get(key) {
@@ -335,18 +328,16 @@ impl<'a> Moves<'a> {
             write.request_digest.push(row.request_digest);
             write.token_id.push(row.token_id);
             write.moved_at.push(row.created_at);
-            write.is_last.push(*is_last);
+            write.is_last.push(is_last);
             write.old_revision.push(revision);
             write.new_revision.push(stored);
             write
                 .machine_digest
                 .push(machine.map(|it| it.definition_digest));
         }
-        let keys: Vec<Key<'a>> = rows.iter().map(|((key, _), _)| *key).collect();
-        let kinds = keys
-            .iter()
-            .map(|(namespace, it)| (*namespace, it.entity_type.as_str()));
+        let namespaces = write.namespace.iter().copied();
+        let kinds = namespaces.zip(write.entity_type.iter().copied());
         write.checks_machine = Machines::firsts(kinds);
-        (write, keys)
+        write
     }
 }

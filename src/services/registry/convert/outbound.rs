@@ -1,7 +1,12 @@
 //! Converts domain types to responses, which cannot fail.
 
 use crate::{
-    domain::{time, write_outcome::WriteOutcome},
+    domain::{
+        namespace::Namespace,
+        position::Position,
+        time,
+        write_outcome::{Journaled, WriteOutcome},
+    },
     proto::v1,
     services::{
         convert::responses,
@@ -33,13 +38,15 @@ impl From<Node> for v1::Node {
     }
 }
 
-impl From<WriteOutcome<Node>> for v1::RegisterNodeResponse {
-    fn from(outcome: WriteOutcome<Node>) -> Self {
-        let next = next_heartbeat_ms(outcome.row.heartbeat_ttl_ms);
+impl From<WriteOutcome<Journaled<Node>>> for v1::RegisterNodeResponse {
+    fn from(outcome: WriteOutcome<Journaled<Node>>) -> Self {
+        let Journaled { row, position } = outcome.row;
+        let next = next_heartbeat_ms(row.heartbeat_ttl_ms);
         v1::RegisterNodeResponse {
-            node: Some(outcome.row.into()),
+            node: Some(row.into()),
             created: outcome.created,
             next_heartbeat_in: Some(time::from_millis(next)),
+            position: text_of(position),
         }
     }
 }
@@ -51,8 +58,14 @@ impl From<HeartbeatAck> for v1::HeartbeatResponse {
             next_heartbeat_in: Some(time::from_millis(next)),
             last_heartbeat: Some(time::to_proto(ack.last_heartbeat)),
             health_status: v1::NodeHealth::from(ack.health_status).into(),
+            position: text_of(ack.position),
         }
     }
+}
+
+/// Returns the text of a position in the registry's journal; empty if there is none.
+fn text_of(position: Option<Position>) -> String {
+    Position::text_of(position, Namespace::registry().as_str())
 }
 
 impl From<LiveNode> for v1::Node {
@@ -63,7 +76,7 @@ impl From<LiveNode> for v1::Node {
 
 responses! {
     BatchHeartbeatResponse { results: HeartbeatResult(heartbeat_result) from HeartbeatAck }
-    DeregisterNodeResponse { deregistered: bool }
+    DeregisterNodeResponse { deregistered: Deleted }
     GetNodeResponse { node: Node }
     ListNodesResponse { nodes: Page<Node> }
     DiscoverNodesResponse { nodes: Page<LiveNode> }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{NodeHealth, NodeId};
-use crate::domain::json::JsonObject;
+use crate::domain::{json::JsonObject, position::Position};
 
 /// A heartbeat: a node reports that it is alive.
 #[derive(Debug)]
@@ -25,4 +25,6 @@ pub struct HeartbeatAck {
     pub last_heartbeat: DateTime<Utc>,
     /// The current health of the node.
     pub health_status: NodeHealth,
+    /// The position of the row of the journal, if the heartbeat changed the health.
+    pub position: Option<Position>,
 }

@@ -14,12 +14,14 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column},
         },
+        journal::PositionSql,
         planner::lateral,
     },
     domain::{
         error::Error,
         id::{TokenId, TransitionId},
         namespace::{Namespace, Scoped},
+        position::Position,
     },
     services::registry::model::{DEREGISTER_EVENT, DEREGISTERED, Deregistration, ENTITY_TYPE},
 };
@@ -37,7 +39,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns Uuid;
+    returns PositionSql;
     concat!(", locked AS (
         SELECT n.node_id, n.health_status, n.updated_at, item.owner, item.transition_id, item.namespace,
                item.entity_id, item.entity_type, item.to_state, item.transition_event, item.token_id
@@ -57,7 +59,7 @@ batch_statement! {
            -- Not before the heartbeat whose lock the delete waited for.
            greatest(now(), updated_at)
       FROM locked
-    RETURNING id")
+    RETURNING id, xid, seq")
 }
 
 /// Removes nodes.
@@ -70,6 +72,7 @@ impl Delete for NodeDeletion {
     const NAME: &'static str = "DeregisterNodes";
     type Request = Deregistration;
     type Key<'a> = &'a str;
+    const JOURNAL: (&'static str, &'static str) = (ENTITY_TYPE, DEREGISTERED);
 
     fn key(request: &Deregistration) -> &str {
         request.node_id.as_str()
@@ -79,8 +82,8 @@ impl Delete for NodeDeletion {
         request.transition_id
     }
 
-    fn journal(_request: &Scoped<Self::Request>) -> &str {
-        Namespace::registry_name()
+    fn entity(request: &Scoped<Deregistration>) -> (&str, uuid::Uuid) {
+        (Namespace::registry_name(), request.node_id.entity_id())
     }
 
     fn not_found(request: &Scoped<Deregistration>) -> Option<Error> {
@@ -90,7 +93,7 @@ impl Delete for NodeDeletion {
     async fn delete(
         connection: &mut AsyncPgConnection,
         round: &[Indexed<'_, Scoped<Deregistration>>],
-    ) -> QueryResult<Vec<TransitionId>> {
+    ) -> QueryResult<Vec<Position>> {
         let journal = Namespace::registry();
         let statement = DeleteRows {
             node_id: column(round, |item| item.node_id.as_str()),

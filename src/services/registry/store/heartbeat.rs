@@ -20,6 +20,7 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column, index_of},
         },
+        journal::{PositionSql, by_id},
         planner::lookup,
     },
     domain::{
@@ -27,6 +28,7 @@ use crate::{
         id::{TokenId, TransitionId},
         json::JsonObject,
         namespace::{Namespace, Scoped},
+        position::Position,
     },
     services::registry::model::{
         ENTITY_TYPE, HEARTBEAT_EVENT, Heartbeat, HeartbeatAck, NodeHealth, NodeId,
@@ -36,7 +38,7 @@ use crate::{
 batch_statement! {
     /// Updates the heartbeats of nodes, and journals changes of health. Skips nodes whose
     /// health another statement changes at the same time, so that the journal has the correct
-    /// previous state.
+    /// previous state. Returns the updated nodes, and the positions of the rows of the journal.
     struct Touch<'a> {
         node_id: &'a str => Text,
         owner: &'a str => Text,
@@ -49,7 +51,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns (BigInt, BigInt, Timestamptz, Text);
+    returns (Nullable<(BigInt, BigInt, Timestamptz, Text)>, Nullable<PositionSql>);
     concat!(", touched AS (
         UPDATE node_registrations n
            SET health_status = coalesce(item.health_status, n.health_before_silence, n.health_status),
@@ -70,8 +72,13 @@ batch_statement! {
         SELECT transition_id, namespace, entity_id, entity_type, from_state, health_status,
                transition_event, jsonb_build_object('node_id', node_id, 'owner', owner), token_id
           FROM touched WHERE health_status <> from_state
+        RETURNING id, xid, seq
     )
-    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status FROM touched")
+    SELECT ordinality, heartbeat_ttl_ms, last_heartbeat, health_status,
+           NULL::uuid, NULL::xid8, NULL::bigint
+      FROM touched
+     UNION ALL
+    SELECT NULL, NULL, NULL, NULL, id, xid, seq FROM journaled")
 }
 
 batch_statement! {
@@ -204,32 +211,40 @@ async fn attempt(
     Ok(answers)
 }
 
+/// An updated node: the ordinality of its item, its TTL, the time, and its health.
+type Touched = (i64, i64, DateTime<Utc>, NodeHealth);
+
 async fn touch(
     connection: &mut AsyncPgConnection,
     batch: &[Indexed<'_, Latest<'_>>],
 ) -> QueryResult<Vec<(i64, HeartbeatAck)>> {
     let journal = Namespace::registry();
+    // Every try makes new ids. A retry finds the health already changed, so it journals
+    // nothing.
+    let ids = column(batch, |_| TransitionId::generate());
     let statement = Touch {
         node_id: column(batch, |item| item.node_id.as_str()),
         owner: column(batch, |item| item.owner.as_str()),
         health_status: column(batch, |item| item.health_status),
         metadata: column(batch, |item| item.metadata),
-        // Every try makes new ids. A retry finds the health already changed, so it journals
-        // nothing.
-        transition_id: column(batch, |_| TransitionId::generate()),
+        transition_id: ids.clone(),
         namespace: column(batch, |_| journal.as_str()),
         entity_id: column(batch, |item| item.node_id.entity_id()),
         entity_type: column(batch, |_| ENTITY_TYPE),
         transition_event: column(batch, |_| HEARTBEAT_EVENT),
         token_id: column(batch, |item| item.token_id),
     };
-    let rows: Vec<(i64, i64, DateTime<Utc>, NodeHealth)> = statement.load(connection).await?;
-    let acks = rows.into_iter().map(|row| {
+    let rows: Vec<(Option<Touched>, Option<Position>)> = statement.load(connection).await?;
+    let (touched, positions): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let positions = by_id(positions.into_iter().flatten());
+    let acks = touched.into_iter().flatten().map(|row| {
         let (ordinality, heartbeat_ttl_ms, last_heartbeat, health_status) = row;
+        let transition_id = ids.get(index_of(ordinality));
         let ack = HeartbeatAck {
             heartbeat_ttl_ms,
             last_heartbeat,
             health_status,
+            position: transition_id.and_then(|id| positions.get(id)).copied(),
         };
         (ordinality, ack)
     });

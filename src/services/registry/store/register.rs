@@ -19,6 +19,7 @@ use crate::{
             rounds::{in_order, rounds},
             statement::batch_statement,
         },
+        journal::{PositionSql, Positions, by_id, left_last_transition},
         planner::{in_set, left_lateral, left_lookup},
     },
     domain::{
@@ -26,7 +27,8 @@ use crate::{
         id::{TokenId, TransitionId},
         json::JsonObject,
         namespace::{Namespace, Scoped},
-        write_outcome::WriteOutcome,
+        position::Position,
+        write_outcome::{Journaled, WriteOutcome},
     },
     services::registry::model::{ENTITY_TYPE, NewNode, Node, NodeHealth, REGISTER_EVENT},
 };
@@ -34,25 +36,32 @@ use crate::{
 batch_statement! {
     /// Reads nodes of all owners. Also reads whether the journal has the item's id, which the
     /// service makes: then an earlier try of this very call stored the node, and its answer
-    /// was lost. `is_first` tells whether the try created the node.
+    /// was lost. `is_first` tells whether the try created the node. Otherwise reads the position of
+    /// the node's last row of the journal, which has its health.
     struct ReadNodes<'a> {
         node_id: &'a str => Text,
         transition_id: TransitionId => Uuid,
+        namespace: &'a str => Text,
+        entity_id: uuid::Uuid => Uuid,
+        entity_type: &'a str => Text,
     }
-    returns (Text, Nullable<NodeSql>, Nullable<Bool>);
+    returns (Text, Nullable<NodeSql>, Nullable<Bool>, Nullable<PositionSql>);
     concat!(
-        " SELECT item.node_id, ", node_columns!(), ", t.is_first
+        " SELECT item.node_id, ", node_columns!(), ", t.is_first, coalesce(t.id, last.id),
+                 coalesce(t.xid, last.xid), coalesce(t.seq, last.seq)
             FROM item",
         left_lookup!("node_registrations", "n", "n.node_id = item.node_id"),
         left_lateral!("t",
-            "SELECT t.from_state IS NULL AS is_first FROM fsm_transitions t
-              WHERE t.id = item.transition_id LIMIT 1")
+            "SELECT t.id, t.xid, t.seq, t.from_state IS NULL AS is_first FROM fsm_transitions t
+              WHERE t.id = item.transition_id LIMIT 1"),
+        left_last_transition!("last", "n.node_id IS NOT NULL AND t.id IS NULL")
     )
 }
 
 batch_statement! {
     /// Inserts new nodes, and replaces existing ones, except for nodes whose health or owner
-    /// changed since it was read. Journals new nodes and changes of health.
+    /// changed since it was read. Journals new nodes and changes of health. Returns the written
+    /// nodes, and the positions of the rows of the journal.
     struct WriteNodes<'a> {
         node_id: &'a str => Text,
         owner: &'a str => Text,
@@ -71,7 +80,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns NodeSql;
+    returns (Nullable<NodeSql>, Nullable<PositionSql>);
     concat!(
         ", inserted AS (
             INSERT INTO node_registrations AS n
@@ -106,10 +115,18 @@ batch_statement! {
               FROM item
              WHERE from_state IS DISTINCT FROM health_status
                AND ", in_set!("node_id", "SELECT node_id FROM written"), "
+            RETURNING id, xid, seq
         )
-        SELECT ", node_columns!(), " FROM written n"
+        SELECT ", node_columns!(), ", NULL::uuid, NULL::xid8, NULL::bigint FROM written n
+         UNION ALL
+        -- No node: only the NULLs of its columns.
+        SELECT ", node_columns!(), ", j.id, j.xid, j.seq
+          FROM journaled j LEFT JOIN (SELECT * FROM written LIMIT 0) n ON true"
     )
 }
+
+/// A node, with the position of the row of the journal that has its health.
+type Registered = WriteOutcome<Journaled<Node>>;
 
 /// Registers nodes. Registering an existing node replaces it.
 pub struct RegisterNodes;
@@ -118,7 +135,7 @@ impl Operation for RegisterNodes {
     const NAME: &'static str = "RegisterNodes";
 
     type Item = Scoped<NewNode>;
-    type Answer = WriteOutcome<Node>;
+    type Answer = Registered;
     type Key = uuid::Uuid;
 
     fn key(item: &Self::Item) -> uuid::Uuid {
@@ -157,21 +174,29 @@ impl Operation for RegisterNodes {
 
 /// The decision about an item: an answer without a write, or a write over a node of this
 /// health, or of a new node if it is `None`.
-type Decision = ControlFlow<Result<WriteOutcome<Node>>, Option<NodeHealth>>;
+type Decision = ControlFlow<Result<Registered>, Option<Previous>>;
 
-/// The node with a name, and, if an earlier try of this very call stored it, whether the try
-/// created it.
-type Found = (Option<Node>, Option<bool>);
+/// The health of a node, and the position of the row of the journal that has it.
+type Previous = (NodeHealth, Option<Position>);
+
+/// The node with a name; if an earlier try of this very call stored it, whether the try created it;
+/// and the position of its row of the journal.
+type Found = (Option<Node>, Option<bool>, Option<Position>);
 
 fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
     match found {
-        (Some(node), _) if node.owner != item.namespace.as_str() => {
+        (Some(node), _, _) if node.owner != item.namespace.as_str() => {
             Decision::Break(Err(Error::NodeOwned(node.node_id)))
         }
-        (Some(row), Some(created)) => Decision::Break(Ok(WriteOutcome { row, created })),
+        (Some(row), Some(created), position) => {
+            let row = Journaled { row, position };
+            Decision::Break(Ok(WriteOutcome { row, created }))
+        }
         // An earlier try stored the node, and it has been deleted since.
-        (None, Some(_)) => Decision::Break(Err(Error::Contended)),
-        (node, None) => Decision::Continue(node.map(|node| node.health_status)),
+        (None, Some(_), _) => Decision::Break(Err(Error::Contended)),
+        (node, None, position) => {
+            Decision::Continue(node.map(|node| (node.health_status, position)))
+        }
     }
 }
 
@@ -179,22 +204,25 @@ fn decide(item: &Scoped<NewNode>, found: Found) -> Decision {
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewNode>],
-) -> Result<Outcomes<WriteOutcome<Node>>, DbError> {
+) -> Result<Outcomes<Registered>, DbError> {
     let mut found = read(connection, items).await?;
     let decisions = items.iter().map(|item| {
         let found = found.remove(item.node_id.as_str());
         decide(item, found.unwrap_or_default())
     });
     let decisions: Vec<_> = decisions.collect();
-    let mut written = write(connection, items, &decisions).await?;
+    let (mut written, positions) = write(connection, items, &decisions).await?;
     let answers = items.iter().zip(decisions);
     let answers = answers.map(|(item, decision)| match decision {
         Decision::Break(answer) => Ok(answer),
-        Decision::Continue(from) => {
-            let created = from.is_none();
+        Decision::Continue(previous) => {
             let row = written.remove(item.node_id.as_str());
-            row.map(|row| Ok(WriteOutcome { row, created }))
-                .ok_or(Undecided::Conflict)
+            let row = row.ok_or(Undecided::Conflict)?;
+            let journaled = positions.get(&item.transition_id).copied();
+            let position = journaled.or(previous.and_then(|(_, position)| position));
+            let row = Journaled { row, position };
+            let created = previous.is_none();
+            Ok(Ok(WriteOutcome { row, created }))
         }
     });
     Ok(answers.collect())
@@ -204,14 +232,19 @@ async fn read(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewNode>],
 ) -> QueryResult<HashMap<String, Found>> {
+    let journal = Namespace::registry();
     let read = ReadNodes {
         node_id: items.iter().map(|item| item.node_id.as_str()).collect(),
         transition_id: items.iter().map(|item| item.transition_id).collect(),
+        namespace: items.iter().map(|_| journal.as_str()).collect(),
+        entity_id: items.iter().map(|item| item.node_id.entity_id()).collect(),
+        entity_type: items.iter().map(|_| ENTITY_TYPE).collect(),
     };
-    let rows: Vec<(String, Option<Node>, Option<bool>)> = read.load(connection).await?;
+    type Row = (String, Option<Node>, Option<bool>, Option<Position>);
+    let rows: Vec<Row> = read.load(connection).await?;
     let rows = rows.into_iter();
     Ok(rows
-        .map(|(name, node, is_first)| (name, (node, is_first)))
+        .map(|(name, node, is_first, position)| (name, (node, is_first, position)))
         .collect())
 }
 
@@ -219,16 +252,16 @@ async fn write(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewNode>],
     decisions: &[Decision],
-) -> QueryResult<HashMap<String, Node>> {
+) -> QueryResult<(HashMap<String, Node>, Positions)> {
     let decided = items.iter().zip(decisions);
     let mut rows: Vec<_> = decided
         .filter_map(|(item, decision)| match decision {
-            Decision::Continue(from) => Some((*item, *from)),
+            Decision::Continue(previous) => Some((*item, previous.map(|(health, _)| health))),
             Decision::Break(_) => None,
         })
         .collect();
     if rows.is_empty() {
-        return Ok(HashMap::new());
+        return Ok((HashMap::new(), Positions::new()));
     }
     // The lock order, see `rounds::in_lock_order`.
     rows.sort_unstable_by_key(|(item, _)| item.node_id.as_str());
@@ -252,9 +285,11 @@ async fn write(
         write.transition_event.push(REGISTER_EVENT);
         write.token_id.push(item.token_id);
     }
-    let written: Vec<Node> = write.load(connection).await?;
-    let written = written.into_iter();
-    Ok(written.map(|node| (node.node_id.clone(), node)).collect())
+    let rows: Vec<(Option<Node>, Option<Position>)> = write.load(connection).await?;
+    let (written, positions): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let written = written.into_iter().flatten();
+    let written = written.map(|node| (node.node_id.clone(), node)).collect();
+    Ok((written, by_id(positions.into_iter().flatten())))
 }
 
 #[cfg(test)]
@@ -307,24 +342,24 @@ mod tests {
     fn a_retry_of_a_stored_registration_is_answered_without_a_write() {
         let own = Namespace::registry();
         for created in [true, false] {
-            let found = (Some(stored(own.as_str())), Some(created));
+            let found = (Some(stored(own.as_str())), Some(created), None);
             match decide(&wanted(), found) {
                 ControlFlow::Break(Ok(outcome)) => assert_eq!(outcome.created, created),
                 other => panic!("{other:?}"),
             }
         }
-        let gone = decide(&wanted(), (None, Some(true)));
+        let gone = decide(&wanted(), (None, Some(true), None));
         assert!(matches!(gone, ControlFlow::Break(Err(Error::Contended))));
     }
 
     #[test]
     fn new_nodes_and_nodes_of_the_same_owner_are_written() {
         let own = Namespace::registry();
-        let decide = |node| decide(&wanted(), (node, None));
+        let decide = |node| decide(&wanted(), (node, None, None));
         assert!(matches!(decide(None), ControlFlow::Continue(None)));
         assert!(matches!(
             decide(Some(stored(own.as_str()))),
-            ControlFlow::Continue(Some(NodeHealth::Degraded))
+            ControlFlow::Continue(Some((NodeHealth::Degraded, None)))
         ));
         assert!(matches!(
             decide(Some(stored("other"))),

@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use super::inbound::{stamps_of, steps_of};
 use crate::{
-    domain::{page::PageRow, page_token_key::PageTokenKey, time, write_outcome::WriteOutcome},
+    domain::{
+        page::PageRow,
+        page_token_key::PageTokenKey,
+        position::Position,
+        time,
+        write_outcome::{Journaled, WriteOutcome},
+    },
     proto::v1,
     rpc::page_token::token_for,
     services::{
@@ -68,6 +74,17 @@ impl From<Stamp> for v1::MetadataStamp {
     }
 }
 
+impl From<WriteOutcome<Journaled<Workflow>>> for v1::StartWorkflowResponse {
+    fn from(outcome: WriteOutcome<Journaled<Workflow>>) -> Self {
+        let Journaled { row, position } = outcome.row;
+        v1::StartWorkflowResponse {
+            position: Position::text_of(position, &row.namespace),
+            workflow: Some(row.into()),
+            created: outcome.created,
+        }
+    }
+}
+
 impl From<Moved> for v1::TransitionWorkflowResponse {
     fn from(moved: Moved) -> Self {
         v1::TransitionWorkflowResponse {
@@ -112,9 +129,8 @@ impl From<WorkflowSummary> for v1::WorkflowSummary {
 }
 
 responses! {
-    StartWorkflowResponse { workflow: WriteOutcome<Workflow> }
     ListWorkflowsResponse { workflows: Page<WorkflowSummary> }
-    DeleteWorkflowResponse { deleted: bool }
+    DeleteWorkflowResponse { deleted: Deleted }
     RecordStepResponse { step: WriteOutcome<Step> }
     BatchRecordStepsResponse {
         results: RecordStepResult(record_step_result) from WriteOutcome<Step>

@@ -14,6 +14,7 @@ use crate::{
             rounds::Indexed,
             statement::{batch_statement, column},
         },
+        journal::PositionSql,
         planner::{lateral, same_namespace},
     },
     domain::{
@@ -21,6 +22,7 @@ use crate::{
         id::{CorrelationId, TokenId, TransitionId, WorkflowId},
         journal::{DELETE_EVENT, DELETED},
         namespace::{Namespace, Scoped},
+        position::Position,
     },
     services::workflow::model::{Deletion, ENTITY_TYPE},
 };
@@ -41,7 +43,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns Uuid;
+    returns PositionSql;
     concat!(", locked AS (
         SELECT w.id, w.current_state, w.updated_at, item.namespace, item.deleted_namespace,
                item.correlation_id, item.transition_id, item.entity_type, item.to_state, item.transition_event,
@@ -73,7 +75,7 @@ batch_statement! {
            -- Not before the transition whose lock the delete waited for.
            greatest(now(), updated_at)
       FROM locked
-    RETURNING id")
+    RETURNING id, xid, seq")
 }
 
 /// Deletes workflows.
@@ -86,6 +88,7 @@ impl Delete for WorkflowDeletion {
     const NAME: &'static str = "DeleteWorkflows";
     type Request = Deletion;
     type Key<'a> = WorkflowId;
+    const JOURNAL: (&'static str, &'static str) = (ENTITY_TYPE, DELETED);
 
     fn key(request: &Deletion) -> WorkflowId {
         request.workflow_id
@@ -95,6 +98,10 @@ impl Delete for WorkflowDeletion {
         request.id
     }
 
+    fn entity(request: &Scoped<Deletion>) -> (&str, uuid::Uuid) {
+        (request.namespace.as_str(), request.workflow_id.0)
+    }
+
     fn not_found(request: &Scoped<Deletion>) -> Option<Error> {
         (!request.allow_missing).then(|| no_workflow(&request.namespace, request.workflow_id))
     }
@@ -102,7 +109,7 @@ impl Delete for WorkflowDeletion {
     async fn delete(
         connection: &mut AsyncPgConnection,
         round: &[Indexed<'_, Scoped<Deletion>>],
-    ) -> QueryResult<Vec<TransitionId>> {
+    ) -> QueryResult<Vec<Position>> {
         let deleted = Namespace::deleted();
         let statement = DeleteRows {
             namespace: column(round, |item| item.namespace.as_str()),

@@ -21,7 +21,8 @@ use crate::{
             rounds::{Indexed, in_order, rounds},
             statement::{batch_statement, column},
         },
-        planner::{in_set, left_lookup, row_exists, same_namespace},
+        journal::PositionSql,
+        planner::{in_set, left_lookup, left_neighbour, row_exists, same_namespace},
     },
     domain::{
         digest::RequestDigest,
@@ -30,13 +31,15 @@ use crate::{
         journal::START_EVENT,
         json::JsonObject,
         namespace::Scoped,
-        write_outcome::{WriteOutcome, resolve_duplicate},
+        position::Position,
+        write_outcome::{Journaled, WriteOutcome, resolve_duplicate},
     },
     services::workflow::model::{ENTITY_TYPE, NewWorkflow, State, Workflow},
 };
 
 batch_statement! {
-    /// Inserts the workflows whose ids are free, each with its first row of the journal.
+    /// Inserts the workflows whose ids are free, each with its first row of the journal. Returns
+    /// their ids, the time of the insert, and the positions of those rows.
     struct InsertWorkflows<'a> {
         id: WorkflowId => Uuid,
         correlation_id: CorrelationId => Uuid,
@@ -51,7 +54,7 @@ batch_statement! {
         transition_event: &'a str => Text,
         token_id: Option<TokenId> => Nullable<Uuid>,
     }
-    returns (Uuid, Timestamptz, Timestamptz);
+    returns (Uuid, Timestamptz, PositionSql);
     // Inserts in the order of the key, so that two replicas with the same keys wait for each
     // other instead of deadlocking.
     concat!(", inserted AS (
@@ -63,44 +66,55 @@ batch_statement! {
           FROM item
          ORDER BY correlation_id
             ON CONFLICT DO NOTHING
-        RETURNING id, started_at, created_at
-    ), journaled AS (
-        INSERT INTO fsm_transitions
-            (id, entity_id, entity_type, to_state, transition_event, namespace, token_id)
-        SELECT item.transition_id, item.id, item.entity_type, item.current_state,
-               item.transition_event, item.namespace, item.token_id
-          FROM item
-         WHERE ", in_set!("item.id", "SELECT id FROM inserted"), "
+        RETURNING id
     )
-    SELECT id, started_at, created_at FROM inserted")
+    INSERT INTO fsm_transitions
+        (id, entity_id, entity_type, to_state, transition_event, namespace, token_id)
+    SELECT item.transition_id, item.id, item.entity_type, item.current_state,
+           item.transition_event, item.namespace, item.token_id
+      FROM item
+     WHERE ", in_set!("item.id", "SELECT id FROM inserted"), "
+    RETURNING entity_id, created_at, id, xid, seq")
 }
 
 batch_statement! {
     /// Finds out why workflows were not inserted: whether the correlation_id or the id is taken
     /// (by any tenant), and the row with the correlation_id if the same request started it, with
     /// the id that the caller chose, if any. Rows of other requests are not read, so the work for
-    /// a taken id does not depend on which tenant took it.
+    /// a taken id does not depend on which tenant took it. Also reads the position of the workflow's
+    /// first row of the journal, which has the same time.
     struct FindWorkflows<'a> {
         namespace: &'a str => Text,
         correlation_id: CorrelationId => Uuid,
         id: WorkflowId => Uuid,
         is_id_chosen: bool => Bool,
         request_digest: RequestDigest => Bytea,
+        entity_type: &'a str => Text,
     }
-    returns (Uuid, Bool, Nullable<WorkflowSql>);
+    returns (Uuid, Bool, Nullable<WorkflowSql>, Nullable<PositionSql>);
     concat!(
         " SELECT item.correlation_id, ",
                  row_exists!("workflow_executions", "k", "k.correlation_id = item.correlation_id"), "
                      IS NOT NULL
                  OR ", row_exists!("workflow_executions", "k", "k.id = item.id"), " IS NOT NULL, ",
-                 workflow_columns!(), "
+                 workflow_columns!(), ", first.id, first.xid, first.seq
             FROM item",
         left_lookup!("workflow_executions", "w",
             "w.correlation_id = item.correlation_id AND ", same_namespace!("w"), "
              AND w.request_digest = item.request_digest
-             AND (NOT item.is_id_chosen OR w.id = item.id)")
+             AND (NOT item.is_id_chosen OR w.id = item.id)"),
+        left_neighbour!("first", "fsm_transitions",
+            "w.id IS NOT NULL AND it.namespace = item.namespace",
+            "(it.entity_type, it.entity_id, it.created_at)
+                >= (item.entity_type, w.id, w.created_at)",
+            "it.entity_type, it.entity_id, it.created_at, it.seq",
+            "(it.entity_type, it.entity_id, it.created_at)
+                = (item.entity_type, w.id, w.created_at) AND it.from_state IS NULL")
     )
 }
+
+/// A workflow, with the position of its first row of the journal.
+type Started = WriteOutcome<Journaled<Workflow>>;
 
 /// Starts workflows. Idempotent by correlation_id.
 pub struct StartWorkflows;
@@ -111,7 +125,7 @@ impl Operation for StartWorkflows {
     const READS_DOCUMENTS: bool = true;
 
     type Item = Scoped<NewWorkflow>;
-    type Answer = WriteOutcome<Workflow>;
+    type Answer = Started;
     type Key = CorrelationId;
 
     fn key(item: &Self::Item) -> CorrelationId {
@@ -156,7 +170,7 @@ impl Operation for StartWorkflows {
     }
 
     fn bytes_read(outcome: &Self::Answer) -> usize {
-        outcome.row.size()
+        outcome.row.row.size()
     }
 
     /// A violated key of the journal means that an earlier try of this very call started the
@@ -175,7 +189,7 @@ impl Operation for StartWorkflows {
 async fn attempt(
     connection: &mut AsyncPgConnection,
     items: &[&Scoped<NewWorkflow>],
-) -> Result<Outcomes<WriteOutcome<Workflow>>, DbError> {
+) -> Result<Outcomes<Started>, DbError> {
     let batch: Vec<Indexed<_>> = items.iter().copied().enumerate().collect();
     let inserted = insert(connection, &batch).await?;
     let inserted: HashMap<_, _> = inserted.into_iter().map(|row| (row.0, row)).collect();
@@ -183,8 +197,11 @@ async fn attempt(
     let others: Vec<Indexed<_>> = batch.into_iter().filter(is_open).collect();
     let (mut found, is_complete) = find(connection, &others).await?;
     let outcomes = items.iter().map(|new| match inserted.get(&new.id) {
-        Some((_, started_at, created_at)) => {
-            let row = stored(new, *started_at, *created_at);
+        Some((_, created_at, position)) => {
+            let row = Journaled {
+                row: stored(new, *created_at),
+                position: Some(*position),
+            };
             Ok(Ok(WriteOutcome { row, created: true }))
         }
         None => match found.remove(&new.correlation_id) {
@@ -199,7 +216,7 @@ async fn attempt(
 async fn insert(
     connection: &mut AsyncPgConnection,
     round: &[Indexed<'_, Scoped<NewWorkflow>>],
-) -> QueryResult<Vec<(WorkflowId, DateTime<Utc>, DateTime<Utc>)>> {
+) -> QueryResult<Vec<(WorkflowId, DateTime<Utc>, Position)>> {
     let statement = InsertWorkflows {
         id: column(round, |new| new.id),
         correlation_id: column(round, |new| new.correlation_id),
@@ -218,7 +235,7 @@ async fn insert(
 }
 
 /// Whether the ids are taken, and the workflow if the same request started it.
-type FoundWorkflow = (bool, Option<Workflow>);
+type FoundWorkflow = (bool, Option<Journaled<Workflow>>);
 
 /// Finds the workflows with the ids of `others`, by correlation_id. Also returns whether these
 /// are all; the remaining rows are left unread when they exceed [`BATCH_BYTES`].
@@ -235,21 +252,24 @@ async fn find(
         id: column(others, |new| new.id),
         is_id_chosen: column(others, |new| new.is_id_chosen),
         request_digest: column(others, |new| new.request_digest),
+        entity_type: column(others, |_| ENTITY_TYPE),
     };
-    let rows = find.load_stream::<(CorrelationId, bool, Option<Workflow>)>(connection);
-    let size = |(_, (_, same)): &(_, FoundWorkflow)| same.as_ref().map_or(0, Workflow::size);
-    let rows = rows
-        .await?
-        .map_ok(|(id, is_taken, same)| (id, (is_taken, same)));
+    type Row = (CorrelationId, bool, Option<Workflow>, Option<Position>);
+    let rows = find.load_stream::<Row>(connection).await?;
+    let size = |(_, (_, same)): &(_, FoundWorkflow)| same.as_ref().map_or(0, |it| it.row.size());
+    let rows = rows.map_ok(|(id, is_taken, same, position)| {
+        let same = same.map(|row| Journaled { row, position });
+        (id, (is_taken, same))
+    });
     let (rows, is_complete) = read_up_to(rows, size).await?;
     Ok((rows.into_iter().collect(), is_complete))
 }
 
 /// Resolves a start whose correlation_id or id is taken: by an earlier try of the same request,
 /// or by another request of any tenant.
-fn resolve(new: &Scoped<NewWorkflow>, same: Option<Workflow>) -> Result<WriteOutcome<Workflow>> {
+fn resolve(new: &Scoped<NewWorkflow>, same: Option<Journaled<Workflow>>) -> Result<Started> {
     // The service made the id for this very call, so an earlier try of it stored the row.
-    let is_ours = same.as_ref().is_some_and(|row| row.id == new.id) && !new.is_id_chosen;
+    let is_ours = same.as_ref().is_some_and(|it| it.row.id == new.id) && !new.is_id_chosen;
     resolve_duplicate(same, !is_ours, || Error::IdConflict {
         resource: Resource::Workflow,
         field: "correlation_id",
@@ -257,18 +277,15 @@ fn resolve(new: &Scoped<NewWorkflow>, same: Option<Workflow>) -> Result<WriteOut
     })
 }
 
-fn stored(
-    new: &Scoped<NewWorkflow>,
-    started_at: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-) -> Workflow {
+/// Returns the row of a workflow that the statement has stored.
+fn stored(new: &Scoped<NewWorkflow>, created_at: DateTime<Utc>) -> Workflow {
     Workflow {
         id: new.id,
         correlation_id: new.correlation_id,
         workflow_type: new.workflow_type.clone(),
         current_state: new.current_state,
         namespace: new.namespace.to_string(),
-        started_at,
+        started_at: new.started_at.unwrap_or(created_at),
         completed_at: None,
         execution_time_ms: None,
         error_message: None,

@@ -17,11 +17,14 @@ use crate::{
         batch::{
             Answers, Operation,
             insert_once::taken,
-            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, Written, run_optimistic},
             rounds::in_lock_order,
             statement::batch_statement,
         },
-        journal::{KnownTransitions, Transition, TransitionSql, transition_columns, write_error},
+        journal::{
+            KnownTransitions, PositionSql, Positions, Transition, TransitionSql,
+            transition_columns, write_error,
+        },
         planner::{in_set, left_lateral, same_namespace},
     },
     domain::{
@@ -31,6 +34,7 @@ use crate::{
         json::JsonObject,
         namespace::Scoped,
         page::PageRow,
+        position::Position,
     },
     services::workflow::model::{ENTITY_TYPE, Move, Moved, Workflow},
 };
@@ -69,7 +73,8 @@ batch_statement! {
 batch_statement! {
     /// Updates workflows and appends their transitions to the journal, except for workflows
     /// whose row changed since it was read. An item is one transition. The last one of a
-    /// workflow carries the new content of its row. Unchanged metadata is NULL.
+    /// workflow carries the new content of its row. Unchanged metadata is NULL. Returns the
+    /// positions of the transitions.
     struct WriteMoves<'a> {
         id: TransitionId => Uuid,
         namespace: &'a str => Text,
@@ -89,7 +94,7 @@ batch_statement! {
         error_message: Option<&'a str> => Nullable<Text>,
         metadata: Option<&'a JsonObject> => Nullable<Jsonb>,
     }
-    returns Uuid;
+    returns PositionSql;
     concat!(", moved AS (
         UPDATE workflow_executions w
            SET current_state = item.to_state, completed_at = item.completed_at,
@@ -99,18 +104,17 @@ batch_statement! {
          WHERE w.id = item.workflow_id AND ", same_namespace!("w"), " AND item.is_last
            AND w.xmin = item.version::text::xid
         RETURNING w.id
-    ), journaled AS (
-        INSERT INTO fsm_transitions
-            (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
-             transition_data, request_digest, token_id, created_at)
-        SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
-               item.to_state, item.transition_event, item.transition_data, item.request_digest,
-               item.token_id, item.moved_at
-          FROM item
-         WHERE ", in_set!("item.workflow_id", "SELECT id FROM moved"), "
-         ORDER BY item.ordinality
     )
-    SELECT id FROM moved")
+    INSERT INTO fsm_transitions
+        (id, namespace, entity_id, entity_type, from_state, to_state, transition_event,
+         transition_data, request_digest, token_id, created_at)
+    SELECT item.id, item.namespace, item.workflow_id, item.entity_type, item.from_state,
+           item.to_state, item.transition_event, item.transition_data, item.request_digest,
+           item.token_id, item.moved_at
+      FROM item
+     WHERE ", in_set!("item.workflow_id", "SELECT id FROM moved"), "
+     ORDER BY item.ordinality
+    RETURNING id, xid, seq")
 }
 
 /// Moves workflows along their lifecycle. Idempotent by transition_id.
@@ -256,17 +260,18 @@ impl<'a> OptimisticWrite<'a> for Moves {
         })
     }
 
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<WorkflowId>> {
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<Written<WorkflowId>> {
         if self.journal.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Written::default());
         }
-        let moved: Vec<WorkflowId> = self.statement().load(connection).await?;
-        let planned = self.journal.iter().map(|row| WorkflowId(row.entity_id));
-        let mut conflicts: HashSet<_> = planned.collect();
-        for id in moved {
-            conflicts.remove(&id);
-        }
-        Ok(conflicts)
+        let positions: Vec<Position> = self.statement().load(connection).await?;
+        let planned = self.journal.iter();
+        let planned = planned.map(|row| (row.id, WorkflowId(row.entity_id)));
+        Ok(Written::of(planned, positions))
+    }
+
+    fn complete(moved: &mut Moved, positions: &Positions) {
+        moved.transition.complete(positions);
     }
 }
 

@@ -15,11 +15,11 @@ use crate::{
         DbError,
         batch::{
             Answers, Operation,
-            optimistic::{FirstItems, OptimisticWrite, run_optimistic},
+            optimistic::{FirstItems, OptimisticWrite, Written, run_optimistic},
             rounds::in_lock_order,
             statement::index_of,
         },
-        journal::Transition,
+        journal::{Positions, Transition, by_id},
     },
     domain::{
         digest::RequestDigest,
@@ -27,6 +27,7 @@ use crate::{
         id::{BatchId, BridgeId},
         namespace::Scoped,
         page::PageRow,
+        position::Position,
     },
     services::{
         bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, Totals},
@@ -177,16 +178,25 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
         Ok(changed)
     }
 
-    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<HashSet<BridgeId>> {
+    async fn write(&self, connection: &mut AsyncPgConnection) -> QueryResult<Written<BridgeId>> {
         if self.changes.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Written::default());
         }
-        let written: Vec<BridgeId> = self.statement().load(connection).await?;
-        let mut conflicts: HashSet<_> = self.changes.iter().map(|it| it.0.bridge_id).collect();
-        for id in written {
-            conflicts.remove(&id);
+        let rows: Vec<(Option<BridgeId>, Option<Position>)> =
+            self.statement().load(connection).await?;
+        let (changed, positions): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let changed: HashSet<BridgeId> = changed.into_iter().flatten().collect();
+        let planned = self.changes.iter().map(|(item, _)| item.bridge_id);
+        Ok(Written {
+            conflicts: planned.filter(|id| !changed.contains(id)).collect(),
+            positions: by_id(positions.into_iter().flatten()),
+        })
+    }
+
+    fn complete(changed: &mut Changed, positions: &Positions) {
+        if let Some(transition) = &mut changed.transition {
+            transition.complete(positions);
         }
-        Ok(conflicts)
     }
 }
 

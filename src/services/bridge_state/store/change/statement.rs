@@ -7,6 +7,7 @@ use crate::services::bridge_state::store::{BridgeSql, bridge_columns};
 use crate::{
     db::{
         batch::statement::batch_statement,
+        journal::PositionSql,
         planner::{in_set, left_lateral, left_lookup, same_namespace},
     },
     domain::{
@@ -66,7 +67,8 @@ batch_statement! {
     /// Changes bridges, and stores their batches and transitions, except for bridges whose row
     /// changed since it was read. Writes nothing at all if a machine is outdated. An item is
     /// one change. The last one of a bridge carries the new content of its row. An unchanged
-    /// document is NULL.
+    /// document is NULL. Returns the ids of the changed bridges, and the positions of the
+    /// transitions.
     ///
     /// A new bridge is stored only if no bridge with its id was deleted since it was read. Statements
     /// that store or delete a bridge write its row of bridge_revisions first, so they wait for
@@ -97,7 +99,7 @@ batch_statement! {
         checks_machine: bool => Bool,
         machine_digest: Option<RequestDigest> => Nullable<Bytea>,
     }
-    returns Uuid;
+    returns (Nullable<Uuid>, Nullable<PositionSql>);
     concat!(", ", outdated_machines!(), ", begun AS (
         INSERT INTO bridge_revisions AS r (namespace, bridge_id, revision)
         SELECT namespace, bridge_id, last_revision
@@ -153,6 +155,9 @@ batch_statement! {
           FROM written
          WHERE transition_id IS NOT NULL
          ORDER BY ordinality
+        RETURNING id, xid, seq
     )
-    SELECT bridge_id FROM changed")
+    SELECT bridge_id, NULL::uuid, NULL::xid8, NULL::bigint FROM changed
+     UNION ALL
+    SELECT NULL, id, xid, seq FROM journaled")
 }

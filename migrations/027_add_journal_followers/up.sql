@@ -1,4 +1,4 @@
--- Lock: ACCESS EXCLUSIVE on journal_cluster: reads no rows
+-- Lock: ACCESS EXCLUSIVE on journal_cluster: reads all rows
 -- Lock: ACCESS EXCLUSIVE on bridge_states: reads no rows
 
 -- The position of a row in the journal is (xid, seq). It names the row itself, too, so that a

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// Migrations that read or write rows under a lock that blocks writers, and why they may.
-const BLOCKING: [(&str, &str); 7] = [
+const BLOCKING: [(&str, &str); 8] = [
     ("007", "no installation is older than 016"),
     ("008", "no installation is older than 016"),
     ("011", "no installation is older than 016"),
@@ -24,6 +24,7 @@ const BLOCKING: [(&str, &str); 7] = [
     ("013", "no installation is older than 016"),
     ("014", "no installation is older than 016"),
     ("021", "the table has a row for each version of a machine"),
+    ("027", "the table has one row"),
 ];
 
 /// The locks that matter, from weak to strong. Every query takes ACCESS SHARE.

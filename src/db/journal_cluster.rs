@@ -1,33 +1,35 @@
-//! The cluster that the positions of the journal belong to, and their repair after a restore.
+//! The cluster that the positions of the journal belong to, and the adoption of a restored journal.
 //!
-//! A position is (xid, seq), and a reader follows the journal up to the oldest transaction in
-//! progress (migration 008). A dump takes the transaction ids along. In another cluster they
-//! start anew: restored rows lie beyond every transaction in progress, so a reader waits for
-//! them, and new rows get lower positions than restored ones.
+//! A position is (xid, seq), and xid is the id of the transaction that wrote the row. A reader follows
+//! the journal up to the oldest transaction in progress (migration 008). A dump takes the rows along
+//! as they are, but in another cluster the transaction ids start anew. Restored rows would lie
+//! beyond every transaction in progress, and new rows would get lower positions than restored ones.
 //!
-//! The table `journal_cluster` has the identifier of the cluster that assigned the ids. It is
-//! part of the dump, too. If it differs at the start and rows have ids that this cluster has
-//! not assigned yet, the service sets the ids of all rows to 0 before it serves. Then
-//! `seq` alone orders the restored rows, and every new row comes after them.
+//! So the start adopts such a journal before the service serves. The default of
+//! `fsm_transitions.xid` then adds an offset to the transaction id, so that each new row comes after
+//! all that are there. No row changes, so the positions that readers have stored stay valid. A
+//! reader adds the offset to the oldest transaction in progress.
+//!
+//! The table `journal_cluster` has the identifier of the cluster, and the offset for readers. Both it
+//! and the default are part of a dump. If the identifier differs at the start, the service compares
+//! the highest xid with the ids that this cluster has assigned.
 
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, query_builder::SqlQuery,
-    result::Error as DieselError, sql_types::BigInt,
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    query_builder::SqlQuery,
+    result::Error as DieselError,
+    sql_types::{BigInt, Bool, Text},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use super::{
     DatabaseAddress,
     connect::connect_to_any,
     migrations::{self, MigrationError},
-    planner::raw_statement,
+    planner::{byte_order, lateral, raw_statement},
     schema::journal_cluster,
     unlimited::connect_without_timeouts,
 };
-
-/// The pages of the journal that a statement repairs: 8 MiB, some ten thousand rows, so that
-/// an interrupted repair loses a second of work.
-const PAGES_AT_A_TIME: i64 = 1024;
 
 /// Stands for a cluster whose identifier the service's role may not read. The journal is then
 /// checked at every start.
@@ -46,95 +48,134 @@ const IDENTIFIER() = "SELECT system_identifier AS number FROM pg_control_system(
 }
 
 raw_statement! {
-/// Returns 1 if a row has a transaction id that this cluster has not assigned yet, else 0.
-const FOREIGN_IDS() = "
-    SELECT count(*) AS number
-      FROM (SELECT FROM fsm_transitions
-             WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1) one";
+/// Returns the offset that the default of `fsm_transitions.xid` adds, 0 if it adds none. A dump of
+/// the rows alone, or a reverted migration, may leave another one in `journal_cluster`.
+const OFFSET_IN_FORCE() = "
+    SELECT coalesce((
+        SELECT substring(pg_get_expr(adbin, adrelid) FROM '[+] ''?([0-9]+)')::bigint
+          FROM pg_attrdef
+         WHERE adrelid = 'fsm_transitions'::regclass
+           AND adnum = (SELECT attnum FROM pg_attribute
+                         WHERE attrelid = adrelid AND attname = 'xid')), 0) AS number";
 }
 
 raw_statement! {
-/// Counts the pages of the journal.
-const PAGES() = "
-    SELECT pg_relation_size('fsm_transitions') / current_setting('block_size')::bigint AS number";
+/// Returns the offset in force, or the next one that puts new rows after all others if a row has an
+/// id that this cluster has not assigned yet. The last removed row of each namespace counts, too,
+/// because a reader may have come as far. Goes from one namespace to the next by the index.
+const OFFSET_NEEDED(BigInt) = concat!("
+    WITH RECURSIVE it AS (
+        (SELECT namespace, xid FROM fsm_transitions
+          ORDER BY ", byte_order!("namespace"), " DESC, xid DESC, seq DESC LIMIT 1)
+         UNION ALL
+        SELECT next.namespace, next.xid FROM it", lateral!("next", "
+            SELECT namespace, xid FROM fsm_transitions t
+             WHERE ", byte_order!("t.namespace"), " < it.namespace
+             ORDER BY ", byte_order!("t.namespace"), " DESC, xid DESC, seq DESC LIMIT 1"), "
+    ), highest AS (
+        SELECT max(xid::text::bigint) AS xid
+          FROM (SELECT xid FROM it UNION ALL SELECT xid FROM journal_floors) it
+    )
+    SELECT CASE WHEN xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint + $1
+                THEN xid + 1 ELSE $1 END AS number
+      FROM highest");
 }
 
 raw_statement! {
-/// Sets the transaction ids of the rows of some pages to 0.
-const REPAIR_PAGES(BigInt, BigInt) = "
-    UPDATE fsm_transitions SET xid = '0'
-     WHERE ctid >= ('(' || $1::bigint || ',0)')::tid
-       AND ctid < ('(' || $2::bigint || ',0)')::tid AND xid <> '0'";
+/// Selects the owner of the journal, and whether this role may alter it.
+const OWNER() = "
+    SELECT pg_get_userbyid(relowner)::text AS name, pg_has_role(relowner, 'USAGE') AS is_role
+      FROM pg_class WHERE oid = 'fsm_transitions'::regclass";
 }
 
-/// The row of the table.
-type Recorded = Option<(i64, bool)>;
+/// Waits for all writers of the journal, whose rows then count. Later statements are planned again,
+/// with the new default.
+const LOCK: &str = "LOCK TABLE fsm_transitions IN ACCESS EXCLUSIVE MODE";
 
-/// Makes the positions of the journal valid in this cluster. Returns how many rows it changed.
+/// Returns the statement that sets the default of `fsm_transitions.xid`. ALTER TABLE has no parameters,
+/// so the number is part of the text.
+fn set_offset(offset: i64) -> String {
+    format!(
+        "ALTER TABLE fsm_transitions ALTER COLUMN xid
+             SET DEFAULT (pg_current_xact_id()::text::bigint + {offset})::text::xid8"
+    )
+}
+
+/// Gives new rows of the journal higher positions than all others, if they would get lower ones in
+/// this cluster. Returns the new offset. Returns `None` if the one in force is high enough.
 ///
-/// If the table names this cluster, one row is read and nothing is done. Otherwise
-/// the journal is checked, and repaired if necessary. Replicas take turns, and an interrupted
-/// repair continues at the next start.
+/// Only reads if the table names this cluster and the offset in force. Replicas take turns.
 ///
 /// # Errors
-/// [`MigrationError::Connect`] and [`MigrationError::Statement`].
-pub async fn adopt(address: &DatabaseAddress) -> Result<usize, MigrationError> {
+/// [`MigrationError::NotOwner`], [`MigrationError::Connect`] and [`MigrationError::Statement`].
+pub async fn adopt(address: &DatabaseAddress) -> Result<Option<i64>, MigrationError> {
     // Reading works on a standby, too.
     let mut connection = connect_to_any(address).await?;
     let cluster = identifier(&mut connection).await?;
-    if is_adopted(recorded(&mut connection).await?, cluster) {
-        return Ok(0);
+    if is_adopted(&mut connection, cluster).await? {
+        return Ok(None);
     }
     let mut connection = connect_without_timeouts(address).await?;
     migrations::acquire_lock(&mut connection).await?;
-    let recorded = recorded(&mut connection).await?;
-    if is_adopted(recorded, cluster) {
-        return Ok(0);
+    if is_adopted(&mut connection, cluster).await? {
+        return Ok(None);
     }
-    // The cluster may differ from that of the interrupted repair: a dump takes the row along.
-    let is_interrupted = matches!(recorded, Some((_, false)));
-    let mut rows = 0;
-    if is_interrupted || has_foreign_ids(&mut connection).await? {
-        record(&mut connection, cluster, false).await?;
-        tracing::warn!("the journal comes from another cluster: repairing its positions");
-        rows = repair(&mut connection).await?;
-        tracing::warn!(rows, "positions of the journal repaired");
+    let in_force = number(&mut connection, diesel::sql_query(OFFSET_IN_FORCE)).await?;
+    if offset_needed(&mut connection, in_force).await? == in_force {
+        record(&mut connection, cluster, in_force).await?;
+        return Ok(None);
     }
-    record(&mut connection, cluster, true).await?;
-    Ok(rows)
-}
-
-fn is_adopted(recorded: Recorded, cluster: i64) -> bool {
-    cluster != UNKNOWN && recorded == Some((cluster, true))
+    require_owner(&mut connection).await?;
+    let transaction = connection.transaction(async |connection| {
+        connection.batch_execute(LOCK).await?;
+        let offset = offset_needed(connection, in_force).await?;
+        connection.batch_execute(&set_offset(offset)).await?;
+        record(connection, cluster, offset).await?;
+        Ok::<_, DieselError>(offset)
+    });
+    let xid_offset = transaction.await?;
+    tracing::info!(
+        xid_offset,
+        "adopted the journal of another cluster: its positions stay valid"
+    );
+    Ok(Some(xid_offset))
 }
 
 /// Returns the identifier of the cluster, or [`UNKNOWN`].
-async fn identifier(connection: &mut AsyncPgConnection) -> Result<i64, MigrationError> {
+async fn identifier(connection: &mut AsyncPgConnection) -> Result<i64, DieselError> {
     match number(connection, diesel::sql_query(MAY_IDENTIFY)).await? {
         0 => Ok(UNKNOWN),
-        _ => Ok(number(connection, diesel::sql_query(IDENTIFIER)).await?),
+        _ => number(connection, diesel::sql_query(IDENTIFIER)).await,
     }
 }
 
-async fn recorded(connection: &mut AsyncPgConnection) -> Result<Recorded, DieselError> {
-    journal_cluster::table
+/// Returns whether the table names this cluster and the offset in force.
+async fn is_adopted(connection: &mut AsyncPgConnection, cluster: i64) -> Result<bool, DieselError> {
+    if cluster == UNKNOWN {
+        return Ok(false);
+    }
+    let recorded: Option<(i64, bool, i64)> = journal_cluster::table
         .select((
             journal_cluster::system_identifier,
             journal_cluster::is_adopted,
+            journal_cluster::xid_offset,
         ))
         .first(connection)
         .await
-        .optional()
+        .optional()?;
+    let in_force = number(connection, diesel::sql_query(OFFSET_IN_FORCE)).await?;
+    Ok(recorded == Some((cluster, true, in_force)))
 }
 
 async fn record(
     connection: &mut AsyncPgConnection,
     cluster: i64,
-    is_adopted: bool,
+    xid_offset: i64,
 ) -> Result<(), DieselError> {
     let values = (
         journal_cluster::system_identifier.eq(cluster),
-        journal_cluster::is_adopted.eq(is_adopted),
+        journal_cluster::is_adopted.eq(true),
+        journal_cluster::xid_offset.eq(xid_offset),
         journal_cluster::updated_at.eq(diesel::dsl::now),
     );
     diesel::insert_into(journal_cluster::table)
@@ -147,36 +188,38 @@ async fn record(
     Ok(())
 }
 
-/// Returns whether a row has a transaction id that this cluster has not assigned yet. Reads the
-/// whole journal.
-async fn has_foreign_ids(connection: &mut AsyncPgConnection) -> Result<bool, DieselError> {
-    Ok(number(connection, diesel::sql_query(FOREIGN_IDS)).await? > 0)
+async fn offset_needed(
+    connection: &mut AsyncPgConnection,
+    in_force: i64,
+) -> Result<i64, DieselError> {
+    let needed = diesel::sql_query(OFFSET_NEEDED).bind::<BigInt, _>(in_force);
+    let row: Number = needed.get_result(connection).await?;
+    Ok(row.number)
 }
 
-/// Sets the transaction ids of all rows to 0, page by page. Rows that others add meanwhile, on
-/// later pages, are not changed.
-async fn repair(connection: &mut AsyncPgConnection) -> Result<usize, DieselError> {
-    let pages = number(connection, diesel::sql_query(PAGES)).await?;
-    let mut rows = 0;
-    let mut page = 0;
-    while page < pages {
-        let next = pages.min(page + PAGES_AT_A_TIME);
-        rows += diesel::sql_query(REPAIR_PAGES)
-            .bind::<BigInt, _>(page)
-            .bind::<BigInt, _>(next)
-            .execute(connection)
-            .await?;
-        page = next;
+/// Fails if the role may not alter the journal.
+async fn require_owner(connection: &mut AsyncPgConnection) -> Result<(), MigrationError> {
+    #[derive(QueryableByName)]
+    struct Owner {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Bool)]
+        is_role: bool,
     }
-    Ok(rows)
+    let owner: Owner = diesel::sql_query(OWNER).get_result(connection).await?;
+    match owner.is_role {
+        true => Ok(()),
+        false => Err(MigrationError::NotOwner { owner: owner.name }),
+    }
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
 }
 
 async fn number(connection: &mut AsyncPgConnection, query: SqlQuery) -> Result<i64, DieselError> {
-    #[derive(QueryableByName)]
-    struct Number {
-        #[diesel(sql_type = BigInt)]
-        number: i64,
-    }
     let row: Number = query.get_result(connection).await?;
     Ok(row.number)
 }

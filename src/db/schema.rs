@@ -217,7 +217,7 @@ diesel::table! {
         namespace -> Varchar,
         /// Orders the rows of one transaction. Ascending, with gaps.
         seq -> Int8,
-        /// Transaction that wrote the row. (xid, seq) is the position of the row in the journal.
+        /// Transaction that wrote the row, plus the xid_offset of journal_cluster at that time. (xid, seq) is the position of the row in the journal.
         xid -> Xid8,
         /// Digest of the request that made the transition. A retry has the same digest. NULL if the server made the transition.
         request_digest -> Nullable<Bytea>,
@@ -235,7 +235,7 @@ diesel::table! {
         is_only_row -> Bool,
         /// Identifier of the cluster, from pg_control_system(). 0 if the service may not read it.
         system_identifier -> Int8,
-        /// Whether all rows of the journal have positions of this cluster. False while they are repaired.
+        /// Whether new rows of the journal get positions after all others. False only if a version before migration 027 was interrupted while it changed the positions.
         is_adopted -> Bool,
         /// Time of the last update of the row.
         updated_at -> Timestamptz,

@@ -22,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Waits for the database, then applies pending migrations or checks that there are none, and
-/// repairs the journal after a restore. Returns the key of page tokens. Tries again while the
+/// adopts the journal after a restore. Returns the key of page tokens. Tries again while the
 /// database is unreachable, and when a connection is lost meanwhile.
 pub(super) async fn prepare(
     address: &DatabaseAddress,

@@ -234,6 +234,45 @@ async fn a_role_without_a_right_is_refused_at_the_start() {
     limited.drop_role().await;
 }
 
+/// Only the owner can alter the default of a column.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_cannot_adopt_a_restored_journal_names_the_owner() {
+    let mut limited = Limited::new().await;
+    let owner = App::start_on(limited.schema.clone(), |_| {}).await;
+    owner.tenant().start().await;
+    drop(owner);
+    let restore = "UPDATE fsm_transitions SET xid = '9000000000';
+                   UPDATE journal_cluster SET system_identifier = 1";
+    limited.run(restore).await;
+    let (url, owned) = (limited.url(), limited.schema.url());
+    let run = |arguments: &[&str], url: &str| {
+        let mut command = bridgebook();
+        let command = command.args(arguments).args(["--database-url", url]);
+        command.output().unwrap()
+    };
+    for arguments in [
+        &["serve", "--listen=127.0.0.1:0"][..],
+        &["serve", "--listen=127.0.0.1:0", "--migrate"],
+        &["migrate", "up"],
+    ] {
+        let output = run(arguments, &url);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = stderr(&output);
+        let remedy = "run `bridgebook migrate up` once as bridgebook";
+        assert!(error.contains(remedy), "{error}");
+    }
+    let output = run(&["migrate", "up"], &owned);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("adopted the journal"), "{printed}");
+    let app = App::start_by(limited.schema.clone(), url).await;
+    app.tenant().start().await;
+    let after = "SELECT count(*) FROM fsm_transitions WHERE xid > '9000000000'";
+    assert_eq!(limited.schema.count(after).await, 1);
+    drop(app);
+    limited.drop_role().await;
+}
+
 /// The connections of health checks and of lists still work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_gets_no_new_connection_is_not_serving() {

@@ -1,43 +1,53 @@
 //! Restores of a dump into another cluster, whose transaction ids start anew.
 
-use std::{fs::File, path::PathBuf, process::Command};
+use std::{fs::File, path::Path, process::Command};
 
-use bridgebook::embedded::Embedded;
+use bridgebook::{db::migrations, embedded::Embedded};
 use diesel_async::SimpleAsyncConnection;
 
-use crate::support::{App, Server, connect_database, count, own_cluster, temp_dir, tenant_on};
+use crate::{
+    fsm,
+    support::{
+        App, Schema, Server, connect_database, count, database_address, own_cluster, temp_dir,
+        tenant_on, use_transaction_ids,
+    },
+};
 
-/// Rows of the journal that a reader up to the oldest transaction in progress does not see.
-const BEYOND_HORIZON: &str =
-    "SELECT count(*) FROM fsm_transitions WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
+/// Rows of the journal that a reader up to the oldest transaction in progress does not see, however few
+/// are in progress.
+const BEYOND_HORIZON: &str = "SELECT count(*) FROM fsm_transitions, journal_cluster
+     WHERE xid::text::bigint >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset";
 
 /// Pairs of rows whose order by position is not that of `seq`.
 const OUT_OF_ORDER: &str = "SELECT count(*)
     FROM (SELECT seq, lead(seq) OVER (ORDER BY xid, seq) AS next FROM fsm_transitions) pair
    WHERE next < seq";
 
+/// A digest of the positions of the oldest rows.
+const POSITIONS: &str = "SELECT hashtextextended(string_agg(it::text, ' ' ORDER BY seq), 0)
+       FROM (SELECT xid, seq, id FROM fsm_transitions ORDER BY seq LIMIT ROWS) it";
+
+const HIGHEST: &str = "SELECT max(xid::text::bigint) FROM fsm_transitions";
+
+const OFFSET: &str = "SELECT xid_offset FROM journal_cluster WHERE is_adopted";
+
 /// The number of rows of the dumped journal.
 const ROWS: i64 = 5;
-
-/// Repaired rows.
-const REPAIRED: &str = "SELECT count(*) FROM fsm_transitions WHERE xid = '0'";
-
-/// A role with the rights that the service needs, in a restored database.
-const GRANT: &str =
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO service;
-    GRANT SELECT, USAGE ON ALL SEQUENCES IN SCHEMA public TO service";
 
 /// Hides the identifier of the cluster, as some hosted PostgreSQL may.
 const HIDE_IDENTIFIER: &str = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC";
 
+/// A role that creates tables in a new database.
+const OWNER: &str = "service";
+
 /// Returns a command of PostgreSQL's that connects to a database of a cluster.
-fn tool(cluster: &Embedded, name: &str, database: &str) -> Command {
+fn tool(cluster: &Embedded, name: &str, role: &str, database: &str) -> Command {
     let mut command = Command::new(cluster.bin_dir().join(name));
     command
         .arg("-h")
         .arg(cluster.socket_dir())
         .args(["-p", &cluster.port().to_string()])
-        .args(["-U", cluster.user(), database])
+        .args(["-U", role, database])
         .env_remove("PGOPTIONS");
     command
 }
@@ -51,124 +61,242 @@ fn url(cluster: &Embedded, role: &str, database: &str) -> String {
     format!("postgres://{role}@{host}/{database}")
 }
 
-/// Dumps a database in which the service wrote at high transaction ids.
-async fn dump_of_another_cluster(into: PathBuf) {
-    let dir = temp_dir();
-    let cluster = own_cluster(&dir).await;
-    let use_ids = "DO $$ BEGIN
-        FOR number IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
-    let mut database = connect_database(&cluster.database_url()).await;
-    database.batch_execute(use_ids).await.unwrap();
-    let mut server = Server::spawn(&["--database-url", &cluster.database_url(), "--migrate"]);
+/// Dumps a database in the custom format.
+fn dump(cluster: &Embedded, database: &str, into: &Path) {
+    let mut dump = tool(cluster, "pg_dump", cluster.user(), database);
+    dump.args(["-Fc", "--no-owner"]);
+    let status = dump.stdout(File::create(into).unwrap()).status();
+    assert!(status.unwrap().success());
+}
+
+/// Restores a dump into a new database of [`OWNER`].
+async fn restore(cluster: &Embedded, database: &str, prepare: &str, dump: &Path) {
+    let mut admin = connect_database(&cluster.database_url()).await;
+    let create = format!("CREATE DATABASE {database} OWNER {OWNER}");
+    admin.batch_execute(&create).await.unwrap();
+    let mut admin = connect_database(&url(cluster, cluster.user(), database)).await;
+    let prepare = format!("GRANT CREATE ON SCHEMA public TO {OWNER}; {prepare}");
+    admin.batch_execute(&prepare).await.unwrap();
+    // pg_restore reads the dump from its standard input.
+    let mut restore = Command::new(cluster.bin_dir().join("pg_restore"));
+    let restored = restore
+        .args(["--no-owner", "--single-transaction"])
+        .args(["-d", &url(cluster, OWNER, database)])
+        .stdin(File::open(dump).unwrap())
+        .env_remove("PGOPTIONS")
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+}
+
+/// Creates a cluster with the role [`OWNER`].
+async fn cluster(dir: &crate::support::TempDir) -> Embedded {
+    let cluster = own_cluster(dir).await;
+    let role = format!("CREATE ROLE {OWNER} LOGIN");
+    let mut admin = connect_database(&cluster.database_url()).await;
+    admin.batch_execute(&role).await.unwrap();
+    cluster
+}
+
+/// Serves a database until a few rows are written.
+async fn write(url: &str) {
+    let mut server = Server::spawn(&["--database-url", url, "--migrate"]);
     let tenant = tenant_on(server.serving().await);
     for _ in 0..ROWS {
         tenant.start_processing().await;
     }
     assert!(server.terminate().success());
-    let mut dump = tool(&cluster, "pg_dump", cluster.database());
-    let status = dump.stdout(File::create(into).unwrap()).status();
-    assert!(status.unwrap().success());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restored_journal_lies_below_the_horizon_when_the_service_serves() {
-    let (dump, dir) = (temp_dir(), temp_dir());
-    std::fs::create_dir_all(&dump.0).unwrap();
-    let dump = dump.0.join("dump.sql");
-    dump_of_another_cluster(dump.clone()).await;
-    let cluster = own_cluster(&dir).await;
-    let mut admin = connect_database(&cluster.database_url()).await;
-    admin
-        .batch_execute("CREATE ROLE service LOGIN")
-        .await
-        .unwrap();
-    for (database, prepare) in [("usual", ""), ("hidden", HIDE_IDENTIFIER)] {
-        let create = format!("CREATE DATABASE {database}");
-        admin.batch_execute(&create).await.unwrap();
-        let mut restore = tool(&cluster, "psql", database);
-        let restored = restore.stdin(File::open(&dump).unwrap()).output().unwrap();
-        assert!(restored.status.success(), "{restored:?}");
-        let mut rows = connect_database(&url(&cluster, cluster.user(), database)).await;
-        rows.batch_execute(&format!("{GRANT}; {prepare}"))
-            .await
-            .unwrap();
-        assert_eq!(count(&mut rows, BEYOND_HORIZON).await, ROWS);
+fn positions(rows: i64) -> String {
+    POSITIONS.replace("ROWS", &rows.to_string())
+}
 
-        let url = url(&cluster, "service", database);
-        // Several replicas start at once. One of them repairs the journal.
-        let replicas = [0, 1].map(|_| Server::spawn(&["--database-url", &url]));
-        for replica in &replicas {
-            let tenant = tenant_on(replica.serving().await);
-            assert_eq!(count(&mut rows, BEYOND_HORIZON).await, 0);
-            tenant.start().await;
+/// The second restore is one of a journal that has been restored before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_journal_keeps_its_positions_and_new_rows_follow() {
+    let dirs = [temp_dir(), temp_dir(), temp_dir()];
+    let dumps = temp_dir();
+    std::fs::create_dir_all(&dumps.0).unwrap();
+    let path = dumps.0.join("dump");
+    {
+        let first = own_cluster(&dirs[0]).await;
+        use_transaction_ids(&first.database_url()).await;
+        write(&first.database_url()).await;
+        dump(&first, first.database(), &path);
+    }
+    let mut rows = ROWS;
+    for (dir, is_last) in [(&dirs[1], false), (&dirs[2], true)] {
+        let cluster = cluster(dir).await;
+        for (name, prepare) in [("usual", ""), ("hidden", HIDE_IDENTIFIER)] {
+            restore(&cluster, name, prepare, &path).await;
+            let url = url(&cluster, OWNER, name);
+            let mut database = connect_database(&url).await;
+            assert!(count(&mut database, BEYOND_HORIZON).await > 0);
+            let before = count(&mut database, &positions(rows)).await;
+            let highest = count(&mut database, HIGHEST).await;
+            // Several replicas start at once. One of them adopts the journal.
+            let replicas = [0, 1].map(|_| Server::spawn(&["--database-url", &url]));
+            for replica in &replicas {
+                let tenant = tenant_on(replica.serving().await);
+                assert_eq!(count(&mut database, BEYOND_HORIZON).await, 0);
+                tenant.start().await;
+            }
+            let logs = replicas.each_ref().map(Server::log).concat();
+            assert_eq!(logs.matches("adopted the journal").count(), 1, "{logs}");
+            let offset = count(&mut database, OFFSET).await;
+            assert_eq!(offset, highest + 1);
+            let new = format!("SELECT count(*) FROM fsm_transitions WHERE xid > '{offset}'");
+            assert_eq!(count(&mut database, &new).await, 2);
+            assert_eq!(count(&mut database, &positions(rows)).await, before);
+            assert_eq!(count(&mut database, OUT_OF_ORDER).await, 0);
+            // A later start changes nothing.
+            write(&url).await;
+            assert_eq!(count(&mut database, OFFSET).await, offset);
+            assert_eq!(count(&mut database, &positions(rows)).await, before);
+            assert_eq!(count(&mut database, OUT_OF_ORDER).await, 0);
         }
-        let logs = replicas.each_ref().map(Server::log).concat();
-        assert_eq!(logs.matches("positions of the journal repaired").count(), 1);
-        assert_eq!(count(&mut rows, REPAIRED).await, ROWS);
-        assert_eq!(count(&mut rows, OUT_OF_ORDER).await, 0);
-        // A later start changes nothing.
-        Server::spawn(&["--database-url", &url]).serving().await;
-        assert_eq!(count(&mut rows, REPAIRED).await, ROWS);
+        if !is_last {
+            use_transaction_ids(&cluster.database_url()).await;
+            write(&url(&cluster, OWNER, "usual")).await;
+            dump(&cluster, "usual", &path);
+            rows += 2 + 2 * ROWS;
+        }
     }
 }
 
-#[tokio::test]
-async fn an_interrupted_repair_of_a_large_journal_continues_at_the_next_start() {
-    let (app, tenant) = App::with_tenant().await;
-    tenant.start().await;
-    // More than a statement repairs. Half of the rows are done.
-    let large = "INSERT INTO fsm_transitions
-                     (id, entity_id, entity_type, to_state, transition_event, namespace, xid)
-                 SELECT gen_random_uuid(), gen_random_uuid(), 'valve', 'OPEN', 'turn', 'x',
-                        (number % 2 * 9000000000)::text::xid8
-                   FROM generate_series(1, 100000) AS number;
-                 UPDATE journal_cluster SET is_adopted = false";
-    app.schema
-        .connect()
-        .await
-        .batch_execute(large)
-        .await
-        .unwrap();
-    app.replica().await;
-    assert_eq!(app.schema.count(REPAIRED).await, 100_001);
-    let adopted = "SELECT count(*) FROM journal_cluster WHERE is_adopted";
-    assert_eq!(app.schema.count(adopted).await, 1);
+/// Makes the journal look like one of another cluster, which had assigned 9 billion ids.
+const RESTORE: &str = "
+    UPDATE fsm_transitions SET xid = (xid::text::bigint + 9000000000)::text::xid8;
+    UPDATE journal_cluster SET system_identifier = 1";
+
+async fn execute(schema: &Schema, sql: &str) {
+    schema.connect().await.batch_execute(sql).await.unwrap();
 }
 
-/// A dump of a journal whose repair was interrupted is restored into a third cluster, which has
-/// assigned the ids of its rows already.
+/// Its prepared statements have the default of the column in their plans.
 #[tokio::test]
-async fn an_interrupted_repair_continues_in_yet_another_cluster() {
+async fn a_service_that_runs_while_a_journal_is_adopted_writes_with_the_offset() {
     let (app, tenant) = App::with_tenant().await;
     tenant.start().await;
-    assert_eq!(app.schema.count(REPAIRED).await, 0);
-    let interrupted = "UPDATE journal_cluster SET system_identifier = 1, is_adopted = false";
-    app.schema
-        .connect()
-        .await
-        .batch_execute(interrupted)
-        .await
-        .unwrap();
+    execute(&app.schema, RESTORE).await;
+    let highest = app.schema.count(HIGHEST).await;
     app.replica().await;
-    assert_eq!(app.schema.count(REPAIRED).await, 1);
+    assert_eq!(app.schema.count(OFFSET).await, highest + 1);
+    for _ in 0..20 {
+        tenant.start().await;
+    }
+    let below = format!("SELECT count(*) FROM fsm_transitions WHERE xid <= '{highest}'");
+    assert_eq!(app.schema.count(&below).await, 1);
+    assert_eq!(app.schema.count(OUT_OF_ORDER).await, 0);
+    assert_eq!(app.schema.count(BEYOND_HORIZON).await, 0);
+    let positions = fsm::positions(&tenant, "workflow").await;
+    assert_eq!(positions.len(), 21);
+    assert!(positions.is_sorted(), "{positions:?}");
+}
+
+/// Earlier versions set the ids of all rows to 0, page by page.
+#[tokio::test]
+async fn an_interrupted_repair_of_an_earlier_version_ends_in_an_adoption() {
+    let (app, tenant) = App::with_tenant().await;
+    for _ in 0..10 {
+        tenant.start().await;
+    }
+    let interrupted = format!(
+        "{RESTORE}; UPDATE fsm_transitions SET xid = '0' WHERE seq % 2 = 0;
+         UPDATE journal_cluster SET is_adopted = false"
+    );
+    execute(&app.schema, &interrupted).await;
+    let before = app.schema.count(&positions(10)).await;
+    let highest = app.schema.count(HIGHEST).await;
+    app.replica().await;
+    assert_eq!(app.schema.count(OFFSET).await, highest + 1);
+    assert_eq!(app.schema.count(&positions(10)).await, before);
+    tenant.start().await;
+    assert!(app.schema.count(HIGHEST).await > highest);
+    assert_eq!(app.schema.count(BEYOND_HORIZON).await, 0);
 }
 
 /// As after pg_upgrade, which keeps transaction ids but not the identifier.
 #[tokio::test]
-async fn positions_that_are_valid_in_another_cluster_stay() {
+async fn positions_that_are_valid_in_another_cluster_need_no_offset() {
     let (app, tenant) = App::with_tenant().await;
     tenant.start().await;
-    let other = "UPDATE journal_cluster SET system_identifier = 1";
-    app.schema
-        .connect()
-        .await
-        .batch_execute(other)
-        .await
-        .unwrap();
+    let before = app.schema.count(&positions(1)).await;
+    for is_adopted in [true, false] {
+        let other =
+            format!("UPDATE journal_cluster SET system_identifier = 1, is_adopted = {is_adopted}");
+        execute(&app.schema, &other).await;
+        app.replica().await;
+        let adopted = "SELECT count(*) FROM journal_cluster, pg_control_system() AS cluster
+                        WHERE is_adopted AND xid_offset = 0
+                          AND journal_cluster.system_identifier = cluster.system_identifier";
+        assert_eq!(app.schema.count(adopted).await, 1);
+    }
+    assert_eq!(app.schema.count(&positions(1)).await, before);
+    tenant.start().await;
+    assert_eq!(app.schema.count(OUT_OF_ORDER).await, 0);
+}
+
+/// A reader may have come as far as a row that retention has removed.
+#[tokio::test]
+async fn new_rows_follow_removed_ones_of_another_cluster() {
+    let (app, tenant) = App::with_tenant().await;
+    tenant.start().await;
+    let remove = "
+        INSERT INTO journal_floors (namespace, xid, seq, transition_id)
+        SELECT namespace, '9000000000', seq, id FROM fsm_transitions;
+        DELETE FROM fsm_transitions;
+        UPDATE journal_cluster SET system_identifier = 1";
+    execute(&app.schema, remove).await;
     app.replica().await;
-    assert_eq!(app.schema.count(REPAIRED).await, 0);
-    let adopted = "SELECT count(*) FROM journal_cluster, pg_control_system() AS cluster
-                    WHERE is_adopted
-                      AND journal_cluster.system_identifier = cluster.system_identifier";
-    assert_eq!(app.schema.count(adopted).await, 1);
+    tenant.start().await;
+    let after = "SELECT count(*) FROM fsm_transitions WHERE xid > '9000000000'";
+    assert_eq!(app.schema.count(after).await, 1);
+    assert_eq!(app.schema.count(OFFSET).await, 9_000_000_001);
+}
+
+/// The highest id is looked up namespace by namespace, in the byte order of their names.
+#[tokio::test]
+async fn the_highest_id_may_be_in_any_namespace() {
+    let app = App::start().await;
+    for namespace in ["a", "B", "b.c", "z-9", "é"] {
+        let insert = format!(
+            "INSERT INTO fsm_transitions
+                 (id, entity_id, entity_type, to_state, transition_event, namespace, xid)
+             SELECT gen_random_uuid(), gen_random_uuid(), 'valve', 'OPEN', 'turn', '{namespace}',
+                    (max(xid::text::bigint) + 9000000000)::text::xid8
+               FROM (SELECT xid FROM fsm_transitions UNION ALL SELECT '0') it;
+             UPDATE journal_cluster SET system_identifier = 1"
+        );
+        execute(&app.schema, &insert).await;
+        let highest = app.schema.count(HIGHEST).await;
+        app.replica().await;
+        assert_eq!(app.schema.count(OFFSET).await, highest + 1, "{namespace}");
+    }
+}
+
+/// Migration 027 creates the column with the value 0.
+#[tokio::test]
+async fn an_offset_that_a_reverted_migration_drops_is_recorded_again() {
+    let schema = Schema::empty().await;
+    let address = database_address(&schema.url());
+    migrations::up(&address).await.unwrap();
+    let app = App::start_on(schema.clone(), |_| {}).await;
+    let tenant = app.tenant();
+    tenant.start().await;
+    execute(&schema, RESTORE).await;
+    app.replica().await;
+    let offset = schema.count(OFFSET).await;
+    assert!(offset > 9_000_000_000);
+    drop(app);
+    while migrations::down(&address).await.unwrap() != "027" {}
+    migrations::up(&address).await.unwrap();
+    assert_eq!(schema.count(OFFSET).await, 0);
+    let app = App::start_on(schema.clone(), |_| {}).await;
+    assert_eq!(schema.count(OFFSET).await, offset);
+    let tenant = app.tenant();
+    tenant.start().await;
+    assert_eq!(schema.count(BEYOND_HORIZON).await, 0);
+    assert_eq!(schema.count(OUT_OF_ORDER).await, 0);
 }

@@ -6,12 +6,16 @@ use std::{
     process::{Command, Stdio},
 };
 
+use bridgebook::embedded;
 use diesel_async::SimpleAsyncConnection;
 
 use super::{command, fail, has_token, run, store_token, succeed};
-use crate::support::{
-    Identity, Pki, RemotePostgres, Server, connect_database, count, eventually, own_cluster,
-    send_signal, stderr, temp_dir, tenant_on,
+use crate::{
+    fsm,
+    support::{
+        Identity, Pki, RemotePostgres, Server, connect_database, count, eventually, own_cluster,
+        send_signal, stderr, temp_dir, tenant_on, use_transaction_ids,
+    },
 };
 
 /// A password that a URL must encode.
@@ -99,7 +103,16 @@ async fn everything_is_moved_and_served_there_only() {
     let data_dir = dir.0.to_str().unwrap();
     let mut server = Server::spawn(&["--data-dir", data_dir]);
     let tenant = tenant_on(server.serving().await);
+    // The target has not assigned these ids.
+    let private = embedded::database_url(&dir.0).unwrap();
+    use_transaction_ids(&private).await;
     let workflow = tenant.start_processing().await;
+    let positions = fsm::positions(&tenant, "workflow").await;
+    let floor = "INSERT INTO journal_floors (namespace, xid, seq, transition_id)
+                 SELECT 'other', xid, seq, id FROM fsm_transitions";
+    let mut database = connect_database(&private).await;
+    database.batch_execute(floor).await.unwrap();
+    drop(database);
     let error = fail(&["database", "move-out", &target.url], &dir.0);
     assert!(error.contains("in use"), "{error}");
     assert!(server.terminate().success());
@@ -109,10 +122,12 @@ async fn everything_is_moved_and_served_there_only() {
         .await;
 
     let printed = succeed(&["database", "move-out", &target.url], &dir.0);
-    let row = |line: &&str| line.starts_with("workflow_executions ");
-    let row = printed.lines().find(row).expect("a row for each table");
-    let numbers: Vec<_> = row.split_whitespace().skip(1).collect();
-    assert_eq!(numbers, ["1", "1"], "{printed}");
+    for table in ["workflow_executions ", "journal_floors "] {
+        let row = printed.lines().find(|line| line.starts_with(table));
+        let row = row.expect("a row for each table");
+        let numbers: Vec<_> = row.split_whitespace().skip(1).collect();
+        assert_eq!(numbers, ["1", "1"], "{printed}");
+    }
     assert!(printed.contains("sslmode=verify-full"), "{printed}");
     assert!(!printed.contains(PASSWORD), "{printed}");
     assert_eq!(
@@ -140,7 +155,12 @@ async fn everything_is_moved_and_served_there_only() {
     let mut same = tenant_on(moved.serving().await);
     same.namespace.clone_from(&tenant.namespace);
     assert_eq!(same.get(&workflow).await.workflow.unwrap().id, workflow.id);
-    assert!(!moved.log().contains("positions of the journal"));
+    same.start().await;
+    let continued = fsm::positions(&same, "workflow").await;
+    assert_eq!(continued[..1], positions);
+    assert!(continued.len() == 2 && continued.is_sorted());
+    // The move has adopted the journal already.
+    assert!(!moved.log().contains("adopted the journal"));
     // As its text says.
     fs::remove_file(dir.0.join("cluster.moved")).unwrap();
     succeed(&["token", "list"], &dir.0);

@@ -3,8 +3,13 @@
 
 use std::{env, ffi::OsString, fs, path::Path, process::Command};
 
+use bridgebook::embedded;
+
 use super::{command, has_token, kill_halfway, names, store_token, succeed};
-use crate::support::{Server, bridgebook, eventually, stderr, temp_dir, tenant_on};
+use crate::{
+    fsm,
+    support::{Server, bridgebook, eventually, stderr, temp_dir, tenant_on, use_transaction_ids},
+};
 
 /// Puts the programs of the newer version first in the search path.
 fn with_newer(mut command: Command) -> Command {
@@ -47,9 +52,12 @@ async fn an_upgrade_copies_everything_and_keeps_the_old_database() {
             log.contains("bridgebook database upgrade").then_some(())
         })
         .await;
+        // The new cluster has not assigned these ids.
+        use_transaction_ids(&embedded::database_url(&dir.0).unwrap()).await;
         let workflow = tenant.start_processing().await;
+        let positions = fsm::positions(&tenant, "workflow").await;
         assert!(server.terminate().success());
-        (tenant.namespace, workflow)
+        (tenant.namespace, workflow, positions)
     };
     store_token(&dir.0);
     let old = version(&cluster);
@@ -69,7 +77,7 @@ async fn an_upgrade_copies_everything_and_keeps_the_old_database() {
     let printed = run(upgrade(&dir.0));
     assert!(printed.contains("nothing to upgrade"), "{printed}");
 
-    let (namespace, workflow) = workflow;
+    let (namespace, workflow, positions) = workflow;
     let server = Server::spawn_program(with_newer(bridgebook()), &["--data-dir", data_dir]);
     let mut tenant = tenant_on(server.serving().await);
     tenant.namespace = namespace;
@@ -77,5 +85,10 @@ async fn an_upgrade_copies_everything_and_keeps_the_old_database() {
         tenant.get(&workflow).await.workflow.unwrap().id,
         workflow.id
     );
-    assert!(!server.log().contains("positions of the journal"));
+    tenant.start().await;
+    let continued = fsm::positions(&tenant, "workflow").await;
+    assert_eq!(continued[..1], positions);
+    assert!(continued.len() == 2 && continued.is_sorted());
+    // The upgrade has adopted the journal already.
+    assert!(!server.log().contains("adopted the journal"));
 }

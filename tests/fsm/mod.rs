@@ -123,6 +123,19 @@ pub async fn history(tenant: &Tenant, entity_id: &str) -> Vec<v1::FsmTransition>
     answer.expect("a history").into_inner().transitions
 }
 
+/// Returns the positions of an entity type's transitions, oldest first.
+pub async fn positions(tenant: &Tenant, entity_type: &str) -> Vec<String> {
+    let request = v1::ListTransitionsRequest {
+        namespace: tenant.namespace.clone(),
+        entity_type: entity_type.into(),
+        page_size: 1000,
+        ..v1::ListTransitionsRequest::default()
+    };
+    let answer = client(tenant).list_transitions(request).await;
+    let rows = answer.expect("a history").into_inner().transitions;
+    rows.into_iter().map(|row| row.position).collect()
+}
+
 /// Returns the states of an order's history.
 pub async fn states(tenant: &Tenant, entity_id: &str) -> Vec<String> {
     let history = history(tenant, entity_id).await.into_iter();

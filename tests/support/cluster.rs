@@ -35,6 +35,13 @@ pub async fn own_cluster(dir: &TempDir) -> Embedded {
         .expect("PostgreSQL starts")
 }
 
+/// Uses transaction ids that a new cluster has not assigned.
+pub async fn use_transaction_ids(url: &str) {
+    let use_ids = "DO $$ BEGIN
+        FOR number IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
+    connect(url).await.batch_execute(use_ids).await.unwrap();
+}
+
 /// Parses the URL of a database.
 pub fn database_address(url: &str) -> DatabaseAddress {
     url.parse().unwrap()

@@ -19,6 +19,7 @@ pub use app::{App, Tenant, connect, tenant_on};
 pub use cluster::connect as connect_database;
 pub use cluster::{
     Schema, TempDir, WAITING_FOR_LOCK, count, database_address, own_cluster, temp_dir,
+    use_transaction_ids,
 };
 pub use http::{Figures, get};
 pub use node::{Node, example, root, rust_example, set_up};

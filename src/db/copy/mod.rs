@@ -125,8 +125,8 @@ pub async fn check_migrations(address: &DatabaseAddress) -> Result<(), CopyError
     }
 }
 
-/// Makes a copied database ready: applies pending migrations, repairs the positions of the journal, and
-/// collects the planner's statistics of the copied tables.
+/// Makes a copied database ready: applies pending migrations, adopts the journal, and collects the
+/// planner's statistics of the copied tables.
 ///
 /// # Errors
 /// [`CopyError::Database`].

@@ -21,6 +21,16 @@ pub enum MigrationError {
          --plan` and `bridgebook database grants` print"
     )]
     MissingRight(#[source] DieselError),
+    /// The journal comes from another cluster, and the role cannot adopt it.
+    #[error(
+        "the journal was restored from another cluster, and this role is not {owner}, the owner of the \
+         table fsm_transitions; run `bridgebook migrate up` once as {owner}, which lets new rows follow \
+         the restored ones"
+    )]
+    NotOwner {
+        /// The role that owns the journal.
+        owner: String,
+    },
     /// The connection was lost during a migration.
     #[error("the connection was lost during migration {name}")]
     ConnectionLost {
@@ -83,6 +93,7 @@ impl MigrationError {
             MigrationError::Statement(error) => is_connection_lost(error),
             MigrationError::Migration { .. }
             | MigrationError::MissingRight(_)
+            | MigrationError::NotOwner { .. }
             | MigrationError::SharedSessions
             | MigrationError::OtherSchema { .. }
             | MigrationError::NoneApplied

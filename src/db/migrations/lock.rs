@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::progress::Reporter;
 use crate::{db::planner::raw_statement, util::backoff::jittered};
 
-/// The advisory lock of a process that migrates or repairs the journal, so that replicas that
+/// The advisory lock of a process that migrates or adopts a restored journal, so that replicas that
 /// start at once take turns. The number is arbitrary.
 const LOCK: i64 = 0x6272_6964_6765_626b;
 

@@ -26,8 +26,8 @@ use crate::{
 const FULL_SCANS: [(&str, &str); 15] = [
     ("NODES", "counts all nodes, for operators"),
     (
-        "FOREIGN_IDS",
-        "looks at the whole journal once after a restore, before the service serves",
+        "OFFSET_NEEDED",
+        "reads an entry for each namespace, once after a restore",
     ),
     ("SUMMARIES", "counts all rows, for operators"),
     ("SelectSamples", "counts all nodes, every 15 s"),

@@ -1,6 +1,7 @@
 //! Logs, memory, metrics, traces and retention.
 
 mod hostile;
+mod journal_floors;
 mod logs;
 mod memory;
 mod metrics;

@@ -6,7 +6,7 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::deleted_bridges;
+use super::{deleted_bridges, journal_floor};
 use crate::{
     db::{
         DbError, Query,
@@ -179,8 +179,12 @@ pub struct Pruned {
 
 /// Returns the statement that deletes rows without children. A subquery in the condition could
 /// be evaluated once for each row of the table, and so lock and delete more than its limit. A
-/// materialized one is evaluated once.
+/// materialized one is evaluated once. Of the journal, the statement also moves the floor.
 fn delete_expired(table: Table) -> String {
+    let (returning, floor) = match table {
+        Table::Transitions => (journal_floor::RETURNING, journal_floor::MOVE),
+        Table::Workflows | Table::Batches | Table::Stamps => ("1", ""),
+    };
     let spec = table.spec();
     let is_expired = spec.is_expired();
     let TableSpec {
@@ -193,8 +197,8 @@ fn delete_expired(table: Table) -> String {
             SELECT {key} FROM {table} WHERE {is_expired}
              ORDER BY {age}, {key} LIMIT $4 OFFSET $5 FOR UPDATE SKIP LOCKED
          ), deleted AS (
-            DELETE FROM {table} it USING expired WHERE {is_same} RETURNING 1
-         )
+            DELETE FROM {table} it USING expired WHERE {is_same} RETURNING {returning}
+         ){floor}
          SELECT count(*) AS removed, (SELECT count(*) FROM expired) >= $4 AS may_leave_some,
                 (SELECT count(*) FROM expired) - count(*) AS kept
            FROM deleted"

@@ -2,6 +2,7 @@
 
 mod deleted_bridges;
 mod expired;
+mod journal_floor;
 mod policies;
 mod row_name;
 mod targets;

@@ -154,8 +154,10 @@ fn every_rpc_has_a_test_of_its_own() {
             "ServerService" => "server_info".to_owned(),
             service => snake_case(service.trim_end_matches("Service")),
         };
-        let file = format!("tests/{folder}/{}.rs", snake_case(method));
-        assert!(root().join(&file).exists(), "{file} is missing");
+        let test = format!("tests/{folder}/{}", snake_case(method));
+        let files = [format!("{test}.rs"), format!("{test}/mod.rs")];
+        let exists = files.iter().any(|file| root().join(file).exists());
+        assert!(exists, "{} is missing", files[0]);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Statements that read a whole table or index, and why they may.
-const FULL_SCANS: [(&str, &str); 15] = [
+const FULL_SCANS: &[(&str, &str)] = &[
     ("NODES", "counts all nodes, for operators"),
     (
         "OFFSET_NEEDED",
@@ -53,6 +53,16 @@ const FULL_SCANS: [(&str, &str); 15] = [
     ),
     ("IsBridgeStranded", "a namespace has few bridges"),
     ("CountStrandedBridges", "a namespace has few bridges"),
+    ("ReadNamespaces", "reads the only row of journal_cluster"),
+    ("FindBegin", "reads the only row of journal_cluster"),
+    (
+        "ReadPrefix",
+        "reads the only row of journal_cluster, and journal_floors, a row for each namespace",
+    ),
+    (
+        "ListNamespaces",
+        "reads one entry of an index for each namespace, and journal_floors",
+    ),
     (
         "SELECT_STALE",
         "each node has its own TTL, so it reads all nodes that are not UNHEALTHY",

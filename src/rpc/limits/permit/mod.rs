@@ -11,6 +11,8 @@ use std::{
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+mod response;
+
 use super::{
     byte_budget::{ByteBudget, Kind},
     slots::{CallSlot, CallSlots, StreamSlots},
@@ -267,54 +269,9 @@ impl Permit {
         )
     }
 
-    /// Reserves bytes of the response. Those of a write may exceed the byte budget, because its
-    /// work is done; later requests are rejected instead. So may those of an administrator.
-    fn reserve(&self, bytes: usize) -> Result<()> {
-        if !self.is_read || self.is_administrator() {
-            let answered = self.answered.swap(0, Ordering::Relaxed);
-            self.reserve_beyond_share(bytes.saturating_sub(answered));
-            return Ok(());
-        }
-        if !self
-            .budget
-            .add_to_share(self.owner(), Kind::Response, bytes)
-        {
-            self.is_rejected.store(true, Ordering::Relaxed);
-            return Err(Error::Overloaded(Overload::ResponseMemory));
-        }
-        self.note_reserved(bytes);
-        Ok(())
-    }
-
-    fn reserve_beyond_share(&self, bytes: usize) {
-        let owner = self.owner();
-        self.budget.add_beyond_share(owner, Kind::Response, bytes);
-        self.note_reserved(bytes);
-    }
-
-    fn note_reserved(&self, bytes: usize) {
-        self.shared.fetch_add(bytes, Ordering::Relaxed);
-        self.response.fetch_add(bytes, Ordering::Relaxed);
-        self.reserved.fetch_add(bytes, Ordering::Relaxed);
-    }
-
     fn owner(&self) -> Owner {
         let address = || Owner::address(self.call.address());
         *self.owner.get_or_init(address)
-    }
-
-    /// Returns whether the response was not encoded, because the byte budget is exhausted.
-    pub(super) fn is_rejected(&self) -> bool {
-        self.is_rejected.load(Ordering::Relaxed)
-    }
-
-    /// Counts bytes of the response, in place of those that are reserved.
-    pub(super) fn count_response(&self, bytes: usize) {
-        self.budget.add(bytes);
-        self.response.fetch_add(bytes, Ordering::Relaxed);
-        let reserved = self.reserved.swap(0, Ordering::Relaxed);
-        self.response.fetch_sub(reserved, Ordering::Relaxed);
-        self.budget.release(reserved);
     }
 
     /// Waits until the connection has to close for that of another token.
@@ -332,42 +289,8 @@ impl Permit {
         self.call.queued();
     }
 
-    /// Notes that the client has read a part of the response. Releases its bytes if others may follow
-    /// for as long as the call lasts.
-    pub(super) fn read(&self, bytes: usize) {
-        self.call.read();
-        if !self.is_stream() {
-            return;
-        }
-        let held = &self.response;
-        let bytes = held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                Some(held.saturating_sub(bytes))
-            })
-            .map_or(0, |held| held.min(bytes));
-        self.budget.release(bytes);
-        let shared = self
-            .shared
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |shared| {
-                Some(shared.saturating_sub(bytes))
-            });
-        let shared = shared.map_or(0, |shared| shared.min(bytes));
-        if shared > 0 {
-            self.budget
-                .remove_from_share(self.owner(), Kind::Response, shared);
-        }
-    }
-
     fn is_stream(&self) -> bool {
         self.streams.is_some()
-    }
-
-    /// Polls a part of a response that is encoded only now, as a part of the call.
-    pub(super) fn poll_response<T>(self: &Arc<Self>, poll: impl FnOnce() -> T) -> T {
-        match self.is_stream() {
-            true => CURRENT.sync_scope(Arc::clone(self), poll),
-            false => poll(),
-        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Tasks<'_> {
             }
         };
         // In a box, because it is large, and the other tasks are in the same future.
-        let follow = || Box::pin(database.feed().run(address));
+        let follow = || Box::pin(database.feed().run(address, metrics.feed()));
         let sample = async || {
             if config.metrics_listen.is_some() {
                 sampler::run(database, metrics).await;

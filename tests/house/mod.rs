@@ -46,6 +46,7 @@ const RULES: &[(&str, &[&str])] = &[
             // AdminService manages tokens, retention policies and quotas; ServerService
             // describes the caller's token.
             "ops::retention::model",
+            "ops::metrics",
             "proto",
             "rpc::admit",
             "rpc::auth",

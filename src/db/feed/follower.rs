@@ -214,6 +214,7 @@ impl Follower {
         }
         let (last, settled) = (page.last, page.settled(self.cursor));
         let is_complete = page.is_complete;
+        self.database.metrics().feed().read_by_page(page.rows.len());
         let rows = page.rows.into_iter().filter(|row| self.is_new(row));
         let rows = rows.map(Arc::new).collect();
         self.advance(last.unwrap_or_default(), settled);

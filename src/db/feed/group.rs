@@ -54,6 +54,8 @@ struct State {
     of_many: Vec<u64>,
     /// How many readers have rows to take.
     behind: usize,
+    /// Whether the tail has read its rows.
+    is_read: bool,
     /// Why all readers have to end.
     failure: Option<Error>,
 }
@@ -105,6 +107,11 @@ impl Group {
         self.lock().through
     }
 
+    /// Returns whether the tail has read none of its rows.
+    pub(super) fn is_new(&self) -> bool {
+        !self.lock().is_read
+    }
+
     /// Adds a reader, which gets the rows after the returned position.
     pub(super) fn join(&self, wanted: Arc<TransitionMatch>) -> (u64, Arc<Notify>, Position) {
         let mut state = self.lock();
@@ -152,6 +159,7 @@ impl Group {
             state.settled = settled;
         }
         state.through = new.last.unwrap_or(state.through);
+        state.is_read = true;
         for row in new.rows {
             let number = state.first + state.rows.len() as u64;
             state.wake_readers(&row, number, &mut woken);

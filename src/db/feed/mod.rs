@@ -8,17 +8,20 @@
 //! before it later. It is looked for when a batch of this process commits, and periodically.
 
 mod begin;
+mod changes;
 mod follower;
 mod group;
+mod horizon;
+mod notify;
 mod read;
 pub mod scope;
 mod tail;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -29,6 +32,7 @@ pub use self::{
     follower::{Follower, Following, gone},
 };
 use self::{
+    changes::Changes,
     group::{Group, Taken},
     scope::Scope,
 };
@@ -43,26 +47,26 @@ type Groups = HashMap<Scope, Arc<Group>>;
 #[derive(Default)]
 struct Inner {
     groups: Mutex<Groups>,
-    /// The number of groups, which writers read without the lock.
-    group_count: AtomicUsize,
+    /// Whether the tail wants to know of changes, which writers read without a lock.
+    wants_changes: AtomicBool,
     /// The namespaces with new rows.
-    changed: Mutex<HashSet<String>>,
+    changed: Mutex<Changes>,
     /// Signalled by each change, and by each new group.
     woken: Notify,
 }
 
 impl Feed {
     /// Notes that rows of the journal were committed in some namespaces.
-    pub fn committed<'a>(&self, namespaces: impl Iterator<Item = &'a str>) {
-        if self.0.group_count.load(Ordering::Relaxed) == 0 {
+    pub fn committed<'a>(&self, mut namespaces: impl Iterator<Item = &'a str>) {
+        if !self.0.wants_changes.load(Ordering::Relaxed) {
             return;
         }
+        let Some(first) = namespaces.next() else {
+            return;
+        };
         let mut changed = self.changed();
-        for namespace in namespaces {
-            if !changed.contains(namespace) {
-                changed.insert(namespace.to_owned());
-            }
-        }
+        changed.insert(first);
+        namespaces.for_each(|namespace| changed.insert(namespace));
         drop(changed);
         self.0.woken.notify_one();
     }
@@ -75,7 +79,6 @@ impl Feed {
     fn remove_from(&self, groups: &mut Groups, scope: &Scope, group: &Arc<Group>) {
         if groups.get(scope).is_some_and(|it| Arc::ptr_eq(it, group)) {
             groups.remove(scope);
-            self.0.group_count.store(groups.len(), Ordering::Relaxed);
         }
     }
 
@@ -83,7 +86,11 @@ impl Feed {
         self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn set_wants_changes(&self, wants: bool) {
+        self.0.wants_changes.store(wants, Ordering::Relaxed);
+    }
+
+    fn changed(&self) -> MutexGuard<'_, Changes> {
         let changed = self.0.changed.lock();
         changed.unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +106,6 @@ impl Feed {
         let mut groups = self.groups();
         let group = groups.entry(scope.clone());
         let group = Arc::clone(group.or_insert_with(|| Arc::new(Group::new(through))));
-        self.0.group_count.store(groups.len(), Ordering::Relaxed);
         let (number, woken, begins_after) = group.join(Arc::clone(wanted));
         drop(groups);
         self.0.woken.notify_one();

@@ -1,17 +1,20 @@
 //! The tail: reads the new rows of all groups, while there are any.
 //!
-//! It has a connection of its own, because it must not wait for those of calls.
+//! It has a connection of its own, because it must not wait for those of calls. The connection opens
+//! with the first reader, or with the first change that this process may have to tell others.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use diesel::result::Error as DieselError;
 use diesel_async::SimpleAsyncConnection;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Feed,
     begin::{Wanted, find_begins},
     group::Group,
+    horizon::Horizon,
+    notify::Notifications,
     read::{Bounds, Cursor, ScopeRows, TAIL, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
 };
@@ -21,10 +24,14 @@ use crate::{
         error::{Error, WatchEnd},
         position::Position,
     },
+    ops::metrics::FeedMetrics,
     util::{backoff::jittered, error_chain::error_chain},
 };
 
-/// Interval at which rows are looked for that another process wrote.
+/// Interval at which all groups are read, for rows of other processes whose notification was lost, or
+/// that never notify.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The same interval while no notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Minimum pause between two reads. Rows that commit meanwhile are read together.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
@@ -32,50 +39,70 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 const HORIZON_PAUSES: (Duration, Duration) = (Duration::from_millis(2), POLL_INTERVAL);
 /// Pause before another connection is tried.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a read may take, before the connection is taken for dead.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many namespaces one statement reads.
 const NAMESPACES: usize = 500;
 /// How long a statement of the tail may take.
 const TIMEOUT: &str = "SET statement_timeout = '8s'; SET client_connection_check_interval = '2s'";
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 impl Feed {
     /// Reads new rows for all readers. Never completes.
-    pub async fn run(&self, address: &DatabaseAddress) {
+    pub async fn run(&self, address: &DatabaseAddress, metrics: &FeedMetrics) {
         loop {
-            while self.groups().is_empty() {
+            self.set_wants_changes(true);
+            while self.groups().is_empty() && self.changed().is_empty() {
                 self.0.woken.notified().await;
             }
-            if let Err(error) = self.follow(address).await {
+            if let Err(error) = self.follow(address, metrics).await {
                 let cause = error_chain(&*error);
                 tracing::debug!(cause, "the tail of the journal lost its connection");
-                sleep(RECONNECT_PAUSE + jittered(RECONNECT_PAUSE)).await;
             }
+            sleep(RECONNECT_PAUSE + jittered(RECONNECT_PAUSE)).await;
         }
     }
 
-    /// Reads new rows until there is no group.
+    /// Reads new rows until the connection breaks.
     async fn follow(
         &self,
         address: &DatabaseAddress,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        metrics: &FeedMetrics,
+    ) -> Result<(), Failure> {
         let mut session = connect(address).await?;
         session.batch_execute(BATCH_SETTINGS).await?;
         session.batch_execute(TIMEOUT).await?;
+        let notifications = Notifications::listen(&mut session).await?;
         let mut tail = Tail {
             feed: self.clone(),
             session,
+            notifications,
+            metrics: metrics.clone(),
             unsettled: HashMap::new(),
+            read_all_at: None,
+            horizon: Horizon::default(),
+            horizon_pause: HORIZON_PAUSES.0,
         };
         tail.check_groups().await?;
-        tail.run().await?;
-        Ok(())
+        loop {
+            timeout(READ_TIMEOUT, tail.round()).await??;
+            tail.wait().await;
+        }
     }
 }
 
 struct Tail {
     feed: Feed,
     session: Session,
+    notifications: Notifications,
+    metrics: FeedMetrics,
     /// The groups that may have rows above the horizon, and the xid below which those are.
     unsettled: HashMap<Scope, u64>,
+    /// When all groups were last read.
+    read_all_at: Option<Instant>,
+    horizon: Horizon,
+    horizon_pause: Duration,
 }
 
 type Groups = Vec<(Scope, Arc<Group>)>;
@@ -86,14 +113,11 @@ impl Tail {
     async fn check_groups(&mut self) -> Result<(), DieselError> {
         let groups: Groups = self.groups();
         let readers = groups.iter().map(|(scope, group)| {
-            let after = Some(group.through());
-            (
-                scope.clone(),
-                Wanted {
-                    after,
-                    bridge_id: None,
-                },
-            )
+            let wanted = Wanted {
+                after: Some(group.through()),
+                bridge_id: None,
+            };
+            (scope.clone(), wanted)
         });
         let readers: Vec<_> = readers.collect();
         let begins = find_begins(&mut self.session, &readers).await?;
@@ -105,43 +129,80 @@ impl Tail {
         Ok(())
     }
 
-    async fn run(&mut self) -> Result<(), DieselError> {
-        let mut polled_at = None;
-        let mut horizon = 0;
-        let mut horizon_pause = HORIZON_PAUSES.0;
-        loop {
-            let groups = self.groups();
-            if groups.is_empty() {
-                return Ok(());
+    /// Reads the groups that may have new rows, and tells other processes of those of this one.
+    async fn round(&mut self) -> Result<(), DieselError> {
+        let begun = Instant::now();
+        let groups = self.groups();
+        let others_watch = self.notifications.do_others_watch();
+        self.feed
+            .set_wants_changes(!groups.is_empty() || others_watch);
+        match groups.is_empty() {
+            true => self.unsettled.clear(),
+            false => {
+                let open = self.feed.groups();
+                self.unsettled.retain(|scope, _| open.contains_key(scope));
             }
-            let begun = Instant::now();
-            let is_poll = polled_at.is_none_or(|at| begun >= at + POLL_INTERVAL);
-            if is_poll {
-                polled_at = Some(begun);
-            }
-            let changed = std::mem::take(&mut *self.feed.changed());
-            let is_due = |(scope, _): &(Scope, Arc<Group>)| {
-                is_poll
-                    || self.unsettled.contains_key(scope)
-                    || changed.iter().any(|namespace| scope.includes(namespace))
-            };
-            let due: Groups = groups.into_iter().filter(is_due).collect();
-            if !due.is_empty() {
-                let now = self.read(&due).await?;
-                let has_moved = now > horizon;
-                horizon = now;
-                horizon_pause = match has_moved {
-                    true => HORIZON_PAUSES.0,
-                    false => (horizon_pause * 2).min(HORIZON_PAUSES.1),
-                };
-            }
-            let pause = begun.elapsed().max(MIN_PAUSE);
-            sleep(pause).await;
-            let until = match self.unsettled.is_empty() {
-                true => polled_at.map_or(begun, |at| at + POLL_INTERVAL),
-                false => begun + horizon_pause.max(pause),
-            };
-            let _ = timeout_at(until, self.feed.0.woken.notified()).await;
+        }
+        let mut changes = self.feed.changed().take();
+        let watches = !groups.is_empty();
+        self.notifications
+            .tell(&mut self.session, &changes, watches)
+            .await?;
+        self.notifications.take(&mut changes);
+        let is_all = self
+            .read_all_at
+            .is_none_or(|at| begun >= at + self.read_interval());
+        if is_all {
+            self.read_all_at = Some(begun);
+        }
+        let is_due = |(scope, group): &(Scope, Arc<Group>)| {
+            is_all
+                || group.is_new()
+                || self.unsettled.contains_key(scope)
+                || changes.includes(scope)
+        };
+        let due: Groups = groups.into_iter().filter(is_due).collect();
+        let horizon = match due.is_empty() {
+            true => self.horizon.xid(),
+            false => self.read(&due).await?,
+        };
+        self.note_horizon(horizon);
+        self.horizon.log(&mut self.session).await?;
+        // Reading takes at most half of the time.
+        sleep(begun.elapsed().max(MIN_PAUSE)).await;
+        Ok(())
+    }
+
+    fn note_horizon(&mut self, horizon: u64) {
+        self.horizon_pause = match self.horizon.note(horizon, !self.unsettled.is_empty()) {
+            true => HORIZON_PAUSES.0,
+            false => (self.horizon_pause * 2).min(HORIZON_PAUSES.1),
+        };
+        self.metrics.set_horizon_age(self.horizon.age());
+    }
+
+    fn read_interval(&self) -> Duration {
+        match self.notifications.is_heard() {
+            true => READ_INTERVAL,
+            false => POLL_INTERVAL,
+        }
+    }
+
+    /// Waits until something may have changed.
+    async fn wait(&mut self) {
+        let is_idle = self.groups().is_empty();
+        let until_read = self.read_all_at.map_or(Duration::ZERO, |at| {
+            (at + self.read_interval()).saturating_duration_since(Instant::now())
+        });
+        let pause = match (self.unsettled.is_empty(), self.notifications.told_at()) {
+            (false, _) => until_read.min(self.horizon_pause),
+            (true, Some(at)) => until_read.min(at.saturating_duration_since(Instant::now())),
+            (true, None) => until_read,
+        };
+        tokio::select! {
+            () = self.feed.0.woken.notified() => {}
+            changes = self.notifications.receive() => self.feed.changed().merge(&changes),
+            () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
         }
     }
 
@@ -167,6 +228,7 @@ impl Tail {
                     let all = TransitionMatch::default();
                     let session = &mut self.session;
                     let read = read_prefix(session, cursor(prefix), &all, TAIL).await?;
+                    self.metrics.reads.inc();
                     horizon = read.bounds.horizon;
                     for rows in read.scopes {
                         self.give(scope, group, rows, read.bounds);
@@ -178,6 +240,7 @@ impl Tail {
             let cursors: Vec<_> = part.iter().map(|(_, _, cursor)| cursor.clone()).collect();
             let all = TransitionMatch::default();
             let read = read_namespaces(&mut self.session, &cursors, &all, TAIL).await?;
+            self.metrics.reads.inc();
             horizon = read.bounds.horizon;
             for ((scope, group, _), rows) in part.iter().zip(read.scopes) {
                 self.give(scope, group, rows, read.bounds);
@@ -201,6 +264,7 @@ impl Tail {
             true => drop(self.unsettled.remove(scope)),
             false => drop(self.unsettled.insert(scope.clone(), above)),
         }
+        self.metrics.read_by_tail(rows.rows.len());
         group.give(rows);
     }
 

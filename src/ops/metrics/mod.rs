@@ -11,6 +11,7 @@ mod calls;
 mod connections;
 mod database;
 pub mod endpoint;
+mod feed;
 mod usage;
 mod waits;
 
@@ -30,6 +31,7 @@ pub use self::{
     calls::{CallMetrics, RunningCall},
     connections::ConnectionMetrics,
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
+    feed::FeedMetrics,
     usage::UsageMetrics,
     waits::WaitMetrics,
 };
@@ -46,6 +48,7 @@ struct Inner {
     connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
+    feed: FeedMetrics,
     waits: WaitMetrics,
     serving: IntGauge,
     panics: IntCounter,
@@ -90,6 +93,7 @@ impl Metrics {
             connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
             database: DatabaseMetrics::new(&registry)?,
+            feed: FeedMetrics::new(&registry)?,
             waits: WaitMetrics::new(&registry)?,
             serving: register(
                 &registry,
@@ -218,6 +222,12 @@ impl Metrics {
     #[must_use]
     pub fn database(&self) -> &DatabaseMetrics {
         &self.0.database
+    }
+
+    /// Returns the metrics of the feed of the journal.
+    #[must_use]
+    pub fn feed(&self) -> &FeedMetrics {
+        &self.0.feed
     }
 
     /// Returns the metrics of what waits for its turn or for memory.

@@ -18,6 +18,7 @@ use crate::{
         namespace::{Namespace, Scoped},
         position::Position,
     },
+    ops::metrics::FeedMetrics,
     proto::v1::{self, watch_transitions_response::Message},
     rpc::stream_call::StreamCall,
 };
@@ -50,7 +51,10 @@ pub async fn open(
     let found = Follower::find_begin(database, &following, named(begin)).await?;
     let after = first_position(&namespace, begin, &found)?;
     let skipped = (begin == WatchBegin::Now).then_some(found.committed);
+    let metrics = database.metrics().feed().clone();
+    metrics.watches.inc();
     let watch = Watch {
+        metrics,
         follower: Follower::new(database, following, after, skipped),
         namespace,
         call,
@@ -111,6 +115,7 @@ enum Step {
 }
 
 struct Watch {
+    metrics: FeedMetrics,
     follower: Follower,
     namespace: Namespace,
     call: StreamCall,
@@ -162,7 +167,11 @@ impl Watch {
             rows = self.follower.next() => Event::Rows(rows),
         };
         match event {
-            Event::Rows(rows) => Ok(transitions(rows?)),
+            Event::Rows(rows) => {
+                let rows = rows?;
+                self.metrics.sent.inc_by(rows.len() as u64);
+                Ok(transitions(rows))
+            }
             Event::BookmarkDue => {
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                 self.call.check().await?;
@@ -187,6 +196,12 @@ impl Watch {
     fn position(&mut self) -> String {
         let position = self.follower.settled();
         position.to_text(self.namespace.as_str())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.metrics.watches.dec();
     }
 }
 

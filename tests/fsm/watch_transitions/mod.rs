@@ -2,6 +2,7 @@
 
 mod begin;
 mod ends;
+mod notify;
 mod order;
 
 use std::time::Duration;

@@ -48,7 +48,7 @@ async fn register_as(tenant: &Tenant, request: RegisterNodeRequest) -> Node {
     answer.node.expect("a node")
 }
 
-async fn register(tenant: &Tenant, node_id: &str) -> Node {
+pub async fn register(tenant: &Tenant, node_id: &str) -> Node {
     register_as(tenant, new_node(tenant, node_id)).await
 }
 

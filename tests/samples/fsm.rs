@@ -90,6 +90,7 @@ fn journal() -> Sample {
 fn watch() -> Sample {
     Sample::new(json!({
         "after": null, "from_now": null, "from_start": true, "after_bridge": null,
+        "with_snapshot": null, "workflow_states": null,
     }))
     .or(json!({"entity_type": "$type"}))
     .or(json!({"entity_id": "$entity"}))

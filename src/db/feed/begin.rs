@@ -159,7 +159,8 @@ pub struct Committed {
 
 impl Committed {
     /// Parses PostgreSQL's text, "xmin:xmax:xip,xip", and adds the offset of `xid` to it.
-    fn parse(snapshot: &str, offset: u64) -> Option<Self> {
+    #[must_use]
+    pub fn parse(snapshot: &str, offset: u64) -> Option<Self> {
         let mut parts = snapshot.split(':');
         let mut next = || Some(parts.next()?.split(',').filter(|it| !it.is_empty()));
         let number = |text: &str| Some(text.parse::<u64>().ok()?.saturating_add(offset));

@@ -35,7 +35,9 @@ pub struct Following {
 }
 
 impl Following {
-    fn owner(&self) -> Owner {
+    /// Returns the owner of its queries.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
         Owner::Tenant {
             token_id: self.token_id,
             namespace: self.namespace.clone(),
@@ -142,6 +144,12 @@ impl Follower {
             follower.join();
         }
         follower
+    }
+
+    /// Skips the rows of these transactions, in place of those that it was made with. To be called before
+    /// the first row.
+    pub fn skip(&mut self, committed: Committed) {
+        self.skipped = Some(committed);
     }
 
     /// Returns how far the reader has come: the last position that is not between two rows of a commit.

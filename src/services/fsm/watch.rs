@@ -6,7 +6,10 @@ use futures_util::{Stream, stream};
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
-use super::model::{WatchBegin, WatchRequest};
+use super::{
+    model::{WatchBegin, WatchRequest},
+    store::{SnapshotPart, SnapshotParts, read_snapshot},
+};
 use crate::{
     db::{
         Database,
@@ -14,7 +17,7 @@ use crate::{
         journal::Transition,
     },
     domain::{
-        error::{Error, Resource, Result, WatchEnd},
+        error::{Error, Resource, Result, WatchEnd, internal},
         namespace::{Namespace, Scoped},
         position::Position,
     },
@@ -40,7 +43,12 @@ pub async fn open(
     let Scoped {
         namespace,
         token_id,
-        content: WatchRequest { wanted, begin },
+        content:
+            WatchRequest {
+                wanted,
+                begin,
+                snapshot,
+            },
         ..
     } = request;
     let following = Following {
@@ -51,6 +59,10 @@ pub async fn open(
     let found = Follower::find_begin(database, &following, named(begin)).await?;
     let after = first_position(&namespace, begin, &found)?;
     let skipped = (begin == WatchBegin::Now).then_some(found.committed);
+    let next = match snapshot {
+        Some(states) => Step::Snapshot(read_snapshot(database, following.clone(), states)),
+        None => Step::Ready,
+    };
     let metrics = database.metrics().feed().clone();
     metrics.watches.inc();
     let watch = Watch {
@@ -60,7 +72,8 @@ pub async fn open(
         call,
         bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
         sent_at: Instant::now(),
-        next: Step::Ready(after),
+        begins_after: after,
+        next,
     };
     Ok(stream::unfold(watch, async |watch| watch.step().await))
 }
@@ -104,8 +117,10 @@ fn first_position(namespace: &Namespace, begin: WatchBegin, found: &Begin) -> Re
 
 /// The next message of a stream.
 enum Step {
-    /// The first one.
-    Ready(Position),
+    /// A part of the snapshot.
+    Snapshot(SnapshotParts),
+    /// The one after which nothing is missed.
+    Ready,
     /// Transitions, or a bookmark.
     Next,
     /// The status at the end.
@@ -117,6 +132,7 @@ enum Step {
 struct Watch {
     metrics: FeedMetrics,
     follower: Follower,
+    begins_after: Position,
     namespace: Namespace,
     call: StreamCall,
     bookmark_at: Instant,
@@ -127,22 +143,12 @@ struct Watch {
 
 type Sent = Result<v1::WatchTransitionsResponse, Status>;
 
-/// What a stream waits for.
-enum Event {
-    Rows(Result<Vec<Arc<Transition>>>),
-    BookmarkDue,
-    Closing,
-    Deadline,
-}
-
 impl Watch {
     /// Returns the next message, and the rest of the stream.
     async fn step(mut self) -> Option<(Sent, Self)> {
         let sent = match std::mem::replace(&mut self.next, Step::Next) {
-            Step::Ready(position) => {
-                let position = position.to_text(self.namespace.as_str());
-                Ok(message(Message::Ready(v1::WatchReady { position })))
-            }
+            Step::Snapshot(parts) => self.next_part(parts).await,
+            Step::Ready => Ok(self.ready()),
             Step::Next => self.next_message().await,
             Step::End(status) => Err(status),
             Step::Done => return None,
@@ -154,31 +160,51 @@ impl Watch {
         Some((sent, self))
     }
 
+    fn ready(&self) -> v1::WatchTransitionsResponse {
+        let position = self.begins_after.to_text(self.namespace.as_str());
+        message(Message::Ready(v1::WatchReady { position }))
+    }
+
+    /// Returns the next part of the snapshot, and after the last one that the stream is ready.
+    async fn next_part(&mut self, mut parts: SnapshotParts) -> Sent {
+        let part = tokio::select! {
+            biased;
+            () = self.call.closing() => return Ok(self.last_bookmark(closing)),
+            () = self.call.deadline() => return Ok(self.last_bookmark(deadline)),
+            part = parts.recv() => part,
+        };
+        match part.unwrap_or_else(|| Err(internal("a snapshot has no end")))? {
+            SnapshotPart::States(states) => {
+                self.next = Step::Snapshot(parts);
+                let states = states.into_iter().map(Into::into).collect();
+                Ok(message(Message::Snapshot(v1::WatchSnapshot { states })))
+            }
+            SnapshotPart::Committed(committed) => {
+                self.follower.skip(committed);
+                Ok(self.ready())
+            }
+        }
+    }
+
+    /// Returns the next transitions, or a bookmark.
     async fn next_message(&mut self) -> Sent {
-        let is_slow = self.sent_at.elapsed() > SLOW_AFTER;
-        if is_slow {
+        if self.sent_at.elapsed() > SLOW_AFTER {
             return Ok(self.last_bookmark(|position| WatchEnd::TooSlow { position }));
         }
-        let event = tokio::select! {
+        tokio::select! {
             biased;
-            () = self.call.closing() => Event::Closing,
-            () = self.call.deadline() => Event::Deadline,
-            () = sleep_until(self.bookmark_at) => Event::BookmarkDue,
-            rows = self.follower.next() => Event::Rows(rows),
-        };
-        match event {
-            Event::Rows(rows) => {
-                let rows = rows?;
-                self.metrics.sent.inc_by(rows.len() as u64);
-                Ok(transitions(rows))
-            }
-            Event::BookmarkDue => {
+            () = self.call.closing() => Ok(self.last_bookmark(closing)),
+            () = self.call.deadline() => Ok(self.last_bookmark(deadline)),
+            () = sleep_until(self.bookmark_at) => {
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                 self.call.check().await?;
                 Ok(self.bookmark())
             }
-            Event::Closing => Ok(self.last_bookmark(|position| WatchEnd::Closing { position })),
-            Event::Deadline => Ok(self.last_bookmark(|position| WatchEnd::Deadline { position })),
+            rows = self.follower.next() => {
+                let rows = rows?;
+                self.metrics.sent.inc_by(rows.len() as u64);
+                Ok(transitions(rows))
+            }
         }
     }
 
@@ -203,6 +229,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.metrics.watches.dec();
     }
+}
+
+fn closing(position: String) -> WatchEnd {
+    WatchEnd::Closing { position }
+}
+
+fn deadline(position: String) -> WatchEnd {
+    WatchEnd::Deadline { position }
 }
 
 fn transitions(rows: Vec<Arc<Transition>>) -> v1::WatchTransitionsResponse {

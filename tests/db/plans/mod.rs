@@ -53,6 +53,10 @@ const FULL_SCANS: &[(&str, &str)] = &[
     ),
     ("IsBridgeStranded", "a namespace has few bridges"),
     ("CountStrandedBridges", "a namespace has few bridges"),
+    (
+        "STATES",
+        "reads the only row of journal_cluster, and for the registry all nodes",
+    ),
     ("ReadNamespaces", "reads the only row of journal_cluster"),
     ("FindBegin", "reads the only row of journal_cluster"),
     (

@@ -4,6 +4,7 @@ mod begin;
 mod ends;
 mod notify;
 mod order;
+mod snapshot;
 
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ impl Watching {
         match &message {
             Message::Ready(it) => self.position.clone_from(&it.position),
             Message::Bookmark(it) => self.position.clone_from(&it.position),
+            Message::Snapshot(it) => assert!(!it.states.is_empty(), "no empty message"),
             Message::Transitions(it) => {
                 let last = it.transitions.last().expect("no empty message");
                 self.position.clone_from(&last.position);

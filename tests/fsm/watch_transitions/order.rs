@@ -128,7 +128,7 @@ async fn a_bookmark_is_never_within_a_commit() {
         match watching.message().await.unwrap() {
             Message::Transitions(it) => rows.extend(it.transitions),
             Message::Bookmark(it) => drop(ends.insert(it.position)),
-            Message::Ready(_) => panic!("ready twice"),
+            other => panic!("not expected: {other:?}"),
         }
     }
     ends.insert(watching.bookmark().await);

@@ -30,6 +30,12 @@ use crate::{
 /// machine of every entity type in it.
 const MAX_MACHINE_BYTES: usize = 64 * 1024;
 
+/// Maximum number of states of workflows in a snapshot: twice as many as there are.
+const MAX_WORKFLOW_STATES: usize = 10;
+
+/// The states of workflows that a snapshot has by default: those that are not terminal.
+const ACTIVE_STATES: [&str; 2] = ["PENDING", "PROCESSING"];
+
 /// Default lookback of GetTransitionStats: 24 hours.
 const STATS_MICROS: i64 = 24 * 3_600 * 1_000_000;
 
@@ -269,6 +275,7 @@ impl FromRequest<v1::WatchTransitionsRequest> for WatchRequest {
 
     fn from_request(request: v1::WatchTransitionsRequest, check: &mut Validator) -> Self {
         let entity_id = check.optional_id::<EntityId>("entity_id", &request.entity_id);
+        let snapshot = snapshot(check, &request);
         WatchRequest {
             wanted: TransitionMatch {
                 entity_type: check.optional_stored_name("entity_type", request.entity_type),
@@ -277,9 +284,50 @@ impl FromRequest<v1::WatchTransitionsRequest> for WatchRequest {
                     .optional_stored_name("transition_event", request.transition_event),
                 to_state: check.optional_stored_state("to_state", request.to_state),
             },
+            snapshot,
             begin: watch_begin(check, &request.namespace, request.begin),
         }
     }
+}
+
+/// Returns the states of the workflows to begin with, if the request asks for a snapshot.
+fn snapshot(check: &mut Validator, request: &v1::WatchTransitionsRequest) -> Option<Vec<String>> {
+    let given = &request.workflow_states;
+    if !request.with_snapshot {
+        if !given.is_empty() {
+            check.violation("workflow_states", "needs with_snapshot");
+        }
+        return None;
+    }
+    if request.namespace.ends_with(WILDCARD) {
+        check.violation("with_snapshot", "needs one namespace");
+    }
+    if !matches!(request.begin, None | Some(Begin::FromNow(true))) {
+        check.violation(
+            "with_snapshot",
+            "must be unset unless the stream begins from_now",
+        );
+    }
+    if given.len() > MAX_WORKFLOW_STATES {
+        let rule = format!(
+            "must have at most {MAX_WORKFLOW_STATES} items, got {}",
+            given.len()
+        );
+        check.violation("workflow_states", rule);
+    }
+    if given.is_empty() {
+        return Some(ACTIVE_STATES.map(ToOwned::to_owned).to_vec());
+    }
+    let states = given.iter().take(MAX_WORKFLOW_STATES).enumerate();
+    let states = states.map(|(index, state)| {
+        let field = format!("workflow_states[{index}]");
+        let state = check.optional_stored_state(&field, state.clone());
+        if state.is_none() {
+            check.violation(&field, "is required");
+        }
+        state.unwrap_or_default()
+    });
+    Some(states.collect())
 }
 
 fn watch_begin(check: &mut Validator, namespace: &str, begin: Option<Begin>) -> WatchBegin {

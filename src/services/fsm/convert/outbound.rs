@@ -7,10 +7,21 @@ use crate::{
     services::{
         convert::{responses, same_fields},
         fsm::model::{
-            Entity, EntityDetails, FsmMove, Machine, MachineVersion, Moved, TransitionStats,
+            Entity, EntityDetails, FsmMove, Machine, MachineVersion, Moved, PresentState,
+            TransitionStats,
         },
     },
 };
+
+impl From<PresentState> for v1::WatchedState {
+    fn from(state: PresentState) -> Self {
+        v1::WatchedState {
+            entity_type: state.entity_type,
+            entity_id: state.entity_id.to_string(),
+            current_state: state.current_state,
+        }
+    }
+}
 
 impl From<Transition> for v1::FsmTransition {
     fn from(row: Transition) -> Self {

@@ -15,7 +15,7 @@ pub use machine::{
     BuiltIn, Machine, MachineDeletion, MachineFilter, MachineQuery, MachineVersion, NewMachine,
 };
 pub use transition::{Moved, NewTransition, WantedMove};
-pub use watch::{WatchBegin, WatchRequest};
+pub use watch::{PresentState, WatchBegin, WatchRequest};
 
 /// Maximum number of moves of a machine, and of its terminal states: more than a diagram can
 /// show, and still fast to search at every move.

@@ -1,5 +1,7 @@
 //! A watch of the journal: what to stream, and where to begin.
 
+use uuid::Uuid;
+
 use crate::{
     db::feed::scope::TransitionMatch,
     domain::{id::BridgeId, position::Position},
@@ -12,6 +14,20 @@ pub struct WatchRequest {
     pub wanted: TransitionMatch,
     /// Where to begin.
     pub begin: WatchBegin,
+    /// The states of the workflows to begin with, beside all other entities; `None` to begin without
+    /// the present states.
+    pub snapshot: Option<Vec<String>>,
+}
+
+/// The present state of an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentState {
+    /// The type of the entity.
+    pub entity_type: String,
+    /// The id of the entity, as in the journal.
+    pub entity_id: Uuid,
+    /// The state.
+    pub current_state: String,
 }
 
 /// Where a watch begins.

@@ -8,6 +8,7 @@ mod history;
 mod machines;
 mod put;
 mod record;
+mod snapshot;
 
 use diesel::{Selectable, dsl::SqlTypeOf, pg::Pg};
 
@@ -18,6 +19,7 @@ pub use machines::{MachineSql, Machines};
 pub(crate) use machines::{current_machine, machine_columns};
 pub use put::PutMachines;
 pub use record::RecordTransitions;
+pub use snapshot::{SnapshotPart, SnapshotParts, read_snapshot};
 
 use super::model::Entity;
 

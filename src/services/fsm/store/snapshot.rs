@@ -1,0 +1,187 @@
+//! The present states of a namespace, from one snapshot of the database.
+
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Nullable, Text, Uuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
+use tokio::sync::mpsc;
+
+use crate::{
+    db::{
+        Database, DbError, Owner, Query,
+        feed::{Committed, Following},
+        planner::raw_statement,
+    },
+    domain::error::{Result, internal},
+    services::{fsm::model::PresentState, registry::model::NodeId},
+};
+
+/// The number of states in a part.
+const PART: usize = 1000;
+/// The number of parts that are read before the client takes them. Then the query of most tenants ends
+/// without waiting for the client.
+const PARTS_AHEAD: usize = 16;
+
+raw_statement! {
+/// Selects the transactions of the snapshot, and the states in it.
+const STATES(Text, Nullable<Text>, Nullable<Uuid>, Nullable<Text>, Array<Text>) = "
+    SELECT NULL AS entity_type, NULL::uuid AS entity_id, NULL AS node_id,
+           pg_current_snapshot()::text AS current_state,
+           coalesce((SELECT xid_offset FROM journal_cluster), 0) AS xid_offset
+     UNION ALL
+    SELECT e.entity_type, e.entity_id, NULL, e.current_state, 0
+      FROM fsm_entities e
+     WHERE e.namespace = $1 AND ($2 IS NULL OR e.entity_type = $2)
+       AND ($3 IS NULL OR e.entity_id = $3) AND ($4 IS NULL OR e.current_state = $4)
+     UNION ALL
+    SELECT 'workflow', w.id, NULL, w.current_state, 0
+      FROM workflow_executions w
+     WHERE w.namespace = $1 AND w.current_state = ANY ($5) AND ($2 IS NULL OR $2 = 'workflow')
+       AND ($3 IS NULL OR w.id = $3) AND ($4 IS NULL OR w.current_state = $4)
+     UNION ALL
+    SELECT 'bridge', b.bridge_id, NULL, b.current_fsm_state, 0
+      FROM bridge_states b
+     WHERE b.namespace = $1 AND ($2 IS NULL OR $2 = 'bridge')
+       AND ($3 IS NULL OR b.bridge_id = $3) AND ($4 IS NULL OR b.current_fsm_state = $4)
+     UNION ALL
+    SELECT 'node', NULL, n.node_id, n.health_status, 0
+      FROM node_registrations n
+     WHERE $1 = 'bridgebook.registry' AND ($2 IS NULL OR $2 = 'node')
+       AND ($4 IS NULL OR n.health_status = $4)";
+}
+
+#[derive(QueryableByName)]
+struct StateRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    entity_type: Option<String>,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    entity_id: Option<uuid::Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    node_id: Option<String>,
+    #[diesel(sql_type = Text)]
+    current_state: String,
+    #[diesel(sql_type = BigInt)]
+    xid_offset: i64,
+}
+
+/// A part of a snapshot.
+#[derive(Debug)]
+pub enum SnapshotPart {
+    /// States.
+    States(Vec<PresentState>),
+    /// The transactions that the snapshot contains. Comes last.
+    Committed(Committed),
+}
+
+/// The parts of a snapshot. Ends after the first error.
+pub type SnapshotParts = mpsc::Receiver<Result<SnapshotPart>>;
+
+/// Reads the present states that a reader wants, in the background.
+pub fn read_snapshot(
+    database: &Database,
+    following: Following,
+    workflow_states: Vec<String>,
+) -> SnapshotParts {
+    let (sender, parts) = mpsc::channel(PARTS_AHEAD);
+    let database = database.clone();
+    let read = ReadStates {
+        following,
+        workflow_states,
+        sender: sender.clone(),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = database.run(&read).await {
+            // The client may have left.
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    parts
+}
+
+struct ReadStates {
+    following: Following,
+    workflow_states: Vec<String>,
+    sender: mpsc::Sender<Result<SnapshotPart>>,
+}
+
+impl Query for ReadStates {
+    /// Whether rows are left, because the client has gone.
+    type Answer = bool;
+
+    fn owner(&self) -> Owner {
+        self.following.owner()
+    }
+
+    fn retries_transient(&self) -> bool {
+        // Parts may have been sent.
+        false
+    }
+
+    fn leaves_rows(is_cut: &bool) -> bool {
+        *is_cut
+    }
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<bool>, DbError> {
+        let wanted = &self.following.wanted;
+        let rows = diesel::sql_query(STATES)
+            .bind::<Text, _>(&self.following.namespace)
+            .bind::<Nullable<Text>, _>(&wanted.entity_type)
+            .bind::<Nullable<Uuid>, _>(wanted.entity_id)
+            .bind::<Nullable<Text>, _>(&wanted.to_state)
+            .bind::<Array<Text>, _>(&self.workflow_states)
+            .load_stream::<StateRow>(connection)
+            .await?;
+        let mut parts = std::pin::pin!(rows.try_chunks(PART));
+        let mut found = None;
+        while let Some(rows) = parts.try_next().await.map_err(|error| error.1)? {
+            found = found.or(rows.iter().find_map(committed));
+            let states = rows.into_iter().filter_map(|row| self.state(row));
+            let states: Vec<_> = states.collect();
+            if !states.is_empty() && self.send(SnapshotPart::States(states)).await.is_err() {
+                return Ok(Ok(true));
+            }
+        }
+        let Some(committed) = found else {
+            return Ok(Err(internal("a snapshot has no transactions")));
+        };
+        // All rows are read, whether the client is there or not.
+        let _ = self.send(SnapshotPart::Committed(committed)).await;
+        Ok(Ok(false))
+    }
+}
+
+impl ReadStates {
+    async fn send(
+        &self,
+        part: SnapshotPart,
+    ) -> Result<(), mpsc::error::SendError<Result<SnapshotPart>>> {
+        self.sender.send(Ok(part)).await
+    }
+
+    /// Returns the state of a row. The id of a node in the journal is not stored with the node.
+    fn state(&self, row: StateRow) -> Option<PresentState> {
+        let node_id = row.node_id.map(|it| NodeId::new(it).entity_id());
+        let entity_id = row.entity_id.or(node_id)?;
+        let is_wanted = self
+            .following
+            .wanted
+            .entity_id
+            .is_none_or(|id| id == entity_id);
+        is_wanted.then_some(PresentState {
+            entity_type: row.entity_type?,
+            entity_id,
+            current_state: row.current_state,
+        })
+    }
+}
+
+/// Returns the transactions of the row that has them.
+fn committed(row: &StateRow) -> Option<Committed> {
+    if row.entity_type.is_some() {
+        return None;
+    }
+    let offset = u64::try_from(row.xid_offset).ok()?;
+    Committed::parse(&row.current_state, offset)
+}

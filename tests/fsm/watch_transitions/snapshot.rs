@@ -1,0 +1,229 @@
+//! A stream that begins with the present states.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bridgebook::proto::v1::{
+    UpsertBridgeStateRequest, WatchTransitionsRequest, WatchedState, WorkflowState,
+    bridge_state_service_client::BridgeStateServiceClient, watch_transitions_request::Begin,
+    watch_transitions_response::Message,
+};
+use diesel_async::SimpleAsyncConnection;
+
+use super::{Watching, all, client, make_moves};
+use crate::{
+    fsm::{new_order, record, transition},
+    support::{App, Tenant, failure, new_id},
+};
+
+/// The states of entities, by type and id.
+type Copy = BTreeMap<(String, String), String>;
+
+fn with_snapshot(tenant: &Tenant) -> WatchTransitionsRequest {
+    WatchTransitionsRequest {
+        with_snapshot: true,
+        ..all(tenant)
+    }
+}
+
+/// Opens a stream. Returns its snapshot, and the stream after it is ready.
+async fn open(tenant: &Tenant, request: WatchTransitionsRequest) -> (Copy, Watching) {
+    let stream = Box::pin(async { client(tenant).watch_transitions(request).await });
+    let mut watching = Watching {
+        stream: stream.await.unwrap().into_inner(),
+        ready: String::new(),
+        position: String::new(),
+    };
+    let mut copy = Copy::new();
+    loop {
+        match watching.message().await.unwrap() {
+            Message::Snapshot(part) => {
+                for it in part.states {
+                    let WatchedState {
+                        entity_type,
+                        entity_id,
+                        current_state,
+                    } = it;
+                    let twice = copy.insert((entity_type, entity_id), current_state);
+                    assert_eq!(twice, None, "each entity once");
+                }
+            }
+            Message::Ready(ready) => {
+                watching.ready = ready.position;
+                return (copy, watching);
+            }
+            other => panic!("before ready: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_has_the_present_state_of_every_kind_of_entity() {
+    let (app, tenant) = App::with_tenant().await;
+    let order = new_order(&tenant).await;
+    let paid = new_order(&tenant).await;
+    record(&tenant, transition(&paid, "pay", "PAID"))
+        .await
+        .unwrap();
+    let workflow = tenant.start_processing().await;
+    let done = tenant.start_processing().await;
+    tenant
+        .transition(tenant.to(&done, WorkflowState::Completed))
+        .await;
+    let bridge_id = new_id();
+    let upsert = UpsertBridgeStateRequest {
+        namespace: tenant.namespace.clone(),
+        bridge_id: bridge_id.clone(),
+        current_fsm_state: "IDLE".into(),
+        ..UpsertBridgeStateRequest::default()
+    };
+    let mut bridges = BridgeStateServiceClient::new(tenant.channel.clone());
+    bridges.upsert_bridge_state(upsert).await.unwrap();
+    new_order(&app.tenant()).await;
+    let of = |items: &[(&str, &String, &str)]| -> Copy {
+        let items = items.iter();
+        items
+            .map(|(kind, id, state)| (((*kind).into(), (*id).clone()), (*state).into()))
+            .collect()
+    };
+    let orders = [("order", &order, "NEW"), ("order", &paid, "PAID")];
+    let (copy, mut watching) = open(&tenant, with_snapshot(&tenant)).await;
+    let others = [
+        ("workflow", &workflow.id, "PROCESSING"),
+        ("bridge", &bridge_id, "IDLE"),
+    ];
+    assert_eq!(copy, of(&[&orders[..], &others[..]].concat()));
+    let rows = make_moves(&tenant, 1).await;
+    assert_eq!(watching.transitions(1).await, rows);
+    let mut completed = with_snapshot(&tenant);
+    completed.workflow_states = vec!["COMPLETED".into()];
+    completed.entity_type = "workflow".into();
+    assert_eq!(
+        open(&tenant, completed).await.0,
+        of(&[("workflow", &done.id, "COMPLETED")])
+    );
+    let mut one = with_snapshot(&tenant);
+    one.entity_id = paid.clone();
+    assert_eq!(open(&tenant, one).await.0, of(&orders[1..]));
+    let mut state = with_snapshot(&tenant);
+    state.to_state = "PAID".into();
+    assert_eq!(open(&tenant, state).await.0, of(&orders[1..]));
+}
+
+#[tokio::test]
+async fn a_copy_that_is_kept_by_a_stream_is_the_same_as_the_database() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut orders = Vec::new();
+    for _ in 0..5 {
+        orders.push(new_order(&tenant).await);
+    }
+    // Writers move the orders all the time, and an open transaction keeps the horizon back, so that the
+    // snapshot contains rows above it.
+    let mut open_transaction = app.schema.connect().await;
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    open_transaction.batch_execute(begin).await.unwrap();
+    let writers = orders.iter().cloned().map(|order| {
+        let tenant = tenant.clone();
+        tokio::spawn(async move {
+            for number in 0..60 {
+                let state = format!("S{number}");
+                record(&tenant, transition(&order, "step", &state))
+                    .await
+                    .unwrap();
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut copies = Vec::new();
+    for _ in 0..5 {
+        copies.push(open(&tenant, with_snapshot(&tenant)).await);
+    }
+    open_transaction.batch_execute("ROLLBACK").await.unwrap();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for (mut copy, mut watching) in copies {
+        let mut seen = BTreeSet::new();
+        while copy.values().any(|state| state != "S59") {
+            let Message::Transitions(it) = watching.message().await.unwrap() else {
+                continue;
+            };
+            for row in it.transitions {
+                let key = (row.entity_type, row.entity_id);
+                let before = copy.insert(key, row.to_state);
+                assert_eq!(
+                    before, row.from_state,
+                    "no step is missing, and none comes twice"
+                );
+                assert!(seen.insert(row.position));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_in_the_snapshot_of_the_registry() {
+    let (app, tenant) = App::with_tenant().await;
+    crate::registry::register(&tenant, "snapshot-node").await;
+    let registry = Tenant {
+        namespace: "bridgebook.registry".into(),
+        ..tenant.clone()
+    };
+    let (copy, _watching) = open(&registry, with_snapshot(&registry)).await;
+    let sql = "SELECT count(*) FROM fsm_transitions WHERE entity_type = 'node'";
+    assert_eq!(app.schema.count(sql).await, 1);
+    assert_eq!(copy.len(), 1);
+    let ((kind, id), state) = copy.iter().next().unwrap();
+    assert_eq!((kind.as_str(), state.as_str()), ("node", "HEALTHY"));
+    let same = format!("{sql} AND entity_id = '{id}'");
+    assert_eq!(
+        app.schema.count(&same).await,
+        1,
+        "the id that the journal has"
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_needs_one_namespace_and_begins_now() {
+    let (_app, tenant) = App::with_tenant().await;
+    let change = |change: fn(&mut WatchTransitionsRequest)| {
+        let mut request = with_snapshot(&tenant);
+        change(&mut request);
+        request
+    };
+    for (request, field) in [
+        (
+            change(|it| it.namespace = "tenant-*".into()),
+            "with_snapshot",
+        ),
+        (
+            change(|it| it.begin = Some(Begin::FromStart(true))),
+            "with_snapshot",
+        ),
+        (
+            change(|it| it.begin = Some(Begin::AfterBridge(new_id()))),
+            "with_snapshot",
+        ),
+        (
+            change(|it| it.workflow_states = vec!["X".into(); 11]),
+            "workflow_states",
+        ),
+        (
+            change(|it| it.workflow_states = vec!["\0".into()]),
+            "workflow_states[0]",
+        ),
+        (
+            change(|it| it.workflow_states = vec![String::new()]),
+            "workflow_states[0]",
+        ),
+        (
+            change(|it| {
+                it.with_snapshot = false;
+                it.workflow_states = vec!["PENDING".into()];
+            }),
+            "workflow_states",
+        ),
+    ] {
+        let refused = failure(Watching::open(&tenant, request).await.map(drop));
+        assert_eq!(refused.fields, [field], "{field}");
+    }
+}

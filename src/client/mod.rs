@@ -1,9 +1,10 @@
-//! The Rust client: connections, credentials and retries around the generated clients.
-//! examples/rust/registry_node.rs uses it.
+//! The Rust client: connections, credentials, retries and watches around the generated clients.
+//! examples/rust uses it.
 
 pub mod bearer;
 pub mod probe;
 pub mod retry;
+pub mod watch;
 
 use std::time::Duration;
 

@@ -1,0 +1,176 @@
+//! Follows the journal, and goes on by itself after a break.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Status, Streaming};
+use tonic_types::StatusExt;
+
+use super::{
+    Client,
+    retry::{Retries, reason},
+};
+use crate::proto::v1::{
+    FsmTransition, WatchTransitionsRequest, WatchTransitionsResponse,
+    watch_transitions_request::Begin, watch_transitions_response::Message,
+};
+
+/// How long a stream may be silent. The server sends a bookmark every 5 s, also while its database is
+/// unavailable. Pings do not notice a proxy that has lost the server behind it.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What a [`Watch`] returns.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A stream is open, for the first time or again. After [`Watch::position`] nothing is missed.
+    Ready,
+    /// Transitions, in the order of the journal; at least one.
+    Transitions(Vec<FsmTransition>),
+    /// All transitions up to this position were returned that match the filters.
+    Bookmark(String),
+    /// The stream broke. The next call of [`Watch::next`] waits for the pause, and then opens another
+    /// one.
+    Interrupted(Interruption),
+}
+
+/// Why a stream broke.
+#[derive(Debug, Clone)]
+pub struct Interruption {
+    /// The error.
+    pub status: Status,
+    /// How long the watch waits before it opens another stream.
+    pub pause: Duration,
+}
+
+/// Follows the journal over WatchTransitions. After a break it opens another stream behind the last
+/// transition that it has returned, so that none is missed and none is returned twice.
+///
+/// ```ignore
+/// let mut watch = Watch::new(&client, WatchTransitionsRequest {
+///     namespace: "demo".into(),
+///     begin: Some(Begin::After(saved_position)),
+///     ..WatchTransitionsRequest::default()
+/// });
+/// loop {
+///     if let Event::Transitions(transitions) = watch.next().await? {
+///         // Save watch.position() together with the outcome.
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    /// Its `begin` moves with the transitions.
+    request: WatchTransitionsRequest,
+    stream: Option<Streaming<WatchTransitionsResponse>>,
+    retries: Retries,
+    /// When the next stream may be opened.
+    open_at: Instant,
+}
+
+impl Watch {
+    /// Creates a watch. The first call of [`Watch::next`] opens its stream.
+    #[must_use]
+    pub fn new(client: &Client, request: WatchTransitionsRequest) -> Self {
+        Watch {
+            client: client.clone(),
+            request,
+            stream: None,
+            retries: Retries::new(Duration::MAX),
+            open_at: Instant::now(),
+        }
+    }
+
+    /// Returns the position after which the watch goes on: that of the last transition or bookmark that
+    /// it has returned. `None` before the first [`Event::Ready`], unless the request has a position.
+    #[must_use]
+    pub fn position(&self) -> Option<&str> {
+        match &self.request.begin {
+            Some(Begin::After(position)) => Some(position),
+            _ => None,
+        }
+    }
+
+    /// Waits for the next event. The call may be dropped, as in `tokio::select!`, and loses nothing.
+    ///
+    /// # Errors
+    /// Every error that another attempt cannot mend, such as that of a token that was revoked. For
+    /// `RESUME_POINT_GONE` see [`oldest_position`].
+    pub async fn next(&mut self) -> Result<Event, Status> {
+        let message = match self.message().await {
+            Ok(message) => message,
+            Err(status) => return self.interrupt(status),
+        };
+        Ok(match message {
+            Message::Ready(ready) => {
+                self.advance(&ready.position);
+                Event::Ready
+            }
+            Message::Transitions(it) => {
+                self.retries = Retries::new(Duration::MAX);
+                if let Some(last) = it.transitions.last() {
+                    self.advance(&last.position);
+                }
+                Event::Transitions(it.transitions)
+            }
+            Message::Bookmark(bookmark) => {
+                self.retries = Retries::new(Duration::MAX);
+                self.advance(&bookmark.position);
+                Event::Bookmark(bookmark.position)
+            }
+        })
+    }
+
+    /// Waits for a message of a known kind. Opens a stream if there is none.
+    async fn message(&mut self) -> Result<Message, Status> {
+        loop {
+            let stream = match &mut self.stream {
+                Some(stream) => stream,
+                None => {
+                    sleep_until(self.open_at).await;
+                    let request = self.request.clone();
+                    let opened = self.client.fsm().watch_transitions(request).await?;
+                    self.stream.insert(opened.into_inner())
+                }
+            };
+            let message = timeout(SILENCE, stream.message()).await;
+            let message = message.map_err(|_| Status::unavailable("the stream is silent"))??;
+            let message = message.ok_or_else(|| Status::unavailable("the stream ended"))?;
+            if let Some(message) = message.message {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Ends the stream. Returns its error if it is permanent.
+    fn interrupt(&mut self, status: Status) -> Result<Event, Status> {
+        self.stream = None;
+        let is_slow = reason(&status).as_deref() == Some("CONSUMER_TOO_SLOW");
+        let pause = match is_slow {
+            // Another stream goes on behind what this one has returned.
+            true => Some(Duration::ZERO),
+            false => self.retries.pause_after(&status),
+        };
+        let Some(pause) = pause else {
+            return Err(status);
+        };
+        self.open_at = Instant::now() + pause;
+        Ok(Event::Interrupted(Interruption { status, pause }))
+    }
+
+    /// Notes how far the watch has come. A bookmark can be before the last transition, because it is
+    /// never between two transitions of one commit.
+    fn advance(&mut self, position: &str) {
+        if self.position().is_none_or(|reached| reached < position) {
+            self.request.begin = Some(Begin::After(position.to_owned()));
+        }
+    }
+}
+
+/// Returns the position after which the journal is complete, if the error is `RESUME_POINT_GONE`.
+#[must_use]
+pub fn oldest_position(status: &Status) -> Option<String> {
+    let is_gone = reason(status).as_deref() == Some("RESUME_POINT_GONE");
+    let mut info = status.get_details_error_info().filter(|_| is_gone)?;
+    info.metadata.remove("oldest_position")
+}

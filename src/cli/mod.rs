@@ -6,6 +6,7 @@ mod database;
 mod database_command;
 mod fsm;
 mod grants;
+mod journal;
 mod migrate;
 mod move_out;
 
@@ -74,6 +75,9 @@ enum Command {
     /// Show state machines of a running service.
     #[command(subcommand)]
     Fsm(fsm::Fsm),
+    /// Read the journal of a running service.
+    #[command(subcommand)]
+    Journal(journal::Journal),
     /// Check the health of a running service. Exits with 0 if it is SERVING.
     Health {
         /// The address of the service, as host and port.
@@ -138,6 +142,16 @@ pub enum CliError {
     /// The service rejected the call.
     #[error("the service answered {}: {}", reason_or_code(.0), .0.message())]
     Call(Box<tonic::Status>),
+    /// The journal is no longer complete after the position that was asked for.
+    #[error(
+        "cannot begin after this position: rows after it are gone, because retention removed them, or \
+         the database was restored or failed over without them; to accept the gap, begin with \
+         --after {oldest_position}"
+    )]
+    ResumePointGone {
+        /// The position after which it is complete.
+        oldest_position: String,
+    },
     /// A file is not readable.
     #[error(transparent)]
     File(#[from] crate::util::file_watch::ReadError),
@@ -194,6 +208,7 @@ impl Cli {
             Command::Prune(command) => command.run().await,
             Command::Quota(command) => command.run().await,
             Command::Fsm(command) => command.run().await,
+            Command::Journal(command) => command.run().await,
             Command::Health { address, tls } => {
                 let tls = tls.config(&address)?;
                 probe(&address, tls).await.map_err(health_error)?;

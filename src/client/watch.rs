@@ -134,8 +134,8 @@ impl Watch {
                 }
             };
             let message = timeout(SILENCE, stream.message()).await;
-            let message = message.map_err(|_| Status::unavailable("the stream is silent"))??;
-            let message = message.ok_or_else(|| Status::unavailable("the stream ended"))?;
+            let message = message.map_err(|_| broken("the stream is silent"))??;
+            let message = message.ok_or_else(|| broken("the stream ended"))?;
             if let Some(message) = message.message {
                 return Ok(message);
             }
@@ -165,6 +165,15 @@ impl Watch {
             self.request.begin = Some(Begin::After(position.to_owned()));
         }
     }
+}
+
+/// Returns the status of a stream that broke without one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client makes it, and no error of the service"
+)]
+fn broken(cause: &'static str) -> Status {
+    Status::unavailable(cause)
 }
 
 /// Returns the position after which the journal is complete, if the error is `RESUME_POINT_GONE`.

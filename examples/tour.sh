@@ -2,15 +2,16 @@
 # Shows bridgebook at work: starts the service with its own database, and three bridge nodes.
 # The orchestrator (Python) stamps every file under DIRECTORY, the reducer (Node.js) counts the
 # completed workflows, and the registry node (Rust) only stays registered. When everything is
-# counted, the script prints the dashboard, stops all processes and removes all files.
+# counted, the script prints the dashboard, and a board of all states that is made from the journal.
+# Then it stops all processes and removes all files.
 #
 #   examples/tour.sh        # DIRECTORY is this repository's src
 #   examples/tour.sh docs   # or another one
 #
 # Exit status 0: every file was stamped and counted, and every process exited with 0.
 #
-# BRIDGEBOOK_BIN and REGISTRY_NODE_BIN are paths of existing builds. Without them cargo builds
-# both programs, in release mode if a release build exists.
+# BRIDGEBOOK_BIN, REGISTRY_NODE_BIN and STATE_BOARD_BIN are paths of existing builds. Without them
+# cargo builds the programs, in release mode if a release build exists.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -75,16 +76,18 @@ stop() {
 }
 
 echo "== preparing"
-if [ -z "${BRIDGEBOOK_BIN:-}" ] || [ -z "${REGISTRY_NODE_BIN:-}" ]; then
+if [ -z "${BRIDGEBOOK_BIN:-}" ] || [ -z "${REGISTRY_NODE_BIN:-}" ] || [ -z "${STATE_BOARD_BIN:-}" ]; then
     profile=()
     target=debug
     if [ -x "$root/target/release/bridgebook" ]; then
         profile=(--release)
         target=release
     fi
-    (cd "$root" && cargo build --quiet --target-dir target "${profile[@]}" --bin bridgebook --example registry_node)
+    (cd "$root" && cargo build --quiet --target-dir target "${profile[@]}" --bin bridgebook \
+        --example registry_node --example state_board)
     BRIDGEBOOK_BIN=$root/target/$target/bridgebook
     REGISTRY_NODE_BIN=$root/target/$target/examples/registry_node
+    STATE_BOARD_BIN=$root/target/$target/examples/state_board
 fi
 "$root/examples/python/setup.sh"
 "$root/examples/node/setup.sh"
@@ -129,6 +132,9 @@ dashboard=$!
 node_pids+=("$dashboard")
 wait "$dashboard" || fail "the dashboard failed, or not every workflow was counted"
 unset 'node_pids[-1]'
+
+echo "== the states of all entities, from the journal"
+"$STATE_BOARD_BIN" --address "$address" --once || fail "the board failed"
 
 echo "== stopping"
 for name in registry reducer orchestrator; do

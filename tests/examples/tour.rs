@@ -13,7 +13,8 @@ fn tour(directory: &Path) -> Command {
     command
         .arg(directory)
         .env("BRIDGEBOOK_BIN", env!("CARGO_BIN_EXE_bridgebook"))
-        .env("REGISTRY_NODE_BIN", rust_example("registry_node"));
+        .env("REGISTRY_NODE_BIN", rust_example("registry_node"))
+        .env("STATE_BOARD_BIN", rust_example("state_board"));
     // Two tests would make the environments at once.
     set_up("python");
     set_up("node");
@@ -40,6 +41,7 @@ fn the_tour_stamps_and_counts_every_file_once() {
         "  orchestrator orchestrator/demo/".to_owned(),
         "  reducer reducer/demo/".to_owned(),
         "  registry registry-1 ".to_owned(),
+        format!("{:20}  {:24}  {FILES:>8}", "workflow", "COMPLETED"),
         "the service stopped".to_owned(),
     ] {
         assert!(text.contains(&expected), "no {expected} in {text}");

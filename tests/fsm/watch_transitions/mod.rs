@@ -4,6 +4,7 @@ mod begin;
 mod ends;
 mod notify;
 mod order;
+mod resume;
 mod snapshot;
 
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //!
 //!     cargo run --example state_board -- --namespace demo --once   # without --once, live
 //!
-//! It reads the journal from the start, keeps a count for each state, and changes the counts with each
-//! transition. No query is repeated, so the board costs the service almost nothing while nothing
-//! happens. If retention has removed transitions, the entities that have not moved since are missing.
+//! It begins with a snapshot of the present states, and changes the counts with each transition. No
+//! query is repeated, so the board costs the service almost nothing while nothing happens. Workflows
+//! that have ended are counted only from the begin on.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use bridgebook::{
         self, Client,
         watch::{Event, Watch},
     },
-    proto::v1::{FsmTransition, WatchTransitionsRequest, watch_transitions_request::Begin},
+    proto::v1::{FsmTransition, WatchTransitionsRequest, WatchedState},
     util::excerpt::excerpt,
 };
 use clap::Parser;
@@ -29,9 +29,6 @@ use tokio::time::timeout;
 /// changes cannot be read.
 const QUIET: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_millis(250);
-
-/// How long nothing may come until the board of --once is complete.
-const COMPLETE_AFTER: Duration = Duration::from_secs(1);
 
 /// Length of the longest bar, in characters.
 const BAR: u64 = 40;
@@ -61,6 +58,11 @@ struct Arguments {
 struct Board(BTreeMap<(String, String), u64>);
 
 impl Board {
+    fn add(&mut self, state: WatchedState) {
+        let key = (state.entity_type, state.current_state);
+        *self.0.entry(key).or_default() += 1;
+    }
+
     fn apply(&mut self, transition: FsmTransition) {
         let kind = transition.entity_type;
         if let Some(state) = transition.from_state {
@@ -100,38 +102,34 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let request = WatchTransitionsRequest {
         namespace: arguments.namespace.clone(),
-        begin: Some(Begin::FromStart(true)),
+        with_snapshot: true,
         ..WatchTransitionsRequest::default()
     };
     let mut watch = Watch::new(&client, request);
     let mut board = Board::default();
     let is_live = !arguments.once && io::stdout().is_terminal();
-    let pause = if arguments.once {
-        COMPLETE_AFTER
-    } else {
-        QUIET
-    };
     let (mut is_ready, mut has_changed) = (false, true);
     let mut drawn_at = Instant::now();
     loop {
         // Nothing is lost if the wait for the next event is given up.
-        let event = timeout(pause, watch.next()).await;
+        let event = timeout(QUIET, watch.next()).await;
         let is_quiet = event.is_err();
         match event.ok().transpose()? {
             Some(Event::Transitions(transitions)) => {
                 transitions.into_iter().for_each(|it| board.apply(it));
                 has_changed = true;
             }
+            // Those of a snapshot that broke off come again.
+            Some(Event::Interrupted(_)) if !is_ready => board = Board::default(),
+            Some(Event::Snapshot(states)) => states.into_iter().for_each(|it| board.add(it)),
+            Some(Event::Ready) if arguments.once => return Ok(show(&board, is_live)?),
             Some(Event::Ready) => is_ready = true,
             Some(Event::Interrupted(it)) => eprintln!("interrupted: {}", it.status.message()),
             Some(Event::Bookmark(_)) | None => {}
         }
-        let is_due = is_quiet || !arguments.once && drawn_at.elapsed() > LONGEST;
+        let is_due = is_quiet || drawn_at.elapsed() > LONGEST;
         if is_ready && has_changed && is_due {
             show(&board, is_live)?;
-            if arguments.once {
-                return Ok(());
-            }
             (has_changed, drawn_at) = (false, Instant::now());
         }
     }

@@ -11,7 +11,7 @@ use super::{
     retry::{Retries, reason},
 };
 use crate::proto::v1::{
-    FsmTransition, WatchTransitionsRequest, WatchTransitionsResponse,
+    FsmTransition, WatchTransitionsRequest, WatchTransitionsResponse, WatchedState,
     watch_transitions_request::Begin, watch_transitions_response::Message,
 };
 
@@ -22,6 +22,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// What a [`Watch`] returns.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// A part of the present states, before the first [`Event::Ready`], if the request asks for them. After
+    /// an interruption before that, all parts come again.
+    Snapshot(Vec<WatchedState>),
     /// A stream is open, for the first time or again. After [`Watch::position`] nothing is missed.
     Ready,
     /// Transitions, in the order of the journal; at least one.
@@ -102,7 +105,10 @@ impl Watch {
             Err(status) => return self.interrupt(status),
         };
         Ok(match message {
+            Message::Snapshot(part) => Event::Snapshot(part.states),
             Message::Ready(ready) => {
+                self.request.with_snapshot = false;
+                self.request.workflow_states.clear();
                 self.advance(&ready.position);
                 Event::Ready
             }

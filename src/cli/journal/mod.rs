@@ -109,7 +109,7 @@ impl Tail {
             match watch.next().await.map_err(failed)? {
                 Event::Ready => log.ready(),
                 Event::Interrupted(interruption) => log.interrupted(&interruption),
-                Event::Bookmark(_) => {}
+                Event::Bookmark(_) | Event::Snapshot(_) => {}
                 Event::Transitions(mut transitions) => {
                     transitions.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                     left -= transitions.len() as u64;
@@ -129,6 +129,7 @@ impl Tail {
             transition_event: text(&self.event),
             to_state: text(&self.to_state),
             begin: Some(self.begin.to_proto()),
+            ..WatchTransitionsRequest::default()
         }
     }
 

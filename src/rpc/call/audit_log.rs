@@ -1,7 +1,7 @@
 //! The audit log: one event under the target `bridgebook::audit` for each call that was
 //! rejected, and for each call of an administrator.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use tonic::{Code, Status};
@@ -84,7 +84,12 @@ impl AuditLog {
 
     /// Returns whether a call with this code belongs in the audit log.
     pub(super) fn includes(&self, code: Code) -> bool {
-        self.is_admin() || is_rejected(code)
+        self.is_admin() || self.is_stream() || is_rejected(code)
+    }
+
+    /// Returns whether the call is answered by a stream of tenant data.
+    pub(super) fn is_stream(&self) -> bool {
+        self.rpc.is_some_and(Rpc::is_stream)
     }
 
     /// Logs the end of a call. `info` is what the caller is told of a failure, `cause` its internal
@@ -95,7 +100,12 @@ impl AuditLog {
         code: Code,
         info: Option<&ErrorInfo>,
         cause: Option<&str>,
+        duration: Duration,
     ) {
+        let open = duration.as_millis();
+        let open = self
+            .is_stream()
+            .then(|| u64::try_from(open).unwrap_or(u64::MAX));
         let target_token_id = call.target_token_id().map(|id| id.to_string());
         let subject = self.subject();
         let reason = info.map_or("", |info| info.reason.as_str());
@@ -113,6 +123,7 @@ impl AuditLog {
                     code = ?code,
                     reason,
                     cause,
+                    duration_ms = open,
                     target_token_id,
                     calls_per_second = quota.and_then(|it| it.calls_per_second),
                     items_per_second = quota.and_then(|it| it.items_per_second),
@@ -129,6 +140,7 @@ impl AuditLog {
         }
         match is_rejected(code) {
             true => event!("call rejected"),
+            false if self.is_stream() => event!("stream ended"),
             false => event!("admin call"),
         }
     }

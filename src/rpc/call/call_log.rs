@@ -70,15 +70,20 @@ impl CallLog {
         if is_usual && !is_audited {
             return;
         }
-        // Each call that an administrator makes has a line. Others may fail, in any number.
+        // Each call that an administrator makes has a line, and each stream. Others may fail, in any number.
         let is_admin = self.audit.is_admin() && self.context.is_administrator();
-        let is_first = (is_admin && !is_rejected(code)) || {
+        let has_line = is_admin || self.audit.is_stream();
+        let is_first = (has_line && !is_rejected(code)) || {
             let kind = self.line_kind(code, info.as_ref(), cause);
             self.repeated_lines.is_first(kind)
         };
         match (is_first, is_audited) {
             (false, _) => {}
-            (true, true) => self.audit.record(&self.context, code, info.as_ref(), cause),
+            (true, true) => {
+                let info = info.as_ref();
+                self.audit
+                    .record(&self.context, code, info, cause, duration);
+            }
             (true, false) => self.log(code, info.as_ref(), cause, duration),
         }
     }

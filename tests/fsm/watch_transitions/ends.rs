@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use super::{Watching, after, all, client, ids, make_moves};
-use crate::support::{App, Failure, failure};
+use crate::support::{App, Failure, Server, eventually, failure, tenant_on};
 
 #[tokio::test]
 async fn a_deadline_ends_a_stream_after_a_last_bookmark() {
@@ -61,6 +61,39 @@ async fn an_old_connection_ends_its_streams_and_others_go_on_after_them() {
 }
 
 #[tokio::test]
+async fn the_end_of_each_stream_is_in_the_audit_log() {
+    let app = App::start().await;
+    let server = Server::spawn(&["--database-url", &app.schema.url()]);
+    let tenant = tenant_on(server.serving().await);
+    let lines = || {
+        let log = server.log();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("bridgebook::audit"));
+        lines
+            .filter(|line| line.contains(&tenant.namespace))
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for count in 1..=2 {
+        drop(Watching::open(&tenant, all(&tenant)).await.unwrap());
+        let ended = eventually("the line of the stream", async || {
+            let lines = lines();
+            (lines.len() == count).then_some(lines)
+        });
+        let line = ended.await.pop().unwrap();
+        for part in [
+            "stream ended",
+            "WatchTransitions",
+            "duration_ms=",
+            "code=Cancelled",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn too_many_streams_are_refused_and_ended_ones_make_room() {
     let app = App::start_with(|config| config.limits.watches = 5).await;
     let tenant = app.tenant();
@@ -76,7 +109,7 @@ async fn too_many_streams_are_refused_and_ended_ones_make_room() {
         (Code::ResourceExhausted, "OVERLOADED")
     );
     drop(open);
-    crate::support::eventually("a slot is free", async || {
+    eventually("a slot is free", async || {
         Watching::open(&tenant, all(&tenant)).await.ok()
     })
     .await;

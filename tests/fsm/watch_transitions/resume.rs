@@ -49,6 +49,7 @@ async fn a_watch_goes_on_when_its_connections_close_and_repeats_nothing() {
             }
             Event::Bookmark(position) => assert!(watch.position() >= Some(&*position)),
             Event::Ready => {}
+            Event::Snapshot(_) => panic!("no snapshot was asked for"),
         }
     }
     assert_eq!(ids(&rows), ids(&history(&tenant, &order).await));

@@ -19,7 +19,7 @@ use crate::Result;
 const WINDOW: u32 = 16 * 1024 * 1024;
 
 /// The length of a gRPC frame header: the compression flag and the message length.
-const FRAME_HEADER: usize = 5;
+pub const FRAME_HEADER: usize = 5;
 
 /// Opens a connection, which many callers may share.
 pub async fn connect(address: SocketAddr) -> Result<SendRequest<Bytes>> {
@@ -53,6 +53,16 @@ pub async fn call(
     credential: Option<&HeaderValue>,
     message: Bytes,
 ) -> Result<Bytes> {
+    receive(send(connection, uri, credential, message).await?).await
+}
+
+/// Sends a framed message to a method. Returns the response that is to come.
+pub async fn send(
+    connection: &SendRequest<Bytes>,
+    uri: http::Uri,
+    credential: Option<&HeaderValue>,
+    message: Bytes,
+) -> Result<ResponseFuture> {
     let mut request = http::Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -64,7 +74,7 @@ pub async fn call(
     let mut connection = connection.clone().ready().await?;
     let (response, mut stream) = connection.send_request(request, false)?;
     stream.send_data(message, true)?;
-    receive(response).await
+    Ok(response)
 }
 
 /// Receives a response. Fails with its status unless it is OK.

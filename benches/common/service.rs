@@ -70,12 +70,21 @@ impl Service {
     }
 
     /// Returns the peak resident memory in KiB, or none on systems without /proc.
+    #[allow(dead_code, reason = "not every benchmark needs it")]
     pub fn peak_memory(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Returns the resident memory in KiB, or none on systems without /proc.
+    #[allow(dead_code, reason = "not every benchmark needs it")]
+    pub fn resident_memory(&self) -> Option<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> Option<u64> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 

@@ -16,9 +16,9 @@ use tonic::{Code, Status};
 use crate::{
     Result,
     call::{call, connect, frame},
+    load::Call,
     options::Options,
     pair::{Pair, PairRounds, Side},
-    scenario::Call,
     scenarios::{Get, Heartbeat, NAMESPACE, Start},
     service::{self, Service},
     stage::{SERVED, Stage},

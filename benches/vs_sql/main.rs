@@ -43,7 +43,9 @@ mod call;
 #[path = "../common/cluster.rs"]
 mod cluster;
 mod guard;
+#[path = "../common/load.rs"]
 mod load;
+#[path = "../common/measured.rs"]
 mod measured;
 mod options;
 mod pages;
@@ -51,6 +53,7 @@ mod pair;
 mod pgbench;
 mod prune;
 mod report;
+mod rounds;
 mod scenario;
 mod scenarios;
 mod seed;

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+use crate::measured::Window;
+
 /// Compares bridgebook with pgbench on a temporary PostgreSQL.
 ///
 /// With --against, compares this build with another build of bridgebook instead.
@@ -94,13 +96,4 @@ impl Options {
             counted: Duration::from_secs(self.seconds),
         }
     }
-}
-
-/// The phases of a measurement, the same for both sides.
-#[derive(Debug, Clone, Copy)]
-pub struct Window {
-    /// The warm-up, which does not count.
-    pub warm_up: Duration,
-    /// The phase that counts.
-    pub counted: Duration,
 }

@@ -12,10 +12,11 @@ use bridgebook::proto::v1::{
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    Result, load,
+    Result,
+    load::{self, Call},
     measured::Measured,
     options::Options,
-    scenario::{Call, Sides},
+    scenario::Sides,
     scenarios::NAMESPACE,
     seed::seed,
     stage::SERVED,

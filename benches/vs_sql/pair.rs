@@ -6,10 +6,11 @@
 use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    Result, load,
+    Result,
+    load::{self, Call},
     measured::Measured,
     options::Options,
-    scenario::{Call, Scenario},
+    scenario::Scenario,
     service::Service,
     stage::{SERVED, Stage},
 };

@@ -11,8 +11,7 @@ use tokio::process::Command;
 
 use crate::{
     Result,
-    measured::Measured,
-    options::Window,
+    measured::{Measured, Window},
     stage::{self, Stage},
 };
 

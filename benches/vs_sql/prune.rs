@@ -6,10 +6,11 @@
 use std::{ffi::OsStr, sync::Arc};
 
 use crate::{
-    Result, load,
+    Result,
+    load::{self, Call},
     measured::Measured,
     options::Options,
-    scenario::{Call, Scenario, Sides},
+    scenario::{Scenario, Sides},
     scenarios::{ALL_ENTITIES, Record, Start},
     service::Service,
     stage::{SERVED, Stage},

@@ -2,37 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use prost::Message;
-
 use crate::{
-    Result, load,
-    measured::{Measured, Rounds},
+    Result,
+    load::{self, Call},
+    measured::Measured,
     options::Options,
     pgbench::{CONNECTIONS, Pgbench},
+    rounds::Rounds,
     stage::{DIRECT, SERVED, Stage},
 };
-
-/// An RPC with its requests.
-pub trait Call: Send + Sync + 'static {
-    /// The request message.
-    type Request: Message;
-    /// The response message.
-    type Response: Message + Default;
-    /// The service's name, with its package.
-    const SERVICE: &'static str;
-    /// The RPC's name.
-    const METHOD: &'static str;
-    /// The title in the table.
-    const TITLE: &'static str;
-    /// How many rows a call counts as.
-    const ROWS_PER_CALL: u32 = 1;
-
-    /// Returns the next request.
-    fn request(&self) -> Self::Request;
-
-    /// Fails unless the response is as expected.
-    fn check(&self, response: Self::Response) -> Result<()>;
-}
 
 /// A call, and the SQL that is equivalent to it.
 pub trait Scenario: Call {

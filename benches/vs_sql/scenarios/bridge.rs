@@ -5,12 +5,7 @@ use bridgebook::proto::v1::{
 };
 
 use super::{NAMESPACE, Random, expect, numbered_id};
-use crate::{
-    Result,
-    scenario::{Call, Scenario},
-    seed::seed,
-    stage::Stage,
-};
+use crate::{Result, load::Call, scenario::Scenario, seed::seed, stage::Stage};
 
 /// The number of bridges: enough for PostgreSQL to use the index, as in production.
 const ALL_BRIDGES: u64 = 1000;

@@ -5,12 +5,7 @@ use bridgebook::proto::v1::{
 };
 
 use super::{NAMESPACE, Random, expect, numbered_id};
-use crate::{
-    Result,
-    scenario::{Call, Scenario},
-    seed::seed,
-    stage::Stage,
-};
+use crate::{Result, load::Call, scenario::Scenario, seed::seed, stage::Stage};
 
 /// The number of entities: enough for little contention, and few enough that full-page writes
 /// do not dominate. PostgreSQL logs a full page at its first change after a checkpoint.

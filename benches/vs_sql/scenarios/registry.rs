@@ -7,12 +7,7 @@ use bridgebook::proto::v1::{
 };
 
 use super::{NAMESPACE, Random, expect};
-use crate::{
-    Result,
-    scenario::{Call, Scenario},
-    seed::seed,
-    stage::Stage,
-};
+use crate::{Result, load::Call, scenario::Scenario, seed::seed, stage::Stage};
 
 /// The number of nodes.
 const NODES: u64 = 10_000;

@@ -17,8 +17,9 @@ use serde_json::json;
 use super::{NAMESPACE, Random, document, expect, numbered_id};
 use crate::{
     Result,
+    load::Call,
     options::Options,
-    scenario::{Call, Scenario},
+    scenario::Scenario,
     stage::{READABLE, Stage},
 };
 

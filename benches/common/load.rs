@@ -18,10 +18,30 @@ use tokio::task::JoinSet;
 use crate::{
     Result,
     call::{call, connect, frame},
-    measured::Measured,
-    options::Window,
-    scenario::Call,
+    measured::{Measured, Window},
 };
+
+/// An RPC with its requests.
+pub trait Call: Send + Sync + 'static {
+    /// The request message.
+    type Request: Message;
+    /// The response message.
+    type Response: Message + Default;
+    /// The service's name, with its package.
+    const SERVICE: &'static str;
+    /// The RPC's name.
+    const METHOD: &'static str;
+    /// The title in the table.
+    const TITLE: &'static str;
+    /// How many rows a call counts as.
+    const ROWS_PER_CALL: u32 = 1;
+
+    /// Returns the next request.
+    fn request(&self) -> Self::Request;
+
+    /// Fails unless the response is as expected.
+    fn check(&self, response: Self::Response) -> Result<()>;
+}
 
 /// How many callers share an HTTP/2 connection, as the threads of one client program would.
 const CALLERS_PER_CONNECTION: usize = 32;

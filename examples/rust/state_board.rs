@@ -2,12 +2,12 @@
 //!
 //!     cargo run --example state_board -- --namespace demo --once   # without --once, live
 //!
-//! It begins with a snapshot of the present states, and changes the counts with each transition. No
-//! query is repeated, so the board costs the service almost nothing while nothing happens. Workflows
-//! that have ended are counted only from the begin on.
+//! A watch begins with the present states of all entities, and goes on with their transitions, so that
+//! the board is a live copy. No query is repeated, so it costs the service almost nothing while nothing
+//! happens.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     io::{self, IsTerminal, Write as _},
     process::ExitCode,
@@ -19,7 +19,7 @@ use bridgebook::{
         self, Client,
         watch::{Event, Watch},
     },
-    proto::v1::{FsmTransition, WatchTransitionsRequest, WatchedState},
+    proto::v1::WatchTransitionsRequest,
     util::excerpt::excerpt,
 };
 use clap::Parser;
@@ -53,32 +53,32 @@ struct Arguments {
     once: bool,
 }
 
-/// The number of entities, by their type and state.
+/// The states of workflows, all of which the board shows.
+const WORKFLOW_STATES: [&str; 5] = ["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"];
+
+/// The states in which an entity is gone.
+const GONE: [&str; 2] = ["DELETED", "DEREGISTERED"];
+
+/// The present states, by the type and the id of the entities.
 #[derive(Debug, Default)]
-struct Board(BTreeMap<(String, String), u64>);
+struct Board(HashMap<(String, String), String>);
 
 impl Board {
-    fn add(&mut self, state: WatchedState) {
-        let key = (state.entity_type, state.current_state);
-        *self.0.entry(key).or_default() += 1;
-    }
-
-    fn apply(&mut self, transition: FsmTransition) {
-        let kind = transition.entity_type;
-        if let Some(state) = transition.from_state {
-            let left = self.0.get_mut(&(kind.clone(), state));
-            // None: the transition into this state was removed.
-            if let Some(count) = left {
-                *count = count.saturating_sub(1);
-            }
-        }
-        *self.0.entry((kind, transition.to_state)).or_default() += 1;
+    fn set(&mut self, entity_type: String, entity_id: String, state: String) {
+        match GONE.contains(&state.as_str()) {
+            true => self.0.remove(&(entity_type, entity_id)),
+            false => self.0.insert((entity_type, entity_id), state),
+        };
     }
 
     fn draw(&self) -> String {
-        let most = self.0.values().copied().max().unwrap_or_default().max(1);
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for ((kind, _), state) in &self.0 {
+            *counts.entry((kind, state)).or_default() += 1;
+        }
+        let most = counts.values().copied().max().unwrap_or(1);
         let mut text = String::new();
-        for ((kind, state), count) in self.0.iter().filter(|(_, count)| **count > 0) {
+        for ((kind, state), count) in counts {
             let bar = "█".repeat(usize::try_from(count * BAR / most).unwrap_or_default());
             let (kind, state) = (excerpt(kind, 20), excerpt(state, 24));
             let _ = writeln!(text, "{kind:20}  {state:24}  {count:>8}  {bar}");
@@ -103,6 +103,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let request = WatchTransitionsRequest {
         namespace: arguments.namespace.clone(),
         with_snapshot: true,
+        workflow_states: WORKFLOW_STATES.map(str::to_owned).into(),
         ..WatchTransitionsRequest::default()
     };
     let mut watch = Watch::new(&client, request);
@@ -115,16 +116,28 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         let event = timeout(QUIET, watch.next()).await;
         let is_quiet = event.is_err();
         match event.ok().transpose()? {
-            Some(Event::Transitions(transitions)) => {
-                transitions.into_iter().for_each(|it| board.apply(it));
+            Some(Event::Snapshot(states)) => {
+                for it in states {
+                    board.set(it.entity_type, it.entity_id, it.current_state);
+                }
                 has_changed = true;
             }
-            // Those of a snapshot that broke off come again.
-            Some(Event::Interrupted(_)) if !is_ready => board = Board::default(),
-            Some(Event::Snapshot(states)) => states.into_iter().for_each(|it| board.add(it)),
+            Some(Event::Transitions(transitions)) => {
+                for it in transitions {
+                    board.set(it.entity_type, it.entity_id, it.to_state);
+                }
+                has_changed = true;
+            }
             Some(Event::Ready) if arguments.once => return Ok(show(&board, is_live)?),
             Some(Event::Ready) => is_ready = true,
-            Some(Event::Interrupted(it)) => eprintln!("interrupted: {}", it.status.message()),
+            Some(Event::Interrupted(it)) => {
+                eprintln!("interrupted: {}", it.status.message());
+                if watch.position().is_none() {
+                    // The next stream begins with all states again.
+                    board = Board::default();
+                    is_ready = false;
+                }
+            }
             Some(Event::Bookmark(_)) | None => {}
         }
         let is_due = is_quiet || drawn_at.elapsed() > LONGEST;

@@ -22,8 +22,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// What a [`Watch`] returns.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A part of the present states, before the first [`Event::Ready`], if the request asks for them. After
-    /// an interruption before that, all parts come again.
+    /// Present states, before [`Event::Ready`], if the request asks for them. After an interruption
+    /// for which [`Watch::position`] is `None`, they come again: drop what was returned before.
     Snapshot(Vec<WatchedState>),
     /// A stream is open, for the first time or again. After [`Watch::position`] nothing is missed.
     Ready,
@@ -63,8 +63,9 @@ pub struct Interruption {
 #[derive(Debug)]
 pub struct Watch {
     client: Client,
-    /// Its `begin` moves with the transitions.
     request: WatchTransitionsRequest,
+    /// The greatest position that was returned.
+    reached: Option<String>,
     stream: Option<Streaming<WatchTransitionsResponse>>,
     retries: Retries,
     /// When the next stream may be opened.
@@ -75,9 +76,14 @@ impl Watch {
     /// Creates a watch. The first call of [`Watch::next`] opens its stream.
     #[must_use]
     pub fn new(client: &Client, request: WatchTransitionsRequest) -> Self {
+        let reached = match &request.begin {
+            Some(Begin::After(position)) => Some(position.clone()),
+            _ => None,
+        };
         Watch {
             client: client.clone(),
             request,
+            reached,
             stream: None,
             retries: Retries::new(Duration::MAX),
             open_at: Instant::now(),
@@ -85,13 +91,13 @@ impl Watch {
     }
 
     /// Returns the position after which the watch goes on: that of the last transition or bookmark that
-    /// it has returned. `None` before the first [`Event::Ready`], unless the request has a position.
+    /// it has returned. `None` before the first [`Event::Ready`], unless the request has a position; and
+    /// with a snapshot before the first [`Event::Bookmark`], because until then a stream after a position
+    /// can repeat transitions that the snapshot contains.
     #[must_use]
     pub fn position(&self) -> Option<&str> {
-        match &self.request.begin {
-            Some(Begin::After(position)) => Some(position),
-            _ => None,
-        }
+        let reached = self.reached.as_deref();
+        reached.filter(|_| !self.request.with_snapshot)
     }
 
     /// Waits for the next event. The call may be dropped, as in `tokio::select!`, and loses nothing.
@@ -105,10 +111,8 @@ impl Watch {
             Err(status) => return self.interrupt(status),
         };
         Ok(match message {
-            Message::Snapshot(part) => Event::Snapshot(part.states),
+            Message::Snapshot(snapshot) => Event::Snapshot(snapshot.states),
             Message::Ready(ready) => {
-                self.request.with_snapshot = false;
-                self.request.workflow_states.clear();
                 self.advance(&ready.position);
                 Event::Ready
             }
@@ -122,6 +126,8 @@ impl Watch {
             Message::Bookmark(bookmark) => {
                 self.retries = Retries::new(Duration::MAX);
                 self.advance(&bookmark.position);
+                self.request.with_snapshot = false;
+                self.request.workflow_states.clear();
                 Event::Bookmark(bookmark.position)
             }
         })
@@ -134,7 +140,10 @@ impl Watch {
                 Some(stream) => stream,
                 None => {
                     sleep_until(self.open_at).await;
-                    let request = self.request.clone();
+                    let mut request = self.request.clone();
+                    if let Some(position) = self.position() {
+                        request.begin = Some(Begin::After(position.to_owned()));
+                    }
                     let opened = self.client.fsm().watch_transitions(request).await?;
                     self.stream.insert(opened.into_inner())
                 }
@@ -151,6 +160,9 @@ impl Watch {
     /// Ends the stream. Returns its error if it is permanent.
     fn interrupt(&mut self, status: Status) -> Result<Event, Status> {
         self.stream = None;
+        if self.request.with_snapshot {
+            self.reached = None;
+        }
         let is_slow = reason(&status).as_deref() == Some("CONSUMER_TOO_SLOW");
         let pause = match is_slow {
             // Another stream goes on behind what this one has returned.
@@ -167,8 +179,8 @@ impl Watch {
     /// Notes how far the watch has come. A bookmark can be before the last transition, because it is
     /// never between two transitions of one commit.
     fn advance(&mut self, position: &str) {
-        if self.position().is_none_or(|reached| reached < position) {
-            self.request.begin = Some(Begin::After(position.to_owned()));
+        if self.reached.as_deref().is_none_or(|it| it < position) {
+            self.reached = Some(position.to_owned());
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 
 /// Interval at which all groups are read, for rows of other processes whose notification was lost, or
 /// that never notify.
-const READ_INTERVAL: Duration = Duration::from_secs(1);
+const READ_INTERVAL: Duration = Duration::from_secs(5);
 /// The same interval while no notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Minimum pause between two reads. Rows that commit meanwhile are read together.

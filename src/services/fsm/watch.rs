@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
 use super::{
@@ -28,6 +28,9 @@ use crate::{
 
 /// Interval of bookmarks, and of checks of the token.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a check of the token may delay a bookmark. A connection without any message for 10 s is
+/// taken for stalled.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take for a message while others wait.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 
@@ -197,7 +200,10 @@ impl Watch {
             () = self.call.deadline() => Ok(self.last_bookmark(deadline)),
             () = sleep_until(self.bookmark_at) => {
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-                self.call.check().await?;
+                // A database that does not answer delays no bookmark, and ends no stream.
+                if let Ok(checked) = timeout(CHECK_TIMEOUT, self.call.check()).await {
+                    checked?;
+                }
                 Ok(self.bookmark())
             }
             rows = self.follower.next() => {

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Membership,
-    begin::{Begin, Committed, Wanted, find_begins},
+    begin::Committed,
     group::Taken,
     read::{Cursor, PAGE, ScopeRows, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
@@ -42,26 +42,6 @@ impl Following {
             token_id: self.token_id,
             namespace: self.namespace.clone(),
         }
-    }
-}
-
-/// Finds where a reader begins.
-struct BeginQuery<'a> {
-    following: &'a Following,
-    wanted: Wanted,
-}
-
-impl Query for BeginQuery<'_> {
-    type Answer = Begin;
-
-    fn owner(&self) -> Owner {
-        self.following.owner()
-    }
-
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Begin>, DbError> {
-        let scope = Scope::of(&self.following.namespace);
-        let begins = find_begins(connection, &[(scope, self.wanted)]).await?;
-        Ok(Ok(begins.into_iter().next().unwrap_or_default()))
     }
 }
 
@@ -109,18 +89,6 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Finds where a reader begins.
-    ///
-    /// # Errors
-    /// Errors of the database.
-    pub async fn find_begin(
-        database: &Database,
-        following: &Following,
-        wanted: Wanted,
-    ) -> Result<Begin> {
-        database.run(&BeginQuery { following, wanted }).await
-    }
-
     /// Makes a reader of the rows after a position, without those of `skipped`.
     #[must_use]
     pub fn new(

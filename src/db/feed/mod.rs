@@ -13,6 +13,7 @@ mod follower;
 mod group;
 mod horizon;
 mod notify;
+mod open;
 mod read;
 pub mod scope;
 mod tail;
@@ -30,6 +31,7 @@ use tokio::sync::Notify;
 pub use self::{
     begin::{Begin, Committed, Wanted},
     follower::{Follower, Following, gone},
+    open::{FindBegins, find_begin},
 };
 use self::{
     changes::Changes,

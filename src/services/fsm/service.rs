@@ -11,7 +11,7 @@ use super::{
     watch,
 };
 use crate::{
-    db::{Database, batch::Batcher},
+    db::{Database, batch::Batcher, feed::FindBegins},
     domain::{error::Result, namespace::Scoped},
     proto::v1::{self, fsm_service_server::FsmService},
     rpc::{
@@ -28,6 +28,7 @@ pub struct Fsm {
     delete: Batcher<DeleteMachines>,
     record: Batcher<RecordTransitions>,
     get: Batcher<GetEntities>,
+    begin: Batcher<FindBegins>,
 }
 
 impl Fsm {
@@ -39,6 +40,7 @@ impl Fsm {
             delete: Batcher::new(&database),
             record: Batcher::new(&database),
             get: Batcher::new(&database),
+            begin: Batcher::new(&database),
             database,
         }
     }
@@ -143,7 +145,7 @@ impl FsmService for Fsm {
         request: Request<v1::WatchTransitionsRequest>,
     ) -> Result<Response<Self::WatchTransitionsStream>, Status> {
         let (request, call): (Scoped<WatchRequest>, _) = admit_stream(request)?;
-        let stream = watch::open(&self.database, request, call).await?;
+        let stream = watch::open(&self.database, &self.begin, request, call).await?;
         Ok(Response::new(stream.boxed()))
     }
 }

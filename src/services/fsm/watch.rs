@@ -13,7 +13,8 @@ use super::{
 use crate::{
     db::{
         Database,
-        feed::{Begin, Follower, Following, Wanted, gone},
+        batch::Batcher,
+        feed::{Begin, FindBegins, Follower, Following, Wanted, find_begin, gone},
         journal::Transition,
     },
     domain::{
@@ -40,6 +41,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// [`WatchEnd::Gone`] and [`Error::NotFound`], and errors of the database.
 pub async fn open(
     database: &Database,
+    batcher: &Batcher<FindBegins>,
     request: Scoped<WatchRequest>,
     call: StreamCall,
 ) -> Result<impl Stream<Item = Result<v1::WatchTransitionsResponse, Status>> + use<>> {
@@ -59,7 +61,7 @@ pub async fn open(
         token_id,
         wanted: Arc::new(wanted),
     };
-    let found = Follower::find_begin(database, &following, named(begin)).await?;
+    let found = find_begin(database, batcher, &following, named(begin)).await?;
     let after = first_position(&namespace, begin, &found)?;
     let skipped = (begin == WatchBegin::Now).then_some(found.committed);
     let next = match snapshot {

@@ -49,6 +49,7 @@ CREATE TABLE bridge_states (
     consumed_xid xid8,
     consumed_seq bigint,
     consumed_transition_id uuid,
+    consumed_digest bytea,
     CONSTRAINT bridge_states_revision_check CHECK ((revision > 0)),
     CONSTRAINT bridge_states_total_items_aggregated_check CHECK ((total_items_aggregated >= 0)),
     CONSTRAINT bridge_states_total_workflows_processed_check CHECK ((total_workflows_processed >= 0))
@@ -255,6 +256,7 @@ CREATE INDEX idx_bridge_states_agg_metadata_gin ON bridge_states USING gin (aggr
 CREATE INDEX idx_bridge_states_current_fsm_state ON bridge_states USING btree (current_fsm_state);
 CREATE INDEX idx_bridge_states_last_aggregation_timestamp ON bridge_states USING btree (last_aggregation_timestamp DESC);
 CREATE INDEX idx_bridge_states_namespace ON bridge_states USING btree (namespace);
+CREATE INDEX idx_bridge_states_namespace_consumed ON bridge_states USING btree (namespace COLLATE "C", consumed_xid, consumed_seq) WHERE (consumed_xid IS NOT NULL);
 CREATE INDEX idx_bridge_states_namespace_current_fsm_state ON bridge_states USING btree (namespace, current_fsm_state);
 CREATE INDEX idx_bridge_states_namespace_last_activity ON bridge_states USING btree (namespace, COALESCE(last_aggregation_timestamp, created_at) DESC, bridge_id DESC);
 CREATE INDEX idx_fsm_entities_namespace_entity_type_current_state ON fsm_entities USING btree (namespace, entity_type, current_state, state_since, entity_id);
@@ -296,4 +298,4 @@ ALTER TABLE ONLY metadata_stamps
     ADD CONSTRAINT metadata_stamps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE SET NULL;
 ALTER TABLE ONLY workflow_steps
     ADD CONSTRAINT workflow_steps_workflow_id_fkey FOREIGN KEY (workflow_id) REFERENCES workflow_executions(id) ON DELETE CASCADE;
-INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024'), ('025'), ('026'), ('027');
+INSERT INTO __diesel_schema_migrations (version) VALUES ('001'), ('002'), ('003'), ('004'), ('005'), ('006'), ('007'), ('008'), ('009'), ('010'), ('011'), ('012'), ('013'), ('014'), ('015'), ('016'), ('017'), ('018'), ('019'), ('020'), ('021'), ('022'), ('023'), ('024'), ('025'), ('026'), ('027'), ('028');

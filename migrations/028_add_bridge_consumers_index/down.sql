@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS idx_bridge_states_namespace_consumed;

@@ -9,6 +9,7 @@
 mod batches;
 mod calls;
 mod connections;
+mod consumers;
 mod database;
 pub mod endpoint;
 mod feed;
@@ -30,6 +31,7 @@ pub use self::{
     batches::OperationMetrics,
     calls::{CallMetrics, RunningCall},
     connections::ConnectionMetrics,
+    consumers::ConsumerMetrics,
     database::{DatabaseMetrics, PoolMetrics, RETRY_CAUSES},
     feed::FeedMetrics,
     usage::UsageMetrics,
@@ -45,6 +47,7 @@ struct Inner {
     calls: CallMetrics,
     namespaces: UsageMetrics<String>,
     tokens: UsageMetrics<Uuid>,
+    consumers: ConsumerMetrics,
     connections: ConnectionMetrics,
     batches: batches::BatchMetrics,
     database: DatabaseMetrics,
@@ -86,9 +89,11 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let namespaces = UsageMetrics::new(&registry, &usage::NAMESPACES)?;
         Ok(Metrics(Arc::new(Inner {
             calls: CallMetrics::new(&registry)?,
-            namespaces: UsageMetrics::new(&registry, &usage::NAMESPACES)?,
+            consumers: ConsumerMetrics::new(&registry, &namespaces)?,
+            namespaces,
             tokens: UsageMetrics::new(&registry, &usage::TOKENS)?,
             connections: ConnectionMetrics::new(&registry)?,
             batches: batches::BatchMetrics::new(&registry)?,
@@ -204,6 +209,12 @@ impl Metrics {
     #[must_use]
     pub fn tokens(&self) -> &UsageMetrics<Uuid> {
         &self.0.tokens
+    }
+
+    /// Returns the metrics of bridges that consume the journal.
+    #[must_use]
+    pub fn consumers(&self) -> &ConsumerMetrics {
+        &self.0.consumers
     }
 
     /// Returns the metrics of client connections.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     metrics::Metrics,
-    sampler::store::{JOURNAL, STALE, Samples},
+    sampler::store::{ConsumerLags, JOURNAL, STALE, Samples},
 };
 use crate::{
     db::Database,
@@ -44,5 +44,8 @@ async fn poll(database: &Database, metrics: &Metrics) -> Result<()> {
         metrics.set_nodes(health.as_str(), value(health.as_str()));
     }
     metrics.set_paused_fleets(database.run(&CountPausedFleets).await?.count);
+    metrics
+        .consumers()
+        .set_lags(database.run(&ConsumerLags).await?);
     Ok(())
 }

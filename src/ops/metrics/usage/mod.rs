@@ -31,7 +31,7 @@ use self::series::{Counted, Families, Names, Series};
 pub(super) use self::series::{NAMESPACES, TOKENS};
 
 /// The label of all keys without one of their own.
-const OTHERS: &str = "(others)";
+pub(super) const OTHERS: &str = "(others)";
 /// The default number of keys with a label of their own.
 const DEFAULT_LIMIT: usize = 20;
 /// The number of candidates for labels. Each call of a key that is not among them reads all of their
@@ -118,6 +118,14 @@ impl<K: Hash + Eq + Clone + Display> UsageMetrics<K> {
         self.count(key, &Counted::Rejected, Instant::now());
     }
 
+    /// Returns the label of a key in other metrics. Gives it one of its own if one is free.
+    pub(super) fn label(&self, key: &K) -> String {
+        match self.lock().labelled(key, &self.families) {
+            Some(_) => key.to_string(),
+            None => OTHERS.to_owned(),
+        }
+    }
+
     fn count<Q>(&self, key: &Q, counted: &Counted, now: Instant)
     where
         K: Borrow<Q>,
@@ -143,20 +151,29 @@ impl<K: Hash + Eq + Clone + Display> Top<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let score = counted.score();
-        if let Some(labelled) = self.labelled.get_mut(key) {
+        if let Some(labelled) = self.labelled(key, families) {
             labelled.score += score;
             labelled.series.count(counted);
-        } else if self.labelled.len() < self.limit {
-            let key = key.to_owned();
-            let series = families.series(&key.to_string());
-            series.count(counted);
-            self.labelled.insert(key, Labelled { series, score });
         } else {
             self.others.count(counted);
             if self.limit > 0 {
                 self.add_to_candidate(key, score);
             }
         }
+    }
+
+    /// Returns the label of a key. Gives it one if one is free, else returns `None`.
+    fn labelled<Q>(&mut self, key: &Q, families: &Families) -> Option<&mut Labelled>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if self.labelled.len() < self.limit && !self.labelled.contains_key(key) {
+            let key = key.to_owned();
+            let series = families.series(&key.to_string());
+            self.labelled.insert(key, Labelled { series, score: 0 });
+        }
+        self.labelled.get_mut(key)
     }
 
     fn add_to_candidate<Q>(&mut self, key: &Q, score: u64)

@@ -1,6 +1,7 @@
 //! BridgeStateService, one file per RPC.
 
 mod accumulate_bridge_state;
+mod consumption;
 mod delete_bridge_state;
 mod delete_large_bridge;
 mod get_bridge_state;

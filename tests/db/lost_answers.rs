@@ -64,7 +64,14 @@ async fn outcome(app: &App, rpc: Rpc, rows: &Rows, bits: u8) -> BTreeMap<String,
 /// cannot tell whether this call or an earlier one stored the row.
 fn is_id_chosen(rpc: Rpc, bits: u8) -> bool {
     let request = sample(rpc).request(bits).to_string();
-    let marks = ["+workflow", "+step", "+stamp", "+transition", "&batch"];
+    let marks = [
+        "+workflow",
+        "+step",
+        "+stamp",
+        "+transition",
+        "&batch",
+        "$position",
+    ];
     marks.iter().any(|mark| request.contains(mark))
 }
 

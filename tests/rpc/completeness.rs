@@ -71,13 +71,17 @@ async fn rows_of_another_tenant_are_not_found() {
         let sample = sample(rpc);
         let variants = sample.each_variant();
         for bits in variants.filter(|bits| sample.always_valid(*bits) == *bits) {
-            let mut names_row = false;
+            let (mut names_row, mut names_position) = (false, false);
             let request = fill(
                 &sample.request(bits),
                 &mut |mark, kind| match (mark, kind) {
                     ('~', text) => text.to_owned(),
                     (_, "namespace") => "stranger".into(),
                     (_, "page") => String::new(),
+                    (_, "position" | "origin") => {
+                        names_position = true;
+                        holder.value(rpc, kind)
+                    }
                     ('$' | '@', kind) => {
                         names_row = true;
                         holder.value(rpc, kind)
@@ -88,6 +92,11 @@ async fn rows_of_another_tenant_are_not_found() {
             let is_refused = names_row && request.get("allow_missing").is_none();
             let missing = sample.missing.filter(|_| is_refused);
             let answer = call(&app, rpc, None, &request).await;
+            if names_position {
+                // A position tells its namespace.
+                assert_eq!(failure(answer).reason, "INVALID_FIELD", "{rpc:?}");
+                continue;
+            }
             let is_public = sample.is_public && request.get("owner").is_none();
             assert_finds_nothing(rpc, is_public, missing, answer, &holder);
         }

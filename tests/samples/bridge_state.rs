@@ -21,7 +21,11 @@ pub fn sample(rpc: Rpc) -> Option<Sample> {
             "items_aggregated": "1",
             "aggregation_metadata": {"text": "~metadata"},
             "current_fsm_state": "~S1",
+            "consumed_through": null,
+            "consumed_from": null,
         }))
+        .or(json!({"batch_id": "", "consumed_through": "$position"}))
+        .or(json!({"consumed_through": "$position", "consumed_from": "$origin"}))
         .or(json!({"items_aggregated": "2"}))
         .or(json!({"current_fsm_state": "~S2"}))
         .or(json!({"aggregation_metadata": {"text": "~other"}}))

@@ -7,6 +7,7 @@
 //! | mark    | value                                                                   |
 //! |---------|-------------------------------------------------------------------------|
 //! | `$kind` | id of a row that exists; an id of another tenant looks like an unused id |
+//! | `$position`, `$origin` | position of a row of the journal, or before all rows        |
 //! | `@kind` | id of a row that exists and that every tenant may read                  |
 //! | `+kind` | id of a new row, unique across all tenants                              |
 //! | `&kind` | id of a new row, unique within the tenant                               |
@@ -27,7 +28,7 @@ mod server_info;
 mod workflow;
 
 pub use field::{Field, Foreign, fields, fields_of_variants};
-pub use rows::{Rows, call, unused};
+pub use rows::{Rows, call, origin, position, unused};
 
 use bridgebook::proto::Rpc;
 use serde_json::Value;

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bridgebook::proto::Rpc;
+use bridgebook::{
+    domain::{id::TransitionId, position::Position},
+    proto::Rpc,
+};
 use prost_reflect::DynamicMessage;
 use serde_json::Value;
 use tonic::Status;
+use uuid::Uuid;
 
 use super::{fill, sample};
 use crate::support::{App, contract, new_id, raw_call_as};
@@ -29,6 +33,8 @@ pub struct Rows {
     ids: BTreeMap<&'static str, String>,
     /// The page tokens of the second pages.
     pages: HashMap<Rpc, String>,
+    /// The position of a row of the journal.
+    position: String,
 }
 
 /// The kinds that keep their id in the second round, because the rows of other kinds that
@@ -40,8 +46,25 @@ pub fn unused(kind: &str) -> String {
     match kind {
         "type" | "node" => format!("{kind}-{}", new_id()),
         "page" => "AAAA".into(),
+        "position" => position("unused", Uuid::now_v7()),
+        "origin" => origin("unused"),
         _ => new_id(),
     }
+}
+
+/// Returns the position of a row with this id in the journal of a namespace. There is none.
+pub fn position(namespace: &str, id: Uuid) -> String {
+    let position = Position {
+        xid: 1,
+        seq: 1,
+        transition_id: TransitionId(id),
+    };
+    position.to_text(namespace)
+}
+
+/// Returns the position before all rows of a namespace.
+pub fn origin(namespace: &str) -> String {
+    Position::default().to_text(namespace)
 }
 
 fn makers() -> impl Iterator<Item = Rpc> {
@@ -57,6 +80,7 @@ impl Rows {
             namespace: namespace.to_owned(),
             ids: kinds.map(|kind| (*kind, unused(kind))).collect(),
             pages: HashMap::new(),
+            position: position(namespace, Uuid::now_v7()),
         }
     }
 
@@ -87,26 +111,27 @@ impl Rows {
         }
     }
 
-    async fn make_one(&self, app: &App, rpc: Rpc, credential: Option<&str>) {
+    async fn make_one(&self, app: &App, rpc: Rpc, credential: Option<&str>) -> DynamicMessage {
         let request = self.exactly(&sample(rpc).request(0));
         let made = call(app, rpc, credential, &request).await;
-        assert!(made.is_ok(), "{rpc:?}: {made:?}");
+        made.unwrap_or_else(|error| panic!("{rpc:?}: {error:?}"))
     }
 
     /// Makes a second workflow, entity and machine.
-    async fn make_other_parents(&self, app: &App, credential: Option<&str>) {
+    async fn make_other_parents(&mut self, app: &App, credential: Option<&str>) {
         let mut others = Rows {
             namespace: self.namespace.clone(),
             ids: self.ids.clone(),
             pages: HashMap::new(),
+            position: String::new(),
         };
         others.renew(|kind| PARENTS.contains(&kind) && kind != "type" || kind == "transition");
-        for rpc in [
-            Rpc::WorkflowServiceStartWorkflow,
-            Rpc::FsmServiceRecordTransition,
-        ] {
-            others.make_one(app, rpc, credential).await;
-        }
+        let start = Rpc::WorkflowServiceStartWorkflow;
+        let started = others.make_one(app, start, credential).await;
+        let position = started.get_field_by_name("position").unwrap();
+        self.position = position.as_str().unwrap().to_owned();
+        let record = Rpc::FsmServiceRecordTransition;
+        others.make_one(app, record, credential).await;
         others.renew(|kind| kind == "type");
         others
             .make_one(app, Rpc::FsmServicePutMachine, credential)
@@ -141,6 +166,8 @@ impl Rows {
             ('~', text) => text.to_owned(),
             (_, "namespace") => self.namespace.clone(),
             (_, "page") => String::new(),
+            (_, "position") => self.position.clone(),
+            (_, "origin") => origin(&self.namespace),
             (_, kind) => self.ids.get(kind).cloned().unwrap_or_else(|| unused(kind)),
         }
     }
@@ -149,6 +176,7 @@ impl Rows {
     pub fn value(&self, rpc: Rpc, kind: &str) -> String {
         match kind {
             "page" => self.pages[&rpc].clone(),
+            "position" | "origin" => self.text('$', kind),
             kind => self.ids[kind].clone(),
         }
     }

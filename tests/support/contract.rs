@@ -64,7 +64,7 @@ pub fn decode(rpc: Rpc, response: &[u8]) -> DynamicMessage {
     DynamicMessage::decode(output, response).unwrap()
 }
 
-/// Returns the paths of the request's fields that name rows, pages and entity types.
+/// Returns the paths of the request's fields that name rows, pages, positions and entity types.
 pub fn id_paths(rpc: Rpc) -> BTreeSet<String> {
     let [input, _] = messages(rpc);
     let mut paths = BTreeSet::new();
@@ -73,12 +73,18 @@ pub fn id_paths(rpc: Rpc) -> BTreeSet<String> {
 }
 
 fn collect_id_paths(message: &MessageDescriptor, within: &str, paths: &mut BTreeSet<String>) {
+    let named = [
+        "page_token",
+        "entity_type",
+        "consumed_through",
+        "consumed_from",
+    ];
     for field in message.fields() {
         let name = field.name();
         let path = format!("{within}{name}");
         let is_id = name == "id" || name.ends_with("_id");
         match field.kind() {
-            Kind::String if is_id || name == "page_token" || name == "entity_type" => {
+            Kind::String if is_id || named.contains(&name) => {
                 paths.insert(path);
             }
             Kind::Message(inner) if inner.package_name() == "bridgebook.v1" => {

@@ -177,6 +177,17 @@ impl Error {
                 .with(resource.id_field(), id)
                 .with("current_state", current)
                 .with("expected_state", expected),
+            Error::ConsumptionChanged {
+                bridge_id,
+                expected,
+                current,
+            } => new(Code::Aborted, "STATE_CHANGED")
+                .with(Resource::Bridge.id_field(), bridge_id)
+                .with("consumed_through", current)
+                .with("consumed_from", expected),
+            Error::ConsumedRowGone { oldest_position } => {
+                new(Code::OutOfRange, "RESUME_POINT_GONE").with("oldest_position", oldest_position)
+            }
             Error::RevisionChanged {
                 resource: Resource::Machine,
                 id,

@@ -115,6 +115,30 @@ pub enum Error {
         /// The current state; empty for none.
         current: String,
     },
+    /// The bridge has not consumed through the position that the caller expected.
+    #[error(
+        "bridge {bridge_id} has consumed through {}, not through {}; nothing was changed, read the \
+         journal again after that position",
+        position_or_none(current),
+        position_or_none(expected)
+    )]
+    ConsumptionChanged {
+        /// The bridge.
+        bridge_id: String,
+        /// The position that the caller expected; empty for none.
+        expected: String,
+        /// The current position; empty for none.
+        current: String,
+    },
+    /// The journal does not have the row through which a bridge is to consume.
+    #[error(
+        "the journal has no row at consumed_through: the database was restored or failed over without \
+         it; nothing was changed, read the journal again after consumed_from"
+    )]
+    ConsumedRowGone {
+        /// The position after which the rows are complete.
+        oldest_position: String,
+    },
     /// The caller expected another revision of a row, or version of a machine.
     #[error(
         "{resource} {id} is at {} {current}, expected {expected}; read it again and retry with the current value",
@@ -311,6 +335,14 @@ fn next_states(current: &str, allowed: &[&str]) -> String {
 
 fn state_or_none(state: &str) -> &str {
     if state.is_empty() { "no state" } else { state }
+}
+
+fn position_or_none(position: &str) -> &str {
+    if position.is_empty() {
+        "no position"
+    } else {
+        position
+    }
 }
 
 fn wait(error: &Error) -> String {

@@ -43,8 +43,8 @@ const NODE_ID_CHARS: usize = 255;
 const NODE_VERSION_CHARS: usize = 50;
 /// Maximum length of an error_message, in characters: a long stack trace, but no log file.
 const MESSAGE_CHARS: usize = 65_536;
-/// Maximum length of a rejected value in a violation, in characters.
-const QUOTED_CHARS: usize = 40;
+/// Maximum length of a rejected value in a violation, in characters: that of a position.
+const QUOTED_CHARS: usize = 48;
 
 impl Validator {
     /// Checks a required namespace.

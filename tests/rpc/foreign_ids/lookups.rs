@@ -58,7 +58,7 @@ async fn an_id_of_another_tenant_is_looked_up_like_an_unused_one() {
     // The same id in all requests, because some of them store a row under it.
     let unmade = Rows::unmade(&other.namespace);
     let free = look_up(&app, &tap, &other, |rpc, kind| match kind {
-        "page" => unused(kind),
+        "page" | "position" | "origin" => unused(kind),
         kind => unmade.value(rpc, kind),
     });
     let free = free.await;
@@ -66,8 +66,11 @@ async fn an_id_of_another_tenant_is_looked_up_like_an_unused_one() {
     assert_eq!(foreign.len(), free.len());
     for (foreign, free) in foreign.iter().zip(&free) {
         assert_eq!(foreign, free);
-        let is_page = foreign.0.contains("/page_token");
-        assert_eq!(foreign.1.ran.is_empty(), is_page, "{foreign:?}");
+        // A page token and a position tell their namespace.
+        let is_bound = ["/page_token", "/consumed_"]
+            .iter()
+            .any(|field| foreign.0.contains(field));
+        assert_eq!(foreign.1.ran.is_empty(), is_bound, "{foreign:?}");
     }
 }
 

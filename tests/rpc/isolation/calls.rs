@@ -156,6 +156,12 @@ impl Call {
             ('~', text) => format!("{text}-{}", by.mark),
             (_, "namespace") => by.namespace.clone(),
             (_, "page") => self.page_token(pools),
+            // No position of a row, so both tenants are refused.
+            (_, "position") => {
+                let id = pools.ids[self.child].parse().unwrap();
+                samples::position(&by.namespace, id)
+            }
+            (_, "origin") => samples::origin(&by.namespace),
             (_, kind) => self.id(kind, place, pools),
         })
     }

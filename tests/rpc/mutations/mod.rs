@@ -265,6 +265,7 @@ fn is_callers(code: Code) -> bool {
             | Code::AlreadyExists
             | Code::FailedPrecondition
             | Code::Aborted
+            | Code::OutOfRange
             | Code::ResourceExhausted
     )
 }

@@ -9,7 +9,7 @@ use prost_reflect::{
 use serde_json::Value as Json;
 
 use crate::{
-    samples::{fill, sample},
+    samples::{fill, origin, position, sample},
     support::{contract, new_id},
 };
 
@@ -82,6 +82,8 @@ fn with_ids(request: &Json, rng: &mut Rng) -> Json {
         ('~', text) => text.into(),
         (_, "namespace") => NAMESPACE.into(),
         (_, "page") => String::new(),
+        (_, "position") => position(NAMESPACE, id(rng).parse().unwrap()),
+        (_, "origin") => origin(NAMESPACE),
         (_, "workflow" | "correlation") if is_start => workflow.clone(),
         (_, "node") => {
             node = (node + 1) % NODES;

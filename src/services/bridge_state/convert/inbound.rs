@@ -7,6 +7,7 @@ use crate::{
         digest::RequestDigest,
         id::TransitionId,
         json::{JsonObject, Struct},
+        position::Position,
         time,
     },
     proto::v1,
@@ -16,7 +17,8 @@ use crate::{
         validate::{Validator, proto_enum},
     },
     services::bridge_state::model::{
-        BridgeChange, BridgeDeletion, BridgeFilter, BridgeQuery, MetadataUpdate, StatsQuery, Totals,
+        BridgeChange, BridgeDeletion, BridgeFilter, BridgeQuery, Consumption, MetadataUpdate,
+        StatsQuery, Totals,
     },
 };
 
@@ -53,13 +55,19 @@ impl FromRequest<v1::UpsertBridgeStateRequest> for BridgeChange {
 impl FromRequest<v1::AccumulateBridgeStateRequest> for BridgeChange {
     fn from_request(mut request: v1::AccumulateBridgeStateRequest, check: &mut Validator) -> Self {
         request.bridge_id.make_ascii_lowercase();
-        let batch_id = check.id("batch_id", &mem::take(&mut request.batch_id));
+        let batch_id = mem::take(&mut request.batch_id);
+        let batch_id = match request.consumed_through.is_empty() {
+            true => Some(check.id("batch_id", &batch_id)),
+            // The position identifies the batch.
+            false => check.optional_id("batch_id", &batch_id),
+        };
         let update = metadata_update(check, &mut request.metadata_update);
         let request_digest = RequestDigest::of(&request);
         let totals = Totals::Batch {
             batch_id,
             workflows: check.count("workflows_processed", request.workflows_processed),
             items: check.count("items_aggregated", request.items_aggregated),
+            consumes: consumption(check, &request),
         };
         BridgeChange {
             bridge_id: check.id("bridge_id", &request.bridge_id),
@@ -71,6 +79,30 @@ impl FromRequest<v1::AccumulateBridgeStateRequest> for BridgeChange {
             request_digest,
         }
     }
+}
+
+/// Checks what a batch consumes of the journal.
+fn consumption(
+    check: &mut Validator,
+    request: &v1::AccumulateBridgeStateRequest,
+) -> Option<Consumption> {
+    let mut position = |field, text: &str| match text {
+        "" => Position::default(),
+        text => check.position(field, &request.namespace, text),
+    };
+    let from = position("consumed_from", &request.consumed_from);
+    let through = position("consumed_through", &request.consumed_through);
+    if request.consumed_through.is_empty() {
+        if !request.consumed_from.is_empty() {
+            check.violation("consumed_from", "must be unset without consumed_through");
+        }
+        return None;
+    }
+    let is_invalid = through.is_origin() && !check.is_clean();
+    if through <= from && !is_invalid {
+        check.violation("consumed_through", "must be later than consumed_from");
+    }
+    Some(Consumption { from, through })
 }
 
 proto_enum!(MetadataUpdate = v1::MetadataUpdate {

@@ -1,16 +1,17 @@
 //! Converts domain types to responses, which cannot fail.
 
 use crate::{
-    domain::time,
+    domain::{position::Position, time},
     proto::v1,
     services::{
-        bridge_state::model::{Bridge, BridgeStats, Changed},
+        bridge_state::model::{Bridge, BridgeStats, BridgeView, Changed},
         convert::responses,
     },
 };
 
 impl From<Bridge> for v1::BridgeState {
     fn from(row: Bridge) -> Self {
+        let consumed_through = Position::text_of(row.consumed(), &row.namespace);
         v1::BridgeState {
             bridge_id: row.bridge_id.to_string(),
             namespace: row.namespace,
@@ -24,6 +25,17 @@ impl From<Bridge> for v1::BridgeState {
             updated_at: Some(time::to_proto(row.updated_at)),
             // The codec leaves out what does not fit.
             omitted_fields: Vec::new(),
+            consumed_through,
+            consumer_lag: None,
+        }
+    }
+}
+
+impl From<BridgeView> for v1::BridgeState {
+    fn from(view: BridgeView) -> Self {
+        v1::BridgeState {
+            consumer_lag: view.consumer_lag,
+            ..view.bridge.into()
         }
     }
 }
@@ -60,7 +72,7 @@ impl From<BridgeStats> for v1::GetBridgeStatsResponse {
 }
 
 responses! {
-    GetBridgeStateResponse { bridge_state: Bridge }
-    ListBridgeStatesResponse { bridge_states: Page<Bridge> }
+    GetBridgeStateResponse { bridge_state: BridgeView }
+    ListBridgeStatesResponse { bridge_states: Page<BridgeView> }
     DeleteBridgeStateResponse { deleted: Deleted }
 }

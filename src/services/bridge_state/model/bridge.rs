@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 
+use super::BridgeView;
 use crate::{
-    db::schema::bridge_states,
+    db::{journal::Xid, schema::bridge_states},
     domain::{
         digest::RequestDigest,
         id::{BridgeId, TransitionId},
@@ -32,6 +33,10 @@ pub struct Bridge {
     pub updated_at: DateTime<Utc>,
     pub revision: i64,
     pub request_digest: Option<RequestDigest>,
+    pub consumed_xid: Option<Xid>,
+    pub consumed_seq: Option<i64>,
+    pub consumed_transition_id: Option<TransitionId>,
+    pub consumed_digest: Option<RequestDigest>,
 }
 
 impl PageRow for Bridge {
@@ -44,6 +49,18 @@ impl PageRow for Bridge {
 
     fn size(&self) -> usize {
         ROW_BYTES + self.namespace.len() + self.aggregation_metadata.wire_len()
+    }
+}
+
+impl PageRow for BridgeView {
+    type Position = TimePosition;
+
+    fn position(&self) -> TimePosition {
+        self.bridge.position()
+    }
+
+    fn size(&self) -> usize {
+        self.bridge.size()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Bridge, ENTITY_TYPE};
+use super::{Bridge, Consumption, ENTITY_TYPE};
 use crate::{
     db::journal::{Transition, Xid},
     domain::{
@@ -31,12 +31,14 @@ pub enum Totals {
     },
     /// Adds a batch to the totals.
     Batch {
-        /// The id of the batch within the bridge.
-        batch_id: BatchId,
+        /// The id of the batch within the bridge; unset if the position identifies it.
+        batch_id: Option<BatchId>,
         /// Number of workflows in the batch.
         workflows: i64,
         /// Number of items in the batch.
         items: i64,
+        /// What the batch consumes of the journal, if it does.
+        consumes: Option<Consumption>,
     },
 }
 
@@ -67,6 +69,34 @@ pub struct BridgeChange {
     pub transition_id: TransitionId,
     /// The digest of the content, which identifies a retry.
     pub request_digest: RequestDigest,
+}
+
+impl BridgeChange {
+    /// Returns what the change consumes of the journal, if it does.
+    #[must_use]
+    pub fn consumes(&self) -> Option<Consumption> {
+        match &self.totals {
+            Totals::Absolute { .. } => None,
+            Totals::Batch { consumes, .. } => *consumes,
+        }
+    }
+
+    /// Returns the id of the last row of the journal that the change consumes, if it does.
+    #[must_use]
+    pub fn consumed_id(&self) -> Option<TransitionId> {
+        self.consumes().map(|it| it.through.transition_id)
+    }
+
+    /// Returns the id by which the change is idempotent. For a batch the caller chose it, unless the
+    /// position that it consumes identifies it. To set totals the service makes it for the call, so
+    /// that a retry after a lost commit answer is recognised.
+    #[must_use]
+    pub fn batch_id(&self) -> Option<BatchId> {
+        match self.totals {
+            Totals::Absolute { .. } => Some(BatchId(self.transition_id.0)),
+            Totals::Batch { batch_id, .. } => batch_id,
+        }
+    }
 }
 
 /// A bridge after a change, and the row for the journal if it moved.
@@ -118,6 +148,9 @@ impl Bridge {
         };
         next.change_totals(&change.totals, now)?;
         next.change_metadata(change)?;
+        if let Some(consumption) = change.consumes() {
+            next.consume(consumption.through, change.request_digest);
+        }
         let transition = found.map(|(event, to_state)| {
             let from_state = current.map(|bridge| bridge.current_fsm_state.clone());
             next.move_to(change, from_state, to_state, event, now)
@@ -147,6 +180,10 @@ impl Bridge {
             updated_at: now,
             revision: 0,
             request_digest: None,
+            consumed_xid: None,
+            consumed_seq: None,
+            consumed_transition_id: None,
+            consumed_digest: None,
         }
     }
 

@@ -87,7 +87,9 @@ batch_statement! {
            AND ", in_set!("b.bridge_id", "SELECT bridge_id FROM ended"), "
            AND NOT found.is_large
     ), moved AS (
-        UPDATE bridge_states b SET namespace = found.deleted_namespace, updated_at = now()
+        UPDATE bridge_states b
+           SET namespace = found.deleted_namespace, updated_at = now(), consumed_xid = NULL,
+               consumed_seq = NULL, consumed_transition_id = NULL, consumed_digest = NULL
           FROM found
          WHERE b.bridge_id = found.bridge_id AND ", same_namespace!("b", "found"), "
            AND ", in_set!("b.bridge_id", "SELECT bridge_id FROM ended"), "

@@ -22,7 +22,8 @@ macro_rules! bridge_columns {
     () => {
         "b.bridge_id, b.namespace, b.total_workflows_processed, b.total_items_aggregated, \
          b.aggregation_metadata, b.current_fsm_state, b.last_aggregation_timestamp, \
-         b.created_at, b.updated_at, b.revision, b.request_digest"
+         b.created_at, b.updated_at, b.revision, b.request_digest, b.consumed_xid, b.consumed_seq, \
+         b.consumed_transition_id, b.consumed_digest"
     };
 }
 

@@ -6,6 +6,7 @@ use diesel::{
     sql_types::{BigInt, Nullable, Record, Text, Timestamptz, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::TryStreamExt;
 
 use super::{BridgeSql, bridge_columns, no_bridge};
 use crate::{
@@ -16,29 +17,39 @@ use crate::{
             statement::batch_statement,
         },
         collect_page::collect_page,
-        planner::{lookup, raw_statement, same_namespace},
-        schema::bridge_states,
+        journal::Xid,
+        planner::{byte_order, lateral, lookup, raw_statement, same_namespace},
+        schema::{bridge_states, sql_types::Xid8},
     },
     domain::{
         error::Result,
         id::BridgeId,
-        namespace::Scoped,
+        namespace::{Namespace, Scoped},
         page::{Page, PageRow},
     },
-    services::bridge_state::model::{Bridge, BridgeFilter, BridgeQuery, BridgeStats, StatsQuery},
+    services::bridge_state::model::{
+        Bridge, BridgeFilter, BridgeQuery, BridgeStats, BridgeView, StatsQuery,
+    },
 };
 
 batch_statement! {
-    /// Reads bridges.
+    /// Reads bridges. Of each that consumes the journal, counts the rows that it has not consumed.
     struct ReadBridges<'a> {
         namespace: &'a str => Text,
         bridge_id: BridgeId => Uuid,
     }
-    returns (BigInt, BridgeSql);
+    returns (BigInt, BridgeSql, BigInt);
     concat!(
-        " SELECT item.ordinality, ", bridge_columns!(), "
+        " SELECT item.ordinality, ", bridge_columns!(), ", lag.count
             FROM item",
-        lookup!("bridge_states", "b", "b.bridge_id = item.bridge_id AND ", same_namespace!("b"))
+        lookup!("bridge_states", "b", "b.bridge_id = item.bridge_id AND ", same_namespace!("b")),
+        lateral!("lag",
+            "SELECT count(*) FROM (
+                SELECT FROM fsm_transitions t
+                 WHERE b.consumed_xid IS NOT NULL
+                   AND ", byte_order!("t.namespace"), " = b.namespace
+                   AND (t.xid, t.seq) > (b.consumed_xid, b.consumed_seq)
+                 ORDER BY ", byte_order!("t.namespace"), ", t.xid, t.seq LIMIT 1000) t")
     )
 }
 
@@ -52,31 +63,71 @@ impl Lookup for BridgeLookup {
     const NAME: &'static str = "GetBridges";
     type Query = BridgeQuery;
     type Key<'a> = (&'a str, BridgeId);
-    type Row = Bridge;
+    type Row = BridgeView;
 
     fn key(request: &Scoped<BridgeQuery>) -> Self::Key<'_> {
         (request.namespace.as_str(), request.bridge_id)
     }
 
-    fn if_missing(request: &Scoped<BridgeQuery>) -> Result<Bridge> {
+    fn if_missing(request: &Scoped<BridgeQuery>) -> Result<BridgeView> {
         Err(no_bridge(&request.namespace, request.bridge_id))
     }
 
-    fn size(bridge: &Bridge) -> usize {
+    fn size(bridge: &BridgeView) -> usize {
         bridge.size()
     }
 
     async fn read(
         connection: &mut AsyncPgConnection,
         requests: &[&Scoped<BridgeQuery>],
-    ) -> QueryResult<Found<Bridge>> {
+    ) -> QueryResult<Found<BridgeView>> {
         let statement = ReadBridges {
             namespace: requests.iter().map(|it| it.namespace.as_str()).collect(),
             bridge_id: requests.iter().map(|it| it.bridge_id).collect(),
         };
-        let rows = statement.load_stream(connection).await?;
+        let rows = statement.load_stream::<(i64, Bridge, i64)>(connection);
+        let rows = rows.await?.map_ok(|(ordinality, bridge, lag)| {
+            let consumer_lag = bridge.consumed().map(|_| lag);
+            let view = BridgeView {
+                bridge,
+                consumer_lag,
+            };
+            (ordinality, view)
+        });
         Found::collect(rows, Self::size).await
     }
+}
+
+raw_statement! {
+/// Selects the newest rows of the journal of a namespace, if one of its bridges consumes them.
+const NEWEST(Text, BigInt) = concat!(
+    "SELECT t.xid, t.seq FROM fsm_transitions t
+      WHERE ", byte_order!("t.namespace"), " = $1
+        AND EXISTS (SELECT FROM bridge_states b
+                     WHERE ", byte_order!("b.namespace"), " = $1 AND b.consumed_xid IS NOT NULL)
+      ORDER BY ", byte_order!("t.namespace"), " DESC, t.xid DESC, t.seq DESC
+      LIMIT $2");
+}
+
+#[derive(QueryableByName)]
+struct NewestRow {
+    #[diesel(sql_type = Xid8)]
+    xid: Xid,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+}
+
+/// Reads the order of the newest rows of the journal, from which the lags of all bridges of a page
+/// are counted. Counting row by row for each bridge would take up to a second for a page.
+async fn newest(
+    connection: &mut AsyncPgConnection,
+    namespace: &Namespace,
+) -> QueryResult<Vec<(Xid, i64)>> {
+    let query = diesel::sql_query(NEWEST)
+        .bind::<Text, _>(namespace)
+        .bind::<BigInt, _>(BridgeView::MAX_LAG);
+    let rows: Vec<NewestRow> = query.load(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.xid, row.seq)).collect())
 }
 
 /// The time of a bridge's last activity, which an index contains.
@@ -84,12 +135,14 @@ const LAST_ACTIVITY: &str = "coalesce(last_aggregation_timestamp, created_at)";
 
 /// Lists bridges, most recently active first.
 impl PageQuery for BridgeFilter {
-    type Row = Bridge;
+    type Row = BridgeView;
 
     async fn page(
         scoped: &Scoped<Self>,
         connection: &mut AsyncPgConnection,
-    ) -> QueryResult<Page<Bridge>> {
+    ) -> QueryResult<Page<BridgeView>> {
+        // Before the page, which may leave rows unread.
+        let newest = newest(connection, &scoped.namespace).await?;
         let last_activity = sql::<Timestamptz>(LAST_ACTIVITY);
         let mut query = bridge_states::table
             .filter(bridge_states::namespace.eq(&scoped.namespace))
@@ -117,7 +170,8 @@ impl PageQuery for BridgeFilter {
             let row = (last_activity, bridge_states::bridge_id);
             query = query.filter(row.into_sql::<Record<(Timestamptz, Uuid)>>().lt((time, id)));
         }
-        let rows = query.load_stream(connection).await?;
+        let rows = query.load_stream::<Bridge>(connection).await?;
+        let rows = rows.map_ok(|bridge| BridgeView::new(bridge, &newest));
         collect_page(rows, &scoped.page).await
     }
 }

@@ -30,7 +30,7 @@ use crate::{
         position::Position,
     },
     services::{
-        bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, Totals},
+        bridge_state::model::{Bridge, BridgeChange, Changed, ENTITY_TYPE, JournalEnd, Totals},
         fsm::{model::Machine, store::Machines},
     },
 };
@@ -96,6 +96,8 @@ struct Changes<'a> {
     machines: Machines,
     /// Batches that were added before, including those decided so far.
     known: HashMap<(BridgeId, BatchId), RequestDigest>,
+    /// What the journal has at the ends of consumptions.
+    ends: HashMap<(&'a str, Position), JournalEnd>,
     has_new_metadata: HashSet<BridgeId>,
     changes: Vec<(&'a Scoped<BridgeChange>, Option<Transition>)>,
 }
@@ -108,11 +110,12 @@ type Row = (
     Option<Bridge>,
     Option<i64>,
     Option<RequestDigest>,
+    (Option<Position>, Option<Position>),
     Option<Machine>,
 );
 
 fn size(row: &Row) -> usize {
-    let (_, _, _, _, bridge, _, _, machine) = row;
+    let (_, _, _, _, bridge, _, _, _, machine) = row;
     bridge.as_ref().map_or(0, PageRow::size) + machine.as_ref().map_or(0, PageRow::size)
 }
 
@@ -136,7 +139,8 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             namespace: namespaces.collect(),
             entity_type: kinds.clone().map(|kind| kind.1).collect(),
             bridge_id: items.iter().map(|item| item.bridge_id).collect(),
-            batch_id: items.iter().map(|item| batch_id(item)).collect(),
+            batch_id: items.iter().map(|item| item.batch_id()).collect(),
+            consumed_id: items.iter().map(|item| item.consumed_id()).collect(),
             reads_bridge: items.iter().map(|item| seen.insert(key(item))).collect(),
             reads_machine: Machines::firsts(kinds),
         };
@@ -146,7 +150,9 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             first,
             ..Changes::default()
         };
-        for (ordinality, now, is_taken, version, bridge, last_revision, known, machine) in rows {
+        for row in rows {
+            let (ordinality, now, is_taken, version, bridge, last_revision, known, end, machine) =
+                row;
             batch.now = now;
             let item = items.get(index_of(ordinality));
             let foreign = item.filter(|_| is_taken && bridge.is_none());
@@ -162,8 +168,14 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             batch.last_revisions.extend(last_revision);
             let known = item
                 .zip(known)
-                .map(|(item, digest)| ((item.bridge_id, batch_id(item)), digest));
+                .and_then(|(item, digest)| Some(((item.bridge_id, item.batch_id()?), digest)));
             batch.known.extend(known);
+            let end = item.and_then(|item| {
+                let key = (item.namespace.as_str(), item.consumes()?.through);
+                let (row, floor) = end;
+                Some((key, JournalEnd { row, floor }))
+            });
+            batch.ends.extend(end);
         }
         Ok(batch)
     }
@@ -213,12 +225,23 @@ impl<'a> Changes<'a> {
             return Err(taken(Resource::Bridge, "bridge_id", id.to_string()));
         }
         let current = stored.map(|(bridge, _)| bridge);
-        let batch = batch_id(item);
-        if let Some(digest) = self.known.get(&(id, batch)) {
+        if let Some(batch) = item.batch_id()
+            && let Some(digest) = self.known.get(&(id, batch))
+        {
             return match current.filter(|_| *digest == item.request_digest) {
                 Some(bridge) => Ok(resolve_duplicate(item, bridge)),
                 None => Err(taken(Resource::Batch, "batch_id", batch.to_string())),
             };
+        }
+        if let Some(consumption) = item.consumes() {
+            let is_done = |bridge: &&Bridge| consumption.is_done(bridge, item.request_digest);
+            if let Some(bridge) = current.filter(is_done) {
+                return Ok(unchanged(bridge));
+            }
+            let namespace = item.namespace.as_str();
+            let end = self.ends.get(&(namespace, consumption.through));
+            let end = end.copied().unwrap_or_default();
+            consumption.check(id, namespace, current, &end)?;
         }
         let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
         let machine = machine.map(|machine| &**machine);
@@ -254,7 +277,9 @@ impl<'a> Changes<'a> {
         });
         let version = self.bridges.get(&id).and_then(|(_, version)| *version);
         self.bridges.insert(id, (bridge.clone(), version));
-        self.known.insert((id, batch_id(item)), item.request_digest);
+        if let Some(batch) = item.batch_id() {
+            self.known.insert((id, batch), item.request_digest);
+        }
         if item.metadata.is_some() {
             self.has_new_metadata.insert(id);
         }
@@ -293,6 +318,7 @@ impl<'a> Changes<'a> {
                 .last_aggregation_timestamp
                 .push(bridge.last_aggregation_timestamp);
             write.revision.push(bridge.revision);
+            write.push_consumed(bridge);
             let machine = self.machines.of(item.namespace.as_str(), ENTITY_TYPE);
             write
                 .machine_digest
@@ -308,44 +334,9 @@ impl<'a> Changes<'a> {
     }
 }
 
-impl<'a> WriteBridges<'a> {
-    fn push_change(&mut self, item: &'a Scoped<BridgeChange>, moved: Option<&'a Transition>) {
-        let (workflows, items) = match &item.totals {
-            Totals::Absolute { .. } => (0, 0),
-            Totals::Batch {
-                workflows, items, ..
-            } => (*workflows, *items),
-        };
-        self.namespace.push(item.namespace.as_str());
-        self.entity_type.push(ENTITY_TYPE);
-        self.bridge_id.push(item.bridge_id);
-        self.request_digest.push(Some(item.request_digest));
-        self.batch_id.push(batch_id(item));
-        self.workflows_processed.push(workflows);
-        self.items_aggregated.push(items);
-        self.transition_id.push(moved.map(|it| it.id));
-        self.from_state
-            .push(moved.and_then(|it| it.from_state.as_deref()));
-        self.to_state.push(moved.map(|it| it.to_state.as_str()));
-        self.transition_event
-            .push(moved.map(|it| it.transition_event.as_str()));
-        self.token_id.push(item.token_id);
-    }
-}
-
 /// Returns the key of the item's bridge, if it belongs to the item's tenant.
 fn key(item: &Scoped<BridgeChange>) -> (&str, BridgeId) {
     (item.namespace.as_str(), item.bridge_id)
-}
-
-/// Returns the id by which a change is idempotent. For a batch the caller chose it. To set
-/// totals the service makes it for the call, so that a retry after a lost commit answer is
-/// recognised.
-fn batch_id(item: &BridgeChange) -> BatchId {
-    match item.totals {
-        Totals::Absolute { .. } => BatchId(item.transition_id.0),
-        Totals::Batch { batch_id, .. } => batch_id,
-    }
 }
 
 /// Returns the answer to a change that was made before.

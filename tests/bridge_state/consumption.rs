@@ -417,6 +417,7 @@ async fn follow(tenant: Tenant, bridge_id: String) {
         let mut from = String::new();
         while let Ok(Some(message)) = stream.message().await {
             let rows = match message.message.unwrap() {
+                Message::Snapshot(_) => panic!("no snapshot was asked for"),
                 Message::Ready(ready) => {
                     from = ready.position;
                     continue;

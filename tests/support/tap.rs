@@ -159,12 +159,13 @@ impl Tap {
     }
 
     /// Returns the later statements on tables of tenants. Statements of background tasks,
-    /// such as health checks, are left out.
+    /// such as health checks, and the first one of the feed, are left out.
     pub fn since(&self, mark: usize) -> Vec<Ran> {
         let tables = ["workflow_", "metadata_stamps", "fsm_", "bridge_"];
         let ran = self.ran.lock().unwrap();
         let ran = ran[mark..].iter();
         let ran = ran.filter(|it| tables.iter().any(|table| it.sql.contains(table)));
+        let ran = ran.filter(|it| !it.sql.contains("pg_backend_pid()"));
         ran.cloned().collect()
     }
 

@@ -120,6 +120,9 @@ impl Tail {
             (scope.clone(), wanted)
         });
         let readers: Vec<_> = readers.collect();
+        if readers.is_empty() {
+            return Ok(());
+        }
         let begins = find_begins(&mut self.session, &readers).await?;
         for ((scope, group), begin) in groups.iter().zip(begins) {
             if !begin.is_complete() {

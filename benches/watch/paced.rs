@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bridgebook::proto::v1::WatchTransitionsRequest;
@@ -98,11 +98,17 @@ async fn measure_variant(
     // The first watchers pay for the connections and the groups.
     let first = Watchers::open(address, &connections, requests(0..1)).await?;
     let before = settled_memory(served, options).await;
+    let begun = Instant::now();
     let rest = Watchers::open(address, &connections, requests(1..options.many)).await?;
+    let opened_after = begun.elapsed();
+    let rejected = rest.shared.rejected.load(Ordering::Relaxed);
     let after = settled_memory(served, options).await;
     let added = options.many * (options.many - 1);
     let each = (after.saturating_sub(before)) as f64 / added.max(1) as f64;
-    println!("Memory of {added} idle watchers: {each:.1} KiB each\n");
+    println!(
+        "{added} idle watchers: {each:.1} KiB each; opened in {:.1} s, {rejected} times rejected\n",
+        opened_after.as_secs_f64()
+    );
     let writers = Writers {
         address,
         rate: options.rate,

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bridgebook::proto::v1::{WatchTransitionsRequest, watch_transitions_request::Begin};
@@ -22,6 +22,9 @@ use crate::{
     stream::{Event, Response, Row, Stream},
 };
 
+/// How long a client waits that the service was too busy for: the retry delay that the service returns.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+
 /// What all watchers share.
 #[derive(Default)]
 pub struct Shared {
@@ -33,8 +36,42 @@ pub struct Shared {
     pub bookmarks: AtomicU64,
     /// How often a stream ended and was opened again.
     pub resumed: AtomicU64,
+    /// How often the service was too busy to open a stream.
+    pub rejected: AtomicU64,
     /// Ends the watchers.
     pub stop: CancellationToken,
+}
+
+/// Opens a stream and waits until it is ready. Opens it again after a while if the service is busy.
+/// Returns it with the position after which it begins.
+async fn open_stream(
+    connection: &SendRequest<Bytes>,
+    address: SocketAddr,
+    request: &WatchTransitionsRequest,
+    shared: &Shared,
+) -> Result<(Stream, Bytes)> {
+    loop {
+        let mut stream = match Stream::open(connection, address, request).await {
+            Err(error) if is_busy(&error) => {
+                shared.rejected.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(RETRY_DELAY).await;
+                continue;
+            }
+            opened => opened?,
+        };
+        return match stream.next().await? {
+            Event::Message(Response { ready, .. }) => {
+                let ready = ready.ok_or("the first message is not ready")?;
+                Ok((stream, ready.position))
+            }
+            Event::End(status) => Err(status.into()),
+        };
+    }
+}
+
+fn is_busy(error: &crate::Failure) -> bool {
+    let status = error.downcast_ref::<Status>();
+    status.is_some_and(|status| status.code() == Code::ResourceExhausted)
 }
 
 /// What a watcher received.
@@ -97,12 +134,7 @@ impl Watcher {
         request: WatchTransitionsRequest,
         shared: Arc<Shared>,
     ) -> Result<Self> {
-        let mut stream = Stream::open(&connection, address, &request).await?;
-        let ready = match stream.next().await? {
-            Event::Message(message) => message.ready,
-            Event::End(status) => return Err(status.into()),
-        };
-        let ready = ready.ok_or("the first message is not ready")?.position;
+        let (stream, ready) = open_stream(&connection, address, &request, &shared).await?;
         let entity_id = Some(&request.entity_id).filter(|id| !id.is_empty());
         let wanted = Wanted {
             namespace: request.namespace.clone(),
@@ -194,12 +226,9 @@ impl Watcher {
         self.shared.resumed.fetch_add(1, Ordering::Relaxed);
         let after = String::from_utf8(self.position.to_vec())?;
         self.request.begin = Some(Begin::After(after));
-        self.stream = Stream::open(&self.connection, self.address, &self.request).await?;
-        match self.stream.next().await? {
-            Event::Message(Response { ready: Some(_), .. }) => Ok(()),
-            Event::Message(_) => Err(self.fault("the first message is not ready")),
-            Event::End(status) => Err(status.into()),
-        }
+        let opened = open_stream(&self.connection, self.address, &self.request, &self.shared).await;
+        (self.stream, _) = opened?;
+        Ok(())
     }
 
     fn fault(&self, fault: &str) -> crate::Failure {

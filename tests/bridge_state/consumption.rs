@@ -422,7 +422,7 @@ async fn follow(tenant: Tenant, bridge_id: String) {
                     from = ready.position;
                     continue;
                 }
-                Message::Bookmark(_) | Message::Snapshot(_) => continue,
+                Message::Bookmark(_) => continue,
                 Message::Transitions(rows) => rows.transitions,
             };
             let items = rows.iter().map(|row| items(row.clone())).sum();

@@ -1,5 +1,4 @@
 ALTER TABLE bridge_states
-    DROP COLUMN consumed_digest,
     DROP COLUMN consumed_transition_id,
     DROP COLUMN consumed_seq,
     DROP COLUMN consumed_xid;

@@ -38,10 +38,8 @@ COMMENT ON COLUMN journal_floors.updated_at IS 'Time of the last update of the r
 ALTER TABLE bridge_states
     ADD COLUMN consumed_xid XID8,
     ADD COLUMN consumed_seq BIGINT,
-    ADD COLUMN consumed_transition_id UUID,
-    ADD COLUMN consumed_digest BYTEA;
+    ADD COLUMN consumed_transition_id UUID;
 
 COMMENT ON COLUMN bridge_states.consumed_xid IS 'The xid of the last row of the journal that the bridge has consumed. NULL if it consumes none.';
 COMMENT ON COLUMN bridge_states.consumed_seq IS 'The seq of that row.';
 COMMENT ON COLUMN bridge_states.consumed_transition_id IS 'The id of that row. It may have been removed since.';
-COMMENT ON COLUMN bridge_states.consumed_digest IS 'Digest of the request that consumed that row. A retry has the same digest.';

@@ -114,7 +114,7 @@ diesel::table! {
         consumed_seq -> Nullable<Int8>,
         /// The id of that row. It may have been removed since.
         consumed_transition_id -> Nullable<Uuid>,
-        /// Digest of the request that consumed that row. A retry has the same digest.
+        /// Digest of the request that consumed the row of consumed_xid. A retry has the same digest.
         consumed_digest -> Nullable<Bytea>,
     }
 }

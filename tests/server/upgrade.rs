@@ -11,7 +11,7 @@ use bridgebook::proto::v1::{
     RegisterNodeRequest, WorkflowState, bridge_state_service_client::BridgeStateServiceClient,
     registry_service_client::RegistryServiceClient,
 };
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use tonic::Status;
 
 use crate::{
@@ -101,7 +101,7 @@ async fn the_previous_version_and_this_one_run_side_by_side_during_a_migration()
         tenant_on(old.serving().await),
     ];
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let writes = join_all(tenants.iter().map(|tenant| write(tenant, &stop, &done)));
+    let writes = try_join_all(tenants.iter().map(|tenant| write(tenant, &stop, &done)));
     let upgrade = async {
         progress(&done).await;
         tokio::task::block_in_place(|| migrate(bridgebook(), &url));
@@ -118,15 +118,12 @@ async fn the_previous_version_and_this_one_run_side_by_side_during_a_migration()
             tenant_on(again.serving().await).start().await;
             new_stop.store(true, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
+            Ok(())
         };
-        let (written, ()) = tokio::join!(write(&tenant, &new_stop, &new_done), both);
-        written.unwrap();
-        new_done.into_inner()
+        tokio::try_join!(write(&tenant, &new_stop, &new_done), both)?;
+        Ok(new_done.into_inner())
     };
-    let (written, new_done) = tokio::join!(writes, upgrade);
-    for written in written {
-        written.unwrap();
-    }
+    let (_, new_done) = tokio::try_join!(writes, upgrade).unwrap();
     let rounds = i64::try_from(done.into_inner() + new_done).unwrap();
     for (what, sql) in [
         (

@@ -1,0 +1,1 @@
+ALTER TABLE bridge_states DROP COLUMN consumed_digest;

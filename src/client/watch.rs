@@ -113,19 +113,19 @@ impl Watch {
         Ok(match message {
             Message::Snapshot(snapshot) => Event::Snapshot(snapshot.states),
             Message::Ready(ready) => {
-                self.advance(&ready.position);
+                self.reached = Some(ready.position);
                 Event::Ready
             }
             Message::Transitions(it) => {
                 self.retries = Retries::new(Duration::MAX);
                 if let Some(last) = it.transitions.last() {
-                    self.advance(&last.position);
+                    self.reached = Some(last.position.clone());
                 }
                 Event::Transitions(it.transitions)
             }
             Message::Bookmark(bookmark) => {
                 self.retries = Retries::new(Duration::MAX);
-                self.advance(&bookmark.position);
+                self.reached = Some(bookmark.position.clone());
                 self.request.with_snapshot = false;
                 self.request.workflow_states.clear();
                 Event::Bookmark(bookmark.position)
@@ -174,14 +174,6 @@ impl Watch {
         };
         self.open_at = Instant::now() + pause;
         Ok(Event::Interrupted(Interruption { status, pause }))
-    }
-
-    /// Notes how far the watch has come. A bookmark can be before the last transition, because it is
-    /// never between two transitions of one commit.
-    fn advance(&mut self, position: &str) {
-        if self.reached.as_deref().is_none_or(|it| it < position) {
-            self.reached = Some(position.to_owned());
-        }
     }
 }
 

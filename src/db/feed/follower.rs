@@ -82,6 +82,8 @@ pub struct Follower {
     cursor: Position,
     /// The last position up to there that is not between two rows of a commit.
     settled: Position,
+    /// The last row that was passed on.
+    passed_on: Position,
     /// The rows of these transactions are not passed on: they were committed before.
     skipped: Option<Committed>,
     membership: Option<Membership>,
@@ -104,6 +106,7 @@ impl Follower {
             following,
             cursor: after,
             settled: after,
+            passed_on: after,
             skipped,
             membership: None,
             page: None,
@@ -120,14 +123,21 @@ impl Follower {
         self.skipped = Some(committed);
     }
 
-    /// Returns how far the reader has come: the last position that is not between two rows of a commit.
-    pub fn settled(&mut self) -> Position {
+    /// Returns how far the reader has come, to go on after it.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.passed_on.max(self.settled)
+    }
+
+    /// Returns the last position that is not between two rows of a commit. `None` while rows were passed
+    /// on after it: the others of their commit come next.
+    pub fn settled(&mut self) -> Option<Position> {
         let is_live = self.is_live();
         let membership = self.membership.as_ref().filter(|_| is_live);
         if let Some((through, settled)) = membership.and_then(Membership::end) {
             self.advance(through, Some(settled));
         }
-        self.settled
+        Some(self.settled).filter(|settled| *settled >= self.passed_on)
     }
 
     /// Waits for rows, and returns them in their order. May be dropped and called again.
@@ -141,7 +151,8 @@ impl Follower {
                 true => self.take().await?,
                 false => self.read_page().await?,
             };
-            if !rows.is_empty() {
+            if let Some(last) = rows.last() {
+                self.passed_on = last.journal_position();
                 return Ok(rows);
             }
         }
@@ -157,10 +168,10 @@ impl Follower {
     async fn take(&mut self) -> Result<Vec<Arc<Transition>>> {
         while let Some(membership) = &self.membership {
             match membership.take()? {
-                Taken::Rows(rows) => {
+                Taken::Rows { rows, settled } => {
                     let last = rows.last().map(|row| row.journal_position());
                     let rows = rows.into_iter().filter(|row| self.is_new(row)).collect();
-                    self.advance(last.unwrap_or_default(), None);
+                    self.advance(last.unwrap_or_default(), settled);
                     return Ok(rows);
                 }
                 Taken::None { through, settled } => {

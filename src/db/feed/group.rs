@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{read::ScopeRows, scope::TransitionMatch};
 use crate::{
-    db::journal::Transition,
+    db::journal::{Transition, Xid},
     domain::{error::Error, page::PageRow, position::Position},
 };
 
@@ -75,7 +75,13 @@ struct Reader {
 /// What a reader finds in its group.
 pub(super) enum Taken {
     /// Rows; more may be there.
-    Rows(Vec<Arc<Transition>>),
+    Rows {
+        /// The rows.
+        rows: Vec<Arc<Transition>>,
+        /// The last position up to there that is not between two rows of a commit; `None` if there is
+        /// none after the rows before.
+        settled: Option<Position>,
+    },
     /// No further row.
     None {
         /// All rows up to this one were there.
@@ -213,7 +219,7 @@ impl Group {
         match next {
             None => Ok(Taken::None { through, settled }),
             Some(next) if next < first => Ok(Taken::Lagged),
-            Some(next) => Ok(Taken::Rows(state.take_from(number, next))),
+            Some(next) => Ok(state.take_from(number, next)),
         }
     }
 }
@@ -234,25 +240,27 @@ impl State {
         }
     }
 
-    fn take_from(&mut self, number: u64, next: u64) -> Vec<Arc<Transition>> {
+    fn take_from(&mut self, number: u64, next: u64) -> Taken {
         let Some(reader) = self.readers.get_mut(&number) else {
-            return Vec::new();
+            return Taken::Lagged;
         };
         let skipped = usize::try_from(next - self.first).unwrap_or(usize::MAX);
         let wanted = self.rows.iter().skip(skipped).zip(next..);
         let wanted = wanted.filter(|(kept, _)| reader.wanted.matches(&kept.row));
-        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let mut settled = Some(self.settled);
         reader.next = None;
         for (kept, number) in wanted {
-            if taken.len() >= TAKEN_ROWS || bytes >= TAKEN_BYTES {
+            if rows.len() >= TAKEN_ROWS || bytes >= TAKEN_BYTES {
                 reader.next = Some(number);
+                settled = last_before(&rows, kept.row.xid);
                 break;
             }
             bytes += kept.row.size();
-            taken.push(Arc::clone(&kept.row));
+            rows.push(Arc::clone(&kept.row));
         }
         self.behind -= usize::from(reader.next.is_none());
-        taken
+        Taken::Rows { rows, settled }
     }
 
     /// Drops the rows that no reader has to take, and those that slow readers have not taken in time.
@@ -270,4 +278,10 @@ impl State {
             self.first += 1;
         }
     }
+}
+
+/// Returns the position of the last row that another transaction wrote than that of the next row.
+fn last_before(rows: &[Arc<Transition>], next: Xid) -> Option<Position> {
+    let last = rows.iter().rev().find(|row| row.xid.0 < next.0);
+    last.map(|row| row.journal_position())
 }

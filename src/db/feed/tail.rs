@@ -33,8 +33,9 @@ use crate::{
 const READ_INTERVAL: Duration = Duration::from_secs(5);
 /// The same interval while no notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// Minimum pause between two reads. Rows that commit meanwhile are read together.
-const MIN_PAUSE: Duration = Duration::from_millis(1);
+/// Minimum pause between two reads. Rows that commit meanwhile are read together: most of what a read
+/// costs is the statement, not its rows.
+const MIN_PAUSE: Duration = Duration::from_millis(3);
 /// Pauses before rows are looked for again that were above the horizon: the first, and the longest.
 const HORIZON_PAUSES: (Duration, Duration) = (Duration::from_millis(2), POLL_INTERVAL);
 /// Pause before another connection is tried.

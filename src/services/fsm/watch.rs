@@ -29,6 +29,8 @@ use crate::{
 
 /// Interval of bookmarks, and of checks of the token.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a bookmark waits for the other rows of a commit, before it looks again.
+const BOOKMARK_DELAY: Duration = Duration::from_millis(10);
 /// How long a check of the token may delay a bookmark. A connection without any message for 10 s is
 /// taken for stalled.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -174,8 +176,8 @@ impl Watch {
     async fn next_part(&mut self, mut parts: SnapshotParts) -> Sent {
         let part = tokio::select! {
             biased;
-            () = self.call.closing() => return Ok(self.last_bookmark(closing)),
-            () = self.call.deadline() => return Ok(self.last_bookmark(deadline)),
+            () = self.call.closing() => return self.end(closing),
+            () = self.call.deadline() => return self.end(deadline),
             part = parts.recv() => part,
         };
         match part.unwrap_or_else(|| Err(internal("a snapshot has no end")))? {
@@ -194,42 +196,49 @@ impl Watch {
     /// Returns the next transitions, or a bookmark.
     async fn next_message(&mut self) -> Sent {
         if self.sent_at.elapsed() > SLOW_AFTER {
-            return Ok(self.last_bookmark(|position| WatchEnd::TooSlow { position }));
+            return self.end(|position| WatchEnd::TooSlow { position });
         }
-        tokio::select! {
-            biased;
-            () = self.call.closing() => Ok(self.last_bookmark(closing)),
-            () = self.call.deadline() => Ok(self.last_bookmark(deadline)),
-            () = sleep_until(self.bookmark_at) => {
-                self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-                // A database that does not answer delays no bookmark, and ends no stream.
-                if let Ok(checked) = timeout(CHECK_TIMEOUT, self.call.check()).await {
-                    checked?;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.call.closing() => return self.end(closing),
+                () = self.call.deadline() => return self.end(deadline),
+                () = sleep_until(self.bookmark_at) => {
+                    let Some(bookmark) = self.bookmark() else {
+                        self.bookmark_at = Instant::now() + BOOKMARK_DELAY;
+                        continue;
+                    };
+                    self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
+                    // A database that does not answer delays no bookmark, and ends no stream.
+                    if let Ok(checked) = timeout(CHECK_TIMEOUT, self.call.check()).await {
+                        checked?;
+                    }
+                    return Ok(bookmark);
                 }
-                Ok(self.bookmark())
-            }
-            rows = self.follower.next() => {
-                let rows = rows?;
-                self.metrics.sent.inc_by(rows.len() as u64);
-                Ok(transitions(rows))
+                rows = self.follower.next() => {
+                    let rows = rows?;
+                    self.metrics.sent.inc_by(rows.len() as u64);
+                    return Ok(transitions(rows));
+                }
             }
         }
     }
 
-    fn bookmark(&mut self) -> v1::WatchTransitionsResponse {
-        let position = self.position();
-        message(Message::Bookmark(v1::WatchBookmark { position }))
+    /// Returns a bookmark; `None` between two rows of a commit.
+    fn bookmark(&mut self) -> Option<v1::WatchTransitionsResponse> {
+        let position = self.follower.settled()?;
+        let position = position.to_text(self.namespace.as_str());
+        Some(message(Message::Bookmark(v1::WatchBookmark { position })))
     }
 
-    /// Returns the last bookmark, after which the stream ends.
-    fn last_bookmark(&mut self, end: impl Fn(String) -> WatchEnd) -> v1::WatchTransitionsResponse {
-        self.next = Step::End(Error::Watch(end(self.position())).into());
-        self.bookmark()
-    }
-
-    fn position(&mut self) -> String {
-        let position = self.follower.settled();
-        position.to_text(self.namespace.as_str())
+    /// Ends the stream, after a last bookmark unless it is between two rows of a commit.
+    fn end(&mut self, end: impl Fn(String) -> WatchEnd) -> Sent {
+        let bookmark = self.bookmark();
+        let position = self.follower.position().to_text(self.namespace.as_str());
+        let status = Status::from(Error::Watch(end(position)));
+        let bookmark = bookmark.ok_or_else(|| status.clone())?;
+        self.next = Step::End(status);
+        Ok(bookmark)
     }
 }
 

@@ -1,15 +1,16 @@
 //! How a stream ends.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use bridgebook::{
     domain::role::Role,
     proto::v1::{WatchTransitionsRequest, watch_transitions_response::Message},
 };
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use super::{Watching, after, all, client, ids, make_moves};
+use super::{Watching, after, all, client, commit_rows, from_start, ids, make_moves};
 use crate::support::{App, Failure, Server, eventually, failure, tenant_on};
 
 #[tokio::test]
@@ -21,11 +22,7 @@ async fn a_deadline_ends_a_stream_after_a_last_bookmark() {
         .metadata_mut()
         .insert("grpc-timeout", "2S".parse().unwrap());
     let stream = client(&tenant).watch_transitions(request).await.unwrap();
-    let watching = Watching {
-        stream: stream.into_inner(),
-        ready: String::new(),
-        position: String::new(),
-    };
+    let watching = Watching::on(stream.into_inner());
     let last = make_moves(&tenant, 1).await.pop().unwrap();
     let (messages, status) = watching.end().await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -35,6 +32,41 @@ async fn a_deadline_ends_a_stream_after_a_last_bookmark() {
         Some(Message::Bookmark(bookmark)) => assert_eq!(bookmark.position, *position),
         other => panic!("no last bookmark: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_within_a_commit_has_no_last_bookmark_and_goes_on_after_its_last_row() {
+    const ROWS: usize = 30_000;
+    let (app, tenant) = App::with_tenant().await;
+    commit_rows(&app, &tenant, ROWS).await;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut request = Request::new(from_start(&tenant));
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "1S".parse().unwrap());
+    let stream = client(&tenant).watch_transitions(request).await.unwrap();
+    // A client that takes nothing meanwhile. The commit does not fit into the window of its stream.
+    sleep_until(deadline).await;
+    let watching = Watching::on(stream.into_inner());
+    let (messages, status) = Box::pin(watching.end()).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let mut rows = Vec::new();
+    for message in messages {
+        match message {
+            Message::Transitions(it) => rows.extend(it.transitions),
+            Message::Ready(_) => {}
+            other => panic!("within a commit: {other:?}"),
+        }
+    }
+    assert!(rows.len() < ROWS, "it did not end within the commit");
+    let position = &status.get_details_error_info().unwrap().metadata["position"];
+    assert_eq!(*position, rows.last().unwrap().position);
+    let mut resumed = Watching::open(&tenant, after(&tenant, position))
+        .await
+        .unwrap();
+    rows.extend(resumed.transitions(ROWS - rows.len()).await);
+    let distinct: HashSet<_> = rows.iter().map(|row| &row.id).collect();
+    assert_eq!(distinct.len(), ROWS);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use bridgebook::proto::v1::{
     self, FsmTransition, WatchTransitionsRequest, watch_transitions_request::Begin,
     watch_transitions_response::Message,
 };
+use diesel_async::SimpleAsyncConnection;
 use serde_json::json;
 use tonic::{Status, Streaming};
 
@@ -38,13 +39,18 @@ impl Watching {
         Box::pin(Self::begin(tenant, request)).await
     }
 
-    async fn begin(tenant: &Tenant, request: WatchTransitionsRequest) -> Result<Self, Status> {
-        let stream = client(tenant).watch_transitions(request).await?;
-        let mut watching = Watching {
-            stream: stream.into_inner(),
+    /// Takes a stream that was opened, before its first message.
+    pub fn on(stream: Streaming<v1::WatchTransitionsResponse>) -> Self {
+        Watching {
+            stream,
             ready: String::new(),
             position: String::new(),
-        };
+        }
+    }
+
+    async fn begin(tenant: &Tenant, request: WatchTransitionsRequest) -> Result<Self, Status> {
+        let stream = client(tenant).watch_transitions(request).await?;
+        let mut watching = Watching::on(stream.into_inner());
         match watching.message().await? {
             Message::Ready(ready) => watching.ready = ready.position,
             other => panic!("not ready: {other:?}"),
@@ -60,7 +66,10 @@ impl Watching {
         let message = next.message.expect("a message with content");
         match &message {
             Message::Ready(it) => self.position.clone_from(&it.position),
-            Message::Bookmark(it) => self.position.clone_from(&it.position),
+            Message::Bookmark(it) => {
+                assert!(it.position >= self.position, "a bookmark never goes back");
+                self.position.clone_from(&it.position);
+            }
             Message::Snapshot(it) => assert!(!it.states.is_empty(), "no empty message"),
             Message::Transitions(it) => {
                 let last = it.transitions.last().expect("no empty message");
@@ -126,6 +135,18 @@ pub fn after(tenant: &Tenant, position: &str) -> WatchTransitionsRequest {
 
 pub fn ids(rows: &[FsmTransition]) -> Vec<String> {
     rows.iter().map(|row| row.id.clone()).collect()
+}
+
+/// Writes rows to the journal, in one commit.
+pub async fn commit_rows(app: &App, tenant: &Tenant, count: usize) {
+    let insert = format!(
+        "INSERT INTO fsm_transitions (id, entity_id, entity_type, to_state, transition_event, namespace)
+         SELECT gen_random_uuid(), gen_random_uuid(), 'bulk', 'X', 'bulk', '{}'
+           FROM generate_series(1, {count})",
+        tenant.namespace
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&insert).await.unwrap();
 }
 
 /// Makes moves of one order. Returns them as the journal has them.

@@ -6,7 +6,7 @@ use bridgebook::proto::v1::{FsmTransition, watch_transitions_response::Message};
 use diesel_async::SimpleAsyncConnection;
 use tokio::task::JoinSet;
 
-use super::{Watching, after, all, from_start, ids, make_moves};
+use super::{Watching, after, all, commit_rows, from_start, ids, make_moves};
 use crate::support::{App, Tenant};
 
 /// How many writers make moves at once, and how many each.
@@ -108,19 +108,10 @@ async fn an_open_transaction_delays_rows_and_loses_none() {
 #[tokio::test]
 async fn a_bookmark_is_never_within_a_commit() {
     let (app, tenant) = App::with_tenant().await;
-    // Larger than one read.
-    let insert = |rows: usize| {
-        format!(
-            "INSERT INTO fsm_transitions (id, entity_id, entity_type, to_state, transition_event, namespace)
-             SELECT gen_random_uuid(), gen_random_uuid(), 'bulk', 'X', 'bulk', '{}'
-               FROM generate_series(1, {rows})",
-            tenant.namespace
-        )
-    };
-    let mut connection = app.schema.connect().await;
     let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    // Two are larger than one read.
     for rows in [5000, 3, 4500] {
-        connection.batch_execute(&insert(rows)).await.unwrap();
+        commit_rows(&app, &tenant, rows).await;
     }
     let mut rows = Vec::new();
     let mut ends = BTreeSet::from([watching.ready.clone()]);

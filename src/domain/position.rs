@@ -59,6 +59,21 @@ impl Position {
         *self == Position::default()
     }
 
+    /// Returns the bound before the first row of a transaction. It is the position of no row.
+    #[must_use]
+    pub fn before_transaction(xid: u64) -> Self {
+        Position {
+            xid,
+            ..Position::default()
+        }
+    }
+
+    /// Returns the id of the row; `None` if the position is that of no row.
+    #[must_use]
+    pub fn row_id(self) -> Option<TransitionId> {
+        Some(self.transition_id).filter(|id| *id != TransitionId::default())
+    }
+
     /// Returns the number of the transaction for a parameter of a statement.
     #[must_use]
     pub fn xid_for_sql(self) -> i64 {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use diesel_async::AsyncPgConnection;
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::sleep;
 
 use super::{
     Membership,
     begin::Committed,
     group::Taken,
-    read::{Cursor, PAGE, ScopeRows, read_namespaces, read_prefix},
+    read::{Cursor, PAGE, Read, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         namespace::Namespace,
         position::Position,
     },
+    util::backoff::jittered,
 };
 
 /// A request to follow the journal.
@@ -46,19 +48,23 @@ impl Following {
 }
 
 /// Reads a page of a reader.
-struct PageQuery {
+struct ReadPage {
     following: Following,
     after: Position,
 }
 
-impl Query for PageQuery {
-    type Answer = ScopeRows;
+impl Query for ReadPage {
+    type Answer = Read;
 
     fn owner(&self) -> Owner {
         self.following.owner()
     }
 
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<ScopeRows>, DbError> {
+    fn leaves_rows(read: &Read) -> bool {
+        read.is_cut
+    }
+
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<Read>, DbError> {
         let wanted = &*self.following.wanted;
         let cursor = |namespace| Cursor {
             namespace,
@@ -70,7 +76,7 @@ impl Query for PageQuery {
             }
             Scope::Prefix(prefix) => read_prefix(connection, cursor(prefix), wanted, PAGE).await?,
         };
-        Ok(Ok(read.scopes.into_iter().next().unwrap_or_default()))
+        Ok(Ok(read))
     }
 }
 
@@ -87,7 +93,9 @@ pub struct Follower {
     /// The rows of these transactions are not passed on: they were committed before.
     skipped: Option<Committed>,
     membership: Option<Membership>,
-    page: Option<BoxFuture<'static, Result<ScopeRows>>>,
+    page: Option<BoxFuture<'static, Result<Read>>>,
+    /// All rows below this bound were passed on, or do not match.
+    bound: Position,
 }
 
 impl Follower {
@@ -110,9 +118,10 @@ impl Follower {
             skipped,
             membership: None,
             page: None,
+            bound: Position::default(),
         };
         if is_at_end {
-            follower.join();
+            follower.join(after);
         }
         follower
     }
@@ -161,7 +170,7 @@ impl Follower {
     /// Returns whether the group has all rows after the cursor.
     fn is_live(&self) -> bool {
         let membership = self.membership.as_ref();
-        membership.is_some_and(|it| it.begins_after <= self.cursor)
+        membership.is_some_and(|it| it.begins_after <= self.cursor.max(self.bound))
     }
 
     /// Waits for rows of the group. Returns none if the reader is too late for them.
@@ -195,29 +204,47 @@ impl Follower {
         };
         let page = page.await;
         self.page = None;
-        let page = page?;
-        if let Some(floor) = page.floor.filter(|floor| *floor > self.cursor) {
-            return Err(gone(&self.following.namespace, floor));
+        let read = page?;
+        let page = read.scopes.into_iter().next().unwrap_or_default();
+        if page.has_gap {
+            return Err(gone(&self.following.namespace, page.floor));
         }
         let (last, settled) = (page.last, page.settled(self.cursor));
-        let is_complete = page.is_complete;
+        let (is_complete, floor) = (page.is_complete, page.floor);
         self.database.metrics().feed().read_by_page(page.rows.len());
         let rows = page.rows.into_iter().filter(|row| self.is_new(row));
         let rows = rows.map(Arc::new).collect();
         self.advance(last.unwrap_or_default(), settled);
-        if is_complete && self.membership.is_none() {
-            self.join();
+        if is_complete {
+            self.bound = Position::before_transaction(read.bounds.horizon);
+            if self.membership.is_none() {
+                // A position may be above the horizon. The tail has to read what comes below it.
+                self.join(self.cursor.min(self.bound.max(floor)));
+            }
         }
         Ok(rows)
     }
 
-    fn next_page(&self) -> BoxFuture<'static, Result<ScopeRows>> {
+    /// Reads the next page. Waits through an outage or an overload.
+    fn next_page(&self) -> BoxFuture<'static, Result<Read>> {
         let database = self.database.clone();
-        let query = PageQuery {
+        let query = ReadPage {
             following: self.following.clone(),
             after: self.cursor,
         };
-        async move { database.run(&query).await }.boxed()
+        let read = async move {
+            loop {
+                let error = match database.run(&query).await {
+                    Ok(read) => return Ok(read),
+                    Err(error) => error,
+                };
+                match error.retry_after() {
+                    Some(pause) => sleep(jittered(pause)).await,
+                    None => return Err(error),
+                }
+            }
+        };
+        read.boxed()
     }
 
     /// Returns whether a row was not passed on yet, and is to be.
@@ -227,16 +254,22 @@ impl Follower {
     }
 
     fn advance(&mut self, through: Position, settled: Option<Position>) {
-        self.cursor = self.cursor.max(through);
-        self.settled = self.settled.max(settled.unwrap_or_default());
+        // A bound is no position to go on after.
+        let row = |position: Position| {
+            position
+                .row_id()
+                .map_or_else(Position::default, |_| position)
+        };
+        self.cursor = self.cursor.max(row(through));
+        self.settled = self.settled.max(row(settled.unwrap_or_default()));
         self.skipped
             .take_if(|skipped| !skipped.may_follow(self.cursor));
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, through: Position) {
         let scope = Scope::of(&self.following.namespace);
         let feed = self.database.feed();
-        self.membership = Some(feed.join(&scope, &self.following.wanted, self.cursor));
+        self.membership = Some(feed.join(&scope, &self.following.wanted, through));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The readers of one scope that are at the end of the journal, and the newest rows.
 //!
-//! Rows stay until every reader that wants them has taken them, but only some MiB and for some seconds.
+//! Rows stay until every reader that wants them has taken them, but at most 1 MiB and for some seconds.
 //! A reader that is slower has lost its place, and reads the rows from the database.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Size of the rows that a group keeps for slow readers, in bytes.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+const KEPT_BYTES: usize = 1024 * 1024;
 /// How long a group keeps rows for slow readers. Reading them from the database costs little more than
 /// the memory, unless all readers of a group do so.
 const KEPT_FOR: Duration = Duration::from_secs(2);
@@ -58,6 +58,8 @@ struct State {
     is_read: bool,
     /// Why all readers have to end.
     failure: Option<Error>,
+    /// Whether all readers have to read pages, because the tail has lost its place.
+    is_lost: bool,
 }
 
 struct KeptRow {
@@ -180,12 +182,23 @@ impl Group {
         }
     }
 
+    /// Lets all readers read pages, which check that nothing was lost.
+    pub(super) fn lose(&self) {
+        let mut state = self.lock();
+        state.is_lost = true;
+        state.wake_all();
+    }
+
+    /// Drops the rows that slow readers have not taken in time.
+    pub(super) fn trim(&self) {
+        self.lock().trim(Instant::now());
+    }
+
     /// Ends all readers.
     pub(super) fn fail(&self, error: &Error) {
         let mut state = self.lock();
         state.failure = Some(error.clone());
-        let readers = state.readers.values();
-        readers.for_each(|reader| reader.woken.notify_one());
+        state.wake_all();
     }
 
     /// Returns how far a reader has come that has no row to take: all rows up to the first position, and
@@ -193,7 +206,7 @@ impl Group {
     pub(super) fn end(&self, number: u64) -> Option<(Position, Position)> {
         let state = self.lock();
         let reader = state.readers.get(&number)?;
-        let is_at_end = reader.next.is_none() && state.failure.is_none();
+        let is_at_end = reader.next.is_none() && state.failure.is_none() && !state.is_lost;
         is_at_end.then_some((state.through, state.settled))
     }
 
@@ -213,7 +226,7 @@ impl Group {
             ..
         } = *state;
         let next = state.readers.get(&number).map(|reader| reader.next);
-        let Some(next) = next else {
+        let Some(next) = next.filter(|_| !state.is_lost) else {
             return Ok(Taken::Lagged);
         };
         match next {
@@ -225,6 +238,11 @@ impl Group {
 }
 
 impl State {
+    fn wake_all(&self) {
+        let readers = self.readers.values();
+        readers.for_each(|reader| reader.woken.notify_one());
+    }
+
     /// Notes that a new row is the next one of the readers that want it and have taken all others.
     fn wake_readers(&mut self, row: &Transition, number: u64, woken: &mut Vec<Arc<Notify>>) {
         let of_entity = self.by_entity.get(&row.entity_id).into_iter().flatten();

@@ -38,28 +38,89 @@ use self::{
     group::{Group, Taken},
     scope::Scope,
 };
-use crate::domain::{error::Result, position::Position};
+use crate::{
+    db::DatabaseAddress,
+    domain::{error::Result, position::Position},
+    ops::metrics::FeedMetrics,
+};
 
 /// The feed of a process. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Feed(Arc<Inner>);
+#[derive(Clone)]
+pub struct Feed {
+    namespaces: Branch,
+    /// Those of patterns such as `team-*`, which read all namespaces that match. They cost more, and must
+    /// not delay the others.
+    patterns: Branch,
+}
+
+/// The readers of one kind of scope, which share a tail. Cheap to clone.
+#[derive(Clone)]
+struct Branch(Arc<Inner>);
 
 type Groups = HashMap<Scope, Arc<Group>>;
 
-#[derive(Default)]
 struct Inner {
+    /// Whether the tail tells other processes of the changes of this one.
+    is_teller: bool,
     groups: Mutex<Groups>,
     /// Whether the tail wants to know of changes, which writers read without a lock.
     wants_changes: AtomicBool,
-    /// The namespaces with new rows.
+    /// The namespaces in which this process has written rows.
     changed: Mutex<Changes>,
     /// Signalled by each change, and by each new group.
     woken: Notify,
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        Feed {
+            namespaces: Branch::new(true),
+            patterns: Branch::new(false),
+        }
+    }
+}
+
 impl Feed {
+    /// Reads new rows for all readers. Never completes.
+    pub async fn run(&self, address: &DatabaseAddress, metrics: &FeedMetrics) {
+        let namespaces = self.namespaces.run(address, metrics);
+        tokio::join!(namespaces, self.patterns.run(address, metrics));
+    }
+
     /// Notes that rows of the journal were committed in some namespaces.
-    pub fn committed<'a>(&self, mut namespaces: impl Iterator<Item = &'a str>) {
+    pub fn committed<'a>(&self, namespaces: impl Iterator<Item = &'a str> + Clone) {
+        self.namespaces.committed(namespaces.clone());
+        self.patterns.committed(namespaces);
+    }
+
+    /// Adds a reader that has read all rows up to `through`. If it is the first of its scope, the tail
+    /// begins there. Otherwise the reader may have to read some rows itself.
+    fn join(
+        &self,
+        scope: &Scope,
+        wanted: &Arc<scope::TransitionMatch>,
+        through: Position,
+    ) -> Membership {
+        let branch = match scope {
+            Scope::Namespace(_) => &self.namespaces,
+            Scope::Prefix(_) => &self.patterns,
+        };
+        branch.join(scope, wanted, through)
+    }
+}
+
+impl Branch {
+    fn new(is_teller: bool) -> Self {
+        Branch(Arc::new(Inner {
+            is_teller,
+            groups: Mutex::default(),
+            wants_changes: AtomicBool::default(),
+            changed: Mutex::default(),
+            woken: Notify::default(),
+        }))
+    }
+
+    fn committed<'a>(&self, mut namespaces: impl Iterator<Item = &'a str>) {
         if !self.0.wants_changes.load(Ordering::Relaxed) {
             return;
         }
@@ -97,8 +158,6 @@ impl Feed {
         changed.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a reader that has read all rows up to `through`. If it is the first of its scope, the tail
-    /// begins there. Otherwise the reader may have to read some rows itself.
     fn join(
         &self,
         scope: &Scope,
@@ -112,7 +171,7 @@ impl Feed {
         drop(groups);
         self.0.woken.notify_one();
         Membership {
-            feed: self.clone(),
+            branch: self.clone(),
             scope: scope.clone(),
             group,
             number,
@@ -124,7 +183,7 @@ impl Feed {
 
 /// The place of a reader in a group, until it is dropped.
 struct Membership {
-    feed: Feed,
+    branch: Branch,
     scope: Scope,
     group: Arc<Group>,
     number: u64,
@@ -146,9 +205,10 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         // No reader joins the group meanwhile.
-        let mut groups = self.feed.groups();
+        let mut groups = self.branch.groups();
         if self.group.leave(self.number) {
-            self.feed.remove_from(&mut groups, &self.scope, &self.group);
+            self.branch
+                .remove_from(&mut groups, &self.scope, &self.group);
         }
     }
 }

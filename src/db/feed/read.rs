@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use diesel::{
     QueryResult,
+    result::Error as DieselError,
     sql_types::{BigInt, Bool, Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -14,7 +15,7 @@ use crate::{
     db::{
         batch::statement::{batch_statement, index_of},
         journal::{Transition, TransitionSql, Xid, transition_columns},
-        planner::{byte_order, lateral, left_lateral, left_lookup},
+        planner::{byte_order, lateral, left_lateral, left_lookup, same_namespace},
         schema::sql_types::Xid8,
     },
     domain::{id::TransitionId, page::PageRow, position::Position},
@@ -25,21 +26,27 @@ use crate::{
 pub struct ReadLimit {
     /// How many rows of each cursor it passes over at most.
     rows: i64,
-    /// Size of the rows that match, in bytes. It stops after the row that exceeds it.
-    bytes: usize,
+    /// Size of the rows of each cursor that match, in bytes, as the table has them. It stops after the
+    /// row that exceeds it.
+    stored_bytes: i64,
+    /// Size in memory of all rows that match, in bytes. Documents may be compressed in the table. Most
+    /// are not, so that most reads end before this limit.
+    memory: usize,
 }
 
 /// The limit of the tail. More rows than a commit of the service writes, so that it is mostly read at
 /// once.
 pub const TAIL: ReadLimit = ReadLimit {
     rows: 2000,
-    bytes: 4 * 1024 * 1024,
+    stored_bytes: 1024 * 1024,
+    memory: 16 * 1024 * 1024,
 };
 
 /// The limit of a reader. Its rows become one message, which is in memory until the client has taken it.
 pub const PAGE: ReadLimit = ReadLimit {
     rows: 2000,
-    bytes: 512 * 1024,
+    stored_bytes: 512 * 1024,
+    memory: 1024 * 1024,
 };
 
 /// A namespace, or the prefix of several, and how far the journal was read.
@@ -47,7 +54,7 @@ pub const PAGE: ReadLimit = ReadLimit {
 pub struct Cursor {
     /// The namespace.
     pub namespace: String,
-    /// The last row that was read.
+    /// The last row that was read, or a bound above it.
     pub after: Position,
 }
 
@@ -71,7 +78,10 @@ pub struct ScopeRows {
     /// Whether all rows below the horizon were passed over.
     pub is_complete: bool,
     /// The last row that retention has removed.
-    pub floor: Option<Position>,
+    pub floor: Position,
+    /// Whether rows after the cursor are gone: retention has removed some, or the row of the cursor is
+    /// lost.
+    pub has_gap: bool,
 }
 
 /// The journal after some cursors.
@@ -81,6 +91,8 @@ pub struct Read {
     pub bounds: Bounds,
     /// The rows of each cursor, in the order of the cursors.
     pub scopes: Vec<ScopeRows>,
+    /// Whether rows are left on the connection.
+    pub is_cut: bool,
 }
 
 /// The snapshot of a statement, and the horizon in it: all transactions with a lower number have ended,
@@ -110,30 +122,44 @@ macro_rules! is_wanted {
     };
 }
 
-/// Of rows `s` in the order of the journal, those that match, and the last one. That comes without its
-/// document if it does not match.
+/// Of rows `r` in the order of the journal, those that match, up to the limit of bytes, and the last one.
+/// That comes without its document if it does not match.
 macro_rules! matches_and_last {
     ($($rows:expr),+ $(,)?) => {
         concat!("SELECT * FROM (
-            SELECT s.id, s.entity_id, s.entity_type, s.from_state, s.to_state, s.transition_event,
-                   s.created_at, s.namespace, s.request_digest, s.token_id, s.xid, s.seq, s.is_match,
-                   CASE WHEN s.is_match THEN s.transition_data ELSE '{}' END AS transition_data,
-                   lead(s.seq) OVER journal IS NULL AS is_last, row_number() OVER journal AS number
-              FROM (", $($rows),+, ") s
-            WINDOW journal AS (ORDER BY s.xid, s.seq)) t
-          WHERE t.is_match OR t.is_last")
+            SELECT s.*, lead(s.seq) OVER journal IS NULL AS is_last, row_number() OVER journal AS number,
+                   sum(s.bytes) OVER journal AS bytes_through
+              FROM (
+                SELECT r.id, r.entity_id, r.entity_type, r.from_state, r.to_state, r.transition_event,
+                       r.created_at, r.namespace, r.request_digest, r.token_id, r.xid, r.seq, r.is_match,
+                       CASE WHEN r.is_match THEN r.transition_data ELSE '{}' END AS transition_data,
+                       CASE WHEN r.is_match THEN 200 + pg_column_size(r.transition_data) ELSE 0 END AS bytes
+                  FROM (", $($rows),+, ") r
+              ) s
+            WINDOW journal AS (ORDER BY s.xid, s.seq ROWS UNBOUNDED PRECEDING)) t
+          WHERE t.bytes_through - t.bytes < item.stored_bytes
+            AND (t.is_match OR t.is_last OR t.bytes_through >= item.stored_bytes)")
+    };
+}
+
+/// The condition for the row `there` that the cursor of the item names.
+macro_rules! is_row_of_cursor {
+    () => {
+        "there.id = item.transition_id AND there.xid = item.xid::text::xid8 AND there.seq = item.seq"
     };
 }
 
 macro_rules! read_statement {
-    ($(#[$doc:meta])* $name:ident, $($floor_and_rows:expr),+ $(,)?) => {
+    ($(#[$doc:meta])* $name:ident, $($lookups_and_rows:expr),+ $(,)?) => {
         batch_statement! {
             $(#[$doc])*
             struct $name<'a> {
                 namespace: &'a str => Text,
                 xid: i64 => BigInt,
                 seq: i64 => BigInt,
+                transition_id: Option<TransitionId> => Nullable<Uuid>,
                 rows: i64 => BigInt,
+                stored_bytes: i64 => BigInt,
                 entity_type: Option<&'a str> => Nullable<Text>,
                 entity_id: Option<uuid::Uuid> => Nullable<Uuid>,
                 transition_event: Option<&'a str> => Nullable<Text>,
@@ -144,13 +170,15 @@ macro_rules! read_statement {
                 Xid8,
                 BigInt,
                 Nullable<(Xid8, BigInt, Uuid)>,
-                Nullable<(Bool, Bool, BigInt)>,
+                Bool,
+                Nullable<(Bool, Bool)>,
                 Nullable<TransitionSql>,
             );
             concat!(", ", snapshot_bounds!(), "
                 SELECT bounds.horizon, bounds.xmax, item.ordinality, floor.xid, floor.seq,
-                       floor.transition_id, t.is_match, t.is_last, t.number, ", transition_columns!(), "
-                  FROM bounds CROSS JOIN item", $($floor_and_rows),+)
+                       floor.transition_id, there.id IS NOT NULL, t.is_match,
+                       t.is_last AND t.number < item.rows, ", transition_columns!(), "
+                  FROM bounds CROSS JOIN item", $($lookups_and_rows),+)
         }
 
         impl<'a> $name<'a> {
@@ -160,7 +188,9 @@ macro_rules! read_statement {
                     namespace: each.clone().map(|it| &*it.namespace).collect(),
                     xid: each.clone().map(|it| it.after.xid_for_sql()).collect(),
                     seq: each.clone().map(|it| it.after.seq).collect(),
+                    transition_id: each.clone().map(|it| it.after.row_id()).collect(),
                     rows: each.clone().map(|_| limit.rows).collect(),
+                    stored_bytes: each.clone().map(|_| limit.stored_bytes).collect(),
                     entity_type: each.clone().map(|_| wanted.entity_type.as_deref()).collect(),
                     entity_id: each.clone().map(|_| wanted.entity_id).collect(),
                     transition_event: each
@@ -179,6 +209,7 @@ read_statement! {
     /// the horizon. With two snapshots, a row that commits between them could be missed.
     ReadNamespaces,
     left_lookup!("journal_floors", "floor", "floor.namespace = item.namespace"),
+    left_lookup!("fsm_transitions", "there", is_row_of_cursor!(), " AND ", same_namespace!("there")),
     left_lateral!("t", matches_and_last!(
         "SELECT j.*, ", is_wanted!(), " AS is_match
            FROM fsm_transitions j
@@ -195,6 +226,8 @@ read_statement! {
         "SELECT f.* FROM journal_floors f
           WHERE starts_with(f.namespace, item.namespace) AND NOT starts_with(f.namespace, 'bridgebook.')
           ORDER BY f.xid DESC, f.seq DESC LIMIT 1"),
+    left_lookup!("fsm_transitions", "there", is_row_of_cursor!(), "
+                 AND starts_with(there.namespace, item.namespace)"),
     left_lateral!("t", matches_and_last!(
         "SELECT j.*, ", is_wanted!(), " AS is_match
            FROM (
@@ -229,7 +262,8 @@ type Row = (
     Xid,
     i64,
     Option<(Xid, i64, TransitionId)>,
-    Option<(bool, bool, i64)>,
+    bool,
+    Option<(bool, bool)>,
     Option<Transition>,
 );
 
@@ -242,7 +276,7 @@ pub async fn read_namespaces(
 ) -> QueryResult<Read> {
     let statement = ReadNamespaces::new(cursors, wanted, limit);
     let stream = statement.load_stream(connection).await?;
-    collect(stream, cursors.len(), limit).await
+    collect(stream, cursors, limit).await
 }
 
 /// Reads the rows after the cursor of a prefix, as [`read_namespaces`] does.
@@ -255,45 +289,59 @@ pub async fn read_prefix(
     let cursors = [cursor];
     let statement = ReadPrefix::new(&cursors, wanted, limit);
     let stream = statement.load_stream(connection).await?;
-    collect(stream, 1, limit).await
+    collect(stream, &cursors, limit).await
 }
 
-/// Collects rows, up to the limit.
+/// Collects rows, up to the limit of memory.
 async fn collect(
     stream: impl Stream<Item = QueryResult<Row>>,
-    cursors: usize,
+    cursors: &[Cursor],
     limit: ReadLimit,
 ) -> QueryResult<Read> {
     let mut read = Read {
         bounds: Bounds::default(),
-        scopes: (0..cursors).map(|_| ScopeRows::default()).collect(),
+        scopes: cursors.iter().map(|_| ScopeRows::default()).collect(),
+        is_cut: false,
     };
     let mut stream = pin!(stream);
-    let mut bytes = 0;
-    while let Some((horizon, xmax, ordinality, floor, place, row)) = stream.try_next().await? {
+    let mut memory = 0;
+    while let Some((horizon, xmax, ordinality, floor, is_there, place, row)) =
+        stream.try_next().await?
+    {
         read.bounds = Bounds {
             horizon: horizon.0,
             xmax: xmax.0,
         };
-        let Some(scope) = read.scopes.get_mut(index_of(ordinality)) else {
+        let index = index_of(ordinality);
+        let Some((scope, cursor)) = read.scopes.get_mut(index).zip(cursors.get(index)) else {
             continue;
         };
-        scope.floor = floor.map(|(xid, seq, transition_id)| Position {
+        scope.floor = floor.map_or_else(Position::default, |(xid, seq, transition_id)| Position {
             xid: xid.0,
             seq,
             transition_id,
         });
-        let Some((row, (is_match, is_last, number))) = row.zip(place) else {
+        let after = cursor.after;
+        let is_known = is_there || after.row_id().is_none() || after == scope.floor;
+        scope.has_gap = scope.floor > after || !is_known;
+        let Some((row, (is_match, is_complete))) = row.zip(place) else {
             scope.is_complete = true;
             continue;
         };
-        scope.last = Some(row.journal_position());
-        scope.is_complete = is_last && number < limit.rows;
+        let position = row.journal_position();
+        if scope.last.unwrap_or(cursor.after) >= position {
+            return Err(DieselError::DeserializationError(
+                "the rows of the journal are not in their order".into(),
+            ));
+        }
+        scope.last = Some(position);
+        scope.is_complete = is_complete;
         if is_match {
-            bytes += row.size();
+            memory += row.size();
             scope.rows.push(row);
         }
-        if bytes > limit.bytes {
+        if memory > limit.memory {
+            read.is_cut = true;
             break;
         }
     }

@@ -1,25 +1,24 @@
-//! The tail: reads the new rows of all groups, while there are any.
+//! The tail: reads the new rows of all groups of its branch, while there are any.
 //!
 //! It has a connection of its own, because it must not wait for those of calls. The connection opens
 //! with the first reader, or with the first change that this process may have to tell others.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use diesel::result::Error as DieselError;
 use diesel_async::SimpleAsyncConnection;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Feed,
-    begin::{Wanted, find_begins},
+    Branch,
+    changes::Changes,
     group::Group,
     horizon::Horizon,
     notify::Notifications,
-    read::{Bounds, Cursor, ScopeRows, TAIL, read_namespaces, read_prefix},
+    read::{Bounds, Cursor, Read, ScopeRows, TAIL, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
 };
 use crate::{
-    db::{DatabaseAddress, Session, connect, planner::BATCH_SETTINGS},
+    db::{DatabaseAddress, DbError, Session, connect, planner::BATCH_SETTINGS},
     domain::{
         error::{Error, WatchEnd},
         position::Position,
@@ -49,17 +48,24 @@ const TIMEOUT: &str = "SET statement_timeout = '8s'; SET client_connection_check
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-impl Feed {
+impl Branch {
     /// Reads new rows for all readers. Never completes.
-    pub async fn run(&self, address: &DatabaseAddress, metrics: &FeedMetrics) {
+    pub(super) async fn run(&self, address: &DatabaseAddress, metrics: &FeedMetrics) {
+        let mut failed_since = None;
         loop {
-            self.set_wants_changes(true);
+            self.set_wants_changes(self.0.is_teller);
             while self.groups().is_empty() && self.changed().is_empty() {
                 self.0.woken.notified().await;
             }
-            if let Err(error) = self.follow(address, metrics).await {
-                let cause = error_chain(&*error);
-                tracing::debug!(cause, "the tail of the journal lost its connection");
+            if let Err(error) = self.follow(address, metrics, &mut failed_since).await {
+                if failed_since.is_none() {
+                    let cause = error_chain(&*error);
+                    tracing::warn!(
+                        cause,
+                        "watches wait: the connection that reads the journal broke"
+                    );
+                }
+                failed_since.get_or_insert(Instant::now());
             }
             sleep(RECONNECT_PAUSE + jittered(RECONNECT_PAUSE)).await;
         }
@@ -70,33 +76,47 @@ impl Feed {
         &self,
         address: &DatabaseAddress,
         metrics: &FeedMetrics,
+        failed_since: &mut Option<Instant>,
     ) -> Result<(), Failure> {
         let mut session = connect(address).await?;
         session.batch_execute(BATCH_SETTINGS).await?;
         session.batch_execute(TIMEOUT).await?;
         let notifications = Notifications::listen(&mut session).await?;
         let mut tail = Tail {
-            feed: self.clone(),
+            branch: self.clone(),
             session,
             notifications,
+            heard: Changes::default(),
             metrics: metrics.clone(),
             unsettled: HashMap::new(),
             read_all_at: None,
             horizon: Horizon::default(),
             horizon_pause: HORIZON_PAUSES.0,
         };
-        tail.check_groups().await?;
+        if failed_since.is_some() {
+            // The database may be another server, which lacks the last rows.
+            for (scope, group) in tail.groups() {
+                tail.lose(&scope, &group);
+            }
+        }
+        tail.round().await?;
+        if let Some(since) = failed_since.take() {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(seconds, "watches go on: the journal is read again");
+        }
         loop {
-            timeout(READ_TIMEOUT, tail.round()).await??;
             tail.wait().await;
+            tail.round().await?;
         }
     }
 }
 
 struct Tail {
-    feed: Feed,
+    branch: Branch,
     session: Session,
     notifications: Notifications,
+    /// The namespaces in which other processes have written rows.
+    heard: Changes,
     metrics: FeedMetrics,
     /// The groups that may have rows above the horizon, and the xid below which those are.
     unsettled: HashMap<Scope, u64>,
@@ -109,69 +129,50 @@ struct Tail {
 type Groups = Vec<(Scope, Arc<Group>)>;
 
 impl Tail {
-    /// Ends the groups whose last row is gone: the database was failed over to a server that lacks it, or
-    /// was restored.
-    async fn check_groups(&mut self) -> Result<(), DieselError> {
-        let groups: Groups = self.groups();
-        let readers = groups.iter().map(|(scope, group)| {
-            let wanted = Wanted {
-                after: Some(group.through()),
-                bridge_id: None,
-            };
-            (scope.clone(), wanted)
-        });
-        let readers: Vec<_> = readers.collect();
-        if readers.is_empty() {
-            return Ok(());
-        }
-        let begins = find_begins(&mut self.session, &readers).await?;
-        for ((scope, group), begin) in groups.iter().zip(begins) {
-            if !begin.is_complete() {
-                self.fail(scope, group, begin.floor);
-            }
-        }
-        Ok(())
-    }
-
     /// Reads the groups that may have new rows, and tells other processes of those of this one.
-    async fn round(&mut self) -> Result<(), DieselError> {
+    async fn round(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
         let groups = self.groups();
-        let others_watch = self.notifications.do_others_watch();
-        self.feed
+        let others_watch = self.branch.0.is_teller && self.notifications.do_others_watch();
+        self.branch
             .set_wants_changes(!groups.is_empty() || others_watch);
-        match groups.is_empty() {
-            true => self.unsettled.clear(),
-            false => {
-                let open = self.feed.groups();
-                self.unsettled.retain(|scope, _| open.contains_key(scope));
-            }
+        {
+            let open = self.branch.groups();
+            self.unsettled.retain(|scope, _| open.contains_key(scope));
         }
-        let mut changes = self.feed.changed().take();
-        let watches = !groups.is_empty();
-        self.notifications
-            .tell(&mut self.session, &changes, watches)
-            .await?;
-        self.notifications.take(&mut changes);
+        let mut changes = self.branch.changed().take();
+        let told = match self.branch.0.is_teller {
+            true => &changes,
+            false => &Changes::default(),
+        };
+        let tell = self
+            .notifications
+            .tell(&mut self.session, told, !groups.is_empty());
+        timeout(READ_TIMEOUT, tell).await??;
+        self.notifications.take(&mut self.heard);
+        changes.merge(&self.heard.take());
         let is_all = self
             .read_all_at
             .is_none_or(|at| begun >= at + self.read_interval());
         if is_all {
             self.read_all_at = Some(begun);
+            groups.iter().for_each(|(_, group)| group.trim());
         }
-        let is_due = |(scope, group): &(Scope, Arc<Group>)| {
-            is_all
-                || group.is_new()
-                || self.unsettled.contains_key(scope)
-                || changes.includes(scope)
-        };
-        let due: Groups = groups.into_iter().filter(is_due).collect();
+        let due = groups.into_iter().filter_map(|(scope, group)| {
+            let is_changed = is_all || group.is_new() || changes.includes(&scope);
+            (is_changed || self.unsettled.contains_key(&scope)).then_some(Due {
+                scope,
+                group,
+                is_changed,
+            })
+        });
+        let due: Vec<Due> = due.collect();
         let horizon = match due.is_empty() {
             true => self.horizon.xid(),
             false => self.read(&due).await?,
         };
         self.note_horizon(horizon);
-        self.horizon.log(&mut self.session).await?;
+        timeout(READ_TIMEOUT, self.horizon.log(&mut self.session)).await??;
         // Reading takes at most half of the time.
         sleep(begun.elapsed().max(MIN_PAUSE)).await;
         Ok(())
@@ -204,14 +205,14 @@ impl Tail {
             (true, None) => until_read,
         };
         tokio::select! {
-            () = self.feed.0.woken.notified() => {}
-            changes = self.notifications.receive() => self.feed.changed().merge(&changes),
+            () = self.branch.0.woken.notified() => {}
+            changes = self.notifications.receive() => self.heard.merge(&changes),
             () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
         }
     }
 
     fn groups(&self) -> Groups {
-        let groups = self.feed.groups();
+        let groups = self.branch.groups();
         groups
             .iter()
             .map(|(scope, group)| (scope.clone(), Arc::clone(group)))
@@ -219,65 +220,91 @@ impl Tail {
     }
 
     /// Reads the new rows of some groups. Returns the horizon.
-    async fn read(&mut self, groups: &Groups) -> Result<u64, DieselError> {
-        let (mut horizon, mut namespaces) = (0, Vec::new());
-        for (scope, group) in groups {
-            let cursor = |name: &String| Cursor {
-                namespace: name.clone(),
-                after: group.through(),
-            };
-            match scope {
-                Scope::Namespace(name) => namespaces.push((scope, group, cursor(name))),
-                Scope::Prefix(prefix) => {
-                    let all = TransitionMatch::default();
-                    let session = &mut self.session;
-                    let read = read_prefix(session, cursor(prefix), &all, TAIL).await?;
-                    self.metrics.reads.inc();
-                    horizon = read.bounds.horizon;
-                    for rows in read.scopes {
-                        self.give(scope, group, rows, read.bounds);
-                    }
-                }
-            }
-        }
+    async fn read(&mut self, due: &[Due]) -> Result<u64, Failure> {
+        let all = TransitionMatch::default();
+        let mut horizon = self.horizon.xid();
+        let (namespaces, patterns): (Vec<_>, Vec<_>) = due
+            .iter()
+            .map(|due| (due, due.cursor()))
+            .partition(|(due, _)| matches!(due.scope, Scope::Namespace(_)));
         for part in namespaces.chunks(NAMESPACES) {
-            let cursors: Vec<_> = part.iter().map(|(_, _, cursor)| cursor.clone()).collect();
-            let all = TransitionMatch::default();
-            let read = read_namespaces(&mut self.session, &cursors, &all, TAIL).await?;
-            self.metrics.reads.inc();
+            let cursors: Vec<_> = part.iter().map(|(_, cursor)| cursor.clone()).collect();
+            let read = read_namespaces(&mut self.session, &cursors, &all, TAIL);
+            let read = timeout(READ_TIMEOUT, read).await??;
             horizon = read.bounds.horizon;
-            for ((scope, group, _), rows) in part.iter().zip(read.scopes) {
-                self.give(scope, group, rows, read.bounds);
+            self.give(part.iter().map(|(due, _)| *due), read);
+        }
+        for (due, cursor) in patterns {
+            let read = read_prefix(&mut self.session, cursor, &all, TAIL);
+            match timeout(READ_TIMEOUT, read).await?.map_err(DbError::from) {
+                Ok(read) => {
+                    horizon = read.bounds.horizon;
+                    self.give([due].into_iter(), read);
+                }
+                // Its readers get the same error from their own pages.
+                Err(DbError::StatementTimeout(_)) => self.lose(&due.scope, &due.group),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(horizon)
     }
 
-    /// Gives a group its new rows. Notes whether it may have further ones.
-    fn give(&mut self, scope: &Scope, group: &Arc<Group>, rows: ScopeRows, bounds: Bounds) {
-        let through = group.through();
-        if let Some(floor) = rows.floor.filter(|floor| *floor > through) {
-            return self.fail(scope, group, floor);
+    /// Gives groups their new rows.
+    fn give<'a>(&mut self, due: impl Iterator<Item = &'a Due>, read: Read) {
+        self.metrics.reads.inc();
+        for (due, rows) in due.zip(read.scopes) {
+            match rows.has_gap {
+                true => self.fail(due, rows.floor),
+                false => self.give_one(due, rows, read.bounds),
+            }
         }
+    }
+
+    /// Gives a group its new rows. Notes whether it may have further ones.
+    fn give_one(&mut self, due: &Due, rows: ScopeRows, bounds: Bounds) {
         // A row that was committed before this read is below this number.
-        let above = match self.unsettled.get(scope) {
-            Some(above) => *above,
-            None => bounds.xmax,
-        };
+        let known = self.unsettled.get(&due.scope).copied();
+        let above = known.filter(|_| !due.is_changed).unwrap_or(bounds.xmax);
         match rows.is_complete && bounds.horizon >= above {
-            true => drop(self.unsettled.remove(scope)),
-            false => drop(self.unsettled.insert(scope.clone(), above)),
+            true => drop(self.unsettled.remove(&due.scope)),
+            false => drop(self.unsettled.insert(due.scope.clone(), above)),
         }
         self.metrics.read_by_tail(rows.rows.len());
-        group.give(rows);
+        due.group.give(rows);
     }
 
     /// Ends the readers of a group, whose rows are no longer complete.
-    fn fail(&mut self, scope: &Scope, group: &Arc<Group>, floor: Position) {
-        self.unsettled.remove(scope);
-        self.feed.remove(scope, group);
-        group.fail(&Error::Watch(WatchEnd::Gone {
-            oldest_position: floor.to_text(&scope.to_string()),
+    fn fail(&mut self, due: &Due, floor: Position) {
+        self.branch.remove(&due.scope, &due.group);
+        due.group.fail(&Error::Watch(WatchEnd::Gone {
+            oldest_position: floor.to_text(&due.scope.to_string()),
         }));
+    }
+
+    /// Lets the readers of a group read pages.
+    fn lose(&self, scope: &Scope, group: &Arc<Group>) {
+        self.branch.remove(scope, group);
+        group.lose();
+    }
+}
+
+/// A group that may have new rows.
+struct Due {
+    scope: Scope,
+    group: Arc<Group>,
+    /// Whether rows may have been committed since its last read. Otherwise it waits for the horizon.
+    is_changed: bool,
+}
+
+impl Due {
+    fn cursor(&self) -> Cursor {
+        let namespace = match &self.scope {
+            Scope::Namespace(name) => name,
+            Scope::Prefix(prefix) => prefix,
+        };
+        Cursor {
+            namespace: namespace.clone(),
+            after: self.group.through(),
+        }
     }
 }

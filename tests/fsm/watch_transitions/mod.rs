@@ -2,6 +2,8 @@
 
 mod begin;
 mod ends;
+mod horizon;
+mod lost;
 mod notify;
 mod order;
 mod resume;

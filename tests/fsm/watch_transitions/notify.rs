@@ -1,6 +1,7 @@
 //! Notifications between replicas.
 
-use futures_util::{StreamExt, future, stream};
+use bridgebook::proto::v1::watch_transitions_response::Message;
+use futures_util::{FutureExt, StreamExt, future, stream};
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::{PATIENCE, Watching, all, make_moves};
@@ -66,5 +67,47 @@ async fn a_replica_tells_others_of_changes_while_they_watch() {
     let heard = tokio::time::timeout(PATIENCE, changes.next()).await;
     writing.abort();
     assert_eq!(heard.unwrap().unwrap(), tenant.namespace, "none before");
-    watching.message().await.unwrap();
+    match watching.message().await.unwrap() {
+        Message::Transitions(_) => {}
+        other => panic!("not told of the change: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_watch_tell_each_change_once() {
+    let writer = App::start().await;
+    let other = writer.replica().await;
+    let tenant = writer.tenant();
+    let on_other = Tenant {
+        channel: other.channel.clone(),
+        ..tenant.clone()
+    };
+    let (_client, mut changes) = listen(&writer, "changes").await;
+    let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    let mut on_other = Watching::open(&on_other, all(&on_other)).await.unwrap();
+    // Until the writer has heard that the other one watches.
+    let mut written = 0;
+    while changes.next().now_or_never().is_none() {
+        make_moves(&tenant, 1).await;
+        written += 1;
+    }
+    watching.transitions(written).await;
+    on_other.transitions(written).await;
+    while changes.next().now_or_never().is_some() {}
+
+    make_moves(&tenant, 1).await;
+    watching.transitions(1).await;
+    on_other.transitions(1).await;
+    // Notifications come every 10 ms, and bookmarks after seconds.
+    watching.bookmark().await;
+    on_other.bookmark().await;
+    let mut told = 0;
+    while changes.next().now_or_never().is_some() {
+        told += 1;
+    }
+    // The last one of before may have come late.
+    assert!(
+        (1..=2).contains(&told),
+        "{told} notifications of one change"
+    );
 }

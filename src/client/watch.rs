@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -66,10 +66,53 @@ pub struct Watch {
     request: WatchTransitionsRequest,
     /// The greatest position that was returned.
     reached: Option<String>,
-    stream: Option<Streaming<WatchTransitionsResponse>>,
+    stream: Option<Opened>,
     retries: Retries,
     /// When the next stream may be opened.
     open_at: Instant,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Opened {
+    messages: Streaming<WatchTransitionsResponse>,
+    /// When the last message came, or the stream was opened.
+    heard_at: Instant,
+    /// Whether [`Event::Ready`] was returned.
+    is_ready: bool,
+}
+
+impl Opened {
+    fn new(messages: Streaming<WatchTransitionsResponse>) -> Self {
+        Opened {
+            messages,
+            heard_at: Instant::now(),
+            is_ready: false,
+        }
+    }
+
+    /// Waits for a message of a known kind that says something.
+    async fn message(&mut self) -> Result<Message, Status> {
+        loop {
+            // Not from now on, because the caller may have dropped calls of this.
+            let silent_at = self.heard_at + SILENCE;
+            let message = timeout_at(silent_at, self.messages.message()).await;
+            let message = message.map_err(|_| broken("the stream is silent"))??;
+            let message = message.ok_or_else(|| broken("the stream ended"))?;
+            self.heard_at = Instant::now();
+            match message.message {
+                // It only shows that the stream is alive.
+                Some(Message::Snapshot(snapshot)) if snapshot.states.is_empty() => {}
+                // The snapshot is not complete, so there is nothing to go on after.
+                Some(Message::Bookmark(_)) if !self.is_ready => {}
+                Some(message) => {
+                    self.is_ready |= matches!(message, Message::Ready(_));
+                    return Ok(message);
+                }
+                None => {}
+            }
+        }
+    }
 }
 
 impl Watch {
@@ -133,28 +176,21 @@ impl Watch {
         })
     }
 
-    /// Waits for a message of a known kind. Opens a stream if there is none.
+    /// Waits for a message. Opens a stream if there is none.
     async fn message(&mut self) -> Result<Message, Status> {
-        loop {
-            let stream = match &mut self.stream {
-                Some(stream) => stream,
-                None => {
-                    sleep_until(self.open_at).await;
-                    let mut request = self.request.clone();
-                    if let Some(position) = self.position() {
-                        request.begin = Some(Begin::After(position.to_owned()));
-                    }
-                    let opened = self.client.fsm().watch_transitions(request).await?;
-                    self.stream.insert(opened.into_inner())
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                sleep_until(self.open_at).await;
+                let mut request = self.request.clone();
+                if let Some(position) = self.position() {
+                    request.begin = Some(Begin::After(position.to_owned()));
                 }
-            };
-            let message = timeout(SILENCE, stream.message()).await;
-            let message = message.map_err(|_| broken("the stream is silent"))??;
-            let message = message.ok_or_else(|| broken("the stream ended"))?;
-            if let Some(message) = message.message {
-                return Ok(message);
+                let opened = self.client.fsm().watch_transitions(request).await?;
+                self.stream.insert(Opened::new(opened.into_inner()))
             }
-        }
+        };
+        stream.message().await
     }
 
     /// Ends the stream. Returns its error if it is permanent.
@@ -192,4 +228,94 @@ pub fn oldest_position(status: &Status) -> Option<String> {
     let is_gone = reason(status).as_deref() == Some("RESUME_POINT_GONE");
     let mut info = status.get_details_error_info().filter(|_| is_gone)?;
     info.metadata.remove("oldest_position")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use prost::{Message as _, bytes::Bytes};
+    use tokio::time::timeout;
+    use tonic::codec::Codec as _;
+
+    use super::*;
+    use crate::{
+        client::connect_lazily,
+        proto::v1::{WatchBookmark, WatchReady, WatchSnapshot},
+        rpc::codec::Codec,
+    };
+
+    /// Makes a watch with a snapshot whose stream has these messages, and then is silent.
+    fn watch(messages: Vec<Message>) -> Watch {
+        let frames = messages.into_iter().map(|message| {
+            let message = WatchTransitionsResponse {
+                message: Some(message),
+            };
+            let message = message.encode_to_vec();
+            let mut frame = vec![0];
+            frame.extend((message.len() as u32).to_be_bytes());
+            frame.extend(message);
+            Ok::<_, Status>(Frame::data(Bytes::from(frame)))
+        });
+        let frames: Vec<_> = frames.collect();
+        let body = StreamBody::new(stream::iter(frames).chain(stream::pending()));
+        let mut codec = Codec::<WatchTransitionsRequest, WatchTransitionsResponse>::default();
+        let messages =
+            Streaming::new_response(codec.decoder(), body, http::StatusCode::OK, None, None);
+        let request = WatchTransitionsRequest {
+            with_snapshot: true,
+            ..WatchTransitionsRequest::default()
+        };
+        let mut watch = Watch::new(&connect_lazily("127.0.0.1:1").unwrap(), request);
+        watch.stream = Some(Opened::new(messages));
+        watch
+    }
+
+    fn snapshot(states: usize) -> Message {
+        Message::Snapshot(WatchSnapshot {
+            states: vec![WatchedState::default(); states],
+        })
+    }
+
+    fn bookmark() -> Message {
+        Message::Bookmark(WatchBookmark {
+            position: "p".into(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bookmark_within_a_snapshot_does_not_complete_it() {
+        let mut watch = watch(vec![snapshot(1), bookmark()]);
+        assert!(matches!(watch.next().await.unwrap(), Event::Snapshot(_)));
+        let next = watch.next().await.unwrap();
+        assert!(matches!(next, Event::Interrupted(_)), "{next:?}");
+        assert_eq!(watch.position(), None);
+        assert!(watch.request.with_snapshot, "the copy is not complete");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_parts_of_a_snapshot_are_left_out() {
+        let ready = Message::Ready(WatchReady::default());
+        let mut watch = watch(vec![snapshot(0), snapshot(2), snapshot(0), ready]);
+        match watch.next().await.unwrap() {
+            Event::Snapshot(states) => assert_eq!(states.len(), 2),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(watch.next().await.unwrap(), Event::Ready));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_is_noticed_although_calls_are_dropped() {
+        let mut watch = watch(Vec::new());
+        let begin = Instant::now();
+        let event = loop {
+            if let Ok(event) = timeout(Duration::from_secs(1), watch.next()).await {
+                break event.unwrap();
+            }
+            assert!(begin.elapsed() < SILENCE * 2, "it is never noticed");
+        };
+        assert!(matches!(event, Event::Interrupted(_)), "{event:?}");
+        assert!(begin.elapsed() >= SILENCE);
+    }
 }

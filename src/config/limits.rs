@@ -195,7 +195,8 @@ const REFLECTION_RATE: u32 = 100;
 /// Time for the first authenticated call of a connection over the limit. A shorter time
 /// makes rejected clients reconnect more often.
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum time in which a client does not read an answer that is ready.
+/// Maximum time in which a client does not read an answer that is ready. A stream that is not read ends
+/// by itself before, while the client reads others.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum interval of the checks of a connection. It is shorter where the limits are.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(1);

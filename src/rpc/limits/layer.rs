@@ -153,12 +153,15 @@ impl LimitLayer {
             }
             return Err(Error::Overloaded(Overload::CallsInProgress));
         }
-        let call = peer.begin_call(self.max_duration);
+        let is_stream = rpc.is_some_and(Rpc::is_stream);
+        let call = match is_stream {
+            true => peer.begin_stream(self.max_duration),
+            false => peer.begin_call(self.max_duration),
+        };
         let budget = Arc::clone(&self.budget);
         let permit =
             Permit::new(budget, self.slots.clone(), call).with_rpc(rpc, header_bytes(request));
         permit.set_in_work(in_work);
-        let is_stream = rpc.is_some_and(Rpc::is_stream);
         let streams = is_stream.then(|| Arc::clone(&self.streams));
         Ok(permit.with_stream(streams))
     }

@@ -45,12 +45,28 @@ struct Calls {
 struct Call {
     /// Deadline for the answer; health and reflection calls have none.
     deadline: Option<Instant>,
+    /// Whether it is a health watch or a reflection stream.
     is_stream: bool,
+    /// Whether it may wait while the client reads others: the answer is a stream, which ends by itself
+    /// if it is not read.
+    is_excused: bool,
     /// How long the call may take.
     max_duration: Duration,
     /// Set when HTTP/2 has the whole answer, and sends it after those of other calls: until when that
     /// excuses a late answer.
     queued_until: Option<Instant>,
+}
+
+impl Call {
+    fn new(max_duration: Duration, stall_timeout: Duration) -> Self {
+        Call {
+            deadline: Some(Instant::now() + max_duration + stall_timeout),
+            is_stream: false,
+            is_excused: false,
+            max_duration,
+            queued_until: None,
+        }
+    }
 }
 
 impl Peer {
@@ -104,12 +120,16 @@ impl Peer {
     /// the returned value is dropped.
     #[must_use]
     pub fn begin_call(self: &Arc<Self>, max_duration: Duration) -> OpenCall {
-        let deadline = Some(Instant::now() + max_duration + self.stall_timeout);
+        self.begin(Call::new(max_duration, self.stall_timeout))
+    }
+
+    /// Notes that a call begins that is answered by a stream, and takes `max_duration` at most until
+    /// the first message. The call ends when the returned value is dropped.
+    #[must_use]
+    pub fn begin_stream(self: &Arc<Self>, max_duration: Duration) -> OpenCall {
         self.begin(Call {
-            deadline,
-            is_stream: false,
-            max_duration,
-            queued_until: None,
+            is_excused: true,
+            ..Call::new(max_duration, self.stall_timeout)
         })
     }
 
@@ -121,8 +141,7 @@ impl Peer {
         self.begin(Call {
             deadline: None,
             is_stream,
-            max_duration: Duration::ZERO,
-            queued_until: None,
+            ..Call::new(Duration::ZERO, Duration::ZERO)
         })
     }
 
@@ -160,7 +179,8 @@ impl Peer {
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
     /// its deadline has passed. An answer that waits for others to be sent is late only if the client
-    /// reads none of them, or after the maximum duration of a call. While the connection waits for a
+    /// reads none of them, or after the maximum duration of a call. A stream is late only if the client
+    /// reads no answer at all, because it may work on one stream and leave another. While the connection waits for a
     /// slot or is paused, the client cannot tell that it has read. After a pause it has another
     /// `stall_timeout`.
     #[must_use]
@@ -175,7 +195,8 @@ impl Peer {
         let is_read = now < calls.progressed_at + self.stall_timeout;
         let is_late = |call: &Call| {
             let is_queued = call.queued_until.is_some_and(|until| now < until);
-            call.deadline.is_some_and(|deadline| deadline <= now) && !(is_queued && is_read)
+            let may_wait = (is_queued || call.is_excused) && is_read;
+            call.deadline.is_some_and(|deadline| deadline <= now) && !may_wait
         };
         calls.open.values().any(is_late)
     }
@@ -324,6 +345,24 @@ mod tests {
         assert!(!peer.is_stalled());
         read.set_deadline(Instant::now());
         assert!(peer.is_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_stalls_the_connection_only_if_no_call_is_read() {
+        let peer = peer();
+        let read = peer.begin_call(Duration::from_secs(60));
+        let unread = peer.begin_stream(Duration::from_secs(60));
+        unread.progress();
+        for _ in 0..100 {
+            advance(Duration::from_secs(9)).await;
+            read.read();
+            assert!(!peer.is_stalled());
+        }
+        advance(peer.stall_timeout).await;
+        assert!(peer.is_stalled());
+        unread.read();
+        drop(read);
+        assert!(!peer.is_stalled());
     }
 
     #[test]

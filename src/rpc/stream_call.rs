@@ -1,7 +1,8 @@
 //! A call that is answered by a stream: what it checks and waits for while it is open.
 
-use std::{sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
@@ -19,6 +20,15 @@ use crate::{
     proto::TenantRequest,
 };
 
+/// Interval of the checks of the token. The cache reads a token in use again every 2 s, so a revocation
+/// ends a stream within 5 s.
+const CHECK_INTERVAL: Duration = Duration::from_millis(2500);
+/// How long a check may delay the stream. A connection that sends nothing for 10 s is taken for stalled.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stream goes on without a successful check. A short outage of the database ends no stream,
+/// and a token that cannot be checked sees nothing for longer.
+const MAX_UNCHECKED: Duration = Duration::from_secs(15);
+
 /// A call whose stream is open. It counts against the quotas for as long as it lasts.
 pub struct StreamCall {
     call: AuthenticatedCall,
@@ -26,6 +36,9 @@ pub struct StreamCall {
     token_cache: Option<TokenCache>,
     closing: CancellationToken,
     deadline: Option<Instant>,
+    check_at: Instant,
+    /// When the token was last found valid.
+    checked_at: Instant,
     _quota: Option<Arc<CallQuota>>,
 }
 
@@ -52,27 +65,57 @@ where
         namespace: admitted.namespace.clone(),
         token_cache,
         closing,
-        deadline: admitted.deadline,
+        deadline: admitted.deadline.map(Into::into),
+        check_at: Instant::now() + CHECK_INTERVAL,
+        checked_at: Instant::now(),
         _quota: quota,
     };
     Ok((admitted, stream))
 }
 
 impl StreamCall {
-    /// Checks again that the token is valid and covers the namespace.
+    /// Returns when the next check is due.
+    #[must_use]
+    pub fn check_at(&self) -> Instant {
+        self.check_at
+    }
+
+    /// Checks again that the token is valid and covers the namespace. If that cannot be found out, the
+    /// last successful check holds for 15 s.
     ///
     /// # Errors
-    /// Those of authentication and authorisation. Not those of the database, whose outage ends no
-    /// stream.
+    /// Those of authentication and authorisation, and [`Error::DatabaseUnavailable`] if no check has
+    /// succeeded for 15 s.
     pub async fn check(&mut self) -> Result<()> {
-        let (Some(token_cache), Some(id)) = (&self.token_cache, self.call.caller.token_id()) else {
-            return Ok(());
+        let token = timeout(CHECK_TIMEOUT, self.find_caller()).await;
+        let now = Instant::now();
+        self.check_at = now + CHECK_INTERVAL;
+        let failure: Arc<dyn std::error::Error + Send + Sync> = match token {
+            Ok(Ok(caller)) => {
+                self.call.caller = caller;
+                self.checked_at = now;
+                return self.authorize();
+            }
+            Ok(Err(error @ Error::Unauthenticated(_))) => return Err(error),
+            Ok(Err(error)) => Arc::new(error),
+            Err(_) => Arc::new(io::Error::other("the token was not found in time")),
         };
-        match token_cache.by_id(id).await {
-            Ok(token) => self.call.caller = Caller::Token(token),
-            Err(error @ Error::Unauthenticated(_)) => return Err(error),
-            Err(_) => return Ok(()),
+        match now - self.checked_at < MAX_UNCHECKED {
+            true => Ok(()),
+            false => Err(Error::DatabaseUnavailable(failure)),
         }
+    }
+
+    /// Returns the caller, with the token as it is now.
+    async fn find_caller(&self) -> Result<Caller> {
+        Ok(match (&self.token_cache, self.call.caller.token_id()) {
+            (Some(token_cache), Some(id)) => Caller::Token(token_cache.by_id(id).await?),
+            _ => self.call.caller.clone(),
+        })
+    }
+
+    /// Checks that the caller may watch the namespace.
+    fn authorize(&self) -> Result<()> {
         self.call.require_role(Some(&self.namespace))?;
         match Namespace::is_registry(self.namespace.as_str()) {
             true => Ok(()),
@@ -88,7 +131,7 @@ impl StreamCall {
     /// Waits until the caller's deadline has passed, if there is one.
     pub async fn deadline(&self) {
         match self.deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            Some(deadline) => sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     }

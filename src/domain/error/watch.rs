@@ -2,7 +2,8 @@
 
 use super::{Code, Description, describe::BUSY_RETRY};
 
-/// The end of a stream. Each names the position to go on after.
+/// The end of a stream. Each names the position to go on after; `None` if the stream has not sent its
+/// whole snapshot, so that its client has nothing to go on after.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnd {
     /// The stream would miss rows.
@@ -17,42 +18,57 @@ pub enum WatchEnd {
     },
     /// The client does not take messages.
     #[error(
-        "the client did not take a message for 10 s; read faster or filter more, and watch again after {position}"
+        "the client did not take a message for 8 s; read faster or filter more, and {}",
+        again(position.as_deref())
     )]
     TooSlow {
         /// The position that the stream has come to.
-        position: String,
+        position: Option<String>,
     },
     /// The connection closes.
-    #[error("the connection closes; watch again after {position}, on another connection")]
+    #[error("the connection closes; {}, on another connection", again(position.as_deref()))]
     Closing {
         /// The position that the stream has come to.
-        position: String,
+        position: Option<String>,
     },
     /// The caller's deadline has passed.
-    #[error("the deadline passed; watch again after {position}")]
+    #[error("the deadline passed; {}", again(position.as_deref()))]
     Deadline {
         /// The position that the stream has come to.
-        position: String,
+        position: Option<String>,
     },
+}
+
+/// Returns what the client of a stream that has ended has to do.
+fn again(position: Option<&str>) -> String {
+    match position {
+        Some(position) => format!("watch again after {position}"),
+        None => "ask for a new snapshot".into(),
+    }
 }
 
 impl WatchEnd {
     pub(super) fn describe(&self) -> Description {
         let new = Description::new;
-        match self {
+        let (description, position) = match self {
             WatchEnd::Gone { oldest_position } => {
-                new(Code::OutOfRange, "RESUME_POINT_GONE").with("oldest_position", oldest_position)
+                let gone = new(Code::OutOfRange, "RESUME_POINT_GONE");
+                return gone.with("oldest_position", oldest_position);
             }
             WatchEnd::TooSlow { position } => {
-                new(Code::ResourceExhausted, "CONSUMER_TOO_SLOW").with("position", position)
+                (new(Code::ResourceExhausted, "CONSUMER_TOO_SLOW"), position)
             }
-            WatchEnd::Closing { position } => new(Code::Unavailable, "WATCH_ENDED")
-                .with("position", position)
-                .retry_after(BUSY_RETRY),
+            WatchEnd::Closing { position } => {
+                let closing = new(Code::Unavailable, "WATCH_ENDED");
+                (closing.retry_after(BUSY_RETRY), position)
+            }
             WatchEnd::Deadline { position } => {
-                new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED").with("position", position)
+                (new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), position)
             }
+        };
+        match position {
+            Some(position) => description.with("position", position),
+            None => description,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A stream that begins with the present states.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bridgebook::proto::v1::{
     UpsertBridgeStateRequest, WatchTransitionsRequest, WatchedState, WorkflowState,
@@ -9,7 +12,10 @@ use bridgebook::proto::v1::{
 };
 use diesel_async::SimpleAsyncConnection;
 
-use super::{Watching, all, client, make_moves};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use super::{Watching, all, client, delay_entities, make_moves};
 use crate::{
     fsm::{new_order, record, transition},
     support::{App, Tenant, failure, new_id},
@@ -226,4 +232,54 @@ async fn a_snapshot_needs_one_namespace_and_begins_now() {
         let refused = failure(Watching::open(&tenant, request).await.map(drop));
         assert_eq!(refused.fields, [field], "{field}");
     }
+}
+
+/// Opens a stream that does not get its snapshot for some seconds.
+async fn open_delayed(app: &App, tenant: &Tenant, seconds: u32, deadline: &str) -> Watching {
+    delay_entities(app, tenant, seconds).await;
+    let mut request = Request::new(with_snapshot(tenant));
+    let metadata = request.metadata_mut();
+    // tonic's client would end the call itself.
+    metadata.insert("grpc-timeout", deadline.parse().unwrap());
+    let stream = Box::pin(async { client(tenant).watch_transitions(request).await });
+    Watching::on(stream.await.unwrap().into_inner())
+}
+
+/// Checks that a stream ends with nothing to go on after.
+async fn assert_ends_without_position(watching: Watching, code: Code, reason: &str) {
+    let (messages, status) = watching.end().await;
+    assert!(messages.is_empty(), "{messages:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((status.code(), info.reason.as_str()), (code, reason));
+    assert!(!info.metadata.contains_key("position"), "{info:?}");
+}
+
+#[tokio::test]
+async fn a_deadline_within_a_snapshot_leaves_nothing_to_go_on_after() {
+    let (app, tenant) = App::with_tenant().await;
+    let watching = open_delayed(&app, &tenant, 3, "1S").await;
+    assert_ends_without_position(watching, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_a_snapshot_with_nothing_to_go_on_after() {
+    let app = App::start_with(|config| {
+        config.limits.connection.max_age = Some(Duration::from_secs(1));
+        config.limits.connection.check_interval = Duration::from_millis(100);
+    });
+    let app = app.await;
+    let tenant = app.tenant();
+    let watching = open_delayed(&app, &tenant, 3, "1H").await;
+    assert_ends_without_position(watching, Code::Unavailable, "WATCH_ENDED").await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_takes_long_shows_that_the_stream_is_alive() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut watching = open_delayed(&app, &tenant, 12, "1H").await;
+    let mut parts = Vec::new();
+    while let Message::Snapshot(part) = watching.message().await.unwrap() {
+        parts.push(part.states.len());
+    }
+    assert_eq!(parts, [0, 0, 1]);
 }

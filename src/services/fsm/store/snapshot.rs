@@ -1,12 +1,14 @@
 //! The present states of a namespace, from one snapshot of the database.
 
+use std::time::Duration;
+
 use diesel::{
     QueryableByName,
     sql_types::{Array, BigInt, Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::SendTimeoutError};
 
 use crate::{
     db::{
@@ -14,7 +16,7 @@ use crate::{
         feed::{Committed, Following},
         planner::raw_statement,
     },
-    domain::error::{Result, internal},
+    domain::error::{Error, Result, WatchEnd, internal},
     services::{fsm::model::PresentState, registry::model::NodeId},
 };
 
@@ -23,6 +25,8 @@ const PART: usize = 1000;
 /// The number of parts that are read before the client takes them. Then the query of most tenants ends
 /// without waiting for the client.
 const PARTS_AHEAD: usize = 16;
+/// How long the query waits for the client to take a part. It holds a database connection meanwhile.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 raw_statement! {
 /// Selects the transactions of the snapshot, and the states in it.
@@ -92,10 +96,13 @@ pub fn read_snapshot(
         sender: sender.clone(),
     };
     tokio::spawn(async move {
-        if let Err(error) = database.run(&read).await {
-            // The client may have left.
-            let _ = sender.send(Err(error)).await;
-        }
+        let error = match database.run(&read).await {
+            Ok(ReadEnd::Complete | ReadEnd::Gone) => return,
+            Ok(ReadEnd::TooSlow) => Error::Watch(WatchEnd::TooSlow { position: None }),
+            Err(error) => error,
+        };
+        // The client may have left.
+        let _ = sender.send(Err(error)).await;
     });
     parts
 }
@@ -106,9 +113,18 @@ struct ReadStates {
     sender: mpsc::Sender<Result<SnapshotPart>>,
 }
 
+/// How the query ends.
+enum ReadEnd {
+    /// All rows are read.
+    Complete,
+    /// The client has gone.
+    Gone,
+    /// The client does not take the parts.
+    TooSlow,
+}
+
 impl Query for ReadStates {
-    /// Whether rows are left, because the client has gone.
-    type Answer = bool;
+    type Answer = ReadEnd;
 
     fn owner(&self) -> Owner {
         self.following.owner()
@@ -119,11 +135,11 @@ impl Query for ReadStates {
         false
     }
 
-    fn leaves_rows(is_cut: &bool) -> bool {
-        *is_cut
+    fn leaves_rows(end: &ReadEnd) -> bool {
+        !matches!(end, ReadEnd::Complete)
     }
 
-    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<bool>, DbError> {
+    async fn run(&self, connection: &mut AsyncPgConnection) -> Result<Result<ReadEnd>, DbError> {
         let wanted = &self.following.wanted;
         let rows = diesel::sql_query(STATES)
             .bind::<Text, _>(&self.following.namespace)
@@ -139,27 +155,29 @@ impl Query for ReadStates {
             found = found.or(rows.iter().find_map(committed));
             let states = rows.into_iter().filter_map(|row| self.state(row));
             let states: Vec<_> = states.collect();
-            if !states.is_empty() && self.send(SnapshotPart::States(states)).await.is_err() {
-                return Ok(Ok(true));
+            if states.is_empty() {
+                continue;
+            }
+            let part = Ok(SnapshotPart::States(states));
+            match self.sender.send_timeout(part, SLOW_AFTER).await {
+                Ok(()) => {}
+                Err(SendTimeoutError::Closed(_)) => return Ok(Ok(ReadEnd::Gone)),
+                Err(SendTimeoutError::Timeout(_)) => return Ok(Ok(ReadEnd::TooSlow)),
             }
         }
         let Some(committed) = found else {
             return Ok(Err(internal("a snapshot has no transactions")));
         };
         // All rows are read, whether the client is there or not.
-        let _ = self.send(SnapshotPart::Committed(committed)).await;
-        Ok(Ok(false))
+        let end = Ok(SnapshotPart::Committed(committed));
+        match self.sender.send_timeout(end, SLOW_AFTER).await {
+            Err(SendTimeoutError::Timeout(_)) => Ok(Ok(ReadEnd::TooSlow)),
+            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(Ok(ReadEnd::Complete)),
+        }
     }
 }
 
 impl ReadStates {
-    async fn send(
-        &self,
-        part: SnapshotPart,
-    ) -> Result<(), mpsc::error::SendError<Result<SnapshotPart>>> {
-        self.sender.send(Ok(part)).await
-    }
-
     /// Returns the state of a row. The id of a node in the journal is not stored with the node.
     fn state(&self, row: StateRow) -> Option<PresentState> {
         let node_id = row.node_id.map(|it| NodeId::new(it).entity_id());

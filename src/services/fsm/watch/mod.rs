@@ -1,9 +1,11 @@
 //! The stream of WatchTransitions.
 
+mod unread;
+
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, stream};
-use tokio::time::{Instant, sleep_until, timeout};
+use futures_util::Stream;
+use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
 use super::{
@@ -27,15 +29,11 @@ use crate::{
     rpc::stream_call::StreamCall,
 };
 
-/// Interval of bookmarks, and of checks of the token.
+/// Interval of bookmarks, and of empty parts of a snapshot that takes long. A connection that sends
+/// nothing for 10 s is taken for stalled.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a bookmark waits for the other rows of a commit, before it looks again.
 const BOOKMARK_DELAY: Duration = Duration::from_millis(10);
-/// How long a check of the token may delay a bookmark. A connection without any message for 10 s is
-/// taken for stalled.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client may take for a message while others wait.
-const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// Opens a stream.
 ///
@@ -71,18 +69,16 @@ pub async fn open(
         None => Step::Ready,
     };
     let metrics = database.metrics().feed().clone();
-    metrics.watches.inc();
     let watch = Watch {
-        metrics,
+        open: OpenWatch::new(metrics),
         follower: Follower::new(database, following, after, skipped),
         namespace,
         call,
         bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
-        sent_at: Instant::now(),
         begins_after: after,
         next,
     };
-    Ok(stream::unfold(watch, async |watch| watch.step().await))
+    Ok(unread::stream(watch))
 }
 
 /// Returns what a request names to begin after.
@@ -130,41 +126,100 @@ enum Step {
     Ready,
     /// Transitions, or a bookmark.
     Next,
-    /// The status at the end.
-    End(Status),
-    /// None.
-    Done,
+}
+
+/// Counts as an open stream until it is dropped.
+struct OpenWatch(FeedMetrics);
+
+impl OpenWatch {
+    fn new(metrics: FeedMetrics) -> Self {
+        metrics.watches.inc();
+        OpenWatch(metrics)
+    }
+}
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.0.watches.dec();
+    }
 }
 
 struct Watch {
-    metrics: FeedMetrics,
+    open: OpenWatch,
     follower: Follower,
     begins_after: Position,
     namespace: Namespace,
     call: StreamCall,
+    /// When the next bookmark is due; before [`Step::Ready`], an empty part of the snapshot.
     bookmark_at: Instant,
-    /// When the last message was taken.
-    sent_at: Instant,
     next: Step,
+}
+
+/// Why a watch has no further message.
+enum Stop {
+    /// A failure.
+    Failed(Error),
+    /// An end after which the client can go on.
+    Ended(fn(Option<String>) -> WatchEnd),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// What a stream sends until it is over.
+enum Rest {
+    /// The messages of a watch.
+    Open(Box<Watch>),
+    /// The last ones.
+    Last(Box<Last>),
+}
+
+/// The last messages of a stream whose watch has ended.
+struct Last {
+    bookmark: Option<v1::WatchTransitionsResponse>,
+    status: Status,
+    /// Counts against the quotas until the client has taken the status.
+    _call: StreamCall,
+    _open: OpenWatch,
 }
 
 type Sent = Result<v1::WatchTransitionsResponse, Status>;
 
-impl Watch {
+impl Rest {
     /// Returns the next message, and the rest of the stream.
-    async fn step(mut self) -> Option<(Sent, Self)> {
-        let sent = match std::mem::replace(&mut self.next, Step::Next) {
+    async fn step(self) -> (Sent, Option<Rest>) {
+        let mut watch = match self {
+            Rest::Open(watch) => watch,
+            Rest::Last(last) => return last.step(),
+        };
+        match watch.message().await {
+            Ok(message) => (Ok(message), Some(Rest::Open(watch))),
+            Err(Stop::Failed(error)) => (Err(error.into()), None),
+            Err(Stop::Ended(end)) => watch.end(end).step(),
+        }
+    }
+}
+
+impl Last {
+    fn step(mut self: Box<Self>) -> (Sent, Option<Rest>) {
+        match self.bookmark.take() {
+            Some(bookmark) => (Ok(bookmark), Some(Rest::Last(self))),
+            None => (Err(self.status), None),
+        }
+    }
+}
+
+impl Watch {
+    /// Waits for the next message.
+    async fn message(&mut self) -> Result<v1::WatchTransitionsResponse, Stop> {
+        match std::mem::replace(&mut self.next, Step::Next) {
             Step::Snapshot(parts) => self.next_part(parts).await,
             Step::Ready => Ok(self.ready()),
             Step::Next => self.next_message().await,
-            Step::End(status) => Err(status),
-            Step::Done => return None,
-        };
-        if sent.is_err() {
-            self.next = Step::Done;
         }
-        self.sent_at = Instant::now();
-        Some((sent, self))
     }
 
     fn ready(&self) -> v1::WatchTransitionsResponse {
@@ -172,17 +227,30 @@ impl Watch {
         message(Message::Ready(v1::WatchReady { position }))
     }
 
-    /// Returns the next part of the snapshot, and after the last one that the stream is ready.
-    async fn next_part(&mut self, mut parts: SnapshotParts) -> Sent {
-        let part = tokio::select! {
-            biased;
-            () = self.call.closing() => return self.end(closing),
-            () = self.call.deadline() => return self.end(deadline),
-            part = parts.recv() => part,
+    /// Returns the next part of the snapshot, which is empty if none comes for a while. Returns after the
+    /// last one that the stream is ready.
+    async fn next_part(
+        &mut self,
+        mut parts: SnapshotParts,
+    ) -> Result<v1::WatchTransitionsResponse, Stop> {
+        let part = loop {
+            self.check().await?;
+            tokio::select! {
+                biased;
+                () = self.call.closing() => return self.stop(parts, closing),
+                () = self.call.deadline() => return self.stop(parts, deadline),
+                part = parts.recv() => break part,
+                () = sleep_until(self.tick_at()) => {
+                    if self.bookmark_at <= Instant::now() {
+                        break Some(Ok(SnapshotPart::States(Vec::new())));
+                    }
+                }
+            }
         };
         match part.unwrap_or_else(|| Err(internal("a snapshot has no end")))? {
             SnapshotPart::States(states) => {
                 self.next = Step::Snapshot(parts);
+                self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                 let states = states.into_iter().map(Into::into).collect();
                 Ok(message(Message::Snapshot(v1::WatchSnapshot { states })))
             }
@@ -194,34 +262,45 @@ impl Watch {
     }
 
     /// Returns the next transitions, or a bookmark.
-    async fn next_message(&mut self) -> Sent {
-        if self.sent_at.elapsed() > SLOW_AFTER {
-            return self.end(|position| WatchEnd::TooSlow { position });
-        }
+    async fn next_message(&mut self) -> Result<v1::WatchTransitionsResponse, Stop> {
         loop {
+            // Not together with the bookmark, which waits for the end of a commit.
+            self.check().await?;
             tokio::select! {
                 biased;
-                () = self.call.closing() => return self.end(closing),
-                () = self.call.deadline() => return self.end(deadline),
-                () = sleep_until(self.bookmark_at) => {
+                () = self.call.closing() => return Err(Stop::Ended(closing)),
+                () = self.call.deadline() => return Err(Stop::Ended(deadline)),
+                () = sleep_until(self.tick_at()) => {
+                    if self.bookmark_at > Instant::now() {
+                        continue;
+                    }
                     let Some(bookmark) = self.bookmark() else {
                         self.bookmark_at = Instant::now() + BOOKMARK_DELAY;
                         continue;
                     };
                     self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-                    // A database that does not answer delays no bookmark, and ends no stream.
-                    if let Ok(checked) = timeout(CHECK_TIMEOUT, self.call.check()).await {
-                        checked?;
-                    }
                     return Ok(bookmark);
                 }
                 rows = self.follower.next() => {
                     let rows = rows?;
-                    self.metrics.sent.inc_by(rows.len() as u64);
+                    self.open.0.sent.inc_by(rows.len() as u64);
                     return Ok(transitions(rows));
                 }
             }
         }
+    }
+
+    /// Checks the token if that is due.
+    async fn check(&mut self) -> Result<()> {
+        match self.call.check_at() <= Instant::now() {
+            true => self.call.check().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Returns when something is due: a bookmark, or a check of the token.
+    fn tick_at(&self) -> Instant {
+        self.bookmark_at.min(self.call.check_at())
     }
 
     /// Returns a bookmark; `None` between two rows of a commit.
@@ -231,29 +310,48 @@ impl Watch {
         Some(message(Message::Bookmark(v1::WatchBookmark { position })))
     }
 
-    /// Ends the stream, after a last bookmark unless it is between two rows of a commit.
-    fn end(&mut self, end: impl Fn(String) -> WatchEnd) -> Sent {
-        let bookmark = self.bookmark();
-        let position = self.follower.position().to_text(self.namespace.as_str());
-        let status = Status::from(Error::Watch(end(position)));
-        let bookmark = bookmark.ok_or_else(|| status.clone())?;
-        self.next = Step::End(status);
-        Ok(bookmark)
+    /// Ends the stream within its snapshot.
+    fn stop<T>(
+        &mut self,
+        parts: SnapshotParts,
+        end: fn(Option<String>) -> WatchEnd,
+    ) -> Result<T, Stop> {
+        self.next = Step::Snapshot(parts);
+        Err(Stop::Ended(end))
+    }
+
+    /// Ends the stream, after a last bookmark unless it is between two rows of a commit. Within the
+    /// snapshot there is no bookmark and no position, because a client that went on after one would have
+    /// an incomplete copy.
+    fn end(mut self, end: fn(Option<String>) -> WatchEnd) -> Box<Last> {
+        let is_in_snapshot = matches!(self.next, Step::Snapshot(_));
+        let (bookmark, position) = match is_in_snapshot {
+            true => (None, None),
+            false => {
+                let bookmark = self.bookmark();
+                let position = self.follower.position();
+                (bookmark, Some(position.to_text(self.namespace.as_str())))
+            }
+        };
+        Box::new(Last {
+            bookmark,
+            status: Error::Watch(end(position)).into(),
+            _call: self.call,
+            _open: self.open,
+        })
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.metrics.watches.dec();
-    }
-}
-
-fn closing(position: String) -> WatchEnd {
+fn closing(position: Option<String>) -> WatchEnd {
     WatchEnd::Closing { position }
 }
 
-fn deadline(position: String) -> WatchEnd {
+fn deadline(position: Option<String>) -> WatchEnd {
     WatchEnd::Deadline { position }
+}
+
+fn too_slow(position: Option<String>) -> WatchEnd {
+    WatchEnd::TooSlow { position }
 }
 
 fn transitions(rows: Vec<Arc<Transition>>) -> v1::WatchTransitionsResponse {

@@ -1,0 +1,91 @@
+//! Clients that do not take their messages.
+
+use std::{collections::HashSet, time::Duration};
+
+use bridgebook::proto::v1::{WatchTransitionsRequest, watch_transitions_response::Message};
+use diesel_async::SimpleAsyncConnection;
+use tokio::time::{Instant, timeout};
+use tonic_types::StatusExt;
+
+use super::{Watching, after, all, client, commit_rows, from_start, ids, make_moves};
+use crate::support::{App, Failure, eventually, failure};
+
+#[tokio::test]
+async fn a_client_may_leave_one_stream_of_a_connection_unread_and_goes_on_after_it() {
+    // They do not fit into the window of a stream.
+    const ROWS: usize = 30_000;
+    let (app, tenant) = App::with_tenant().await;
+    commit_rows(&app, &tenant, ROWS).await;
+    let mut read = Watching::open(&tenant, from_start(&tenant)).await.unwrap();
+    let unread = Watching::open(&tenant, from_start(&tenant)).await.unwrap();
+    let opened_at = Instant::now();
+    read.transitions(ROWS).await;
+    // A connection of which nothing is read is closed after 10 s to 11 s.
+    while opened_at.elapsed() < Duration::from_secs(12) {
+        read.bookmark().await;
+    }
+    let new = make_moves(&tenant, 1).await;
+    assert_eq!(ids(&read.transitions(1).await), ids(&new));
+    let (messages, status) = Box::pin(unread.end()).await;
+    let position = status.get_details_error_info().unwrap().metadata["position"].clone();
+    assert_eq!(
+        failure(Err::<(), _>(status)).reason,
+        "CONSUMER_TOO_SLOW",
+        "{} messages",
+        messages.len()
+    );
+    let mut rows = Vec::new();
+    for message in messages {
+        if let Message::Transitions(it) = message {
+            rows.extend(it.transitions);
+        }
+    }
+    assert!(rows.len() < ROWS, "all rows were sent at once");
+    assert_eq!(position, rows.last().unwrap().position);
+    let mut resumed = Watching::open(&tenant, after(&tenant, &position))
+        .await
+        .unwrap();
+    rows.extend(resumed.transitions(ROWS + 1 - rows.len()).await);
+    let distinct: HashSet<_> = rows.iter().map(|row| &row.id).collect();
+    assert_eq!(distinct.len(), ROWS + 1);
+    read.bookmark().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_snapshot_holds_no_database_connection() {
+    let (app, tenant) = App::with_tenant().await;
+    let insert = format!(
+        "INSERT INTO fsm_entities
+         SELECT '{}', repeat('x', 100), gen_random_uuid(), 'NEW', 1, now(), now()
+           FROM generate_series(1, 60000)",
+        tenant.namespace
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&insert).await.unwrap();
+    let request = WatchTransitionsRequest {
+        with_snapshot: true,
+        ..all(&tenant)
+    };
+    let stream = Box::pin(async { client(&tenant).watch_transitions(request).await });
+    let watching = Watching::on(stream.await.unwrap().into_inner());
+    let reading = "query LIKE '%pg_current_snapshot%' AND state <> 'idle'";
+    let sessions = async |count| {
+        eventually("the sessions that read", async || {
+            (app.schema.sessions(reading).await == count).then_some(())
+        })
+        .await;
+    };
+    sessions(1).await;
+    // The stall of the connection would end it, too, after 10 s.
+    let released = timeout(Duration::from_secs(8), sessions(0)).await;
+    released.expect("the query ends while the client does nothing");
+    let (messages, status) = Box::pin(watching.end()).await;
+    let info = status.get_details_error_info().unwrap();
+    assert!(!info.metadata.contains_key("position"), "{info:?}");
+    assert!(
+        messages.iter().all(|it| matches!(it, Message::Snapshot(_))),
+        "nothing to go on after"
+    );
+    let Failure { reason, .. } = failure(Err::<(), _>(status));
+    assert_eq!(reason, "CONSUMER_TOO_SLOW");
+}

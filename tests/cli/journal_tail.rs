@@ -131,6 +131,15 @@ async fn filters_select_and_text_is_for_people() {
     for (line, expected) in all.iter().zip(&expected) {
         assert!(line.ends_with(expected), "{line}");
     }
+    // A name with the prefix of an enum matches nothing.
+    let prefixed = ["--to-state", "WORKFLOW_STATE_COMPLETED"];
+    let tail = Tail::start(command(
+        &app.address.to_string(),
+        &tenant.namespace,
+        &prefixed,
+    ));
+    tail.says("--to-state COMPLETED, not WORKFLOW_STATE_COMPLETED")
+        .await;
     let family = format!("{}*", tenant.namespace);
     let of_family = lines(&app, &family, &arguments).await;
     assert!(of_family[0].contains(&format!("Z  {}  order/", tenant.namespace)));

@@ -15,6 +15,9 @@ use crate::{
     util::excerpt::excerpt,
 };
 
+/// Prefixes of enums, which the names of states in the journal do not have.
+const ENUM_PREFIXES: [&str; 2] = ["WORKFLOW_STATE_", "NODE_HEALTH_"];
+
 /// Maximum length of the error of a service or a connection in a line, in characters.
 const MAX_ERROR: usize = 300;
 
@@ -99,6 +102,7 @@ impl Begin {
 
 impl Tail {
     async fn run(self) -> Result<(), CliError> {
+        self.warn_of_prefixes();
         let request = self.request();
         let printer = self.printer();
         let client = self.service.connect().await?;
@@ -130,6 +134,19 @@ impl Tail {
             to_state: text(&self.to_state),
             begin: Some(self.begin.to_proto()),
             ..WatchTransitionsRequest::default()
+        }
+    }
+
+    /// Says that a filter matches nothing if it has the prefix of an enum.
+    fn warn_of_prefixes(&self) {
+        for (option, value) in [("--to-state", &self.to_state), ("--event", &self.event)] {
+            let value = value.as_deref().unwrap_or_default();
+            let mut prefixes = ENUM_PREFIXES.iter();
+            if let Some(name) = prefixes.find_map(|prefix| value.strip_prefix(prefix)) {
+                say(&format!(
+                    "warning: the journal has names without the prefix of an enum: {option} {name}, not {value}"
+                ));
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         error::{Error, internal},
         id::TokenId,
         limits::ContentLimits,
-        namespace::{Namespace, RESERVED_PREFIX, Scoped, WILDCARD},
+        namespace::{Namespace, RESERVED_PREFIX, Scoped},
         quota::QuotaChange,
     },
     proto::TenantRequest,
@@ -80,7 +80,7 @@ where
         context::set_correlation_id(correlation_id);
     }
     let name = request.namespace().to_owned();
-    let name = match T::READS_PREFIX && name.ends_with(WILDCARD) {
+    let name = match T::READS_PREFIX && name.contains(['*', '?']) {
         true => {
             check.namespace_pattern("namespace", &name);
             name

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use self::enums::ProtoEnum;
 pub(crate) use self::enums::proto_enum;
-use self::texts::quoted;
+pub use self::texts::quoted;
 use crate::domain::{
     json::{JsonLimits, JsonObject, Struct},
     limits::{ContentLimits, MAX_FILTER_ARRAY_VALUES, MAX_FILTER_BYTES},

@@ -228,7 +228,8 @@ fn too_long(max_chars: usize, length: usize) -> String {
 }
 
 /// Quotes a value of the caller's for an error, escaped and cut to [`QUOTED_CHARS`].
-pub(super) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let start: String = text.chars().take(QUOTED_CHARS).collect();
     let rest = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{rest}")

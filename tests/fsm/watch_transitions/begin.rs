@@ -227,3 +227,21 @@ async fn bad_requests_name_the_field() {
     });
     assert_eq!(refused(&tenant, prefix).await.fields, ["after_bridge"]);
 }
+
+#[tokio::test]
+async fn a_malformed_pattern_is_told_what_a_pattern_is() {
+    let (_app, tenant) = App::with_tenant().await;
+    for pattern in ["team*a", "team-?", "team-**", "te*m-*"] {
+        let request = WatchTransitionsRequest {
+            namespace: pattern.into(),
+            ..all(&tenant)
+        };
+        let status = Watching::open(&tenant, request)
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(failure(Err::<(), _>(status.clone())).fields, ["namespace"]);
+        let hint = "a prefix of namespaces followed by one *";
+        assert!(status.message().contains(hint), "{}", status.message());
+    }
+}

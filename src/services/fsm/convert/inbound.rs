@@ -5,6 +5,7 @@ use crate::{
     domain::{
         digest::RequestDigest,
         id::{EntityId, MachineChangeId},
+        journal::DELETED,
         json::Struct,
         namespace::WILDCARD,
         violation::Violations,
@@ -14,7 +15,7 @@ use crate::{
         admit::FromRequest,
         batch_request::{parse_item, parse_items},
         page_token::read_page,
-        validate::Validator,
+        validate::{Validator, quoted},
     },
     services::{
         convert::take_id,
@@ -23,6 +24,7 @@ use crate::{
             MachineFilter, MachineQuery, NewMachine, NewTransition, StatsFilter, TransitionFilter,
             WatchBegin, WatchRequest,
         },
+        workflow::model::State,
     },
 };
 
@@ -34,7 +36,7 @@ const MAX_MACHINE_BYTES: usize = 64 * 1024;
 const MAX_WORKFLOW_STATES: usize = 10;
 
 /// The states of workflows that a snapshot has by default: those that are not terminal.
-const ACTIVE_STATES: [&str; 2] = ["PENDING", "PROCESSING"];
+const ACTIVE_STATES: [State; 2] = [State::Pending, State::Processing];
 
 /// Default lookback of GetTransitionStats: 24 hours.
 const STATS_MICROS: i64 = 24 * 3_600 * 1_000_000;
@@ -78,6 +80,9 @@ impl FromRequest<v1::PutMachineRequest> for NewMachine {
             let rule = format!("must have at most {MAX_MACHINE_BYTES} bytes of names together");
             check.violation("moves", format!("{rule}, got {length}"));
         }
+        if entity_type == BuiltIn::Bridge.as_str() {
+            check_bridge_states(check, &definition);
+        }
         if check.is_clean() {
             definition.check(check);
         }
@@ -104,6 +109,20 @@ fn machine_type(check: &mut Validator, entity_type: String) -> String {
         );
     }
     entity_type
+}
+
+/// Checks that bridges do not move to the state of deleted ones.
+fn check_bridge_states(check: &mut Validator, definition: &Definition) {
+    let moves = definition.moves.iter().enumerate();
+    let moves = moves.map(|(index, it)| (format!("moves[{index}].to_state"), &it.to_state));
+    let initial = ("initial_state".to_owned(), &definition.initial_state);
+    for (field, _) in moves
+        .chain([initial])
+        .filter(|(_, state)| *state == DELETED)
+    {
+        let rule = "must not be DELETED, which the journal has for a deleted bridge";
+        check.violation(&field, rule);
+    }
 }
 
 fn machine_move(check: &mut Validator, index: usize, it: v1::FsmMove) -> FsmMove {
@@ -302,6 +321,15 @@ fn snapshot(check: &mut Validator, request: &v1::WatchTransitionsRequest) -> Opt
     if request.namespace.ends_with(WILDCARD) {
         check.violation("with_snapshot", "needs one namespace");
     }
+    for (field, filter) in [
+        ("transition_event", &request.transition_event),
+        ("to_state", &request.to_state),
+    ] {
+        if !filter.is_empty() {
+            let rule = "must be unset with with_snapshot, because a live copy needs every change";
+            check.violation(field, rule);
+        }
+    }
     if !matches!(request.begin, None | Some(Begin::FromNow(true))) {
         check.violation(
             "with_snapshot",
@@ -314,20 +342,26 @@ fn snapshot(check: &mut Validator, request: &v1::WatchTransitionsRequest) -> Opt
             given.len()
         );
         check.violation("workflow_states", rule);
+        return None;
     }
     if given.is_empty() {
-        return Some(ACTIVE_STATES.map(ToOwned::to_owned).to_vec());
+        return Some(
+            ACTIVE_STATES
+                .map(|state| state.as_str().to_owned())
+                .to_vec(),
+        );
     }
-    let states = given.iter().take(MAX_WORKFLOW_STATES).enumerate();
-    let states = states.map(|(index, state)| {
-        let field = format!("workflow_states[{index}]");
-        let state = check.optional_stored_state(&field, state.clone());
-        if state.is_none() {
-            check.violation(&field, "is required");
-        }
-        state.unwrap_or_default()
-    });
-    Some(states.collect())
+    let states = given.iter().enumerate();
+    for (index, state) in states.filter(|(_, name)| !is_workflow_state(name)) {
+        let names: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
+        let rule = format!("must be one of {}, got {}", names.join(", "), quoted(state));
+        check.violation(&format!("workflow_states[{index}]"), rule);
+    }
+    Some(given.clone())
+}
+
+fn is_workflow_state(name: &str) -> bool {
+    State::ALL.iter().any(|state| state.as_str() == name)
 }
 
 fn watch_begin(check: &mut Validator, namespace: &str, begin: Option<Begin>) -> WatchBegin {

@@ -18,7 +18,7 @@ use std::{process::ExitCode, time::Duration};
 
 use bridgebook::{
     client::{
-        self, Client,
+        Client,
         retry::{reason, with_retries},
         watch::{Event, Watch, oldest_position},
     },
@@ -28,9 +28,14 @@ use bridgebook::{
     },
 };
 use clap::Parser;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::Status;
 use uuid::Uuid;
+
+mod service;
+mod stop;
+
+use service::{Service, exit_code};
+use stop::Stop;
 
 /// The root of derived ids. Every program has its own, so that ids never collide.
 const ID_ROOT: Uuid = Uuid::from_u128(0x7c0a_5c0e_91d4_4a57_8b0f_62f3_54d1_0e9a);
@@ -38,12 +43,8 @@ const ID_ROOT: Uuid = Uuid::from_u128(0x7c0a_5c0e_91d4_4a57_8b0f_62f3_54d1_0e9a)
 /// Counts completed workflows from the journal, each exactly once, until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Host and port of bridgebook, with the prefix https:// for TLS.
-    #[arg(long, env = "BRIDGEBOOK_ADDRESS", default_value = "localhost:50051")]
-    address: String,
-    /// Credential of a token, if bridgebook requires tokens.
-    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    service: Service,
     /// Tenant whose workflows are counted.
     #[arg(long, default_value = "demo")]
     namespace: String,
@@ -192,35 +193,9 @@ impl Reducer {
     }
 }
 
-/// SIGTERM and SIGINT. A signal that arrives during a call is not lost.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Stop {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn signalled(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut stop = Stop::new()?;
-    let channel = client::endpoint(&arguments.address)?.connect_lazy();
-    let client = match &arguments.token {
-        Some(token) => Client::with_token(channel, token)?,
-        None => Client::new(channel),
-    };
+    let client = arguments.service.client()?;
     let reducer = Reducer::new(client, &arguments);
     println!("consuming for the bridge {}", reducer.bridge_id);
     loop {
@@ -243,14 +218,5 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!(
-                "journal_reducer: {}",
-                bridgebook::util::error_chain::error_chain(error.as_ref())
-            );
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("journal_reducer", run(Arguments::parse()).await)
 }

@@ -10,7 +10,7 @@ use std::{process::ExitCode, time::Duration};
 
 use bridgebook::{
     client::{
-        self, Client,
+        Client,
         retry::{Retries, reason, with_retries},
     },
     proto::v1::{
@@ -18,8 +18,13 @@ use bridgebook::{
     },
 };
 use clap::Parser;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::{Code, Status};
+
+mod service;
+mod stop;
+
+use service::{Service, exit_code};
+use stop::Stop;
 
 /// The retry limit for deregistration: short, because a supervisor waits for the exit. If it
 /// fails, the registry marks the node stale after its TTL.
@@ -34,12 +39,8 @@ const DEFAULT_PAUSE: Duration = Duration::from_millis(300);
 /// Registers itself with bridgebook and sends heartbeats until SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Host and port of bridgebook, with the prefix https:// for TLS.
-    #[arg(long, env = "BRIDGEBOOK_ADDRESS", default_value = "localhost:50051")]
-    address: String,
-    /// Credential of a token, if bridgebook requires tokens.
-    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    service: Service,
     /// Tenant that the node belongs to.
     #[arg(long, default_value = "demo")]
     namespace: String,
@@ -138,7 +139,7 @@ impl Node {
                     self.recover(status, &mut retries)?
                 }
             };
-            if stop.within(pause).await {
+            if is_stopped_within(pause, stop).await {
                 return Ok(());
             }
         }
@@ -169,39 +170,19 @@ fn due(interval: Option<prost_types::Duration>) -> Duration {
     due.unwrap_or(DEFAULT_PAUSE)
 }
 
-/// SIGTERM and SIGINT. A signal that arrives during a call is not lost.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Stop {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for the pause. Returns true at once when a signal arrives.
-    async fn within(&mut self, pause: Duration) -> bool {
-        tokio::select! {
-            // Signals come first, so that a node with a pause of zero still stops.
-            biased;
-            _ = self.terminate.recv() => true,
-            _ = self.interrupt.recv() => true,
-            () = tokio::time::sleep(pause) => false,
-        }
+/// Waits for the pause. Returns true at once when a signal arrives.
+async fn is_stopped_within(pause: Duration, stop: &mut Stop) -> bool {
+    tokio::select! {
+        // Signals come first, so that a node with a pause of zero still stops.
+        biased;
+        () = stop.signalled() => true,
+        () = tokio::time::sleep(pause) => false,
     }
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut stop = Stop::new()?;
-    let channel = client::endpoint(&arguments.address)?.connect_lazy();
-    let client = match &arguments.token {
-        Some(token) => Client::with_token(channel, token)?,
-        None => Client::new(channel),
-    };
+    let client = arguments.service.client()?;
     let node = Node { client, arguments };
     node.run(&mut stop).await?;
     node.deregister().await?;
@@ -211,14 +192,5 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!(
-                "registry_node: {}",
-                bridgebook::util::error_chain::error_chain(error.as_ref())
-            );
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("registry_node", run(Arguments::parse()).await)
 }

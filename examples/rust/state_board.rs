@@ -15,15 +15,16 @@ use std::{
 };
 
 use bridgebook::{
-    client::{
-        self, Client,
-        watch::{Event, Watch},
-    },
+    client::watch::{Event, Watch},
     proto::v1::WatchTransitionsRequest,
     util::excerpt::excerpt,
 };
 use clap::Parser;
 use tokio::time::timeout;
+
+mod service;
+
+use service::{Service, exit_code};
 
 /// How long the board waits for further transitions before it is drawn, and how long at most. Faster
 /// changes cannot be read.
@@ -39,12 +40,8 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Shows how many entities are in each state, until Ctrl-C.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Host and port of bridgebook, with the prefix https:// for TLS.
-    #[arg(long, env = "BRIDGEBOOK_ADDRESS", default_value = "localhost:50051")]
-    address: String,
-    /// Credential of a token, if bridgebook requires tokens.
-    #[arg(long, env = "BRIDGEBOOK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    service: Service,
     /// Tenant whose entities are counted; or bridgebook.registry for nodes.
     #[arg(long, default_value = "demo")]
     namespace: String,
@@ -56,8 +53,13 @@ struct Arguments {
 /// The states of workflows, all of which the board shows.
 const WORKFLOW_STATES: [&str; 5] = ["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"];
 
-/// The states in which an entity is gone.
-const GONE: [&str; 2] = ["DELETED", "DEREGISTERED"];
+/// The types of the service whose entities can be deleted, with the state that the journal has then. For
+/// other types these are names like any other.
+const GONE: [(&str, &str); 3] = [
+    ("workflow", "DELETED"),
+    ("bridge", "DELETED"),
+    ("node", "DEREGISTERED"),
+];
 
 /// The present states, by the type and the id of the entities.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ struct Board(HashMap<(String, String), String>);
 
 impl Board {
     fn set(&mut self, entity_type: String, entity_id: String, state: String) {
-        match GONE.contains(&state.as_str()) {
+        match GONE.contains(&(&*entity_type, &*state)) {
             true => self.0.remove(&(entity_type, entity_id)),
             false => self.0.insert((entity_type, entity_id), state),
         };
@@ -95,11 +97,7 @@ fn show(board: &Board, is_live: bool) -> io::Result<()> {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let channel = client::endpoint(&arguments.address)?.connect_lazy();
-    let client = match &arguments.token {
-        Some(token) => Client::with_token(channel, token)?,
-        None => Client::new(channel),
-    };
+    let client = arguments.service.client()?;
     let request = WatchTransitionsRequest {
         namespace: arguments.namespace.clone(),
         with_snapshot: true,
@@ -150,14 +148,5 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!(
-                "state_board: {}",
-                bridgebook::util::error_chain::error_chain(error.as_ref())
-            );
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("state_board", run(Arguments::parse()).await)
 }

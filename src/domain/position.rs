@@ -95,6 +95,16 @@ impl Position {
         position.map_or_else(String::new, |position| position.to_text(namespace))
     }
 
+    /// Makes a position for a test.
+    #[cfg(test)]
+    pub fn for_test(xid: u64, seq: i64, id: u128) -> Self {
+        Position {
+            xid,
+            seq,
+            transition_id: TransitionId(Uuid::from_u128(id)),
+        }
+    }
+
     fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(COMMIT_ORDER);
@@ -170,25 +180,17 @@ impl fmt::Display for GivenPosition {
 mod tests {
     use super::*;
 
-    fn position(xid: u64, seq: i64, id: u128) -> Position {
-        Position {
-            xid,
-            seq,
-            transition_id: TransitionId(Uuid::from_u128(id)),
-        }
-    }
-
     #[test]
     fn texts_compare_in_the_order_of_the_journal() {
         let ordered = [
             Position::default(),
-            position(0, 1, u128::MAX),
-            position(0, 2, 7),
-            position(0, i64::MAX, 7),
-            position(1, 1, 7),
-            position(255, 3, 7),
-            position(256, 2, 7),
-            position(i64::MAX as u64, 1, 7),
+            Position::for_test(0, 1, u128::MAX),
+            Position::for_test(0, 2, 7),
+            Position::for_test(0, i64::MAX, 7),
+            Position::for_test(1, 1, 7),
+            Position::for_test(255, 3, 7),
+            Position::for_test(256, 2, 7),
+            Position::for_test(i64::MAX as u64, 1, 7),
         ];
         let texts = ordered.map(|position| position.to_text("demo"));
         assert!(texts.is_sorted(), "{texts:?}");
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_changed_character_is_noticed() {
-        let text = position(70_000, 90_000, 5).to_text("demo");
+        let text = Position::for_test(70_000, 90_000, 5).to_text("demo");
         for at in 0..text.len() {
             let mut other = text.clone().into_bytes();
             other[at] = if other[at] == b'7' { b'8' } else { b'7' };
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_positions() {
-        let text = position(1, 1, 1).to_text("demo");
+        let text = Position::for_test(1, 1, 1).to_text("demo");
         for bad in [
             "",
             "p",

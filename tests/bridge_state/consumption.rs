@@ -26,8 +26,9 @@ use crate::{
     support::{App, Failure, Tenant, document, eventually, failure, new_id, value},
 };
 
-/// Records events, each with the number of its items, and returns their positions in order.
-async fn events(tenant: &Tenant, items: &[i64]) -> Vec<String> {
+/// Records events, each with the number of its items, and returns their positions in order. A watch could
+/// send them.
+async fn events(app: &App, tenant: &Tenant, items: &[i64]) -> Vec<String> {
     let mut positions = Vec::new();
     for items in items {
         let event = NewTransition {
@@ -36,6 +37,9 @@ async fn events(tenant: &Tenant, items: &[i64]) -> Vec<String> {
         };
         let recorded = fsm::record(tenant, event).await.unwrap();
         positions.push(recorded.transition.unwrap().position);
+    }
+    if let Some(last) = positions.last() {
+        app.wait_for_horizon(last).await;
     }
     positions
 }
@@ -91,13 +95,13 @@ async fn execute(app: &App, sql: &str) {
 
 #[tokio::test]
 async fn totals_and_position_advance_together() {
-    let (_app, tenant) = App::with_tenant().await;
+    let (app, tenant) = App::with_tenant().await;
     let id = new_id();
     let read = async || {
         let bridge = get(&tenant, &id).await.unwrap();
         (bridge.consumed_through, bridge.consumer_lag)
     };
-    let p = events(&tenant, &[1, 2, 3]).await;
+    let p = events(&app, &tenant, &[1, 2, 3]).await;
     let first = consuming(&tenant, &id, 3, ["", &p[1]]);
     let answer = accumulate(&tenant, first).await.unwrap();
     assert!(answer.applied);
@@ -146,9 +150,9 @@ async fn totals_and_position_advance_together() {
 
 #[tokio::test]
 async fn a_deleted_bridge_begins_anew() {
-    let (_app, tenant) = App::with_tenant().await;
+    let (app, tenant) = App::with_tenant().await;
     let id = new_id();
-    let p = events(&tenant, &[1]).await;
+    let p = events(&app, &tenant, &[1]).await;
     let first = consuming(&tenant, &id, 1, ["", &p[0]]);
     accumulate(&tenant, first.clone()).await.unwrap();
     let delete = DeleteBridgeStateRequest {
@@ -157,7 +161,12 @@ async fn a_deleted_bridge_begins_anew() {
         allow_missing: false,
     };
     client(&tenant).delete_bridge_state(delete).await.unwrap();
-    let from = consuming(&tenant, &id, 1, [&p[0], &events(&tenant, &[1]).await[0]]);
+    let from = consuming(
+        &tenant,
+        &id,
+        1,
+        [&p[0], &events(&app, &tenant, &[1]).await[0]],
+    );
     assert_eq!(
         refusal(accumulate(&tenant, from).await, "consumed_through"),
         changed("")
@@ -168,9 +177,9 @@ async fn a_deleted_bridge_begins_anew() {
 
 #[tokio::test]
 async fn a_retry_counts_once_and_a_late_one_learns_the_position() {
-    let (_app, tenant) = App::with_tenant().await;
+    let (app, tenant) = App::with_tenant().await;
     let id = new_id();
-    let p = events(&tenant, &[1, 1, 1]).await;
+    let p = events(&app, &tenant, &[1, 1, 1]).await;
     let first = consuming(&tenant, &id, 5, ["", &p[0]]);
     // All of them may meet in one batch of the server.
     let calls = (0..8).map(|_| accumulate(&tenant, first.clone()));
@@ -189,6 +198,15 @@ async fn a_retry_counts_once_and_a_late_one_learns_the_position() {
     );
     let second = consuming(&tenant, &id, 1, [&p[0], &p[1]]);
     accumulate(&tenant, second).await.unwrap();
+    let never = consuming(&tenant, &new_id(), 1, [&p[0], &p[1]]);
+    let never = accumulate(&tenant, never).await.unwrap_err();
+    let advice = "drop the batch, and watch with after_bridge again";
+    assert!(
+        never
+            .message()
+            .contains("has consumed nothing, not through p")
+    );
+    assert!(never.message().contains(advice), "{}", never.message());
     let late = accumulate(&tenant, first).await;
     assert!(late.as_ref().unwrap_err().message().contains(&p[1]));
     assert_eq!(refusal(late, "consumed_through"), changed(&p[1]));
@@ -203,7 +221,7 @@ async fn a_retry_counts_once_and_a_late_one_learns_the_position() {
 async fn with_a_batch_id_both_must_be_new() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
-    let p = events(&tenant, &[1, 1]).await;
+    let p = events(&app, &tenant, &[1, 1]).await;
     let with = |batch_id: &str, range: [&str; 2]| AccumulateBridgeStateRequest {
         batch_id: batch_id.into(),
         ..consuming(&tenant, &id, 1, range)
@@ -232,8 +250,8 @@ async fn with_a_batch_id_both_must_be_new() {
 async fn invalid_positions_are_named() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
-    let p = events(&tenant, &[1, 1]).await;
-    let theirs = events(&app.tenant(), &[1]).await;
+    let p = events(&app, &tenant, &[1, 1]).await;
+    let theirs = events(&app, &app.tenant(), &[1]).await;
     let origin = Position::default().to_text(&tenant.namespace);
     let cut = &p[0][1..];
     for (field, range) in [
@@ -256,8 +274,10 @@ async fn invalid_positions_are_named() {
     let refused = failure(accumulate(&tenant, without).await);
     assert_eq!(refused, Failure::invalid(&["consumed_from"]));
     let neither = consuming(&tenant, &id, 1, ["", ""]);
-    let refused = failure(accumulate(&tenant, neither).await);
-    assert_eq!(refused, Failure::invalid(&["batch_id"]));
+    let refused = accumulate(&tenant, neither).await;
+    let message = refused.as_ref().unwrap_err().message();
+    assert!(message.contains("batch_id or consumed_through is required"));
+    assert_eq!(failure(refused), Failure::invalid(&["batch_id"]));
     let bad_batch = AccumulateBridgeStateRequest {
         batch_id: "7".into(),
         ..consuming(&tenant, &id, 1, ["", &p[0]])
@@ -272,7 +292,7 @@ async fn a_position_whose_row_is_lost_is_not_consumed() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
     let namespace = tenant.namespace.as_str();
-    let p = events(&tenant, &[1, 1, 1]).await;
+    let p = events(&app, &tenant, &[1, 1, 1]).await;
     let at = |text: &str| GivenPosition::parse(text).unwrap().of_any();
     let origin = Position::default().to_text(namespace);
     let consume =
@@ -319,14 +339,89 @@ async fn a_position_whose_row_is_lost_is_not_consumed() {
         refusal(consume(&p[1]).await, "oldest_position"),
         gone(&p[0])
     );
-    // A watch after a bridge that has consumed nothing begins at the floor.
+    // A watch after a bridge that has consumed nothing begins at the floor, which may have risen since.
     let at_floor = consuming(&tenant, &new_id(), 1, [&p[0], &p[2]]);
     assert!(accumulate(&tenant, at_floor).await.unwrap().applied);
+    let above_floor = consuming(&tenant, &new_id(), 1, [&p[1], &p[2]]);
+    assert_eq!(
+        refusal(accumulate(&tenant, above_floor).await, "consumed_through"),
+        changed("")
+    );
+    let below_floor = async || {
+        let request = consuming(&tenant, &new_id(), 1, [&p[0], &p[2]]);
+        accumulate(&tenant, request).await
+    };
     assert!(consume(&p[0]).await.unwrap().applied);
     execute(&app, &floor(at(&p[1]))).await;
+    assert!(below_floor().await.unwrap().applied);
     let next = consuming(&tenant, &id, 1, [&p[0], &p[1]]);
     assert!(accumulate(&tenant, next).await.unwrap().applied);
     assert_eq!(totals(&tenant, &id).await, (2, 2));
+}
+
+/// A row that commits later may come before one that is there.
+#[tokio::test]
+async fn a_position_above_the_horizon_is_not_consumed() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_id();
+    let p = events(&app, &tenant, &[1]).await;
+    let mut open = app.schema.connect().await;
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    open.batch_execute(begin).await.unwrap();
+    let ahead = fsm::record(&tenant, fsm::transition(&new_id(), "create", "NEW")).await;
+    let ahead = ahead.unwrap().transition.unwrap().position;
+    let request = consuming(&tenant, &id, 2, ["", &ahead]);
+    let refused = accumulate(&tenant, request.clone()).await;
+    assert_eq!(
+        refusal(refused, "consumed_through"),
+        (
+            Code::FailedPrecondition,
+            "POSITION_AHEAD".into(),
+            ahead.clone()
+        )
+    );
+    // What a watch has sent passes.
+    let sent = consuming(&tenant, &new_id(), 1, ["", &p[0]]);
+    assert!(accumulate(&tenant, sent).await.unwrap().applied);
+    open.batch_execute("COMMIT").await.unwrap();
+    app.wait_for_horizon(&ahead).await;
+    assert!(accumulate(&tenant, request).await.unwrap().applied);
+    assert_eq!(totals(&tenant, &id).await, (1, 2));
+}
+
+#[tokio::test]
+async fn a_position_alone_is_no_aggregation() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let p = events(&app, &tenant, &[1, 1, 1, 1]).await;
+    let only_position = |range: [&str; 2]| AccumulateBridgeStateRequest {
+        workflows_processed: 0,
+        ..consuming(&tenant, &id, 0, range)
+    };
+    let consume = async |request| {
+        let answer = accumulate(&tenant, request).await.unwrap();
+        assert!(answer.applied);
+        answer.bridge_state.unwrap()
+    };
+    let first = consume(only_position(["", &p[0]])).await;
+    assert_eq!(
+        (first.revision, first.last_aggregation_timestamp),
+        (2, None)
+    );
+    let counted = consume(consuming(&tenant, &id, 1, [&p[0], &p[1]])).await;
+    let counted_at = counted.last_aggregation_timestamp;
+    assert_eq!(counted_at, counted.updated_at);
+    let moved = consume(only_position([&p[1], &p[2]])).await;
+    assert_eq!(moved.last_aggregation_timestamp, counted_at);
+    assert_eq!((moved.revision, &moved.consumed_through), (4, &p[2]));
+    // A document is content.
+    let document = AccumulateBridgeStateRequest {
+        aggregation_metadata: document(json!({"last": "d"})),
+        ..only_position([&p[2], &p[3]])
+    };
+    let documented = consume(document).await;
+    assert!(documented.last_aggregation_timestamp.is_some());
+    assert_eq!(documented.last_aggregation_timestamp, documented.updated_at);
 }
 
 /// Returns the number of items of an event.
@@ -391,7 +486,7 @@ async fn concurrent_reducers_count_every_row_exactly_once() {
         ..tenant.clone()
     };
     let items: Vec<i64> = (1..=120).collect();
-    let last = events(&tenant, &items).await.pop().unwrap();
+    let last = events(&app, &tenant, &items).await.pop().unwrap();
     let id = new_id();
     let processes = [(&tenant, 3), (&elsewhere, 3), (&tenant, 7), (&elsewhere, 5)];
     let late = join_all(processes.map(|(tenant, size)| reduce(tenant, &id, size))).await;
@@ -455,7 +550,7 @@ async fn reducers_that_watch_count_every_row_exactly_once() {
         .map(|tenant| tokio::spawn(follow(tenant.clone(), id.clone())));
     let items: Vec<i64> = (1..=60).collect();
     let writers = [&tenant, &elsewhere, &tenant, &elsewhere];
-    join_all(writers.map(|tenant| events(tenant, &items))).await;
+    join_all(writers.map(|tenant| events(&app, tenant, &items))).await;
     let expected = (4 * 60, 4 * 60 * 61 / 2);
     eventually("every row is counted", || async {
         let found = totals(&tenant, &id).await;
@@ -475,7 +570,7 @@ async fn a_lost_answer_to_the_commit_counts_once() {
     let (app, tap) = App::tapped().await;
     let tenant = app.tenant();
     let id = new_id();
-    let p = events(&tenant, &[1, 1]).await;
+    let p = events(&app, &tenant, &[1, 1]).await;
     let mut from = "";
     for through in &p {
         tap.lose_commit("");
@@ -492,7 +587,7 @@ async fn a_lost_answer_to_the_commit_counts_once() {
 async fn the_lag_is_counted_up_to_a_thousand() {
     let (app, tenant) = App::with_tenant().await;
     let id = new_id();
-    let p = events(&tenant, &[1]).await;
+    let p = events(&app, &tenant, &[1]).await;
     accumulate(&tenant, consuming(&tenant, &id, 1, ["", &p[0]]))
         .await
         .unwrap();
@@ -517,17 +612,18 @@ async fn the_lag_is_counted_up_to_a_thousand() {
 #[tokio::test]
 async fn the_lag_of_the_slowest_bridge_is_a_metric() {
     let (app, tenant) = App::with_tenant().await;
-    let p = events(&tenant, &[1, 1, 1]).await;
+    let p = events(&app, &tenant, &[1, 1, 1]).await;
     for through in [&p[0], &p[1]] {
         let request = consuming(&tenant, &new_id(), 1, ["", through]);
         accumulate(&tenant, request).await.unwrap();
     }
     let done = app.tenant();
-    let last = events(&done, &[1]).await.remove(0);
+    let last = events(&app, &done, &[1]).await.remove(0);
     let id = new_id();
     let started = upsert(&done, bridge(&done, &id)).await.unwrap();
     let start = started.transition.unwrap().position;
     assert!(start > last);
+    app.wait_for_horizon(&start).await;
     let all = consuming(&done, &id, 1, ["", &start]);
     accumulate(&done, all).await.unwrap();
     let ages = "UPDATE fsm_transitions SET created_at = created_at - interval '1 hour' * number

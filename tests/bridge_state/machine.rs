@@ -3,6 +3,7 @@
 use bridgebook::proto::v1::{
     AccumulateBridgeStateRequest, PutMachineRequest, UpsertBridgeStateRequest,
 };
+use diesel_async::SimpleAsyncConnection;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -197,4 +198,52 @@ async fn a_machine_does_not_strand_bridges() {
         ..machine_of_bridges(&tenant)
     };
     fsm::put(&tenant, allowed).await.unwrap();
+}
+
+/// A live copy of the bridges removes those that the journal has as DELETED.
+#[tokio::test]
+async fn only_a_deletion_leads_to_deleted() {
+    let (app, tenant) = App::with_tenant().await;
+    let id = new_bridge(&tenant).await;
+    let deleted = UpsertBridgeStateRequest {
+        current_fsm_state: "DELETED".into(),
+        ..bridge(&tenant, &id)
+    };
+    let new = UpsertBridgeStateRequest {
+        bridge_id: new_id(),
+        ..deleted.clone()
+    };
+    let invalid = Failure::invalid(&["current_fsm_state"]);
+    for request in [deleted, new] {
+        assert_eq!(failure(upsert(&tenant, request).await), invalid);
+    }
+    let accumulated = AccumulateBridgeStateRequest {
+        current_fsm_state: "DELETED".into(),
+        ..batch(&tenant, &id, 1)
+    };
+    assert_eq!(failure(accumulate(&tenant, accumulated).await), invalid);
+    let machine = |initial_state: &str| PutMachineRequest {
+        entity_type: "bridge".into(),
+        ..fsm::machine(&tenant, initial_state, &[], &[("ACTIVE", "end", "DELETED")])
+    };
+    let refused = failure(fsm::put(&tenant, machine("ACTIVE")).await);
+    assert_eq!(refused, Failure::invalid(&["moves[0].to_state"]));
+    let refused = failure(fsm::put(&tenant, machine("DELETED")).await);
+    assert!(refused.fields.contains(&"initial_state".to_owned()));
+    // A machine that was put before this rule does not lead there, either.
+    let renamed = PutMachineRequest {
+        entity_type: "bridge".into(),
+        ..fsm::machine(&tenant, "ACTIVE", &[], &[("ACTIVE", "end", "ENDED")])
+    };
+    fsm::put(&tenant, renamed).await.unwrap();
+    let rename = "UPDATE fsm_machines
+                     SET definition = replace(definition::text, 'ENDED', 'DELETED')::jsonb";
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(rename).await.unwrap();
+    let by_event = UpsertBridgeStateRequest {
+        current_fsm_state: String::new(),
+        transition_event: "end".into(),
+        ..bridge(&tenant, &id)
+    };
+    assert_eq!(failure(upsert(&tenant, by_event).await), invalid);
 }

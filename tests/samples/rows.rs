@@ -130,6 +130,8 @@ impl Rows {
         let started = others.make_one(app, start, credential).await;
         let position = started.get_field_by_name("position").unwrap();
         self.position = position.as_str().unwrap().to_owned();
+        // Its bridge is to consume it.
+        app.wait_for_horizon(&self.position).await;
         let record = Rpc::FsmServiceRecordTransition;
         others.make_one(app, record, credential).await;
         others.renew(|kind| kind == "type");

@@ -8,6 +8,7 @@ use std::{
 
 use bridgebook::{
     config::{Auth, Config, Settings},
+    domain::position::GivenPosition,
     ops::metrics::Metrics,
     proto::v1::{
         self, NewStep, StartWorkflowRequest, StepStatus, TransitionWorkflowRequest, Workflow,
@@ -150,6 +151,21 @@ impl App {
     /// Returns the metrics of the service as Prometheus would scrape them.
     pub fn figures(&self) -> Figures {
         Figures::parse(self.metrics.text().unwrap())
+    }
+
+    /// Waits until a watch can send the row at a position: all transactions that began before its own
+    /// have ended, also those of other tests.
+    pub async fn wait_for_horizon(&self, position: &str) {
+        let xid = GivenPosition::parse(position)
+            .expect("a position")
+            .of_any()
+            .xid;
+        let horizon = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text";
+        eventually("the horizon passes the row", async || {
+            let horizon = self.schema.count(horizon).await;
+            (u64::try_from(horizon).expect("a number") > xid).then_some(())
+        })
+        .await;
     }
 
     /// Returns a tenant with a namespace of its own.

@@ -28,6 +28,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use self::read::snapshot_bounds;
 pub use self::{
     begin::{Begin, Committed, Wanted},
     follower::{Follower, Following, gone},

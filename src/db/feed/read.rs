@@ -110,7 +110,7 @@ macro_rules! snapshot_bounds {
     };
 }
 
-pub(super) use snapshot_bounds;
+pub(crate) use snapshot_bounds;
 
 /// The condition for rows `j` that the reader of the item wants.
 macro_rules! is_wanted {

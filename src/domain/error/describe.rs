@@ -188,6 +188,12 @@ impl Error {
             Error::ConsumedRowGone { oldest_position } => {
                 new(Code::OutOfRange, "RESUME_POINT_GONE").with("oldest_position", oldest_position)
             }
+            Error::ConsumptionAhead { bridge_id, through } => {
+                new(Code::FailedPrecondition, "POSITION_AHEAD")
+                    .with(Resource::Bridge.id_field(), bridge_id)
+                    .with("consumed_through", through)
+                    .precondition("HORIZON", format!("bridge/{bridge_id}"))
+            }
             Error::RevisionChanged {
                 resource: Resource::Machine,
                 id,

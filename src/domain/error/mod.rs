@@ -117,10 +117,10 @@ pub enum Error {
     },
     /// The bridge has not consumed through the position that the caller expected.
     #[error(
-        "bridge {bridge_id} has consumed through {}, not through {}; nothing was changed, read the \
-         journal again after that position",
-        position_or_none(current),
-        position_or_none(expected)
+        "bridge {bridge_id} has consumed {}, not {}; nothing was changed, drop the batch, and watch with \
+         after_bridge again",
+        through_or_nothing(current),
+        through_or_nothing(expected)
     )]
     ConsumptionChanged {
         /// The bridge.
@@ -133,11 +133,22 @@ pub enum Error {
     /// The journal does not have the row through which a bridge is to consume.
     #[error(
         "the journal has no row at consumed_through: the database was restored or failed over without \
-         it; nothing was changed, read the journal again after consumed_from"
+         it; nothing was changed, drop the batch, and watch with after_bridge again"
     )]
     ConsumedRowGone {
         /// The position after which the rows are complete.
         oldest_position: String,
+    },
+    /// Rows may still appear before the one through which a bridge is to consume.
+    #[error(
+        "no watch has sent the row at consumed_through {through} yet, and rows before it may still be \
+         about to be committed; nothing was changed, consume only positions that a watch has sent"
+    )]
+    ConsumptionAhead {
+        /// The bridge.
+        bridge_id: String,
+        /// The position of the row.
+        through: String,
     },
     /// The caller expected another revision of a row, or version of a machine.
     #[error(
@@ -337,11 +348,10 @@ fn state_or_none(state: &str) -> &str {
     if state.is_empty() { "no state" } else { state }
 }
 
-fn position_or_none(position: &str) -> &str {
-    if position.is_empty() {
-        "no position"
-    } else {
-        position
+fn through_or_nothing(position: &str) -> String {
+    match position {
+        "" => "nothing".to_owned(),
+        position => format!("through {position}"),
     }
 }
 

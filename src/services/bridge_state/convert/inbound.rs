@@ -56,11 +56,11 @@ impl FromRequest<v1::AccumulateBridgeStateRequest> for BridgeChange {
     fn from_request(mut request: v1::AccumulateBridgeStateRequest, check: &mut Validator) -> Self {
         request.bridge_id.make_ascii_lowercase();
         let batch_id = mem::take(&mut request.batch_id);
-        let batch_id = match request.consumed_through.is_empty() {
-            true => Some(check.id("batch_id", &batch_id)),
-            // The position identifies the batch.
-            false => check.optional_id("batch_id", &batch_id),
-        };
+        // Either of them identifies the batch.
+        if batch_id.is_empty() && request.consumed_through.is_empty() {
+            check.violation("batch_id", "batch_id or consumed_through is required");
+        }
+        let batch_id = check.optional_id("batch_id", &batch_id);
         let update = metadata_update(check, &mut request.metadata_update);
         let request_digest = RequestDigest::of(&request);
         let totals = Totals::Batch {

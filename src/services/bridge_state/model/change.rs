@@ -9,6 +9,7 @@ use crate::{
         digest::RequestDigest,
         error::{Error, Resource, Result},
         id::{BatchId, BridgeId, TransitionId},
+        journal::DELETED,
         json::JsonObject,
         namespace::Namespace,
     },
@@ -120,8 +121,8 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Error::RevisionChanged`], [`Error::EntityMoveNotAllowed`], and [`Error::InvalidRequest`] if a
-    /// total or the document would become too large, or if neither the request nor a machine
-    /// names the state of a new bridge.
+    /// total or the document would become too large, if the bridge would move to DELETED, or if
+    /// neither the request nor a machine names the state of a new bridge.
     pub fn after(
         current: Option<&Bridge>,
         last_revision: i64,
@@ -146,7 +147,7 @@ impl Bridge {
                 ..Bridge::blank(change.bridge_id, namespace, now)
             },
         };
-        next.change_totals(&change.totals, now)?;
+        next.change_totals(change, now)?;
         next.change_metadata(change)?;
         if let Some(consumption) = change.consumes() {
             next.consume(consumption.through, change.request_digest);
@@ -215,9 +216,9 @@ impl Bridge {
         }
     }
 
-    fn change_totals(&mut self, totals: &Totals, now: DateTime<Utc>) -> Result<()> {
+    fn change_totals(&mut self, change: &BridgeChange, now: DateTime<Utc>) -> Result<()> {
         let before = (self.total_workflows_processed, self.total_items_aggregated);
-        let given = match totals {
+        let given = match &change.totals {
             Totals::Absolute {
                 workflows,
                 items,
@@ -229,11 +230,15 @@ impl Bridge {
                 *last_aggregation
             }
             Totals::Batch {
-                workflows, items, ..
+                workflows,
+                items,
+                consumes,
+                ..
             } => {
                 self.total_workflows_processed = add("workflows_processed", before.0, *workflows)?;
                 self.total_items_aggregated = add("items_aggregated", before.1, *items)?;
-                Some(now)
+                // Rows without content for the bridge are no aggregation.
+                (consumes.is_none() || change.metadata.is_some()).then_some(now)
             }
         };
         let after = (self.total_workflows_processed, self.total_items_aggregated);
@@ -309,7 +314,12 @@ fn find_move(
     if wanted.current.is_some() && wanted.event.is_none() && stays {
         return Ok(None);
     }
-    wanted.find(machine).map(Some)
+    let (event, to_state) = wanted.find(machine)?;
+    if to_state == DELETED {
+        let rule = "must not lead to DELETED, which the journal has for a deleted bridge";
+        return Err(Error::invalid_field("current_fsm_state", rule));
+    }
+    Ok(Some((event, to_state)))
 }
 
 fn add(field: &str, total: i64, delta: i64) -> Result<i64> {

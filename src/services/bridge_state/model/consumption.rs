@@ -28,17 +28,26 @@ pub struct JournalEnd {
     pub row: Option<Position>,
     /// The last row of the namespace that retention removed.
     pub floor: Option<Position>,
+    /// All transactions with a lower number have ended, so that no row can appear before theirs.
+    pub horizon: u64,
+}
+
+/// Returns what orders a position: two positions of one row may differ in their ids.
+fn order(position: Position) -> (u64, i64) {
+    (position.xid, position.seq)
 }
 
 impl JournalEnd {
     /// Returns whether the journal has, or had, the row of a position. A failover or a restore loses
     /// rows, and gives their numbers to others. Removed rows were there.
     fn has(&self, position: Position) -> bool {
-        let order = |it: Position| (it.xid, it.seq);
-        self.row == Some(position)
-            || self
-                .floor
-                .is_some_and(|floor| order(position) <= order(floor))
+        self.row == Some(position) || self.is_removed(position)
+    }
+
+    /// Returns whether retention has removed the row of a position, and all before it.
+    fn is_removed(&self, position: Position) -> bool {
+        let floor = self.floor;
+        floor.is_some_and(|floor| order(position) <= order(floor))
     }
 }
 
@@ -53,7 +62,8 @@ impl Consumption {
     /// that the journal has the row up to which it is to consume.
     ///
     /// # Errors
-    /// [`Error::ConsumptionChanged`] and [`Error::ConsumedRowGone`].
+    /// [`Error::ConsumptionChanged`], [`Error::ConsumedRowGone`], and [`Error::ConsumptionAhead`] if
+    /// rows may still appear before that one.
     pub fn check(
         &self,
         id: BridgeId,
@@ -66,9 +76,9 @@ impl Consumption {
             true => String::new(),
             false => position.to_text(namespace),
         };
-        // A watch after a bridge that has consumed nothing begins at the floor.
-        let is_at_floor = current.is_origin() && end.floor == Some(self.from);
-        if self.from != current && !is_at_floor {
+        // A watch after a bridge that has consumed nothing begins at the floor, which may have risen.
+        let is_beginning = current.is_origin() && end.is_removed(self.from);
+        if self.from != current && !is_beginning {
             return Err(Error::ConsumptionChanged {
                 bridge_id: id.to_string(),
                 expected: text(self.from),
@@ -79,6 +89,12 @@ impl Consumption {
             let oldest = end.floor.unwrap_or_default();
             let oldest_position = oldest.to_text(namespace);
             return Err(Error::ConsumedRowGone { oldest_position });
+        }
+        if self.through.xid >= end.horizon && !end.is_removed(self.through) {
+            return Err(Error::ConsumptionAhead {
+                bridge_id: id.to_string(),
+                through: text(self.through),
+            });
         }
         Ok(())
     }
@@ -135,30 +151,23 @@ impl BridgeView {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::domain::id::TransitionId;
-
-    fn position(xid: u64, seq: i64, id: u128) -> Position {
-        Position {
-            xid,
-            seq,
-            transition_id: TransitionId(Uuid::from_u128(id)),
-        }
-    }
 
     #[test]
     fn the_journal_has_a_row_by_its_id_or_had_it_below_the_floor() {
-        let through = position(7, 20, 1);
-        let end = |row, floor| JournalEnd { row, floor };
+        let through = Position::for_test(7, 20, 1);
+        let end = |row, floor| JournalEnd {
+            row,
+            floor,
+            horizon: 0,
+        };
         assert!(end(Some(through), None).has(through));
-        assert!(end(None, Some(position(7, 20, 9))).has(through));
-        assert!(end(None, Some(position(8, 3, 9))).has(through));
+        assert!(end(None, Some(Position::for_test(7, 20, 9))).has(through));
+        assert!(end(None, Some(Position::for_test(8, 3, 9))).has(through));
         assert!(!end(None, None).has(through));
-        assert!(!end(None, Some(position(7, 19, 9))).has(through));
+        assert!(!end(None, Some(Position::for_test(7, 19, 9))).has(through));
         // Another row got the id, or the numbers, after a failover.
-        assert!(!end(Some(position(8, 20, 1)), None).has(through));
-        assert!(!end(Some(position(7, 20, 2)), None).has(through));
+        assert!(!end(Some(Position::for_test(8, 20, 1)), None).has(through));
+        assert!(!end(Some(Position::for_test(7, 20, 2)), None).has(through));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
             rounds::in_lock_order,
             statement::index_of,
         },
-        journal::{Positions, Transition, by_id},
+        journal::{Positions, Transition, Xid, by_id},
     },
     domain::{
         digest::RequestDigest,
@@ -110,7 +110,7 @@ type Row = (
     Option<Bridge>,
     Option<i64>,
     Option<RequestDigest>,
-    (Option<Position>, Option<Position>),
+    (Option<Position>, Option<Position>, Xid),
     Option<Machine>,
 );
 
@@ -172,8 +172,16 @@ impl<'a> OptimisticWrite<'a> for Changes<'a> {
             batch.known.extend(known);
             let end = item.and_then(|item| {
                 let key = (item.namespace.as_str(), item.consumes()?.through);
-                let (row, floor) = end;
-                Some((key, JournalEnd { row, floor }))
+                let (row, floor, horizon) = end;
+                let horizon = horizon.0;
+                Some((
+                    key,
+                    JournalEnd {
+                        row,
+                        floor,
+                        horizon,
+                    },
+                ))
             });
             batch.ends.extend(end);
         }

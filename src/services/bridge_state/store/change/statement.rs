@@ -6,8 +6,10 @@ use diesel::sql_types::{BigInt, Bool, Bytea, Jsonb, Nullable, Text, Timestamptz,
 use crate::{
     db::{
         batch::statement::batch_statement,
+        feed::snapshot_bounds,
         journal::{PositionSql, Transition},
         planner::{in_set, left_lateral, left_lookup, same_namespace},
+        schema::sql_types::Xid8,
     },
     domain::{
         digest::RequestDigest,
@@ -29,7 +31,7 @@ batch_statement! {
     /// Reads the database's time. With the first item of each bridge, reads the bridge and the
     /// version of its row. With the first item of each namespace, reads its current machine.
     /// With every item, reads the digest of the request that added its batch before, if any. With an
-    /// item that consumes the journal, reads the row up to which it does, and the floor.
+    /// item that consumes the journal, reads the row up to which it does, the floor, and the horizon.
     /// With a new bridge, reads the last revision of deleted ones with its id.
     ///
     /// The ids of bridges are unique across tenants, so the lookup ignores the namespace. For
@@ -51,15 +53,16 @@ batch_statement! {
         Nullable<BridgeSql>,
         Nullable<BigInt>,
         Nullable<Bytea>,
-        (Nullable<PositionSql>, Nullable<PositionSql>),
+        (Nullable<PositionSql>, Nullable<PositionSql>, Xid8),
         Nullable<MachineSql>,
     );
     concat!(
+        ", ", snapshot_bounds!(),
         " SELECT item.ordinality, now(), taken.bridge_id IS NOT NULL, b.xmin::text::bigint, ",
                  bridge_columns!(), ",
                  r.revision, batch.request_digest, last.id, last.xid, last.seq,
-                 floor.transition_id, floor.xid, floor.seq, ", machine_columns!(), "
-            FROM item",
+                 floor.transition_id, floor.xid, floor.seq, bounds.horizon, ", machine_columns!(), "
+            FROM bounds CROSS JOIN item",
         left_lateral!("taken",
             "SELECT b.xmin, b.* FROM bridge_states b
               WHERE item.reads_bridge AND b.bridge_id = item.bridge_id LIMIT 1"),

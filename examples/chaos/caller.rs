@@ -27,7 +27,7 @@ use crate::{
     environment::Environment,
     faults::Recoveries,
     ledger::Ledger,
-    requests::{self, NAMESPACE, Shared},
+    requests::{self, Tenant},
 };
 
 /// The retry limit of a call: far longer than any outage in a run.
@@ -39,7 +39,7 @@ const DELETE_EVERY: usize = 4;
 /// A caller with its own connection.
 pub struct Caller {
     client: Client,
-    shared: Shared,
+    tenant: Tenant,
     recoveries: Recoveries,
     stop: Arc<AtomicBool>,
     ledger: Ledger,
@@ -55,13 +55,13 @@ impl Caller {
     pub fn new(
         number: usize,
         environment: &Environment,
-        shared: &Shared,
+        tenant: &Tenant,
         recoveries: Recoveries,
         stop: Arc<AtomicBool>,
     ) -> Result<Self> {
         Ok(Caller {
             client: client::connect_lazily(&environment.front.address.to_string())?,
-            shared: shared.clone(),
+            tenant: tenant.clone(),
             recoveries,
             stop,
             ledger: Ledger::default(),
@@ -94,7 +94,7 @@ impl Caller {
 
     async fn workflow(&mut self, deletes: bool) {
         let id = Uuid::now_v7();
-        let request = requests::start(id);
+        let request = self.tenant.start(id);
         self.acknowledge("StartWorkflow", async |client| {
             client.workflows().start_workflow(request.clone()).await
         })
@@ -103,7 +103,7 @@ impl Caller {
         self.stamps(id).await;
         for state in [WorkflowState::Processing, WorkflowState::Completed] {
             let move_id = Uuid::now_v7();
-            let request = requests::transition(id, move_id, state);
+            let request = self.tenant.transition(id, move_id, state);
             self.acknowledge("TransitionWorkflow", async |client| {
                 client
                     .workflows()
@@ -118,7 +118,7 @@ impl Caller {
             return;
         }
         let request = DeleteWorkflowRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             workflow_id: id.to_string(),
             allow_missing: true,
         };
@@ -133,7 +133,7 @@ impl Caller {
         let ids: [Uuid; 3] = std::array::from_fn(|_| Uuid::now_v7());
         let [first, others @ ..] = ids;
         let request = RecordStepRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             step: Some(requests::step(workflow, first, 1)),
         };
         self.acknowledge("RecordStep", async |client| {
@@ -142,7 +142,7 @@ impl Caller {
         .await;
         let steps = others.iter().zip(2..);
         let request = BatchRecordStepsRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             steps: steps
                 .map(|(id, order)| requests::step(workflow, *id, order))
                 .collect(),
@@ -170,7 +170,7 @@ impl Caller {
         let ids: [Uuid; 3] = std::array::from_fn(|_| Uuid::now_v7());
         let [first, others @ ..] = ids;
         let request = RecordStampRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             stamp: Some(requests::stamp(workflow, first)),
         };
         self.acknowledge("RecordStamp", async |client| {
@@ -178,7 +178,7 @@ impl Caller {
         })
         .await;
         let request = BatchRecordStampsRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             stamps: others.map(|id| requests::stamp(workflow, id)).into(),
         };
         self.acknowledge("BatchRecordStamps", async |client| {
@@ -201,11 +201,11 @@ impl Caller {
     /// Moves a shared entity, and twice the caller's own entity.
     async fn moves(&mut self) {
         let id = Uuid::now_v7();
-        let Some(entity) = fastrand::choice(&self.shared.entities).copied() else {
+        let Some(entity) = fastrand::choice(&self.tenant.entities).copied() else {
             return;
         };
         let request = RecordTransitionRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             transition: Some(requests::entity_move(entity, id, None)),
         };
         self.acknowledge("RecordTransition", async |client| {
@@ -218,7 +218,7 @@ impl Caller {
         let [first, second] = [Uuid::now_v7(), Uuid::now_v7()];
         let between = Some(requests::state_of(first));
         let request = BatchRecordTransitionsRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             transitions: vec![
                 requests::entity_move(entity, first, state),
                 requests::entity_move(entity, second, between),
@@ -245,7 +245,7 @@ impl Caller {
     async fn machine(&mut self, deletes: bool) {
         let entity_type = format!("t-{}", Uuid::now_v7());
         for last in ["DONE", "OVER"] {
-            let request = requests::machine(&entity_type, last);
+            let request = self.tenant.machine(&entity_type, last);
             self.acknowledge("PutMachine", async |client| {
                 client.fsm().put_machine(request.clone()).await
             })
@@ -256,7 +256,7 @@ impl Caller {
             return;
         }
         let request = DeleteMachineRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             entity_type: entity_type.clone(),
             allow_missing: true,
         };
@@ -268,16 +268,16 @@ impl Caller {
     }
 
     async fn bridges(&mut self, deletes: bool) {
-        let request = requests::totals(self.bridge, self.round as i64);
+        let request = self.tenant.totals(self.bridge, self.round as i64);
         self.acknowledge("UpsertBridgeState", async |client| {
             client.bridges().upsert_bridge_state(request.clone()).await
         })
         .await;
-        let Some(bridge) = fastrand::choice(&self.shared.bridges).copied() else {
+        let Some(bridge) = fastrand::choice(&self.tenant.bridges).copied() else {
             return;
         };
         let (batch, items) = (Uuid::now_v7(), fastrand::i64(1..100));
-        let request = requests::batch(bridge, batch, items);
+        let request = self.tenant.batch(bridge, batch, items);
         self.acknowledge("AccumulateBridgeState", async |client| {
             client
                 .bridges()
@@ -290,13 +290,13 @@ impl Caller {
             return;
         }
         let bridge = Uuid::now_v7();
-        let request = requests::totals(bridge, 1);
+        let request = self.tenant.totals(bridge, 1);
         self.acknowledge("UpsertBridgeState", async |client| {
             client.bridges().upsert_bridge_state(request.clone()).await
         })
         .await;
         let request = DeleteBridgeStateRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             bridge_id: bridge.to_string(),
             allow_missing: true,
         };
@@ -310,7 +310,7 @@ impl Caller {
     async fn nodes(&mut self, deletes: bool) {
         let heartbeat = requests::heartbeat(&self.node);
         let request = HeartbeatRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             heartbeat: Some(heartbeat.clone()),
         };
         self.acknowledge("Heartbeat", async |client| {
@@ -318,7 +318,7 @@ impl Caller {
         })
         .await;
         let request = BatchHeartbeatRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             heartbeats: vec![heartbeat],
         };
         self.acknowledge("BatchHeartbeat", async |client| {
@@ -338,7 +338,7 @@ impl Caller {
         let node_id = Uuid::now_v7().to_string();
         self.register(&node_id).await;
         let request = DeregisterNodeRequest {
-            namespace: NAMESPACE.into(),
+            namespace: self.tenant.namespace.into(),
             node_id: node_id.clone(),
             allow_missing: true,
         };
@@ -350,7 +350,7 @@ impl Caller {
     }
 
     async fn register(&mut self, node_id: &str) {
-        let request = requests::node(node_id);
+        let request = self.tenant.node(node_id);
         self.acknowledge("RegisterNode", async |client| {
             client.registry().register_node(request.clone()).await
         })

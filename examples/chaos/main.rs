@@ -32,7 +32,13 @@ use std::{
 use clap::Parser;
 use futures_util::future::join_all;
 
-use self::{caller::Caller, environment::Environment, faults::Faults, ledger::Ledger};
+use self::{
+    caller::Caller,
+    environment::Environment,
+    faults::Faults,
+    ledger::Ledger,
+    requests::{NAMESPACES, Tenant},
+};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,12 +82,13 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let mut environment = Environment::start().await?;
     let recoveries = faults::Recoveries::default();
     let stop = Arc::new(AtomicBool::new(false));
-    let shared = requests::Shared::new();
-    let callers = (0..arguments.callers).map(|number| {
+    let tenants = NAMESPACES.map(Tenant::new);
+    let callers = (0..arguments.callers).zip(tenants.iter().cycle());
+    let callers = callers.map(|(number, tenant)| {
         Caller::new(
             number,
             &environment,
-            &shared,
+            tenant,
             recoveries.clone(),
             stop.clone(),
         )

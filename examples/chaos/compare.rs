@@ -1,6 +1,6 @@
 //! Compares the acknowledged writes with the stored rows.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use diesel::{
     QueryableByName,
@@ -9,75 +9,25 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use crate::{Result, ledger::Ledger};
-
-/// The differences found.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    findings: Vec<(Kind, &'static str, i64)>,
-    refused: Vec<String>,
-}
-
-/// The kinds of differences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Acknowledged but not stored.
-    Lost,
-    /// Stored or counted more than once.
-    Duplicated,
-    /// Stored in another state than acknowledged.
-    WrongState,
-    /// The journal contradicts the stored state.
-    Journal,
-}
-
-const KINDS: [(Kind, &str); 4] = [
-    (Kind::Lost, "lost"),
-    (Kind::Duplicated, "duplicated"),
-    (Kind::WrongState, "wrong state"),
-    (Kind::Journal, "journal and state disagree"),
-];
-
-impl Verdict {
-    /// Returns whether there is no difference.
-    pub fn is_clean(&self) -> bool {
-        self.refused.is_empty() && self.findings.iter().all(|(_, _, count)| *count == 0)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n| difference | rows |\n|---|--:|")?;
-        for (kind, name) in KINDS {
-            let counts = self.findings.iter().filter(|(it, _, _)| *it == kind);
-            let count: i64 = counts.map(|(_, _, count)| count).sum();
-            writeln!(f, "| {name} | {count} |")?;
-        }
-        writeln!(f, "| refused | {} |", self.refused.len())?;
-        for (_, what, count) in self.findings.iter().filter(|(_, _, count)| *count > 0) {
-            writeln!(f, "{what}: {count}")?;
-        }
-        for refused in &self.refused {
-            writeln!(f, "refused: {refused}")?;
-        }
-        Ok(())
-    }
-}
+use crate::{
+    Result,
+    ledger::Ledger,
+    verdict::{Kind, Verdict},
+};
 
 /// Compares all tables with the ledger.
-pub async fn compare(url: &str, ledger: &Ledger) -> Result<Verdict> {
+pub async fn compare(url: &str, ledger: &Ledger, verdict: &mut Verdict) -> Result<()> {
     let mut database = bridgebook::db::connect(&url.parse()?).await?;
-    let mut verdict = Verdict {
-        refused: ledger.refused.clone(),
-        ..Verdict::default()
-    };
-    compare_existence(&mut database, ledger, &mut verdict).await?;
-    compare_content(&mut database, ledger, &mut verdict).await?;
+    for refused in &ledger.refused {
+        verdict.add(Kind::Refused, refused, 1);
+    }
+    compare_existence(&mut database, ledger, verdict).await?;
+    compare_content(&mut database, ledger, verdict).await?;
     for (kind, what, sql) in INVARIANTS {
         let count = count(diesel::sql_query(*sql), &mut database).await?;
-        verdict.findings.push((*kind, what, count));
+        verdict.add(*kind, *what, count);
     }
-    Ok(verdict)
+    Ok(())
 }
 
 /// Checks which rows exist.
@@ -138,9 +88,7 @@ async fn compare_existence(
         ),
     ] {
         let query = diesel::sql_query(sql).bind::<Array<SqlUuid>, _>(ids);
-        verdict
-            .findings
-            .push((kind, what, count(query, database).await?));
+        verdict.add(kind, what, count(query, database).await?);
     }
     let machines = ledger.machines.iter();
     let machines: Vec<_> = machines
@@ -177,9 +125,7 @@ async fn compare_existence(
         ),
     ] {
         let query = diesel::sql_query(sql).bind::<Array<Text>, _>(names);
-        verdict
-            .findings
-            .push((kind, what, count(query, database).await?));
+        verdict.add(kind, what, count(query, database).await?);
     }
     Ok(())
 }
@@ -239,9 +185,7 @@ async fn compare_content(
         let query = diesel::sql_query(sql)
             .bind::<Array<SqlUuid>, _>(ids)
             .bind::<Array<Text>, _>(values);
-        verdict
-            .findings
-            .push((kind, what, count(query, database).await?));
+        verdict.add(kind, what, count(query, database).await?);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod ledger;
 mod proxy;
 mod requests;
 mod service;
+mod verdict;
 
 use std::{
     process::ExitCode,
@@ -38,6 +39,7 @@ use self::{
     faults::Faults,
     ledger::Ledger,
     requests::{NAMESPACES, Tenant},
+    verdict::Verdict,
 };
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -111,7 +113,8 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let mut ledger = Ledger::default();
     ledgers.into_iter().for_each(|it| ledger.add(it));
     print!("{ledger}{faults}{recoveries}");
-    let verdict = compare::compare(&environment.database_url(), &ledger).await?;
+    let mut verdict = Verdict::default();
+    compare::compare(&environment.database_url(), &ledger, &mut verdict).await?;
     environment.stop().await?;
     print!("{verdict}");
     Ok(verdict.is_clean())

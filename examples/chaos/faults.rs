@@ -9,37 +9,76 @@ use std::{
 
 use diesel_async::SimpleAsyncConnection;
 
-use crate::{Result, environment::Environment, proxy::Fate};
+use crate::{Result, environment::Environment, proxy::Fate, readers::Victims};
 
 /// The pause between two faults: short, so that cuts hit every phase of a call.
 const PAUSE_MILLIS: std::ops::Range<u64> = 20..200;
 /// The time between two kills: long enough for the service to accept writes in between.
 const KILL_MILLIS: std::ops::Range<u64> = 2000..5000;
 
+/// The duration of the faults, if neither it nor the number of kills is chosen.
+const DEFAULT_SECONDS: u64 = 60;
+
+/// When the faults end: as soon as one of the limits is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    seconds: Option<u64>,
+    kills: Option<usize>,
+}
+
+impl Limit {
+    /// Limits the time, in seconds, and the number of kills of the service or PostgreSQL.
+    pub fn new(seconds: Option<u64>, kills: Option<usize>) -> Self {
+        let default = kills.is_none().then_some(DEFAULT_SECONDS);
+        Limit {
+            seconds: seconds.or(default),
+            kills,
+        }
+    }
+
+    fn is_reached(self, begun: Instant, kills: usize) -> bool {
+        let elapsed = begun.elapsed();
+        let is_over = |seconds| elapsed >= Duration::from_secs(seconds);
+        self.seconds.is_some_and(is_over) || self.kills.is_some_and(|limit| kills >= limit)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.seconds, self.kills) {
+            (Some(seconds), None) => write!(f, "{seconds} s of faults"),
+            (Some(seconds), Some(kills)) => write!(f, "{seconds} s or {kills} kills"),
+            (None, kills) => write!(f, "{} kills", kills.unwrap_or_default()),
+        }
+    }
+}
+
 /// Injects faults and counts them.
 pub struct Faults {
     random: fastrand::Rng,
     counts: BTreeMap<&'static str, usize>,
     recoveries: Recoveries,
+    victims: Victims,
 }
 
 impl Faults {
     /// Creates the injector. The seed determines the faults and their times.
-    pub fn new(seed: u64, recoveries: Recoveries) -> Self {
+    pub fn new(seed: u64, recoveries: Recoveries, victims: Victims) -> Self {
         Faults {
             random: fastrand::Rng::with_seed(seed),
             counts: BTreeMap::new(),
             recoveries,
+            victims,
         }
     }
 
-    /// Injects faults for `time` and then waits until the service is SERVING. Fails at once if
-    /// the service exits without being killed.
-    pub async fn inject(&mut self, environment: &mut Environment, time: Duration) -> Result<()> {
+    /// Injects faults and then waits until the service is SERVING. Fails at once if the service
+    /// exits without being killed.
+    pub async fn inject(&mut self, environment: &mut Environment, limit: Limit) -> Result<()> {
         let begun = Instant::now();
         let mut next_kill = self.next_kill();
         let mut kills = 0;
-        while begun.elapsed() < time {
+        while !limit.is_reached(begun, kills) {
             tokio::time::sleep(Duration::from_millis(self.random.u64(PAUSE_MILLIS))).await;
             environment.require_service().await?;
             if Instant::now() < next_kill {
@@ -70,9 +109,9 @@ impl Faults {
         Instant::now() + Duration::from_millis(self.random.u64(KILL_MILLIS))
     }
 
-    /// Cuts a connection or terminates a backend.
+    /// Cuts a connection, kills a reader or terminates a backend.
     async fn inject_small(&mut self, environment: &Environment) {
-        let (name, is_injected) = match self.random.u8(0..5) {
+        let (name, is_injected) = match self.random.u8(0..6) {
             0 => (
                 "caller connection cut",
                 environment.front.decide(&mut self.random, Fate::Cut),
@@ -93,6 +132,10 @@ impl Faults {
                     .back
                     .decide(&mut self.random, Fate::LosesResponse),
             ),
+            4 => match self.victims.kill(&mut self.random) {
+                Some(name) => (name, true),
+                None => return,
+            },
             _ => (
                 "backend terminated",
                 terminate_backend(&environment.database_url()).await.is_ok(),

@@ -1,6 +1,7 @@
 //! Injects faults into the service and then checks that no write was lost or duplicated.
 //!
 //!     cargo run --release --example chaos -- --seconds 120
+//!     cargo run --release --example chaos -- --kills 100    # takes about 7 minutes
 //!
 //! It starts its own PostgreSQL, and the service as a separate process. Callers use every RPC
 //! that writes, and retry each call with the same ids until it is acknowledged. Meanwhile the
@@ -8,8 +9,12 @@
 //! connections are cut: before a request arrives, or after the commit, so that the response is
 //! lost. At the end the acknowledged writes are compared with the tables and the journal.
 //!
-//! Exit status 1: a write was lost, duplicated or refused, or the service exited without being
-//! killed. In the latter case the run ends at once and prints the last lines of its log.
+//! Readers follow the journal meanwhile, see [`readers`]. What each of them has read is compared with
+//! the journal of the database.
+//!
+//! Exit status 1: a write was lost, duplicated or refused; a reader missed, repeated or miscounted a
+//! row; or the service exited without being killed. In the latter case the run ends at once and prints
+//! the last lines of its log.
 
 mod caller;
 mod compare;
@@ -17,6 +22,7 @@ mod environment;
 mod faults;
 mod ledger;
 mod proxy;
+mod readers;
 mod requests;
 mod service;
 mod verdict;
@@ -27,7 +33,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use clap::Parser;
@@ -36,8 +41,9 @@ use futures_util::future::join_all;
 use self::{
     caller::Caller,
     environment::Environment,
-    faults::Faults,
+    faults::{Faults, Limit},
     ledger::Ledger,
+    readers::Readers,
     requests::{NAMESPACES, Tenant},
     verdict::Verdict,
 };
@@ -48,9 +54,13 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// Checks that faults neither lose nor duplicate acknowledged writes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Duration of the fault injection, in seconds.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    /// Maximum duration of the fault injection, in seconds. Default: 60; with --kills, no limit.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Number of kills of the service or PostgreSQL after which the fault injection ends. Default: no
+    /// limit.
+    #[arg(long)]
+    kills: Option<usize>,
     /// Number of concurrent callers.
     #[arg(long, default_value_t = 32)]
     callers: usize,
@@ -77,10 +87,8 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<bool> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
-    println!(
-        "{} callers, {} s of faults, seed {seed}",
-        arguments.callers, arguments.seconds
-    );
+    let limit = Limit::new(arguments.seconds, arguments.kills);
+    println!("{} callers, {limit}, seed {seed}", arguments.callers);
     let mut environment = Environment::start().await?;
     let recoveries = faults::Recoveries::default();
     let stop = Arc::new(AtomicBool::new(false));
@@ -96,11 +104,11 @@ async fn run(arguments: Arguments) -> Result<bool> {
         )
     });
     let callers: Result<Vec<_>> = callers.collect();
-    let mut faults = Faults::new(seed, recoveries.clone());
+    let readers = Readers::start(&environment.front.address.to_string()).await?;
+    let mut faults = Faults::new(seed, recoveries.clone(), readers.victims());
     // Never completes without an error: the service must not exit while callers write.
     let failure = async {
-        let time = Duration::from_secs(arguments.seconds);
-        if let Err(error) = faults.inject(&mut environment, time).await {
+        if let Err(error) = faults.inject(&mut environment, limit).await {
             return error;
         }
         stop.store(true, Ordering::Relaxed);
@@ -113,9 +121,14 @@ async fn run(arguments: Arguments) -> Result<bool> {
     let mut ledger = Ledger::default();
     ledgers.into_iter().for_each(|it| ledger.add(it));
     print!("{ledger}{faults}{recoveries}");
+    let url = environment.database_url();
     let mut verdict = Verdict::default();
-    compare::compare(&environment.database_url(), &ledger, &mut verdict).await?;
+    let accounts = tokio::select! {
+        accounts = readers.finish(&url, &mut verdict) => accounts?,
+        error = environment.unexpected_exit() => return Err(error),
+    };
+    compare::compare(&url, &ledger, &mut verdict).await?;
     environment.stop().await?;
-    print!("{verdict}");
+    print!("{accounts}{verdict}");
     Ok(verdict.is_clean())
 }

@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// The tenants.
 pub const NAMESPACES: [&str; 2] = ["chaos-1", "chaos-2"];
 
+/// All tenants, for those that may name several.
+pub const ALL_NAMESPACES: &str = "chaos-*";
+
 /// The type of the entities that callers move.
 pub const ENTITY_TYPE: &str = "valve";
 

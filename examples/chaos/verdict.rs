@@ -19,15 +19,30 @@ pub enum Kind {
     WrongState,
     /// The journal contradicts the stored state.
     Journal,
-    /// A call failed for good.
+    /// A reader has not read a row of the journal.
+    Missed,
+    /// A reader has read a row of the journal more than once.
+    Repeated,
+    /// A reader has read a row of the journal after a later one.
+    OutOfOrder,
+    /// A reader has read a row that the journal does not have.
+    Unknown,
+    /// The totals of a consumer, or its position, contradict the journal.
+    Miscounted,
+    /// A call or a stream failed for good.
     Refused,
 }
 
-const KINDS: [(Kind, &str); 5] = [
+const KINDS: [(Kind, &str); 10] = [
     (Kind::Lost, "lost"),
     (Kind::Duplicated, "duplicated"),
     (Kind::WrongState, "wrong state"),
     (Kind::Journal, "journal and state disagree"),
+    (Kind::Missed, "missed by a reader"),
+    (Kind::Repeated, "read more than once"),
+    (Kind::OutOfOrder, "read out of order"),
+    (Kind::Unknown, "read, but not in the journal"),
+    (Kind::Miscounted, "totals and journal disagree"),
     (Kind::Refused, "refused"),
 ];
 
@@ -36,6 +51,13 @@ impl Verdict {
     pub fn add(&mut self, kind: Kind, what: impl Into<String>, rows: i64) {
         if rows > 0 {
             self.findings.push((kind, what.into(), rows));
+        }
+    }
+
+    /// Notes rows that differ, and names the first one.
+    pub fn add_rows(&mut self, kind: Kind, what: &str, rows: &[String]) {
+        if let Some(first) = rows.first() {
+            self.add(kind, format!("{what}, first {first}"), rows.len() as i64);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Writes while processes are killed: every acknowledged write is stored exactly once.
+//! Writes while processes are killed: every acknowledged write is stored exactly once, and every
+//! reader of the journal gets each row exactly once.
 
 use std::{
     process::{Command, Stdio},
@@ -11,7 +12,7 @@ use crate::support::rust_example;
 const SECONDS: &str = "10";
 
 #[test]
-fn no_acknowledged_write_is_lost_or_doubled_under_chaos() {
+fn no_write_and_no_row_of_a_reader_is_lost_or_doubled_under_chaos() {
     let output = Command::new(rust_example("chaos"))
         .args(["--seconds", SECONDS])
         .output()
@@ -19,7 +20,13 @@ fn no_acknowledged_write_is_lost_or_doubled_under_chaos() {
     let printed = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{printed}\n{complained}");
-    for happened in ["service killed", "PostgreSQL killed", "lost | 0 |"] {
+    for happened in [
+        "service killed",
+        "PostgreSQL killed",
+        "consumer killed",
+        "lost | 0 |",
+        "missed by a reader | 0 |",
+    ] {
         assert!(printed.contains(happened), "no {happened}:\n{printed}");
     }
 }

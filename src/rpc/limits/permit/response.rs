@@ -45,6 +45,7 @@ impl Permit {
 
     /// Counts bytes of the response, in place of those that are reserved.
     pub(in crate::rpc::limits) fn count_response(&self, bytes: usize) {
+        self.call.wrote(bytes);
         self.budget.add(bytes);
         self.response.fetch_add(bytes, Ordering::Relaxed);
         let reserved = self.reserved.swap(0, Ordering::Relaxed);
@@ -55,7 +56,7 @@ impl Permit {
     /// Notes that the client has read a part of the response. Releases its bytes if others may follow
     /// for as long as the call lasts.
     pub(in crate::rpc::limits) fn read(&self, bytes: usize) {
-        self.call.read();
+        self.call.read(bytes);
         if !self.is_stream() {
             return;
         }

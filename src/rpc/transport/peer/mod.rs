@@ -50,6 +50,8 @@ struct Call {
     /// Whether it may wait while the client reads others: the answer is a stream, which ends by itself
     /// if it is not read.
     is_excused: bool,
+    /// The bytes of the messages so far that the client has not read.
+    unread: usize,
     /// How long the call may take.
     max_duration: Duration,
     /// Set when HTTP/2 has the whole answer, and sends it after those of other calls: until when that
@@ -63,6 +65,7 @@ impl Call {
             deadline: Some(Instant::now() + max_duration + stall_timeout),
             is_stream: false,
             is_excused: false,
+            unread: 0,
             max_duration,
             queued_until: None,
         }
@@ -180,7 +183,8 @@ impl Peer {
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
     /// its deadline has passed. An answer that waits for others to be sent is late only if the client
     /// reads none of them, or after the maximum duration of a call. A stream is late only if the client
-    /// reads no answer at all, because it may work on one stream and leave another. While the connection waits for a
+    /// reads no answer at all, because it may work on one stream and leave another; and if it has a
+    /// message to read. While the connection waits for a
     /// slot or is paused, the client cannot tell that it has read. After a pause it has another
     /// `stall_timeout`.
     #[must_use]
@@ -195,7 +199,9 @@ impl Peer {
         let is_read = now < calls.progressed_at + self.stall_timeout;
         let is_late = |call: &Call| {
             let is_queued = call.queued_until.is_some_and(|until| now < until);
-            let may_wait = (is_queued || call.is_excused) && is_read;
+            // A stream without a message for a while has nothing to read, as within a commit.
+            let has_nothing = call.is_excused && call.unread == 0;
+            let may_wait = (is_queued || call.is_excused) && is_read || has_nothing;
             call.deadline.is_some_and(|deadline| deadline <= now) && !may_wait
         };
         calls.open.values().any(is_late)
@@ -227,10 +233,27 @@ impl OpenCall {
         }
     }
 
+    /// Notes that a message of the answer is ready to be read. The client has the whole time for it if
+    /// it has read the ones before.
+    pub fn wrote(&self, bytes: usize) {
+        let mut calls = self.peer.calls();
+        let Some(call) = calls.open.get_mut(&self.number) else {
+            return;
+        };
+        let had_read_all = call.unread == 0;
+        call.unread += bytes;
+        if had_read_all && call.is_excused {
+            self.extend(&mut calls, Instant::now());
+        }
+    }
+
     /// Notes that the client has read a part of the answer.
-    pub fn read(&self) {
+    pub fn read(&self, bytes: usize) {
         let (mut calls, now) = (self.peer.calls(), Instant::now());
         calls.progressed_at = now;
+        if let Some(call) = calls.open.get_mut(&self.number) {
+            call.unread = call.unread.saturating_sub(bytes);
+        }
         self.extend(&mut calls, now);
     }
 
@@ -286,109 +309,4 @@ impl Drop for OpenCall {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    fn peer() -> Arc<Peer> {
-        Peer::for_test(([127, 0, 0, 1], 7).into())
-    }
-
-    #[test]
-    fn a_connection_without_calls_is_idle() {
-        let peer = peer();
-        assert!(peer.idle_for().is_some());
-        let call = peer.begin_call(Duration::from_secs(60));
-        let watch = peer.begin_infrastructure_call(true);
-        assert_eq!(peer.open_streams(), 1);
-        drop(call);
-        assert_eq!(peer.idle_for(), None);
-        drop(watch);
-        assert!(peer.idle_for().is_some());
-        assert_eq!(peer.open_streams(), 0);
-    }
-
-    #[test]
-    fn a_call_past_its_deadline_stalls_the_connection() {
-        let peer = peer();
-        let _watch = peer.begin_infrastructure_call(true);
-        let new = peer.begin_call(Duration::from_secs(60));
-        assert!(!peer.is_stalled());
-        let expire = |call: &OpenCall| call.set_deadline(Instant::now());
-        let old = peer.begin_call(Duration::from_secs(60));
-        expire(&old);
-        assert!(peer.is_stalled());
-        old.progress();
-        assert!(!peer.is_stalled());
-        expire(&new);
-        drop(new);
-        assert!(!peer.is_stalled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_waits_behind_others_stalls_the_connection_only_if_none_is_read() {
-        let peer = peer();
-        let (read, queued) = (
-            peer.begin_call(Duration::from_secs(60)),
-            peer.begin_call(Duration::from_secs(60)),
-        );
-        queued.set_deadline(Instant::now());
-        assert!(peer.is_stalled());
-        queued.queued();
-        read.read();
-        assert!(!peer.is_stalled());
-        advance(Duration::from_secs(60)).await;
-        read.read();
-        assert!(peer.is_stalled(), "it waits for too long");
-        drop(queued);
-        assert!(!peer.is_stalled());
-        read.set_deadline(Instant::now());
-        assert!(peer.is_stalled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_stalls_the_connection_only_if_no_call_is_read() {
-        let peer = peer();
-        let read = peer.begin_call(Duration::from_secs(60));
-        let unread = peer.begin_stream(Duration::from_secs(60));
-        unread.progress();
-        for _ in 0..100 {
-            advance(Duration::from_secs(9)).await;
-            read.read();
-            assert!(!peer.is_stalled());
-        }
-        advance(peer.stall_timeout).await;
-        assert!(peer.is_stalled());
-        unread.read();
-        drop(read);
-        assert!(!peer.is_stalled());
-    }
-
-    #[test]
-    fn a_connection_that_is_not_read_is_not_stalled() {
-        let peer = peer();
-        let call = peer.begin_call(Duration::from_secs(60));
-        call.set_deadline(Instant::now());
-        let work = call.begin_work();
-        assert!(!peer.is_stalled());
-        drop(work);
-        assert!(peer.is_stalled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_paused_connection_is_stalled_only_some_time_after_the_pause() {
-        let peer = peer();
-        let call = peer.begin_call(Duration::from_secs(60));
-        call.set_deadline(Instant::now());
-        assert!(peer.is_stalled());
-        let pause = Duration::from_secs(60);
-        peer.load.pause_until(Instant::now() + pause);
-        advance(pause).await;
-        assert!(!peer.is_stalled());
-        advance(peer.stall_timeout / 2).await;
-        assert!(!peer.is_stalled());
-        advance(peer.stall_timeout).await;
-        assert!(peer.is_stalled());
-    }
-}
+mod tests;

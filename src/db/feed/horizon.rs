@@ -43,10 +43,13 @@ impl Horizon {
         self.xid = xid;
         if has_moved || !has_waiting {
             if self.is_logged {
-                tracing::info!("the journal can be followed again: the open transaction has ended");
+                tracing::info!("watches go on: the open transaction has ended");
             }
             self.is_logged = false;
-            self.waiting_since = has_waiting.then(Instant::now);
+            self.waiting_since = None;
+        }
+        if has_waiting {
+            self.waiting_since.get_or_insert_with(Instant::now);
         }
         has_moved
     }
@@ -81,5 +84,32 @@ impl Horizon {
              it, or grant pg_read_all_stats if no holder is named"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_counts_from_the_first_row_that_waits_at_a_horizon() {
+        let mut horizon = Horizon::default();
+        assert!(horizon.note(10, false));
+        advance(SECOND).await;
+        // The next transaction, which has the number of the horizon, stays open.
+        assert!(!horizon.note(10, true));
+        assert_eq!(horizon.age(), Duration::ZERO);
+        advance(SECOND).await;
+        assert!(!horizon.note(10, true));
+        assert_eq!(horizon.age(), SECOND);
+        assert!(horizon.note(11, true));
+        assert_eq!(horizon.age(), Duration::ZERO);
+        advance(SECOND).await;
+        assert!(!horizon.note(11, false));
+        assert_eq!(horizon.age(), Duration::ZERO);
     }
 }

@@ -98,16 +98,14 @@ impl Notifications {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits for a notification, and takes all that have arrived. Returns the changes of other processes.
-    pub(super) async fn receive(&mut self) -> Changes {
+    /// Waits for a notification, and takes all that have arrived. Returns the changes of other processes;
+    /// `None` after the connection broke.
+    pub(super) async fn receive(&mut self) -> Option<Changes> {
+        let first = self.received.recv().await?;
         let mut changes = Changes::default();
-        // The sender is there for as long as the session is.
-        match self.received.recv().await {
-            Some(first) => self.note(&first, &mut changes),
-            None => std::future::pending().await,
-        }
+        self.note(&first, &mut changes);
         self.take(&mut changes);
-        changes
+        Some(changes)
     }
 
     /// Takes the changes of other processes that have arrived.

@@ -105,7 +105,7 @@ impl Branch {
             tracing::info!(seconds, "watches go on: the journal is read again");
         }
         loop {
-            tail.wait().await;
+            tail.wait().await?;
             tail.round().await?;
         }
     }
@@ -193,8 +193,8 @@ impl Tail {
         }
     }
 
-    /// Waits until something may have changed.
-    async fn wait(&mut self) {
+    /// Waits until something may have changed, or the connection breaks.
+    async fn wait(&mut self) -> Result<(), Failure> {
         let is_idle = self.groups().is_empty();
         let until_read = self.read_all_at.map_or(Duration::ZERO, |at| {
             (at + self.read_interval()).saturating_duration_since(Instant::now())
@@ -205,10 +205,13 @@ impl Tail {
             (true, None) => until_read,
         };
         tokio::select! {
-            () = self.branch.0.woken.notified() => {}
-            changes = self.notifications.receive() => self.heard.merge(&changes),
-            () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
+                () = self.branch.0.woken.notified() => {}
+                changes = self.notifications.receive() => {
+                    self.heard.merge(&changes.ok_or("the connection closed")?);
+                }
+                () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
         }
+        Ok(())
     }
 
     fn groups(&self) -> Groups {

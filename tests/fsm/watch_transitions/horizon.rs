@@ -45,6 +45,8 @@ async fn rows_of_overlapping_transactions_come_when_the_last_one_ends() {
         let mut rows = watching.transitions(1).await;
         made.extend(make_moves(&tenant, 1).await);
         second.batch_execute("COMMIT").await.unwrap();
+        // Transactions of other tests delay rows, too.
+        app.wait_for_horizon(&made[2].position).await;
         let released = Instant::now();
         rows.extend(watching.transitions(2).await);
         assert!(released.elapsed() < POLL_INTERVAL, "found by the poll only");

@@ -30,7 +30,7 @@ const SLOW_AFTER: Duration = Duration::from_secs(5);
 
 raw_statement! {
 /// Selects the transactions of the snapshot, and the states in it.
-const STATES(Text, Nullable<Text>, Nullable<Uuid>, Nullable<Text>, Array<Text>) = "
+const STATES(Text, Nullable<Text>, Nullable<Uuid>, Array<Text>) = "
     SELECT NULL AS entity_type, NULL::uuid AS entity_id, NULL AS node_id,
            pg_current_snapshot()::text AS current_state,
            coalesce((SELECT xid_offset FROM journal_cluster), 0) AS xid_offset
@@ -38,22 +38,21 @@ const STATES(Text, Nullable<Text>, Nullable<Uuid>, Nullable<Text>, Array<Text>) 
     SELECT e.entity_type, e.entity_id, NULL, e.current_state, 0
       FROM fsm_entities e
      WHERE e.namespace = $1 AND ($2 IS NULL OR e.entity_type = $2)
-       AND ($3 IS NULL OR e.entity_id = $3) AND ($4 IS NULL OR e.current_state = $4)
+       AND ($3 IS NULL OR e.entity_id = $3)
      UNION ALL
     SELECT 'workflow', w.id, NULL, w.current_state, 0
       FROM workflow_executions w
-     WHERE w.namespace = $1 AND w.current_state = ANY ($5) AND ($2 IS NULL OR $2 = 'workflow')
-       AND ($3 IS NULL OR w.id = $3) AND ($4 IS NULL OR w.current_state = $4)
+     WHERE w.namespace = $1 AND w.current_state = ANY ($4) AND ($2 IS NULL OR $2 = 'workflow')
+       AND ($3 IS NULL OR w.id = $3)
      UNION ALL
     SELECT 'bridge', b.bridge_id, NULL, b.current_fsm_state, 0
       FROM bridge_states b
      WHERE b.namespace = $1 AND ($2 IS NULL OR $2 = 'bridge')
-       AND ($3 IS NULL OR b.bridge_id = $3) AND ($4 IS NULL OR b.current_fsm_state = $4)
+       AND ($3 IS NULL OR b.bridge_id = $3)
      UNION ALL
     SELECT 'node', NULL, n.node_id, n.health_status, 0
       FROM node_registrations n
-     WHERE $1 = 'bridgebook.registry' AND ($2 IS NULL OR $2 = 'node')
-       AND ($4 IS NULL OR n.health_status = $4)";
+     WHERE $1 = 'bridgebook.registry' AND ($2 IS NULL OR $2 = 'node')";
 }
 
 #[derive(QueryableByName)]
@@ -145,7 +144,6 @@ impl Query for ReadStates {
             .bind::<Text, _>(&self.following.namespace)
             .bind::<Nullable<Text>, _>(&wanted.entity_type)
             .bind::<Nullable<Uuid>, _>(wanted.entity_id)
-            .bind::<Nullable<Text>, _>(&wanted.to_state)
             .bind::<Array<Text>, _>(&self.workflow_states)
             .load_stream::<StateRow>(connection)
             .await?;

@@ -105,19 +105,19 @@ impl DbError {
             | DbError::Outage
             | DbError::TimedOut
             | DbError::DiskFull(_) => true,
-            DbError::Statement(DieselError::DatabaseError(kind, _)) => matches!(
-                kind,
-                DatabaseErrorKind::UnableToSendCommand
-                    | DatabaseErrorKind::ClosedConnection
+            DbError::Statement(error) => {
+                sql_state::is_connection_lost(error)
                     // The server is a standby, or has become one.
-                    | DatabaseErrorKind::ReadOnlyTransaction
-            ),
+                    || matches!(
+                        error,
+                        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
+                    )
+            }
             DbError::Busy
             | DbError::LockTimeout(_)
             | DbError::StatementTimeout(_)
             | DbError::MissingGrant { .. }
-            | DbError::Panicked
-            | DbError::Statement(_) => false,
+            | DbError::Panicked => false,
         }
     }
 
@@ -143,8 +143,8 @@ impl DbError {
 
     /// Returns whether the same statements may succeed if they run again.
     ///
-    /// A deadlock, a server shutdown and a bug of the service all are `Unknown`. Retries are bounded,
-    /// so retrying a bug does no harm.
+    /// A deadlock and a bug of the service both are `Unknown`. Retries are bounded, so retrying a bug
+    /// does no harm.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -170,8 +170,7 @@ impl DbError {
 
     /// Returns whether the connection may be dead, as after errors of an unavailable database.
     ///
-    /// PostgreSQL also sends errors before it closes a connection (57P01 to 57P03), which are `Unknown`.
-    /// A new connection costs only milliseconds.
+    /// Any `Unknown` error may end it. A new connection costs only milliseconds.
     #[must_use]
     pub fn may_end_connection(&self) -> bool {
         let is_unknown = matches!(
@@ -200,5 +199,30 @@ impl DbError {
             | DbError::Panicked
             | DbError::Statement(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(message: &str) -> DbError {
+        let message = Box::new(message.to_owned());
+        DieselError::DatabaseError(DatabaseErrorKind::Unknown, message).into()
+    }
+
+    #[test]
+    fn a_connection_that_postgresql_ends_is_an_unavailable_database() {
+        for message in [
+            "57P01: terminating connection due to administrator command",
+            "57P02: terminating connection because of crash of another server process",
+        ] {
+            let error = unknown(message);
+            assert!(error.is_unavailable() && error.may_end_connection());
+            assert!(matches!(Error::from(error), Error::DatabaseUnavailable(_)));
+        }
+        let deadlock = unknown("40P01: deadlock detected");
+        assert!(!deadlock.is_unavailable() && deadlock.is_transient());
+        assert!(matches!(Error::from(deadlock), Error::Internal(_)));
     }
 }

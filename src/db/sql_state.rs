@@ -1,7 +1,7 @@
 //! The SQLSTATE, which identifies the kind of an error. Source of the codes:
 //! <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// The codes that the service knows.
 pub(super) const DEADLOCK_DETECTED: &str = "40P01";
@@ -12,7 +12,7 @@ pub(super) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 pub(super) const UNDEFINED_TABLE: &str = "42P01";
 
 /// The prefix of the codes with which PostgreSQL ends a connection: 57P01 to 57P05.
-pub(super) const CONNECTION_ENDED: &str = "57P";
+const CONNECTION_ENDED: &str = "57P";
 
 /// The bytes of a code.
 const LENGTH: usize = 5;
@@ -26,4 +26,16 @@ pub(super) fn sql_state(error: &DieselError) -> Option<&str> {
     let (code, rest) = information.message().split_at_checked(LENGTH)?;
     let is_code = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
     (code.bytes().all(is_code) && rest.starts_with(": ")).then_some(code)
+}
+
+/// Returns whether PostgreSQL or the network ended the connection.
+pub(super) fn is_connection_lost(error: &DieselError) -> bool {
+    let is_lost = matches!(
+        error,
+        DieselError::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _
+        )
+    );
+    is_lost || sql_state(error).is_some_and(|code| code.starts_with(CONNECTION_ENDED))
 }

@@ -1,9 +1,9 @@
 //! The errors of migrating.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 
 use crate::db::sql_state::{
-    CONNECTION_ENDED, DEADLOCK_DETECTED, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, sql_state,
+    DEADLOCK_DETECTED, INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, is_connection_lost, sql_state,
 };
 
 /// A failure of migrating, or of reading the status.
@@ -100,18 +100,6 @@ impl MigrationError {
             | MigrationError::UnknownVersion(_) => false,
         }
     }
-}
-
-/// Returns whether PostgreSQL or the network ended the connection.
-fn is_connection_lost(error: &DieselError) -> bool {
-    let is_lost = matches!(
-        error,
-        DieselError::DatabaseError(
-            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
-            _
-        )
-    );
-    is_lost || sql_state(error).is_some_and(|code| code.starts_with(CONNECTION_ENDED))
 }
 
 /// Returns whether a statement was the victim of a deadlock.

@@ -208,12 +208,13 @@ impl Database {
             false => Retries::spent(),
         };
         loop {
-            match self.try_run(owner, query).await {
+            let error = match self.try_run(owner, query).await {
                 Ok(answer) => return answer,
-                Err(error) => match retries.pause_after(&error) {
-                    Some(pause) => self.pause(&error, pause).await,
-                    None => return Err(error.into()),
-                },
+                Err(error) => error,
+            };
+            match retries.pause_after(&error) {
+                Some(pause) if query.may_run_again() => self.pause(&error, pause).await,
+                _ => return Err(error.into()),
             }
         }
     }

@@ -50,6 +50,12 @@ pub trait Query: Sync {
         true
     }
 
+    /// Returns whether the query may run again at all. One that has passed on a part of its answer may
+    /// not.
+    fn may_run_again(&self) -> bool {
+        true
+    }
+
     /// Runs the query. After a database error it may run again.
     fn run(
         &self,

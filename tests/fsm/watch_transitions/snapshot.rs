@@ -11,6 +11,7 @@ use bridgebook::proto::v1::{
     watch_transitions_response::Message,
 };
 use diesel_async::SimpleAsyncConnection;
+use tonic::Code;
 
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
@@ -18,7 +19,7 @@ use tonic_types::StatusExt;
 use super::{Watching, all, client, delay_entities, make_moves};
 use crate::{
     fsm::{new_order, record, transition},
-    support::{App, Tenant, failure, new_id},
+    support::{App, Failure, Tenant, eventually, failure, new_id},
 };
 
 /// The states of entities, by type and id.
@@ -161,6 +162,52 @@ async fn a_copy_that_is_kept_by_a_stream_is_the_same_as_the_database() {
             }
         }
     }
+}
+
+/// A second snapshot behind parts of the first one would bring back what was removed between the two.
+#[tokio::test]
+async fn a_snapshot_that_loses_its_connection_ends_and_repeats_no_state() {
+    let (app, tenant) = App::with_tenant().await;
+    // More than the buffers on the way take, so that PostgreSQL waits for the client.
+    let insert = format!(
+        "INSERT INTO fsm_entities
+         SELECT '{}', repeat('t', 100), gen_random_uuid(), repeat('S', 50), 1, now(), now()
+           FROM generate_series(1, 100000)",
+        tenant.namespace
+    );
+    let mut database = app.schema.connect().await;
+    database.batch_execute(&insert).await.unwrap();
+    let stream = Box::pin(async {
+        let mut fsm = client(&tenant);
+        fsm.watch_transitions(with_snapshot(&tenant)).await
+    });
+    let mut stream = stream.await.unwrap().into_inner();
+    let terminate = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+          WHERE application_name = '{}' AND wait_event = 'ClientWrite'",
+        app.schema.name()
+    );
+    eventually("PostgreSQL waits for the client", || async {
+        (app.schema.count(&terminate).await > 0).then_some(())
+    })
+    .await;
+    let mut ids = BTreeSet::new();
+    let end = loop {
+        match stream.message().await.map(Option::unwrap) {
+            Ok(message) => match message.message.unwrap() {
+                Message::Snapshot(part) => {
+                    for state in part.states {
+                        assert!(ids.insert(state.entity_id), "a state came twice");
+                    }
+                }
+                other => panic!("the snapshot ended as if it were complete: {other:?}"),
+            },
+            Err(status) => break status,
+        }
+    };
+    assert!(!ids.is_empty() && ids.len() < 100_000, "{}", ids.len());
+    let unavailable = Failure::new(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    assert_eq!(failure::<()>(Err(end)), unavailable);
 }
 
 #[tokio::test]

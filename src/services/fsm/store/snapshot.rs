@@ -1,6 +1,9 @@
 //! The present states of a namespace, from one snapshot of the database.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use diesel::{
     QueryableByName,
@@ -93,6 +96,7 @@ pub fn read_snapshot(
         following,
         workflow_states,
         sender: sender.clone(),
+        has_sent: AtomicBool::new(false),
     };
     tokio::spawn(async move {
         let error = match database.run(&read).await {
@@ -110,6 +114,8 @@ struct ReadStates {
     following: Following,
     workflow_states: Vec<String>,
     sender: mpsc::Sender<Result<SnapshotPart>>,
+    /// Whether a part was sent. The rest of it is in no other snapshot.
+    has_sent: AtomicBool,
 }
 
 /// How the query ends.
@@ -129,9 +135,8 @@ impl Query for ReadStates {
         self.following.owner()
     }
 
-    fn retries_transient(&self) -> bool {
-        // Parts may have been sent.
-        false
+    fn may_run_again(&self) -> bool {
+        !AtomicBool::load(&self.has_sent, Ordering::Relaxed)
     }
 
     fn leaves_rows(end: &ReadEnd) -> bool {
@@ -157,6 +162,7 @@ impl Query for ReadStates {
                 continue;
             }
             let part = Ok(SnapshotPart::States(states));
+            self.has_sent.store(true, Ordering::Relaxed);
             match self.sender.send_timeout(part, SLOW_AFTER).await {
                 Ok(()) => {}
                 Err(SendTimeoutError::Closed(_)) => return Ok(Ok(ReadEnd::Gone)),

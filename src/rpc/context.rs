@@ -12,7 +12,7 @@ use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
 use crate::{
-    domain::{id::TokenId, quota::QuotaChange},
+    domain::{error::Cause, id::TokenId, quota::QuotaChange},
     util::excerpt::{MAX_VALUE, excerpt},
 };
 
@@ -35,6 +35,7 @@ struct Inner {
     target_quota: OnceLock<QuotaChange>,
     namespace: OnceLock<String>,
     correlation_id: OnceLock<String>,
+    stream_cause: OnceLock<Arc<Cause>>,
 }
 
 impl CallContext {
@@ -50,6 +51,7 @@ impl CallContext {
             target_quota: OnceLock::new(),
             namespace: OnceLock::new(),
             correlation_id: correlation_id.map(noted).unwrap_or_default(),
+            stream_cause: OnceLock::new(),
         }))
     }
 
@@ -104,6 +106,12 @@ impl CallContext {
     pub fn correlation_id(&self) -> Option<&str> {
         self.0.correlation_id.get().map(String::as_str)
     }
+
+    /// Returns the internal cause of the failure of the call's stream.
+    #[must_use]
+    pub fn stream_cause(&self) -> Option<&Cause> {
+        self.0.stream_cause.get().map(|cause| &**cause)
+    }
 }
 
 /// Returns the request id of the current call; outside of a call, a new id.
@@ -152,6 +160,13 @@ pub fn set_correlation_id(correlation_id: &str) {
         if !correlation_id.is_empty() {
             let _ = call.correlation_id.set(excerpt(correlation_id, MAX_VALUE));
         }
+    });
+}
+
+/// Notes the internal cause of the failure of the current call's stream.
+pub fn set_stream_cause(cause: &Arc<Cause>) {
+    note(|call| {
+        let _ = call.stream_cause.set(Arc::clone(cause));
     });
 }
 

@@ -11,7 +11,7 @@ use crate::{
         error::{Cause, DOMAIN, Description, Error, Help},
         violation::{Violation, Violations},
     },
-    util::backoff::spread,
+    util::{backoff::spread, error_chain::error_chain, excerpt::excerpt},
 };
 
 /// Maximum size of a message, in bytes as it travels: percent-encoded, in a header. Clients
@@ -23,6 +23,10 @@ const MAX_DETAILS_BYTES: usize = 4000;
 
 /// The same limit for the message of an error that has to be short.
 const SHORT_MESSAGE_BYTES: usize = 300;
+
+/// Maximum length of a cause in the log, in characters. PostgreSQL's errors repeat values of the
+/// statement, and those are the caller's.
+const MAX_CAUSE: usize = 1000;
 
 /// The types of the details that a short error keeps.
 const SHORT_DETAILS: [&str; 2] = [ErrorInfo::TYPE_URL, RetryInfo::TYPE_URL];
@@ -44,6 +48,13 @@ impl fmt::Display for InternalCause {
 }
 
 impl std::error::Error for InternalCause {}
+
+/// Returns the internal cause of a status of ours.
+pub(super) fn internal_cause(status: &Status) -> Option<&Arc<Cause>> {
+    let source = std::error::Error::source(status)?;
+    let InternalCause(cause) = source.downcast_ref()?;
+    Some(cause)
+}
 
 /// Carries the cause as the source of the status, which tonic keeps among the extensions
 /// of the response: the call log finds it there.
@@ -80,6 +91,11 @@ impl From<Error> for tonic_types::Status {
         // The details of a status are a google.rpc.Status, encoded.
         prost::Message::decode(status.details()).unwrap_or(fallback)
     }
+}
+
+/// Returns the text of an internal cause for the log.
+pub(super) fn cause_text(cause: &Cause) -> String {
+    excerpt(&error_chain(cause), MAX_CAUSE)
 }
 
 /// Shortens the error of an item, for a batch whose errors do not fit into its response.

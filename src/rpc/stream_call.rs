@@ -2,14 +2,17 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Request;
+use tonic::{Request, Response, Status};
 
 use super::{
     admit::{FromRequest, admit},
     auth::{AuthenticatedCall, Caller, token_cache::TokenCache},
+    context,
     quota::CallQuota,
+    status::internal_cause,
     transport::peer::Peer,
 };
 use crate::{
@@ -71,6 +74,19 @@ where
         _quota: quota,
     };
     Ok((admitted, stream))
+}
+
+/// Makes the response of a stream. Notes the internal cause of its failure for the log, because tonic
+/// sends the status without it.
+pub fn respond_stream<T: 'static>(
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+) -> Response<BoxStream<'static, Result<T, Status>>> {
+    let stream = stream.inspect_err(|status| {
+        if let Some(cause) = internal_cause(status) {
+            context::set_stream_cause(cause);
+        }
+    });
+    Response::new(stream.boxed())
 }
 
 impl StreamCall {

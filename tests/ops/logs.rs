@@ -1,11 +1,17 @@
 //! The call log: one line for each call that failed or was slow.
 
-use bridgebook::proto::v1::GetWorkflowRequest;
+use bridgebook::proto::v1::{
+    GetWorkflowRequest, WatchTransitionsRequest, fsm_service_client::FsmServiceClient,
+};
+use diesel_async::SimpleAsyncConnection;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tonic::Request;
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
 
-use crate::support::{App, Server, Tenant, bridgebook, eventually, new_id, stderr, tenant_on};
+use crate::support::{
+    App, Server, Tenant, bridgebook, eventually, failure, new_id, stderr, tenant_on,
+};
 
 /// Starts a service that logs in JSON.
 async fn start(app: &App, arguments: &[&str]) -> (Server, Tenant) {
@@ -65,6 +71,41 @@ async fn a_failed_call_is_one_line_with_its_ids_and_cause() {
     assert_eq!(line["correlation_id"], correlation_id);
     assert!(line["duration_ms"].is_u64());
     assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_is_logged_with_its_id_and_cause() {
+    let app = App::start().await;
+    let (server, tenant) = start(&app, &[]).await;
+    let server = server.expect_errors();
+    let rename = "ALTER TABLE fsm_entities RENAME TO renamed";
+    let mut database = app.schema.connect().await;
+    database.batch_execute(rename).await.unwrap();
+    let request = WatchTransitionsRequest {
+        namespace: tenant.namespace.clone(),
+        with_snapshot: true,
+        ..WatchTransitionsRequest::default()
+    };
+    let mut fsm = FsmServiceClient::new(tenant.channel.clone());
+    let response = fsm.watch_transitions(request).await.unwrap();
+    let request_id = response.metadata().get("x-request-id").unwrap().clone();
+    let status = response.into_inner().message().await.unwrap_err();
+    assert_eq!(failure::<()>(Err(status.clone())).code, Code::Internal);
+    let details = status.get_details_error_info().unwrap();
+    assert_eq!(details.metadata["request_id"], request_id);
+    let line = eventually("the stream is logged", || async {
+        let text = server.log();
+        let whole = text.rsplit_once('\n')?.0;
+        let mut lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.find(|line: &Value| line["message"] == "stream ended")
+    })
+    .await;
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["request_id"], details.metadata["request_id"]);
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("fsm_entities"), "{cause}");
 }
 
 #[tokio::test]

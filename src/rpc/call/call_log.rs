@@ -18,7 +18,10 @@ use super::{
     repeated_lines::{LineKind, Origin, RepeatedLines},
     severity::{at_level, severity},
 };
-use crate::{ops::metrics::RunningCall, rpc::context::CallContext};
+use crate::{
+    ops::metrics::RunningCall,
+    rpc::{context::CallContext, status::cause_text},
+};
 
 /// A call in progress. It ends once; dropped early, it ends as CANCELLED, because its caller
 /// has gone away.
@@ -223,7 +226,14 @@ impl HttpBody for LoggedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        // The stream belongs to the call, as its beginning does: its errors have the request id.
+        let call = self.log.as_ref().map(|log| log.context.clone());
+        let body = Pin::new(&mut self.body);
+        let frame = match call {
+            Some(call) => call.enter(|| body.poll_frame(context)),
+            None => body.poll_frame(context),
+        };
+        let frame = ready!(frame);
         let frame = frame.map(|frame| frame.map(|frame| self.with_our_status(frame)));
         let end = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().map(Status::from_header_map),
@@ -234,7 +244,8 @@ impl HttpBody for LoggedBody {
             && let Some(log) = self.log.take()
         {
             let failure = failure.filter(|status| status.code() != Code::Ok);
-            log.end(failure.as_ref(), None);
+            let cause = log.context.stream_cause().map(cause_text);
+            log.end(failure.as_ref(), cause.as_deref());
         }
         Poll::Ready(frame)
     }

@@ -1,7 +1,5 @@
 //! Completes a response: our own statuses, the request id, the end of the call's log.
 
-use std::error::Error as _;
-
 use http::HeaderValue;
 use tonic::{Status, body::Body};
 
@@ -9,16 +7,13 @@ use super::{
     call_log::{CallLog, LoggedBody},
     our_status::replace,
 };
-use crate::{
-    rpc::{batch_request::ItemCause, status::InternalCause},
-    util::{error_chain::error_chain, excerpt::excerpt},
+use crate::rpc::{
+    batch_request::ItemCause,
+    status::{cause_text, internal_cause},
 };
 
 /// The response header that names the encodings of messages that the server accepts.
 const ACCEPT_ENCODING_HEADER: &str = "grpc-accept-encoding";
-/// Maximum length of a cause in the log, in characters. PostgreSQL's errors repeat values of the
-/// statement, and those are the caller's.
-const MAX_CAUSE: usize = 1000;
 
 /// The response header with the request id.
 const REQUEST_ID_HEADER: &str = "x-request-id";
@@ -66,11 +61,9 @@ pub(super) fn finish(
 /// Returns the internal reason of a failed call or item.
 fn cause(response: &http::Response<Body>) -> Option<String> {
     let extensions = response.extensions();
-    let source = extensions.get::<Status>().and_then(Status::source);
-    let ours = source.and_then(|source| source.downcast_ref::<InternalCause>());
-    let cause = match ours {
-        Some(InternalCause(cause)) => cause,
+    let cause = match extensions.get::<Status>().and_then(internal_cause) {
+        Some(cause) => cause,
         None => &extensions.get::<ItemCause>()?.0,
     };
-    Some(excerpt(&error_chain(&**cause), MAX_CAUSE))
+    Some(cause_text(&**cause))
 }

@@ -1,6 +1,6 @@
 //! The RPCs of FsmService.
 
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
     rpc::{
         admit::admit,
         batch_request::{respond, respond_page, submit_item, submit_valid},
-        stream_call::admit_stream,
+        stream_call::{admit_stream, respond_stream},
     },
 };
 
@@ -146,6 +146,6 @@ impl FsmService for Fsm {
     ) -> Result<Response<Self::WatchTransitionsStream>, Status> {
         let (request, call): (Scoped<WatchRequest>, _) = admit_stream(request)?;
         let stream = watch::open(&self.database, &self.begin, request, call).await?;
-        Ok(Response::new(stream.boxed()))
+        Ok(respond_stream(stream))
     }
 }

@@ -105,7 +105,9 @@ impl Service {
 async fn read(stderr: ChildStderr, last: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("ERROR") && line.contains("bridgebook::call") {
+        // The lines of streams are in the audit log.
+        let is_of_call = line.contains("bridgebook::call") || line.contains("bridgebook::audit");
+        if line.contains("ERROR") && is_of_call {
             eprintln!("{line}");
         }
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);

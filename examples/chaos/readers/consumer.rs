@@ -19,6 +19,7 @@ use super::{
     account::Account,
     bridge::{Bridge, Totals},
     end::End,
+    journal::parse,
 };
 
 /// The number of rows after which a batch is sent; each consumer draws its own up to this. So none of
@@ -37,7 +38,7 @@ pub struct Consumer {
 enum Outcome {
     /// The bridge has consumed the journal to its end.
     Finished,
-    /// The bridge is not where the consumer has left it.
+    /// The bridge is not where the consumer believes.
     Overtaken,
 }
 
@@ -66,7 +67,7 @@ impl Consumer {
             };
             match outcome {
                 Ok(Outcome::Finished) => break,
-                Ok(Outcome::Overtaken) => self.account.overtaken += 1,
+                Ok(Outcome::Overtaken) => {}
                 Err(failure) => {
                     self.account.failure = Some(failure);
                     break;
@@ -81,8 +82,6 @@ impl Consumer {
         let mut consumed = self.consumed(client).await?;
         let begin = Begin::AfterBridge(self.bridge.id.to_string());
         let mut watch = Watch::new(client, self.bridge.filter.request(begin));
-        // A bridge that has consumed nothing begins at a position that it cannot consume.
-        let mut first: Option<String> = None;
         let mut batch = Totals::default();
         let rows = fastrand::i64(1..=BATCH_ROWS);
         while !self.end.is_reached(self.bridge.filter, Some(&consumed)) {
@@ -97,17 +96,17 @@ impl Consumer {
                 }
                 // Nothing more is waiting.
                 Event::Bookmark(_) => {}
-                Event::Ready => {
-                    first.get_or_insert_with(|| watch.position().unwrap_or_default().to_owned());
-                    continue;
+                // Another consumer was faster than the beginning of the stream.
+                Event::Ready if batch.rows == 0 && !is_at(&watch, &consumed) => {
+                    return Ok(Outcome::Overtaken);
                 }
-                Event::Snapshot(_) | Event::Interrupted(_) => continue,
+                Event::Ready | Event::Snapshot(_) | Event::Interrupted(_) => continue,
+            }
+            if is_at(&watch, &consumed) {
+                continue;
             }
             // A bookmark can be before the last transition.
             let through = watch.position().unwrap_or_default().to_owned();
-            if through <= consumed || first.as_ref().is_some_and(|first| through <= *first) {
-                continue;
-            }
             if !self
                 .send(client, mem::take(&mut batch), &consumed, &through)
                 .await?
@@ -164,8 +163,18 @@ impl Consumer {
                 }
                 Ok(true)
             }
-            Err(status) if reason(&status).as_deref() == Some("STATE_CHANGED") => Ok(false),
+            Err(status) if reason(&status).as_deref() == Some("STATE_CHANGED") => {
+                self.account.overtaken += 1;
+                Ok(false)
+            }
             Err(status) => Err(status),
         }
     }
+}
+
+/// Returns whether a watch has come just as far as a bridge. Nothing is removed from this journal, so one
+/// after a bridge that has consumed nothing begins before all rows.
+fn is_at(watch: &Watch, consumed: &str) -> bool {
+    let position = watch.position().map(parse);
+    position.unwrap_or_default() == parse(consumed)
 }

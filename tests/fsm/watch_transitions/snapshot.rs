@@ -11,8 +11,6 @@ use bridgebook::proto::v1::{
     watch_transitions_response::Message,
 };
 use diesel_async::SimpleAsyncConnection;
-use tonic::Code;
-
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 

@@ -16,6 +16,10 @@ use super::{
     owner::Owner,
 };
 
+/// How many times as long as for a call a client may read nothing at all before a stream stalls the
+/// connection.
+const STREAM_PATIENCE: u32 = 2;
+
 /// The client's end of a connection. Every request carries it as an extension.
 pub struct Peer {
     /// The client's address.
@@ -182,11 +186,10 @@ impl Peer {
 
     /// Returns whether the client has stopped reading: the answer of a call is ready, and
     /// its deadline has passed. An answer that waits for others to be sent is late only if the client
-    /// reads none of them, or after the maximum duration of a call. A stream is late only if the client
-    /// reads no answer at all, because it may work on one stream and leave another; and if it has a
-    /// message to read. While the connection waits for a
-    /// slot or is paused, the client cannot tell that it has read. After a pause it has another
-    /// `stall_timeout`.
+    /// reads none of them, or after the maximum duration of a call. A stream is late only if it has a
+    /// message to read and the client reads no answer at all, because it may work on one stream and leave
+    /// another. Bookmarks of the other one come every 5 s. While the connection waits for a slot or is
+    /// paused, the client cannot tell that it has read. After a pause it has another `stall_timeout`.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         let now = Instant::now();
@@ -196,12 +199,14 @@ impl Peer {
             return false;
         }
         let calls = self.calls();
-        let is_read = now < calls.progressed_at + self.stall_timeout;
+        let is_read_for = |time| now < calls.progressed_at + time;
+        let is_read = is_read_for(self.stall_timeout);
+        let is_stream_read = is_read_for(self.stall_timeout * STREAM_PATIENCE);
         let is_late = |call: &Call| {
             let is_queued = call.queued_until.is_some_and(|until| now < until);
             // A stream without a message for a while has nothing to read, as within a commit.
             let has_nothing = call.is_excused && call.unread == 0;
-            let may_wait = (is_queued || call.is_excused) && is_read || has_nothing;
+            let may_wait = is_queued && is_read || call.is_excused && is_stream_read || has_nothing;
             call.deadline.is_some_and(|deadline| deadline <= now) && !may_wait
         };
         calls.open.values().any(is_late)

@@ -64,7 +64,7 @@ pub struct Interruption {
 pub struct Watch {
     client: Client,
     request: WatchTransitionsRequest,
-    /// The greatest position that was returned.
+    /// The position of the last message that had one.
     reached: Option<String>,
     stream: Option<Opened>,
     retries: Retries,

@@ -26,7 +26,7 @@ use crate::{
 /// Interval of the checks of the token. The cache reads a token in use again every 2 s, so a revocation
 /// ends a stream within 5 s.
 const CHECK_INTERVAL: Duration = Duration::from_millis(2500);
-/// How long a check may delay the stream. A connection that sends nothing for 10 s is taken for stalled.
+/// How long a check may delay the stream, and its bookmarks.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stream goes on without a successful check. A short outage of the database ends no stream,
 /// and a token that cannot be checked sees nothing for longer.

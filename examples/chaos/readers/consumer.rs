@@ -105,7 +105,6 @@ impl Consumer {
             if is_at(&watch, &consumed) {
                 continue;
             }
-            // A bookmark can be before the last transition.
             let through = watch.position().unwrap_or_default().to_owned();
             if !self
                 .send(client, mem::take(&mut batch), &consumed, &through)

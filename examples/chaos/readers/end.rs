@@ -66,7 +66,7 @@ impl End {
         let mut goal = self.0.clone();
         let deadline = match goal.wait_for(Option::is_some).await {
             Ok(goal) => goal.as_ref().map(|(_, deadline)| *deadline),
-            // The run is over: nobody waits for this reader.
+            // The run has ended, and does not wait for this reader.
             Err(_) => None,
         };
         if let Some(deadline) = deadline {

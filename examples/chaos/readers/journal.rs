@@ -131,7 +131,7 @@ impl Journal {
         rows.filter(move |row| filter.includes(row) && row.position() <= through)
     }
 
-    /// Returns the place of the last row in the namespaces of a reader, whatever its type.
+    /// Returns the place of the last row, of any type, in the namespaces of a reader.
     pub fn end(&self, filter: Filter) -> Position {
         let last = self.0.iter().rfind(|row| filter.is_over(row));
         last.map_or_else(Position::default, Row::position)

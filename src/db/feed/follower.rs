@@ -268,8 +268,8 @@ impl Follower {
 
     fn join(&mut self, through: Position) {
         let scope = Scope::of(&self.following.namespace);
-        let feed = self.database.feed();
-        self.membership = Some(feed.join(&scope, &self.following.wanted, through));
+        let branch = self.database.feed().branch(&scope);
+        self.membership = Some(branch.join(&scope, &self.following.wanted, through));
     }
 }
 

@@ -94,19 +94,11 @@ impl Feed {
         self.patterns.committed(namespaces);
     }
 
-    /// Adds a reader that has read all rows up to `through`. If it is the first of its scope, the tail
-    /// begins there. Otherwise the reader may have to read some rows itself.
-    fn join(
-        &self,
-        scope: &Scope,
-        wanted: &Arc<scope::TransitionMatch>,
-        through: Position,
-    ) -> Membership {
-        let branch = match scope {
+    fn branch(&self, scope: &Scope) -> &Branch {
+        match scope {
             Scope::Namespace(_) => &self.namespaces,
             Scope::Prefix(_) => &self.patterns,
-        };
-        branch.join(scope, wanted, through)
+        }
     }
 }
 
@@ -159,6 +151,8 @@ impl Branch {
         changed.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds a reader that has read all rows up to `through`. If it is the first of its scope, the tail
+    /// begins there. Otherwise the reader may have to read some rows itself.
     fn join(
         &self,
         scope: &Scope,

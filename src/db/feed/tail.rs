@@ -205,11 +205,11 @@ impl Tail {
             (true, None) => until_read,
         };
         tokio::select! {
-                () = self.branch.0.woken.notified() => {}
-                changes = self.notifications.receive() => {
-                    self.heard.merge(&changes.ok_or("the connection closed")?);
-                }
-                () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
+            () = self.branch.0.woken.notified() => {}
+            changes = self.notifications.receive() => {
+                self.heard.merge(&changes.ok_or("the connection closed")?);
+            }
+            () = sleep(pause), if !is_idle || self.notifications.told_at().is_some() => {}
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub enum WatchEnd {
     },
     /// The client does not take messages.
     #[error(
-        "the client did not take a message for 8 s; read faster or filter more, and {}",
+        "the client took too long for a message; read faster or filter more, and {}",
         again(position.as_deref())
     )]
     TooSlow {

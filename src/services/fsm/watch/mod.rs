@@ -29,8 +29,8 @@ use crate::{
     rpc::stream_call::StreamCall,
 };
 
-/// Interval of bookmarks, and of empty parts of a snapshot that takes long. A connection that sends
-/// nothing for 10 s is taken for stalled.
+/// Interval of bookmarks, and of empty parts of a snapshot that takes long. They show the client that the
+/// stream is alive.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a bookmark waits for the other rows of a commit, before it looks again.
 const BOOKMARK_DELAY: Duration = Duration::from_millis(10);

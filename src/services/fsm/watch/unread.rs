@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Rest, Sent, Watch, too_slow};
 
-/// How long a client may take for a message while others wait. It is shorter than the 10 s after which a
-/// connection is closed of which nothing is read, so that the client gets the status.
+/// How long a client may take for a message while others wait. A stream is ended at most twice as late,
+/// before its connection is closed because the client reads nothing for 20 s.
 const SLOW_AFTER: Duration = Duration::from_secs(8);
 
 /// The rest of a stream between two messages: since when it waits for its client. `None` while the

@@ -353,10 +353,10 @@ impl ScopeRows {
     /// two rows of a commit. `None` if there is none.
     #[must_use]
     pub fn settled(&self, before: Position) -> Option<Position> {
-        let last = self.last?;
         if self.is_complete {
-            return Some(last);
+            return Some(self.last.unwrap_or(before));
         }
+        let last = self.last?;
         let rows = self.rows.iter().map(Transition::journal_position);
         let whole = rows.filter(|it| it.xid < last.xid).last();
         whole.or(Some(before).filter(|it| it.xid < last.xid))

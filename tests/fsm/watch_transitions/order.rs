@@ -106,6 +106,16 @@ async fn an_open_transaction_delays_rows_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_bookmark_follows_a_commit_of_as_many_rows_as_reads_take() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    // Two whole reads. The third one finds no row.
+    commit_rows(&app, &tenant, 4000).await;
+    let rows = watching.transitions(4000).await;
+    assert_eq!(watching.bookmark().await, rows[3999].position);
+}
+
+#[tokio::test]
 async fn a_bookmark_is_never_within_a_commit() {
     let (app, tenant) = App::with_tenant().await;
     let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();

@@ -30,6 +30,9 @@ use prost_types::{
 /// The package of the contract; the other packages of the descriptors are Google's.
 const PACKAGE: &str = "bridgebook.v1";
 
+/// The message of the contract that `src/proto/watched_transitions.rs` implements.
+const WATCHED: &str = "WatchedTransitions";
+
 /// The services of the contract, in the order in which they are documented.
 const FILES: &[&str] = &[
     "bridgebook/v1/workflow_service.proto",
@@ -63,6 +66,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A Struct that keeps its first decoding error, see src/domain/json.
         .extern_path(".google.protobuf.Struct", "crate::domain::json::Struct")
         .extern_path(".google.rpc", "::tonic_types::pb")
+        // One whose transitions may be encoded already.
+        .extern_path(
+            format!(".{PACKAGE}.{WATCHED}"),
+            format!("crate::proto::v1::{WATCHED}"),
+        )
         // Malformed bytes are the caller's fault, see src/rpc/codec.rs.
         .codec_path("crate::rpc::codec::Codec")
         .compile_fds(descriptors)?;
@@ -269,6 +277,9 @@ fn part_traits(descriptors: &FileDescriptorSet) -> Result<String, fmt::Error> {
     let mut source = String::new();
     for message in messages {
         let name = message.name();
+        if name == WATCHED {
+            continue;
+        }
         let is_response = name.ends_with("Response");
         write!(
             source,

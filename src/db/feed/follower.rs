@@ -11,8 +11,9 @@ use super::{
     Membership,
     begin::Committed,
     group::Taken,
-    read::{Cursor, PAGE, Read, read_namespaces, read_prefix},
+    read::{Cursor, PAGE, Read, id_array, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
+    shared_row::SharedRow,
 };
 use crate::{
     db::{Database, DbError, Owner, Query, journal::Transition},
@@ -69,6 +70,7 @@ impl Query for ReadPage {
         let cursor = |namespace| Cursor {
             namespace,
             after: self.after,
+            entity_ids: wanted.entity_id.map(|id| id_array(&[id])),
         };
         let read = match Scope::of(&self.following.namespace) {
             Scope::Namespace(name) => {
@@ -154,7 +156,7 @@ impl Follower {
     /// # Errors
     /// [`WatchEnd::Gone`] if rows are gone that the reader has not read, and errors of the
     /// database.
-    pub async fn next(&mut self) -> Result<Vec<Arc<Transition>>> {
+    pub async fn next(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         loop {
             let rows = match self.is_live() {
                 true => self.take().await?,
@@ -174,7 +176,7 @@ impl Follower {
     }
 
     /// Waits for rows of the group. Returns none if the reader is too late for them.
-    async fn take(&mut self) -> Result<Vec<Arc<Transition>>> {
+    async fn take(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         while let Some(membership) = &self.membership {
             match membership.take()? {
                 Taken::Rows { rows, settled } => {
@@ -195,7 +197,7 @@ impl Follower {
     }
 
     /// Reads the next page. At the end of the journal, the reader joins its group.
-    async fn read_page(&mut self) -> Result<Vec<Arc<Transition>>> {
+    async fn read_page(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         if self.page.is_none() {
             self.page = Some(self.next_page());
         }
@@ -213,7 +215,7 @@ impl Follower {
         let (is_complete, floor) = (page.is_complete, page.floor);
         self.database.metrics().feed().read_by_page(page.rows.len());
         let rows = page.rows.into_iter().filter(|row| self.is_new(row));
-        let rows = rows.map(Arc::new).collect();
+        let rows = rows.map(|row| Arc::new(SharedRow::new(row))).collect();
         self.advance(last.unwrap_or_default(), settled);
         if is_complete {
             self.bound = Position::before_transaction(read.bounds.horizon);

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{read::ScopeRows, scope::TransitionMatch};
+use super::{read::ScopeRows, scope::TransitionMatch, shared_row::SharedRow};
 use crate::{
     db::journal::{Transition, Xid},
     domain::{error::Error, page::PageRow, position::Position},
@@ -63,23 +63,47 @@ struct State {
 }
 
 struct KeptRow {
-    row: Arc<Transition>,
+    row: Arc<SharedRow>,
     read_at: Instant,
 }
 
 struct Reader {
     wanted: Arc<TransitionMatch>,
-    /// The number of the first row that it has not taken; `None` if it has taken all that it wants.
-    next: Option<u64>,
+    place: Place,
     woken: Arc<Notify>,
 }
+
+/// How far a reader has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has taken all rows that it wants.
+    End,
+    /// It has not taken the row with this number.
+    Row(u64),
+    /// It joined while the tail read, and that read left out rows that it wants.
+    Lost,
+}
+
+/// What the tail has to read for the readers of a group.
+pub(super) struct Demand {
+    /// The last row that they were given.
+    pub after: Position,
+    /// The entities whose transitions they want; `None` if they want others, too, or those of many.
+    pub entity_ids: Option<Vec<Uuid>>,
+    /// The number of the first reader that is not among them.
+    end: u64,
+}
+
+/// For how many entities the tail reads only their transitions. It costs little more than reading those
+/// of one.
+const ENTITIES: usize = 100;
 
 /// What a reader finds in its group.
 pub(super) enum Taken {
     /// Rows; more may be there.
     Rows {
         /// The rows.
-        rows: Vec<Arc<Transition>>,
+        rows: Vec<Arc<SharedRow>>,
         /// The last position up to there that is not between two rows of a commit; `None` if there is
         /// none after the rows before.
         settled: Option<Position>,
@@ -110,9 +134,15 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the last row that the readers were given.
-    pub(super) fn through(&self) -> Position {
-        self.lock().through
+    /// Returns what the tail has to read for the present readers.
+    pub(super) fn demand(&self) -> Demand {
+        let state = self.lock();
+        let is_small = state.of_many.is_empty() && state.by_entity.len() <= ENTITIES;
+        Demand {
+            after: state.through,
+            entity_ids: is_small.then(|| state.by_entity.keys().copied().collect()),
+            end: state.next_reader,
+        }
     }
 
     /// Returns whether the tail has read none of its rows.
@@ -132,7 +162,7 @@ impl Group {
         let woken = Arc::new(Notify::new());
         let reader = Reader {
             wanted,
-            next: None,
+            place: Place::End,
             woken: Arc::clone(&woken),
         };
         state.readers.insert(number, reader);
@@ -143,7 +173,7 @@ impl Group {
     pub(super) fn leave(&self, number: u64) -> bool {
         let mut state = self.lock();
         if let Some(reader) = state.readers.remove(&number) {
-            state.behind -= usize::from(reader.next.is_some());
+            state.behind -= usize::from(matches!(reader.place, Place::Row(_)));
             match reader.wanted.entity_id {
                 Some(id) => {
                     let readers = state.by_entity.entry(id).or_default();
@@ -158,21 +188,26 @@ impl Group {
         state.readers.is_empty()
     }
 
-    /// Gives the readers new rows.
-    pub(super) fn give(&self, new: ScopeRows) {
+    /// Gives the readers the new rows that the tail read on demand.
+    pub(super) fn give(&self, new: ScopeRows, demand: &Demand) {
         let mut woken = Vec::new();
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(settled) = new.settled(state.through) {
             state.settled = settled;
         }
-        state.through = new.last.unwrap_or(state.through);
+        if let Some(last) = new.last {
+            state.through = last;
+            if demand.entity_ids.is_some() {
+                state.lose_readers_from(demand.end, &mut woken);
+            }
+        }
         state.is_read = true;
         for row in new.rows {
             let number = state.first + state.rows.len() as u64;
             state.wake_readers(&row, number, &mut woken);
             state.bytes += row.size();
-            let row = Arc::new(row);
+            let row = Arc::new(SharedRow::new(row));
             state.rows.push_back(KeptRow { row, read_at: now });
         }
         state.trim(now);
@@ -206,7 +241,7 @@ impl Group {
     pub(super) fn end(&self, number: u64) -> Option<(Position, Position)> {
         let state = self.lock();
         let reader = state.readers.get(&number)?;
-        let is_at_end = reader.next.is_none() && state.failure.is_none() && !state.is_lost;
+        let is_at_end = reader.place == Place::End && state.failure.is_none() && !state.is_lost;
         is_at_end.then_some((state.through, state.settled))
     }
 
@@ -225,14 +260,11 @@ impl Group {
             settled,
             ..
         } = *state;
-        let next = state.readers.get(&number).map(|reader| reader.next);
-        let Some(next) = next.filter(|_| !state.is_lost) else {
-            return Ok(Taken::Lagged);
-        };
-        match next {
-            None => Ok(Taken::None { through, settled }),
-            Some(next) if next < first => Ok(Taken::Lagged),
-            Some(next) => Ok(state.take_from(number, next)),
+        let place = state.readers.get(&number).map(|reader| reader.place);
+        match place.filter(|_| !state.is_lost) {
+            Some(Place::End) => Ok(Taken::None { through, settled }),
+            Some(Place::Row(next)) if next >= first => Ok(state.take_from(number, next)),
+            Some(Place::Row(_) | Place::Lost) | None => Ok(Taken::Lagged),
         }
     }
 }
@@ -250,11 +282,27 @@ impl State {
             let Some(reader) = self.readers.get_mut(reader) else {
                 continue;
             };
-            if reader.next.is_none() && reader.wanted.matches(row) {
-                reader.next = Some(number);
+            if reader.place == Place::End && reader.wanted.matches(row) {
+                reader.place = Place::Row(number);
                 self.behind += 1;
                 woken.push(Arc::clone(&reader.woken));
             }
+        }
+    }
+
+    /// Lets the readers from a number on read pages.
+    fn lose_readers_from(&mut self, first: u64, woken: &mut Vec<Arc<Notify>>) {
+        if first == self.next_reader {
+            return;
+        }
+        let later = self
+            .readers
+            .iter_mut()
+            .filter(|(number, _)| **number >= first);
+        for (_, reader) in later {
+            self.behind -= usize::from(matches!(reader.place, Place::Row(_)));
+            reader.place = Place::Lost;
+            woken.push(Arc::clone(&reader.woken));
         }
     }
 
@@ -267,17 +315,17 @@ impl State {
         let wanted = wanted.filter(|(kept, _)| reader.wanted.matches(&kept.row));
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut settled = Some(self.settled);
-        reader.next = None;
+        reader.place = Place::End;
         for (kept, number) in wanted {
             if rows.len() >= TAKEN_ROWS || bytes >= TAKEN_BYTES {
-                reader.next = Some(number);
+                reader.place = Place::Row(number);
                 settled = last_before(&rows, kept.row.xid);
                 break;
             }
             bytes += kept.row.size();
             rows.push(Arc::clone(&kept.row));
         }
-        self.behind -= usize::from(reader.next.is_none());
+        self.behind -= usize::from(reader.place == Place::End);
         Taken::Rows { rows, settled }
     }
 
@@ -299,7 +347,7 @@ impl State {
 }
 
 /// Returns the position of the last row that another transaction wrote than that of the next row.
-fn last_before(rows: &[Arc<Transition>], next: Xid) -> Option<Position> {
+fn last_before(rows: &[Arc<SharedRow>], next: Xid) -> Option<Position> {
     let last = rows.iter().rev().find(|row| row.xid.0 < next.0);
     last.map(|row| row.journal_position())
 }

@@ -16,6 +16,7 @@ mod notify;
 mod open;
 mod read;
 pub mod scope;
+mod shared_row;
 mod tail;
 
 use std::{
@@ -33,6 +34,7 @@ pub use self::{
     begin::{Begin, Committed, Wanted},
     follower::{Follower, Following, gone},
     open::{FindBegins, find_begin},
+    shared_row::SharedRow,
 };
 use self::{
     changes::Changes,

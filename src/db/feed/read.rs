@@ -5,10 +5,11 @@ use std::pin::pin;
 use diesel::{
     QueryResult,
     result::Error as DieselError,
-    sql_types::{BigInt, Bool, Nullable, Text, Uuid},
+    sql_types::{self, BigInt, Bool, Nullable, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::{Stream, TryStreamExt};
+use uuid::Uuid;
 
 use super::scope::TransitionMatch;
 use crate::{
@@ -56,6 +57,14 @@ pub struct Cursor {
     pub namespace: String,
     /// The last row that was read, or a bound above it.
     pub after: Position,
+    /// The entities whose transitions are wanted, as PostgreSQL writes an array; `None` for all.
+    pub entity_ids: Option<String>,
+}
+
+/// Returns ids as PostgreSQL writes an array of them.
+pub fn id_array(ids: &[Uuid]) -> String {
+    let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+    format!("{{{}}}", ids.join(","))
 }
 
 /// The bounds of the snapshot that a statement read.
@@ -116,7 +125,7 @@ pub(crate) use snapshot_bounds;
 macro_rules! is_wanted {
     () => {
         "(item.entity_type IS NULL OR j.entity_type = item.entity_type)
-         AND (item.entity_id IS NULL OR j.entity_id = item.entity_id)
+         AND (wanted.entity_ids IS NULL OR j.entity_id = ANY (wanted.entity_ids))
          AND (item.transition_event IS NULL OR j.transition_event = item.transition_event)
          AND (item.to_state IS NULL OR j.to_state = item.to_state)"
     };
@@ -157,11 +166,11 @@ macro_rules! read_statement {
                 namespace: &'a str => Text,
                 xid: i64 => BigInt,
                 seq: i64 => BigInt,
-                transition_id: Option<TransitionId> => Nullable<Uuid>,
+                transition_id: Option<TransitionId> => Nullable<sql_types::Uuid>,
                 rows: i64 => BigInt,
                 stored_bytes: i64 => BigInt,
                 entity_type: Option<&'a str> => Nullable<Text>,
-                entity_id: Option<uuid::Uuid> => Nullable<Uuid>,
+                entity_ids: Option<&'a str> => Nullable<Text>,
                 transition_event: Option<&'a str> => Nullable<Text>,
                 to_state: Option<&'a str> => Nullable<Text>,
             }
@@ -169,7 +178,7 @@ macro_rules! read_statement {
                 Xid8,
                 Xid8,
                 BigInt,
-                Nullable<(Xid8, BigInt, Uuid)>,
+                Nullable<(Xid8, BigInt, sql_types::Uuid)>,
                 Bool,
                 Nullable<(Bool, Bool)>,
                 Nullable<TransitionSql>,
@@ -178,7 +187,9 @@ macro_rules! read_statement {
                 SELECT bounds.horizon, bounds.xmax, item.ordinality, floor.xid, floor.seq,
                        floor.transition_id, there.id IS NOT NULL, t.is_match,
                        t.is_last AND t.number < item.rows, ", transition_columns!(), "
-                  FROM bounds CROSS JOIN item", $($lookups_and_rows),+)
+                  FROM bounds CROSS JOIN item",
+                  lateral!("wanted", "SELECT item.entity_ids::uuid[] AS entity_ids OFFSET 0"),
+                  $($lookups_and_rows),+)
         }
 
         impl<'a> $name<'a> {
@@ -192,7 +203,7 @@ macro_rules! read_statement {
                     rows: each.clone().map(|_| limit.rows).collect(),
                     stored_bytes: each.clone().map(|_| limit.stored_bytes).collect(),
                     entity_type: each.clone().map(|_| wanted.entity_type.as_deref()).collect(),
-                    entity_id: each.clone().map(|_| wanted.entity_id).collect(),
+                    entity_ids: each.clone().map(|it| it.entity_ids.as_deref()).collect(),
                     transition_event: each
                         .clone()
                         .map(|_| wanted.transition_event.as_deref())

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Branch,
     changes::Changes,
-    group::Group,
+    group::{Demand, Group},
     horizon::Horizon,
     notify::Notifications,
-    read::{Bounds, Cursor, Read, ScopeRows, TAIL, read_namespaces, read_prefix},
+    read::{Bounds, Cursor, Read, ScopeRows, TAIL, id_array, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
 };
 use crate::{
@@ -160,7 +160,8 @@ impl Tail {
         }
         let due = groups.into_iter().filter_map(|(scope, group)| {
             let is_changed = is_all || group.is_new() || changes.includes(&scope);
-            (is_changed || self.unsettled.contains_key(&scope)).then_some(Due {
+            (is_changed || self.unsettled.contains_key(&scope)).then(|| Due {
+                demand: group.demand(),
                 scope,
                 group,
                 is_changed,
@@ -224,6 +225,7 @@ impl Tail {
 
     /// Reads the new rows of some groups. Returns the horizon.
     async fn read(&mut self, due: &[Due]) -> Result<u64, Failure> {
+        // The readers choose among the rows of their entities.
         let all = TransitionMatch::default();
         let mut horizon = self.horizon.xid();
         let (namespaces, patterns): (Vec<_>, Vec<_>) = due
@@ -273,7 +275,7 @@ impl Tail {
             false => drop(self.unsettled.insert(due.scope.clone(), above)),
         }
         self.metrics.read_by_tail(rows.rows.len());
-        due.group.give(rows);
+        due.group.give(rows, &due.demand);
     }
 
     /// Ends the readers of a group, whose rows are no longer complete.
@@ -295,6 +297,7 @@ impl Tail {
 struct Due {
     scope: Scope,
     group: Arc<Group>,
+    demand: Demand,
     /// Whether rows may have been committed since its last read. Otherwise it waits for the horizon.
     is_changed: bool,
 }
@@ -307,7 +310,8 @@ impl Due {
         };
         Cursor {
             namespace: namespace.clone(),
-            after: self.group.through(),
+            after: self.demand.after,
+            entity_ids: self.demand.entity_ids.as_deref().map(id_array),
         }
     }
 }

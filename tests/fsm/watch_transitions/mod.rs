@@ -167,17 +167,21 @@ pub async fn delay_entities(app: &App, tenant: &Tenant, seconds: u32) {
     connection.batch_execute(&delay).await.unwrap();
 }
 
-/// Makes moves of one order. Returns them as the journal has them.
+/// Makes moves of a new order. Returns them as the journal has them.
 pub async fn make_moves(tenant: &Tenant, count: usize) -> Vec<FsmTransition> {
-    let id = new_id();
+    make_moves_of(tenant, &new_id(), count).await
+}
+
+/// Makes moves of an order. Returns all of its moves as the journal has them.
+pub async fn make_moves_of(tenant: &Tenant, id: &str, count: usize) -> Vec<FsmTransition> {
     // In a box, as a stream is.
     let moves = Box::pin(async {
         for number in 0..count {
             let state = format!("S{number}");
-            let made = record(tenant, transition(&id, "step", &state)).await;
+            let made = record(tenant, transition(id, "step", &state)).await;
             made.expect("a move");
         }
-        super::history(tenant, &id).await
+        super::history(tenant, id).await
     });
     moves.await
 }

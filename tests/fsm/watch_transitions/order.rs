@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use bridgebook::proto::v1::{FsmTransition, watch_transitions_response::Message};
+use bridgebook::proto::v1::{self, FsmTransition, watch_transitions_response::Message};
 use diesel_async::SimpleAsyncConnection;
 use tokio::task::JoinSet;
 
-use super::{Watching, after, all, commit_rows, from_start, ids, make_moves};
-use crate::support::{App, Tenant};
+use super::{Watching, after, all, commit_rows, from_start, ids, make_moves, make_moves_of};
+use crate::support::{App, Tenant, new_id};
 
 /// How many writers make moves at once, and how many each.
 const WRITERS: usize = 8;
@@ -76,6 +76,32 @@ async fn readers_see_every_row_once_in_order_whatever_they_read_from() {
     for recorded in [&live, &remote, &broken.await.unwrap(), &late] {
         check(recorded, &by_position);
     }
+}
+
+#[tokio::test]
+async fn readers_of_an_entity_miss_nothing_whenever_they_join() {
+    let (app, tenant) = App::with_tenant().await;
+    // While it is watched, the tail reads the rows of watched entities only.
+    let mut first = make_moves(&tenant, 1).await;
+    let start = first.remove(0).position;
+    let entity_ids: Vec<_> = (0..20).map(|_| new_id()).collect();
+    let mut readers = JoinSet::new();
+    for (number, entity_id) in entity_ids.iter().enumerate() {
+        let (tenant, entity_id) = (tenant.clone(), entity_id.clone());
+        let request = v1::WatchTransitionsRequest {
+            entity_id: entity_id.clone(),
+            ..after(&tenant, &start)
+        };
+        readers.spawn(async move {
+            // Each joins while the moves of those before are read.
+            make_moves_of(&tenant, &entity_id, number).await;
+            let mut watching = Watching::open(&tenant, request).await.unwrap();
+            let made = make_moves_of(&tenant, &entity_id, 20).await;
+            let rows = watching.transitions(number + 20).await;
+            assert_eq!(ids(&rows), ids(&made));
+        });
+    }
+    readers.join_all().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod unread;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::Stream;
+use prost::Message as _;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
@@ -16,7 +17,7 @@ use crate::{
     db::{
         Database,
         batch::Batcher,
-        feed::{Begin, FindBegins, Follower, Following, Wanted, find_begin, gone},
+        feed::{Begin, FindBegins, Follower, Following, SharedRow, Wanted, find_begin, gone},
         journal::Transition,
     },
     domain::{
@@ -284,7 +285,7 @@ impl Watch {
                 rows = self.follower.next() => {
                     let rows = rows?;
                     self.open.0.sent.inc_by(rows.len() as u64);
-                    return Ok(transitions(rows));
+                    return Ok(transitions(&rows));
                 }
             }
         }
@@ -354,11 +355,14 @@ fn too_slow(position: Option<String>) -> WatchEnd {
     WatchEnd::TooSlow { position }
 }
 
-fn transitions(rows: Vec<Arc<Transition>>) -> v1::WatchTransitionsResponse {
-    let rows = rows.into_iter().map(Arc::unwrap_or_clone);
-    message(Message::Transitions(v1::WatchedTransitions {
-        transitions: rows.map(Into::into).collect(),
-    }))
+fn transitions(rows: &[Arc<SharedRow>]) -> v1::WatchTransitionsResponse {
+    let encode = |row: &Transition| {
+        let transition: v1::FsmTransition = row.clone().into();
+        transition.encode_to_vec().into()
+    };
+    let encoded = rows.iter().map(|row| row.encoded(encode)).collect();
+    let transitions = v1::WatchedTransitions::of_encoded(encoded);
+    message(Message::Transitions(transitions))
 }
 
 fn message(message: Message) -> v1::WatchTransitionsResponse {

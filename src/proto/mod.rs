@@ -1,10 +1,14 @@
 //! The contract in `proto/`, compiled by `build.rs`.
 
+mod watched_transitions;
+
 use crate::domain::json::Struct;
 
 /// Package `bridgebook.v1`.
 #[expect(clippy::all, reason = "generated; the documentation is in proto/")]
 pub mod v1 {
+    pub use super::watched_transitions::WatchedTransitions;
+
     tonic::include_proto!("bridgebook.v1");
 }
 

@@ -52,6 +52,26 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Makes a row of an order.
+    #[cfg(test)]
+    pub fn for_test(to_state: &str) -> Self {
+        Transition {
+            id: TransitionId(uuid::Uuid::from_u128(1)),
+            entity_id: uuid::Uuid::from_u128(2),
+            entity_type: "order".to_owned(),
+            from_state: None,
+            to_state: to_state.to_owned(),
+            transition_event: "move".to_owned(),
+            transition_data: JsonObject::default(),
+            created_at: DateTime::default(),
+            namespace: "demo".to_owned(),
+            request_digest: None,
+            token_id: None,
+            xid: Xid(1),
+            seq: 1,
+        }
+    }
+
     /// Returns the position of the row in the journal.
     #[must_use]
     pub fn journal_position(&self) -> Position {

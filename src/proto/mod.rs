@@ -7,7 +7,7 @@ use crate::domain::json::Struct;
 /// Package `bridgebook.v1`.
 #[expect(clippy::all, reason = "generated; the documentation is in proto/")]
 pub mod v1 {
-    pub use super::watched_transitions::WatchedTransitions;
+    pub use crate::proto::watched_transitions::WatchedTransitions;
 
     tonic::include_proto!("bridgebook.v1");
 }

@@ -11,6 +11,7 @@ use super::{
     admit::{FromRequest, admit},
     auth::{AuthenticatedCall, Caller, token_cache::TokenCache},
     context,
+    limits::has_room,
     quota::CallQuota,
     status::internal_cause,
     transport::peer::Peer,
@@ -137,6 +138,13 @@ impl StreamCall {
             true => Ok(()),
             false => self.call.require_namespace(&self.namespace),
         }
+    }
+
+    /// Returns whether there is memory for a message of this many bytes until the client takes it. What
+    /// its token has left unread counts.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        has_room(bytes)
     }
 
     /// Waits until the connection begins to close.

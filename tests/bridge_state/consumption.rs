@@ -276,7 +276,7 @@ async fn invalid_positions_are_named() {
     let neither = consuming(&tenant, &id, 1, ["", ""]);
     let refused = accumulate(&tenant, neither).await;
     let message = refused.as_ref().unwrap_err().message();
-    assert!(message.contains("batch_id or consumed_through is required"));
+    assert!(message.contains("is required without consumed_through"));
     assert_eq!(failure(refused), Failure::invalid(&["batch_id"]));
     let bad_batch = AccumulateBridgeStateRequest {
         batch_id: "7".into(),

@@ -177,10 +177,17 @@ impl Committed {
         xid < self.horizon || xid < self.xmax && !self.in_progress.contains(&xid)
     }
 
-    /// Returns whether rows after a position may be of these transactions.
+    /// Returns whether all of them are below a horizon.
     #[must_use]
-    pub fn may_follow(&self, position: Position) -> bool {
-        position.xid < self.xmax
+    pub fn is_below(&self, horizon: u64) -> bool {
+        self.xmax <= horizon
+    }
+
+    /// Returns whether the end of a snapshot may come later. If not, the database has lost transactions,
+    /// and will give their numbers again.
+    #[must_use]
+    pub fn may_precede(&self, xmax: u64) -> bool {
+        self.xmax <= xmax
     }
 }
 

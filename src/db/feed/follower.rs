@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use diesel_async::AsyncPgConnection;
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Membership,
     begin::Committed,
-    group::Taken,
+    group::{End, Taken},
     read::{Cursor, PAGE, Read, id_array, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
     shared_row::SharedRow,
@@ -95,7 +95,10 @@ pub struct Follower {
     /// The rows of these transactions are not passed on: they were committed before.
     skipped: Option<Committed>,
     membership: Option<Membership>,
+    /// The next page, if it is being read.
     page: Option<BoxFuture<'static, Result<Read>>>,
+    /// When the next page is to be read, after an outage or an overload.
+    retry_at: Option<Instant>,
     /// All rows below this bound were passed on, or do not match.
     bound: Position,
 }
@@ -120,6 +123,7 @@ impl Follower {
             skipped,
             membership: None,
             page: None,
+            retry_at: None,
             bound: Position::default(),
         };
         if is_at_end {
@@ -145,8 +149,8 @@ impl Follower {
     pub fn settled(&mut self) -> Option<Position> {
         let is_live = self.is_live();
         let membership = self.membership.as_ref().filter(|_| is_live);
-        if let Some((through, settled)) = membership.and_then(Membership::end) {
-            self.advance(through, Some(settled));
+        if let Some(end) = membership.and_then(Membership::end) {
+            self.reach(&end);
         }
         Some(self.settled).filter(|settled| *settled >= self.passed_on)
     }
@@ -159,12 +163,11 @@ impl Follower {
     pub async fn next(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         loop {
             let rows = match self.is_live() {
-                true => self.take().await?,
+                true => self.take().await,
                 false => self.read_page().await?,
             };
-            if let Some(last) = rows.last() {
-                self.passed_on = last.journal_position();
-                return Ok(rows);
+            if !rows.is_empty() {
+                return Ok(self.pass_on(rows));
             }
         }
     }
@@ -176,41 +179,73 @@ impl Follower {
     }
 
     /// Waits for rows of the group. Returns none if the reader is too late for them.
-    async fn take(&mut self) -> Result<Vec<Arc<SharedRow>>> {
+    async fn take(&mut self) -> Vec<Arc<SharedRow>> {
         while let Some(membership) = &self.membership {
-            match membership.take()? {
+            match membership.take() {
                 Taken::Rows { rows, settled } => {
                     let last = rows.last().map(|row| row.journal_position());
                     let rows = rows.into_iter().filter(|row| self.is_new(row)).collect();
                     self.advance(last.unwrap_or_default(), settled);
-                    return Ok(rows);
+                    return rows;
                 }
-                Taken::None { through, settled } => {
+                Taken::None(end) => {
                     let woken = Arc::clone(&membership.woken);
-                    self.advance(through, Some(settled));
+                    self.reach(&end);
                     woken.notified().await;
                 }
                 Taken::Lagged => self.membership = None,
             }
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
-    /// Reads the next page. At the end of the journal, the reader joins its group.
-    async fn read_page(&mut self) -> Result<Vec<Arc<SharedRow>>> {
+    /// Returns the rows of the page that is being read, if one is. It has a connection to the database,
+    /// which must not wait for the client.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn finish_page(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         if self.page.is_none() {
-            self.page = Some(self.next_page());
-        }
-        let Some(page) = &mut self.page else {
             return Ok(Vec::new());
+        }
+        let rows = self.read_page().await?;
+        Ok(self.pass_on(rows))
+    }
+
+    fn pass_on(&mut self, rows: Vec<Arc<SharedRow>>) -> Vec<Arc<SharedRow>> {
+        if let Some(last) = rows.last() {
+            self.passed_on = last.journal_position();
+        }
+        rows
+    }
+
+    /// Reads the next page, or waits until it can be read. Returns none after an outage or an overload.
+    /// At the end of the journal, the reader joins its group.
+    async fn read_page(&mut self) -> Result<Vec<Arc<SharedRow>>> {
+        if let Some(at) = self.retry_at {
+            sleep_until(at).await;
+            self.retry_at = None;
+        }
+        let page = match self.page.take() {
+            Some(page) => page,
+            None => self.next_page(),
         };
-        let page = page.await;
+        let read = self.page.insert(page).await;
         self.page = None;
-        let read = page?;
-        let page = read.scopes.into_iter().next().unwrap_or_default();
-        if page.has_gap {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let pause = error.retry_after().ok_or(error)?;
+                self.retry_at = Some(Instant::now() + jittered(pause));
+                return Ok(Vec::new());
+            }
+        };
+        let mut page = read.scopes.into_iter().next().unwrap_or_default();
+        let is_restored = |skipped: &Committed| !skipped.may_precede(read.bounds.xmax);
+        if page.has_gap || self.skipped.as_ref().is_some_and(is_restored) {
             return Err(gone(&self.following.namespace, page.floor));
         }
+        page.drop_split(self.cursor);
         let (last, settled) = (page.last, page.settled(self.cursor));
         let (is_complete, floor) = (page.is_complete, page.floor);
         self.database.metrics().feed().read_by_page(page.rows.len());
@@ -218,7 +253,9 @@ impl Follower {
         let rows = rows.map(|row| Arc::new(SharedRow::new(row))).collect();
         self.advance(last.unwrap_or_default(), settled);
         if is_complete {
-            self.bound = Position::before_transaction(read.bounds.horizon);
+            let horizon = read.bounds.horizon;
+            self.bound = Position::before_transaction(horizon);
+            self.skipped.take_if(|skipped| skipped.is_below(horizon));
             if self.membership.is_none() {
                 // A position may be above the horizon. The tail has to read what comes below it.
                 self.join(self.cursor.min(self.bound.max(floor)));
@@ -227,26 +264,20 @@ impl Follower {
         Ok(rows)
     }
 
-    /// Reads the next page. Waits through an outage or an overload.
     fn next_page(&self) -> BoxFuture<'static, Result<Read>> {
         let database = self.database.clone();
         let query = ReadPage {
             following: self.following.clone(),
             after: self.cursor,
         };
-        let read = async move {
-            loop {
-                let error = match database.run(&query).await {
-                    Ok(read) => return Ok(read),
-                    Err(error) => error,
-                };
-                match error.retry_after() {
-                    Some(pause) => sleep(jittered(pause)).await,
-                    None => return Err(error),
-                }
-            }
-        };
-        read.boxed()
+        async move { database.run(&query).await }.boxed()
+    }
+
+    /// Notes the end of the rows of the group.
+    fn reach(&mut self, end: &End) {
+        self.advance(end.through, Some(end.settled));
+        self.skipped
+            .take_if(|skipped| skipped.is_below(end.horizon));
     }
 
     /// Returns whether a row was not passed on yet, and is to be.
@@ -264,8 +295,6 @@ impl Follower {
         };
         self.cursor = self.cursor.max(row(through));
         self.settled = self.settled.max(row(settled.unwrap_or_default()));
-        self.skipped
-            .take_if(|skipped| !skipped.may_follow(self.cursor));
     }
 
     fn join(&mut self, through: Position) {

@@ -9,6 +9,7 @@
 
 mod begin;
 mod changes;
+mod filters;
 mod follower;
 mod group;
 mod horizon;
@@ -28,6 +29,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 pub(crate) use self::read::snapshot_bounds;
 pub use self::{
@@ -38,14 +40,10 @@ pub use self::{
 };
 use self::{
     changes::Changes,
-    group::{Group, Taken},
+    group::{End, Group, Taken},
     scope::Scope,
 };
-use crate::{
-    db::DatabaseAddress,
-    domain::{error::Result, position::Position},
-    ops::metrics::FeedMetrics,
-};
+use crate::{db::DatabaseAddress, domain::position::Position, ops::metrics::FeedMetrics};
 
 /// The feed of a process. Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +63,8 @@ type Groups = HashMap<Scope, Arc<Group>>;
 struct Inner {
     /// Whether the tail tells other processes of the changes of this one.
     is_teller: bool,
+    /// Names this process to others.
+    process: Uuid,
     groups: Mutex<Groups>,
     /// Whether the tail wants to know of changes, which writers read without a lock.
     wants_changes: AtomicBool,
@@ -76,9 +76,10 @@ struct Inner {
 
 impl Default for Feed {
     fn default() -> Self {
+        let process = Uuid::now_v7();
         Feed {
-            namespaces: Branch::new(true),
-            patterns: Branch::new(false),
+            namespaces: Branch::new(process, true),
+            patterns: Branch::new(process, false),
         }
     }
 }
@@ -105,14 +106,23 @@ impl Feed {
 }
 
 impl Branch {
-    fn new(is_teller: bool) -> Self {
+    fn new(process: Uuid, is_teller: bool) -> Self {
         Branch(Arc::new(Inner {
             is_teller,
+            process,
             groups: Mutex::default(),
             wants_changes: AtomicBool::default(),
             changed: Mutex::default(),
             woken: Notify::default(),
         }))
+    }
+
+    /// Returns what its scopes are, for metrics.
+    fn name(&self) -> &'static str {
+        match self.0.is_teller {
+            true => "namespaces",
+            false => "patterns",
+        }
     }
 
     fn committed<'a>(&self, mut namespaces: impl Iterator<Item = &'a str>) {
@@ -190,11 +200,11 @@ struct Membership {
 }
 
 impl Membership {
-    fn take(&self) -> Result<Taken> {
+    fn take(&self) -> Taken {
         self.group.take(self.number)
     }
 
-    fn end(&self) -> Option<(Position, Position)> {
+    fn end(&self) -> Option<End> {
         self.group.end(self.number)
     }
 }

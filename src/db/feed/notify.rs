@@ -2,17 +2,18 @@
 //!
 //! They are sent on the connection of the tail, after the commits that they tell of. NOTIFY within a
 //! transaction takes a lock of the whole database at its commit. A process sends changes only while
-//! another one watches. Notifications only save time: rows are looked for periodically, too.
+//! another one watches. Each begins with the id of the process, a space after it. Notifications only save time: rows are looked for periodically, too.
 
 use std::time::Duration;
 
 use diesel::{
     result::Error as DieselError,
-    sql_types::{BigInt, Integer, Text},
+    sql_types::{BigInt, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use tokio_postgres::Notification;
+use uuid::Uuid;
 
 use super::changes::Changes;
 use crate::db::{Session, batch::statement::statement};
@@ -30,10 +31,10 @@ const QUESTION: &str = "?";
 const WATCHING: &str = "watching";
 
 statement! {
-    /// Selects the process of the session, and the table of the journal.
-    struct Identify {}
-    returns (Integer, BigInt), is_batch: true;
-    "SELECT pg_backend_pid(), 'fsm_transitions'::regclass::oid::bigint"
+    /// Selects the table of the journal.
+    struct FindTable {}
+    returns BigInt, is_batch: true;
+    "SELECT 'fsm_transitions'::regclass::oid::bigint"
 }
 
 statement! {
@@ -46,8 +47,8 @@ statement! {
 /// The notifications of a session.
 pub(super) struct Notifications {
     received: UnboundedReceiver<Notification>,
-    /// The process of the session, whose own notifications come back.
-    pid: i32,
+    /// This process, whose own notifications come back: those of this session, and of the other tail's.
+    process: Uuid,
     watchers: String,
     changes: String,
     /// Whether a notification came back.
@@ -62,20 +63,19 @@ pub(super) struct Notifications {
 
 impl Notifications {
     /// Listens to the other processes, and asks them whether they watch.
-    pub(super) async fn listen(session: &mut Session) -> Result<Self, DieselError> {
+    pub(super) async fn listen(session: &mut Session, process: Uuid) -> Result<Self, DieselError> {
         let Some(received) = session.take_notifications() else {
             return Err(DieselError::NotFound);
         };
-        let (pid, table): (i32, i64) = Identify {}.get_result(session).await?;
+        let table: i64 = FindTable {}.get_result(session).await?;
         // Each schema has a journal of its own.
         let [watchers, changes] =
             ["watchers", "changes"].map(|name| format!("bridgebook_{table}_{name}"));
         let listen = format!("LISTEN {watchers}; LISTEN {changes}");
         session.batch_execute(&listen).await?;
-        send(session, &watchers, QUESTION).await?;
-        Ok(Notifications {
+        let notifications = Notifications {
             received,
-            pid,
+            process,
             watchers,
             changes,
             is_heard: false,
@@ -84,7 +84,9 @@ impl Notifications {
             others_until: None,
             sent_at: None,
             untold: Changes::default(),
-        })
+        };
+        send(session, &notifications.watchers, process, QUESTION).await?;
+        Ok(notifications)
     }
 
     /// Returns whether notifications arrive on the session. Through some poolers none does.
@@ -116,11 +118,16 @@ impl Notifications {
     }
 
     fn note(&mut self, notification: &Notification, changes: &mut Changes) {
-        let is_own = notification.process_id() == self.pid;
+        let payload = notification.payload().split_once(' ');
+        let Some((Ok(process), content)) = payload.map(|(id, rest)| (Uuid::parse_str(id), rest))
+        else {
+            return;
+        };
+        let is_own = process == self.process;
         self.is_heard |= is_own;
-        match notification.payload() {
+        match content {
             _ if is_own => {}
-            payload if notification.channel() == self.changes => changes.insert_payload(payload),
+            _ if notification.channel() == self.changes => changes.insert_payload(content),
             QUESTION => self.is_asked = true,
             WATCHING => self.others_until = Some(Instant::now() + WATCHES_FOR),
             _ => {}
@@ -143,7 +150,7 @@ impl Notifications {
         let now = Instant::now();
         let is_due = |at: Option<Instant>, interval| at.is_none_or(|at| now >= at + interval);
         if watches && (self.is_asked || is_due(self.announced_at, ANNOUNCE_INTERVAL)) {
-            send(session, &self.watchers, WATCHING).await?;
+            send(session, &self.watchers, self.process, WATCHING).await?;
             self.announced_at = Some(now);
         }
         self.is_asked = false;
@@ -157,18 +164,19 @@ impl Notifications {
         }
         self.sent_at = Some(now);
         let payload = self.untold.take().payload();
-        send(session, &self.changes, &payload).await
+        send(session, &self.changes, self.process, &payload).await
     }
 }
 
 async fn send(
     session: &mut AsyncPgConnection,
     channel: &str,
-    payload: &str,
+    process: Uuid,
+    content: &str,
 ) -> Result<(), DieselError> {
     let notify = Notify {
         channel: channel.to_owned(),
-        payload: payload.to_owned(),
+        payload: format!("{process} {content}"),
     };
     notify.execute(session).await?;
     Ok(())

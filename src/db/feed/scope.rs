@@ -50,7 +50,7 @@ impl fmt::Display for Scope {
 }
 
 /// The transitions that a reader wants. An unset field matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TransitionMatch {
     /// The type of the entity.
     pub entity_type: Option<String>,
@@ -62,7 +62,37 @@ pub struct TransitionMatch {
     pub to_state: Option<String>,
 }
 
+/// Which fields of a [`TransitionMatch`] are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fields {
+    pub entity_type: bool,
+    pub entity_id: bool,
+    pub transition_event: bool,
+    pub to_state: bool,
+}
+
 impl TransitionMatch {
+    /// Returns which fields are set.
+    pub(super) fn fields(&self) -> Fields {
+        Fields {
+            entity_type: self.entity_type.is_some(),
+            entity_id: self.entity_id.is_some(),
+            transition_event: self.transition_event.is_some(),
+            to_state: self.to_state.is_some(),
+        }
+    }
+
+    /// Returns the one with these fields that matches a row.
+    pub(super) fn of(row: &Transition, fields: Fields) -> Self {
+        let text = |is_set: bool, value: &str| is_set.then(|| value.to_owned());
+        TransitionMatch {
+            entity_type: text(fields.entity_type, &row.entity_type),
+            entity_id: fields.entity_id.then_some(row.entity_id),
+            transition_event: text(fields.transition_event, &row.transition_event),
+            to_state: text(fields.to_state, &row.to_state),
+        }
+    }
+
     /// Returns whether a transition meets all conditions.
     #[must_use]
     pub fn matches(&self, row: &Transition) -> bool {

@@ -3,7 +3,7 @@
 //! It has a connection of its own, because it must not wait for those of calls. The connection opens
 //! with the first reader, or with the first change that this process may have to tell others.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use diesel_async::SimpleAsyncConnection;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,15 +14,11 @@ use super::{
     group::{Demand, Group},
     horizon::Horizon,
     notify::Notifications,
-    read::{Bounds, Cursor, Read, ScopeRows, TAIL, id_array, read_namespaces, read_prefix},
+    read::{Cursor, Read, TAIL, id_array, read_namespaces, read_prefix},
     scope::{Scope, TransitionMatch},
 };
 use crate::{
     db::{DatabaseAddress, DbError, Session, connect, planner::BATCH_SETTINGS},
-    domain::{
-        error::{Error, WatchEnd},
-        position::Position,
-    },
     ops::metrics::FeedMetrics,
     util::{backoff::jittered, error_chain::error_chain},
 };
@@ -54,6 +50,7 @@ impl Branch {
         let mut failed_since = None;
         loop {
             self.set_wants_changes(self.0.is_teller);
+            metrics.set_horizon_age(self.name(), Duration::ZERO);
             while self.groups().is_empty() && self.changed().is_empty() {
                 self.0.woken.notified().await;
             }
@@ -81,14 +78,14 @@ impl Branch {
         let mut session = connect(address).await?;
         session.batch_execute(BATCH_SETTINGS).await?;
         session.batch_execute(TIMEOUT).await?;
-        let notifications = Notifications::listen(&mut session).await?;
+        let notifications = Notifications::listen(&mut session, self.0.process).await?;
         let mut tail = Tail {
             branch: self.clone(),
             session,
             notifications,
             heard: Changes::default(),
             metrics: metrics.clone(),
-            unsettled: HashMap::new(),
+            unsettled: HashSet::new(),
             read_all_at: None,
             horizon: Horizon::default(),
             horizon_pause: HORIZON_PAUSES.0,
@@ -118,8 +115,8 @@ struct Tail {
     /// The namespaces in which other processes have written rows.
     heard: Changes,
     metrics: FeedMetrics,
-    /// The groups that may have rows above the horizon, and the xid below which those are.
-    unsettled: HashMap<Scope, u64>,
+    /// The groups with more rows, which are mostly above the horizon.
+    unsettled: HashSet<Scope>,
     /// When all groups were last read.
     read_all_at: Option<Instant>,
     horizon: Horizon,
@@ -138,7 +135,7 @@ impl Tail {
             .set_wants_changes(!groups.is_empty() || others_watch);
         {
             let open = self.branch.groups();
-            self.unsettled.retain(|scope, _| open.contains_key(scope));
+            self.unsettled.retain(|scope| open.contains_key(scope));
         }
         let mut changes = self.branch.changed().take();
         let told = match self.branch.0.is_teller {
@@ -158,14 +155,14 @@ impl Tail {
             self.read_all_at = Some(begun);
             groups.iter().for_each(|(_, group)| group.trim());
         }
-        let due = groups.into_iter().filter_map(|(scope, group)| {
-            let is_changed = is_all || group.is_new() || changes.includes(&scope);
-            (is_changed || self.unsettled.contains_key(&scope)).then(|| Due {
-                demand: group.demand(),
-                scope,
-                group,
-                is_changed,
-            })
+        let due = groups.into_iter().filter(|(scope, group)| {
+            let is_changed = is_all || group.is_new() || changes.includes(scope);
+            is_changed || self.unsettled.contains(scope)
+        });
+        let due = due.map(|(scope, group)| Due {
+            demand: group.demand(),
+            scope,
+            group,
         });
         let due: Vec<Due> = due.collect();
         let horizon = match due.is_empty() {
@@ -184,7 +181,8 @@ impl Tail {
             true => HORIZON_PAUSES.0,
             false => (self.horizon_pause * 2).min(HORIZON_PAUSES.1),
         };
-        self.metrics.set_horizon_age(self.horizon.age());
+        let name = self.branch.name();
+        self.metrics.set_horizon_age(name, self.horizon.age());
     }
 
     fn read_interval(&self) -> Duration {
@@ -254,36 +252,22 @@ impl Tail {
         Ok(horizon)
     }
 
-    /// Gives groups their new rows.
+    /// Gives groups their new rows. Notes which may have more.
     fn give<'a>(&mut self, due: impl Iterator<Item = &'a Due>, read: Read) {
         self.metrics.reads.inc();
         for (due, rows) in due.zip(read.scopes) {
-            match rows.has_gap {
-                true => self.fail(due, rows.floor),
-                false => self.give_one(due, rows, read.bounds),
+            if rows.has_gap {
+                // Some of its readers may have read further.
+                self.lose(&due.scope, &due.group);
+                continue;
             }
+            match rows.is_complete && !rows.has_above {
+                true => drop(self.unsettled.remove(&due.scope)),
+                false => drop(self.unsettled.insert(due.scope.clone())),
+            }
+            self.metrics.read_by_tail(rows.rows.len());
+            due.group.give(rows, &due.demand, read.bounds.horizon);
         }
-    }
-
-    /// Gives a group its new rows. Notes whether it may have further ones.
-    fn give_one(&mut self, due: &Due, rows: ScopeRows, bounds: Bounds) {
-        // A row that was committed before this read is below this number.
-        let known = self.unsettled.get(&due.scope).copied();
-        let above = known.filter(|_| !due.is_changed).unwrap_or(bounds.xmax);
-        match rows.is_complete && bounds.horizon >= above {
-            true => drop(self.unsettled.remove(&due.scope)),
-            false => drop(self.unsettled.insert(due.scope.clone(), above)),
-        }
-        self.metrics.read_by_tail(rows.rows.len());
-        due.group.give(rows, &due.demand);
-    }
-
-    /// Ends the readers of a group, whose rows are no longer complete.
-    fn fail(&mut self, due: &Due, floor: Position) {
-        self.branch.remove(&due.scope, &due.group);
-        due.group.fail(&Error::Watch(WatchEnd::Gone {
-            oldest_position: floor.to_text(&due.scope.to_string()),
-        }));
     }
 
     /// Lets the readers of a group read pages.
@@ -298,8 +282,6 @@ struct Due {
     scope: Scope,
     group: Arc<Group>,
     demand: Demand,
-    /// Whether rows may have been committed since its last read. Otherwise it waits for the horizon.
-    is_changed: bool,
 }
 
 impl Due {

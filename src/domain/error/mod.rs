@@ -141,8 +141,9 @@ pub enum Error {
     },
     /// Rows may still appear before the one through which a bridge is to consume.
     #[error(
-        "no watch has sent the row at consumed_through {through} yet, and rows before it may still be \
-         about to be committed; nothing was changed, consume only positions that a watch has sent"
+        "no watch can have read as far as consumed_through {through} yet, because rows before it may still \
+         be about to be committed; nothing was changed, consume what a watch sends that began with \
+         after_bridge"
     )]
     ConsumptionAhead {
         /// The bridge.

@@ -9,16 +9,18 @@ pub enum WatchEnd {
     /// The stream would miss rows.
     #[error(
         "rows of the journal after this position are gone: retention removed them, or the database was \
-         restored or failed over without them; read the present states, then watch from there, or accept \
+         restored or failed over without them, or the pattern does not include the namespace of the \
+         position; read the present states, then watch from there, or accept \
          the gap and watch after {oldest_position}"
     )]
     Gone {
         /// The position after which the rows are complete.
         oldest_position: String,
     },
-    /// The client does not take messages.
+    /// The client does not take messages, or the memory for those that its token has not taken is used up.
     #[error(
-        "the client took too long for a message; read faster or filter more, and {}",
+        "the client took too long for a message, or its token has too many bytes of messages unread; read \
+         faster or filter more, and {}",
         again(position.as_deref())
     )]
     TooSlow {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, opts};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Registry, opts};
 
 use super::register;
 
@@ -16,7 +16,7 @@ pub struct FeedMetrics {
     /// The reads of the tail.
     pub reads: IntCounter,
     reader_rows: IntCounterVec,
-    horizon_age: Gauge,
+    horizon_age: GaugeVec,
 }
 
 impl FeedMetrics {
@@ -27,6 +27,12 @@ impl FeedMetrics {
             "bridgebook_feed_rows_total",
             "Rows of the journal that were read for streams: by the tail, once for all streams of a \
              namespace (tail), and by streams that are behind it (pages)."
+        );
+        let horizon_age = opts!(
+            "bridgebook_feed_horizon_age_seconds",
+            "Time for which an open transaction has kept new rows of the journal from being sent to \
+             streams of single namespaces (namespaces) and of patterns (patterns), in seconds; 0 if none \
+             does."
         );
         Ok(FeedMetrics {
             watches: gauge("bridgebook_watches", "Open streams of WatchTransitions.")?,
@@ -39,14 +45,7 @@ impl FeedMetrics {
                 "Reads of the journal by the tail, which finds new rows for all streams.",
             )?,
             reader_rows: register(registry, IntCounterVec::new(rows, &["by"])?)?,
-            horizon_age: register(
-                registry,
-                Gauge::new(
-                    "bridgebook_feed_horizon_age_seconds",
-                    "Time for which an open transaction has kept new rows of the journal from being \
-                     sent to streams, in seconds; 0 if none does.",
-                )?,
-            )?,
+            horizon_age: register(registry, GaugeVec::new(horizon_age, &["watched"])?)?,
         })
     }
 
@@ -64,8 +63,9 @@ impl FeedMetrics {
             .inc_by(rows as u64);
     }
 
-    /// Sets how long rows have waited for the horizon.
-    pub fn set_horizon_age(&self, age: Duration) {
-        self.horizon_age.set(age.as_secs_f64());
+    /// Sets how long rows have waited for the horizon, for streams of `namespaces` or `patterns`.
+    pub fn set_horizon_age(&self, watched: &str, age: Duration) {
+        let age_of = self.horizon_age.with_label_values(&[watched]);
+        age_of.set(age.as_secs_f64());
     }
 }

@@ -74,15 +74,25 @@ impl ByteBudget {
     pub(super) fn add_to_share(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
         let mut shares = self.shares();
         let share = shares.get(&(owner, kind)).copied().unwrap_or_default();
-        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        let fits = bytes <= free
-            && share.saturating_add(bytes) <= free.saturating_mul(kind.per_free_byte(bytes));
+        let fits = self.fits(share, kind, bytes);
         if fits {
             shares.insert((owner, kind), share + bytes);
             // Another call may exceed the budget at the same time. These bytes count all the same.
             self.add(bytes);
         }
         fits
+    }
+
+    /// Returns whether bytes fit into the share of an owner.
+    pub(super) fn has_room(&self, owner: Owner, kind: Kind, bytes: usize) -> bool {
+        let share = self.shares().get(&(owner, kind)).copied();
+        self.fits(share.unwrap_or_default(), kind, bytes)
+    }
+
+    fn fits(&self, share: usize, kind: Kind, bytes: usize) -> bool {
+        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        let max_share = free.saturating_mul(kind.per_free_byte(bytes));
+        bytes <= free && share.saturating_add(bytes) <= max_share
     }
 
     /// Adds bytes to the share of an owner, even beyond the limit.

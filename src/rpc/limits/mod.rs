@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use self::{
     infrastructure_rate::ReflectionRate,
     layer::{KnownToken, LimitLayer},
-    permit::{reserve_response, set_caller},
+    permit::{has_room, reserve_response, set_caller},
 };
 use crate::{
     domain::{limits::ContentLimits, quota::QuotaDefaults},

@@ -6,7 +6,7 @@ use diesel_async::SimpleAsyncConnection;
 use tokio::time::Instant;
 
 use super::{Watching, after, all, from_start, ids, make_moves};
-use crate::support::{App, Tenant};
+use crate::support::{App, Tenant, eventually};
 
 /// Interval at which the journal is read even if nothing says that it has changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -76,4 +76,28 @@ async fn a_watch_after_a_row_that_waits_does_not_keep_others_busy() {
     let next = make_moves(&tenant, 1).await;
     assert_eq!(ids(&after_it.transitions(1).await), ids(&next));
     assert_eq!(ids(&whole.transitions(1).await), ids(&next));
+}
+
+#[tokio::test]
+async fn an_open_transaction_that_no_row_waits_for_costs_nothing() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    let open = open_transaction(&app).await;
+    wait_for_poll(&tenant).await;
+    let reads = || app.figures().sum("bridgebook_feed_reads_total", &[]);
+    let before = reads();
+    wait_for_poll(&tenant).await;
+    let made = reads() - before;
+    assert!(made < 10.0, "{made} reads while nothing happens");
+    let ages = "bridgebook_feed_horizon_age_seconds";
+    assert!(app.figures().sum(ages, &[]) == 0.0, "no row waits");
+
+    let waiting = make_moves(&tenant, 1).await;
+    eventually("the age counts", async || {
+        let age = app.figures().sum(ages, &[("watched", "namespaces")]);
+        (age > 0.0).then_some(())
+    })
+    .await;
+    drop(open);
+    assert_eq!(ids(&watching.transitions(1).await), ids(&waiting));
 }

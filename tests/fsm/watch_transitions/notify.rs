@@ -7,7 +7,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 use super::{PATIENCE, Watching, all, make_moves};
 use crate::support::{App, Tenant};
 
-/// Returns the payloads of the notifications on a channel of the journal.
+/// Returns the contents of the notifications on a channel of the journal.
 async fn listen(
     app: &App,
     name: &str,
@@ -18,7 +18,10 @@ async fn listen(
     let messages = stream::poll_fn(move |context| connection.poll_message(context));
     let payloads = messages.filter_map(|message| {
         future::ready(match message {
-            Ok(AsyncMessage::Notification(it)) => Some(it.payload().to_owned()),
+            // The id of the process comes first.
+            Ok(AsyncMessage::Notification(it)) => {
+                Some(it.payload().split_once(' ').unwrap().1.to_owned())
+            }
             _ => None,
         })
     });
@@ -110,4 +113,23 @@ async fn replicas_that_watch_tell_each_change_once() {
         (1..=2).contains(&told),
         "{told} notifications of one change"
     );
+}
+
+#[tokio::test]
+async fn a_process_whose_patterns_and_namespaces_are_watched_tells_itself_nothing() {
+    let (app, tenant) = App::with_tenant().await;
+    let pattern = Tenant {
+        namespace: format!("{}*", tenant.namespace),
+        ..tenant.clone()
+    };
+    let (_client, mut changes) = listen(&app, "changes").await;
+    let mut of_pattern = Watching::open(&pattern, all(&pattern)).await.unwrap();
+    let mut watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    // Both say that they watch, and hear each other, before the first bookmark.
+    watching.bookmark().await;
+    make_moves(&tenant, 1).await;
+    watching.transitions(1).await;
+    of_pattern.transitions(1).await;
+    watching.bookmark().await;
+    assert_eq!(changes.next().now_or_never(), None);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bridgebook::domain::position::GivenPosition;
 use bridgebook::proto::v1::{self, FsmTransition, watch_transitions_response::Message};
 use diesel_async::SimpleAsyncConnection;
 use tokio::task::JoinSet;
@@ -80,7 +81,7 @@ async fn readers_see_every_row_once_in_order_whatever_they_read_from() {
 
 #[tokio::test]
 async fn readers_of_an_entity_miss_nothing_whenever_they_join() {
-    let (app, tenant) = App::with_tenant().await;
+    let (_app, tenant) = App::with_tenant().await;
     // While it is watched, the tail reads the rows of watched entities only.
     let mut first = make_moves(&tenant, 1).await;
     let start = first.remove(0).position;
@@ -139,6 +140,43 @@ async fn a_bookmark_follows_a_commit_of_as_many_rows_as_reads_take() {
     commit_rows(&app, &tenant, 4000).await;
     let rows = watching.transitions(4000).await;
     assert_eq!(watching.bookmark().await, rows[3999].position);
+}
+
+/// Returns the transaction of a position.
+fn xid(position: &str) -> u64 {
+    let position = GivenPosition::parse(position).expect("a position");
+    position.of_any().xid
+}
+
+#[tokio::test]
+async fn a_reader_of_old_rows_gets_commits_whole_so_that_bookmarks_can_follow_each_message() {
+    const COMMITS: usize = 1000;
+    let (app, tenant) = App::with_tenant().await;
+    let insert = format!(
+        "DO $$ BEGIN FOR n IN 1..{COMMITS} LOOP
+             INSERT INTO fsm_transitions
+                    (id, entity_id, entity_type, to_state, transition_event, namespace)
+             SELECT gen_random_uuid(), gen_random_uuid(), 'bulk', 'X', 'bulk', '{}'
+               FROM generate_series(1, 7);
+             COMMIT;
+         END LOOP; END $$",
+        tenant.namespace
+    );
+    let mut connection = app.schema.connect().await;
+    connection.batch_execute(&insert).await.unwrap();
+    let mut watching = Watching::open(&tenant, from_start(&tenant)).await.unwrap();
+    let (mut messages, mut rows) = (0, Vec::<FsmTransition>::new());
+    while rows.len() < 7 * COMMITS {
+        if let Message::Transitions(it) = watching.message().await.unwrap() {
+            let next = it.transitions.first().unwrap();
+            let last = rows.last().map(|row| xid(&row.position));
+            assert_ne!(last, Some(xid(&next.position)), "a commit is split");
+            rows.extend(it.transitions);
+            messages += 1;
+        }
+    }
+    assert!(messages > 3, "the rows do not fit into one message");
+    check(&rows, &rows);
 }
 
 #[tokio::test]

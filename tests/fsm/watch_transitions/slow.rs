@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tonic_types::StatusExt;
 
 use super::{Watching, after, all, client, commit_rows, from_start, ids, make_moves};
-use crate::support::{App, Failure, eventually, failure};
+use crate::support::{App, Failure, Tenant, connect, eventually, failure};
 
 #[tokio::test]
 async fn a_client_may_leave_one_stream_of_a_connection_unread_and_goes_on_after_it() {
@@ -49,6 +49,42 @@ async fn a_client_may_leave_one_stream_of_a_connection_unread_and_goes_on_after_
     let distinct: HashSet<_> = rows.iter().map(|row| &row.id).collect();
     assert_eq!(distinct.len(), ROWS + 1);
     read.bookmark().await;
+}
+
+#[tokio::test]
+async fn streams_end_where_they_are_if_unread_messages_of_their_token_use_up_the_memory() {
+    const ROWS: usize = 30_000;
+    let app = App::start_with(|config| config.limits.request_bytes = Some(4_000_000));
+    let app = app.await;
+    let tenant = app.tenant();
+    commit_rows(&app, &tenant, ROWS).await;
+    let mut unread = Vec::new();
+    for _ in 0..30 {
+        // Each of them has a connection of its own, and holds a message that its client does not take.
+        let tenant = Tenant {
+            channel: connect(app.address),
+            ..tenant.clone()
+        };
+        unread.push(Watching::open(&tenant, from_start(&tenant)).await.unwrap());
+    }
+    let mut ended = 0;
+    for mut watching in unread {
+        let mut rows = 0;
+        while rows < ROWS {
+            match watching.message().await {
+                Ok(Message::Transitions(it)) => rows += it.transitions.len(),
+                Ok(_) => {}
+                Err(status) => {
+                    let details = status.get_details_error_info().unwrap();
+                    assert_eq!(details.reason, "CONSUMER_TOO_SLOW", "{status:?}");
+                    assert_eq!(details.metadata["position"], watching.position);
+                    ended += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(ended > 0, "there was memory for all");
 }
 
 #[tokio::test]

@@ -49,10 +49,18 @@ pub fn set_caller(token_id: Option<TokenId>, is_administrator: bool) -> Result<(
 ///
 /// # Errors
 /// [`Error::Overloaded`] if the byte budget is exhausted and the call only reads. The limit
-/// layer then answers the call with this error and drops the response.
+/// layer then answers the call with this error and drops the response. A stream asks before, see
+/// [`has_room`].
 pub fn reserve_response(bytes: usize) -> Result<()> {
     let reserved = CURRENT.try_with(|permit| permit.reserve(bytes));
     reserved.unwrap_or(Ok(()))
+}
+
+/// Returns whether the memory that the caller may use has room for a message of the current call, a
+/// stream. True outside of a call.
+pub fn has_room(bytes: usize) -> bool {
+    let has_room = CURRENT.try_with(|permit| permit.has_room(bytes));
+    has_room.unwrap_or(true)
 }
 
 /// Returns whether operators make calls of an RPC: it names no namespace.

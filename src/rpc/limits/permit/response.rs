@@ -7,10 +7,16 @@ use super::{CURRENT, Kind, Permit};
 use crate::domain::error::{Error, Overload, Result};
 
 impl Permit {
+    /// Returns whether a message of a stream fits into the share of the owner.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.is_administrator() || self.budget.has_room(self.owner(), Kind::Response, bytes)
+    }
+
     /// Reserves bytes of the response. Those of a write may exceed the byte budget, because its
-    /// work is done; later requests are rejected instead. So may those of an administrator.
+    /// work is done; later requests are rejected instead. So may those of an administrator, and of a
+    /// stream, which has looked for room.
     pub(super) fn reserve(&self, bytes: usize) -> Result<()> {
-        if !self.is_read || self.is_administrator() {
+        if !self.is_read || self.is_administrator() || self.is_stream() {
             let answered = self.answered.swap(0, Ordering::Relaxed);
             self.reserve_beyond_share(bytes.saturating_sub(answered));
             return Ok(());

@@ -58,7 +58,7 @@ impl FromRequest<v1::AccumulateBridgeStateRequest> for BridgeChange {
         let batch_id = mem::take(&mut request.batch_id);
         // Either of them identifies the batch.
         if batch_id.is_empty() && request.consumed_through.is_empty() {
-            check.violation("batch_id", "batch_id or consumed_through is required");
+            check.violation("batch_id", "is required without consumed_through");
         }
         let batch_id = check.optional_id("batch_id", &batch_id);
         let update = metadata_update(check, &mut request.metadata_update);

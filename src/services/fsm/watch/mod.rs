@@ -1,5 +1,6 @@
 //! The stream of WatchTransitions.
 
+mod begin;
 mod unread;
 
 use std::{sync::Arc, time::Duration};
@@ -9,6 +10,7 @@ use prost::Message as _;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
+use self::begin::{first_position, named};
 use super::{
     model::{WatchBegin, WatchRequest},
     store::{SnapshotPart, SnapshotParts, read_snapshot},
@@ -17,11 +19,11 @@ use crate::{
     db::{
         Database,
         batch::Batcher,
-        feed::{Begin, FindBegins, Follower, Following, SharedRow, Wanted, find_begin, gone},
+        feed::{FindBegins, Follower, Following, SharedRow, find_begin},
         journal::Transition,
     },
     domain::{
-        error::{Error, Resource, Result, WatchEnd, internal},
+        error::{Error, Result, WatchEnd, internal},
         namespace::{Namespace, Scoped},
         position::Position,
     },
@@ -82,43 +84,6 @@ pub async fn open(
     Ok(unread::stream(watch))
 }
 
-/// Returns what a request names to begin after.
-fn named(begin: WatchBegin) -> Wanted {
-    match begin {
-        WatchBegin::After(position) => Wanted {
-            after: Some(position),
-            bridge_id: None,
-        },
-        WatchBegin::AfterBridge(bridge_id) => Wanted {
-            after: None,
-            bridge_id: Some(bridge_id),
-        },
-        WatchBegin::Start | WatchBegin::Now => Wanted::default(),
-    }
-}
-
-/// Returns the position that a watch begins after.
-fn first_position(namespace: &Namespace, begin: WatchBegin, found: &Begin) -> Result<Position> {
-    if let WatchBegin::AfterBridge(id) = begin
-        && !found.has_bridge
-    {
-        return Err(Error::NotFound {
-            resource: Resource::Bridge,
-            field: "after_bridge",
-            name: id.to_string(),
-            namespace: Some(namespace.clone()),
-        });
-    }
-    if !found.is_complete() {
-        return Err(gone(namespace, found.floor));
-    }
-    Ok(match begin {
-        WatchBegin::Now => found.last,
-        WatchBegin::Start => found.floor,
-        WatchBegin::After(_) | WatchBegin::AfterBridge(_) => found.wanted.unwrap_or(found.floor),
-    })
-}
-
 /// The next message of a stream.
 enum Step {
     /// A part of the snapshot.
@@ -162,6 +127,8 @@ enum Stop {
     Failed(Error),
     /// An end after which the client can go on.
     Ended(fn(Option<String>) -> WatchEnd),
+    /// There is no memory for a message. The client can go on after this position, if there is one.
+    NoRoom(Option<Position>),
 }
 
 impl From<Error> for Stop {
@@ -200,6 +167,7 @@ impl Rest {
             Ok(message) => (Ok(message), Some(Rest::Open(watch))),
             Err(Stop::Failed(error)) => (Err(error.into()), None),
             Err(Stop::Ended(end)) => watch.end(end).step(),
+            Err(Stop::NoRoom(position)) => watch.end_after(position).step(),
         }
     }
 }
@@ -253,7 +221,8 @@ impl Watch {
                 self.next = Step::Snapshot(parts);
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                 let states = states.into_iter().map(Into::into).collect();
-                Ok(message(Message::Snapshot(v1::WatchSnapshot { states })))
+                let part = message(Message::Snapshot(v1::WatchSnapshot { states }));
+                self.with_room(part, None)
             }
             SnapshotPart::Committed(committed) => {
                 self.follower.skip(committed);
@@ -267,11 +236,16 @@ impl Watch {
         loop {
             // Not together with the bookmark, which waits for the end of a commit.
             self.check().await?;
+            let before = self.follower.position();
             tokio::select! {
                 biased;
                 () = self.call.closing() => return Err(Stop::Ended(closing)),
                 () = self.call.deadline() => return Err(Stop::Ended(deadline)),
                 () = sleep_until(self.tick_at()) => {
+                    let rows = self.follower.finish_page().await?;
+                    if !rows.is_empty() {
+                        return self.transitions(&rows, before);
+                    }
                     if self.bookmark_at > Instant::now() {
                         continue;
                     }
@@ -282,12 +256,31 @@ impl Watch {
                     self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
                     return Ok(bookmark);
                 }
-                rows = self.follower.next() => {
-                    let rows = rows?;
-                    self.open.0.sent.inc_by(rows.len() as u64);
-                    return Ok(transitions(&rows));
-                }
+                rows = self.follower.next() => return self.transitions(&rows?, before),
             }
+        }
+    }
+
+    /// Returns the message of rows after a position.
+    fn transitions(
+        &self,
+        rows: &[Arc<SharedRow>],
+        before: Position,
+    ) -> Result<v1::WatchTransitionsResponse, Stop> {
+        let message = self.with_room(transitions(rows), Some(before))?;
+        self.open.0.sent.inc_by(rows.len() as u64);
+        Ok(message)
+    }
+
+    /// Returns a message if there is memory for it.
+    fn with_room(
+        &self,
+        message: v1::WatchTransitionsResponse,
+        before: Option<Position>,
+    ) -> Result<v1::WatchTransitionsResponse, Stop> {
+        match self.call.has_room(message.encoded_len()) {
+            true => Ok(message),
+            false => Err(Stop::NoRoom(before)),
         }
     }
 
@@ -328,12 +321,23 @@ impl Watch {
         let is_in_snapshot = matches!(self.next, Step::Snapshot(_));
         let (bookmark, position) = match is_in_snapshot {
             true => (None, None),
-            false => {
-                let bookmark = self.bookmark();
-                let position = self.follower.position();
-                (bookmark, Some(position.to_text(self.namespace.as_str())))
-            }
+            false => (self.bookmark(), Some(self.follower.position())),
         };
+        self.into_last(bookmark, end, position)
+    }
+
+    /// Ends the stream before a message for which there is no memory.
+    fn end_after(self, position: Option<Position>) -> Box<Last> {
+        self.into_last(None, too_slow, position)
+    }
+
+    fn into_last(
+        self,
+        bookmark: Option<v1::WatchTransitionsResponse>,
+        end: fn(Option<String>) -> WatchEnd,
+        position: Option<Position>,
+    ) -> Box<Last> {
+        let position = position.map(|it| it.to_text(self.namespace.as_str()));
         Box::new(Last {
             bookmark,
             status: Error::Watch(end(position)).into(),

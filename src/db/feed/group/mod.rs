@@ -3,6 +3,9 @@
 //! Rows stay until every reader that wants them has taken them, but at most 1 MiB and for some seconds.
 //! A reader that is slower has lost its place, and reads the rows from the database.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     mem,
@@ -13,10 +16,10 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{read::ScopeRows, scope::TransitionMatch, shared_row::SharedRow};
+use super::{filters::Filters, read::ScopeRows, scope::TransitionMatch, shared_row::SharedRow};
 use crate::{
-    db::journal::{Transition, Xid},
-    domain::{error::Error, page::PageRow, position::Position},
+    db::journal::Transition,
+    domain::{page::PageRow, position::Position},
 };
 
 /// Size of the rows that a group keeps for slow readers, in bytes.
@@ -42,22 +45,19 @@ struct State {
     through: Position,
     /// The last position up to there that is not between two rows of a commit.
     settled: Position,
+    /// All rows below this transaction were given to the readers.
+    horizon: u64,
     rows: VecDeque<KeptRow>,
     /// The number of the first of these rows.
     first: u64,
     bytes: usize,
     readers: HashMap<u64, Reader>,
     next_reader: u64,
-    /// The readers that want the transitions of one entity, by its id.
-    by_entity: HashMap<Uuid, Vec<u64>>,
-    /// The other readers.
-    of_many: Vec<u64>,
+    filters: Filters,
     /// How many readers have rows to take.
     behind: usize,
     /// Whether the tail has read its rows.
     is_read: bool,
-    /// Why all readers have to end.
-    failure: Option<Error>,
     /// Whether all readers have to read pages, because the tail has lost its place.
     is_lost: bool,
 }
@@ -109,14 +109,19 @@ pub(super) enum Taken {
         settled: Option<Position>,
     },
     /// No further row.
-    None {
-        /// All rows up to this one were there.
-        through: Position,
-        /// The last position up to there that is not between two rows of a commit.
-        settled: Position,
-    },
+    None(End),
     /// The rows that it has not taken are gone.
     Lagged,
+}
+
+/// How far a reader has come that has no row to take.
+pub(super) struct End {
+    /// All rows up to this one were there.
+    pub through: Position,
+    /// The last position up to there that is not between two rows of a commit.
+    pub settled: Position,
+    /// All rows below this transaction were there.
+    pub horizon: u64,
 }
 
 impl Group {
@@ -137,10 +142,9 @@ impl Group {
     /// Returns what the tail has to read for the present readers.
     pub(super) fn demand(&self) -> Demand {
         let state = self.lock();
-        let is_small = state.of_many.is_empty() && state.by_entity.len() <= ENTITIES;
         Demand {
             after: state.through,
-            entity_ids: is_small.then(|| state.by_entity.keys().copied().collect()),
+            entity_ids: state.filters.entity_ids(ENTITIES),
             end: state.next_reader,
         }
     }
@@ -155,10 +159,7 @@ impl Group {
         let mut state = self.lock();
         let number = state.next_reader;
         state.next_reader += 1;
-        match wanted.entity_id {
-            Some(id) => state.by_entity.entry(id).or_default().push(number),
-            None => state.of_many.push(number),
-        }
+        state.filters.insert(&wanted, number);
         let woken = Arc::new(Notify::new());
         let reader = Reader {
             wanted,
@@ -174,22 +175,13 @@ impl Group {
         let mut state = self.lock();
         if let Some(reader) = state.readers.remove(&number) {
             state.behind -= usize::from(matches!(reader.place, Place::Row(_)));
-            match reader.wanted.entity_id {
-                Some(id) => {
-                    let readers = state.by_entity.entry(id).or_default();
-                    readers.retain(|it| *it != number);
-                    if readers.is_empty() {
-                        state.by_entity.remove(&id);
-                    }
-                }
-                None => state.of_many.retain(|it| *it != number),
-            }
+            state.filters.remove(&reader.wanted, number);
         }
         state.readers.is_empty()
     }
 
-    /// Gives the readers the new rows that the tail read on demand.
-    pub(super) fn give(&self, new: ScopeRows, demand: &Demand) {
+    /// Gives the readers the new rows that the tail read on demand, below a horizon.
+    pub(super) fn give(&self, new: ScopeRows, demand: &Demand, horizon: u64) {
         let mut woken = Vec::new();
         let now = Instant::now();
         let mut state = self.lock();
@@ -201,6 +193,9 @@ impl Group {
             if demand.entity_ids.is_some() {
                 state.lose_readers_from(demand.end, &mut woken);
             }
+        }
+        if new.is_complete {
+            state.horizon = horizon;
         }
         state.is_read = true;
         for row in new.rows {
@@ -221,7 +216,8 @@ impl Group {
     pub(super) fn lose(&self) {
         let mut state = self.lock();
         state.is_lost = true;
-        state.wake_all();
+        let readers = state.readers.values();
+        readers.for_each(|reader| reader.woken.notify_one());
     }
 
     /// Drops the rows that slow readers have not taken in time.
@@ -229,60 +225,40 @@ impl Group {
         self.lock().trim(Instant::now());
     }
 
-    /// Ends all readers.
-    pub(super) fn fail(&self, error: &Error) {
-        let mut state = self.lock();
-        state.failure = Some(error.clone());
-        state.wake_all();
-    }
-
-    /// Returns how far a reader has come that has no row to take: all rows up to the first position, and
-    /// all commits up to the second. `None` if it has rows to take, or has to end.
-    pub(super) fn end(&self, number: u64) -> Option<(Position, Position)> {
+    /// Returns how far a reader has come that has no row to take; `None` if it has some, or has to read
+    /// pages.
+    pub(super) fn end(&self, number: u64) -> Option<End> {
         let state = self.lock();
-        let reader = state.readers.get(&number)?;
-        let is_at_end = reader.place == Place::End && state.failure.is_none() && !state.is_lost;
-        is_at_end.then_some((state.through, state.settled))
+        let place = state.readers.get(&number)?.place;
+        (place == Place::End && !state.is_lost).then(|| state.end())
     }
 
     /// Takes rows for a reader.
-    ///
-    /// # Errors
-    /// The reason for which the readers have to end.
-    pub(super) fn take(&self, number: u64) -> Result<Taken, Error> {
+    pub(super) fn take(&self, number: u64) -> Taken {
         let mut state = self.lock();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        let State {
-            first,
-            through,
-            settled,
-            ..
-        } = *state;
         let place = state.readers.get(&number).map(|reader| reader.place);
         match place.filter(|_| !state.is_lost) {
-            Some(Place::End) => Ok(Taken::None { through, settled }),
-            Some(Place::Row(next)) if next >= first => Ok(state.take_from(number, next)),
-            Some(Place::Row(_) | Place::Lost) | None => Ok(Taken::Lagged),
+            Some(Place::End) => Taken::None(state.end()),
+            Some(Place::Row(next)) if next >= state.first => state.take_from(number, next),
+            Some(Place::Row(_) | Place::Lost) | None => Taken::Lagged,
         }
     }
 }
 
 impl State {
-    fn wake_all(&self) {
-        let readers = self.readers.values();
-        readers.for_each(|reader| reader.woken.notify_one());
+    fn end(&self) -> End {
+        End {
+            through: self.through,
+            settled: self.settled,
+            horizon: self.horizon,
+        }
     }
 
     /// Notes that a new row is the next one of the readers that want it and have taken all others.
     fn wake_readers(&mut self, row: &Transition, number: u64, woken: &mut Vec<Arc<Notify>>) {
-        let of_entity = self.by_entity.get(&row.entity_id).into_iter().flatten();
-        for reader in of_entity.chain(&self.of_many) {
-            let Some(reader) = self.readers.get_mut(reader) else {
-                continue;
-            };
-            if reader.place == Place::End && reader.wanted.matches(row) {
+        for reader in self.filters.take(row) {
+            let reader = self.readers.get_mut(&reader);
+            if let Some(reader) = reader.filter(|it| it.place == Place::End) {
                 reader.place = Place::Row(number);
                 self.behind += 1;
                 woken.push(Arc::clone(&reader.woken));
@@ -312,20 +288,34 @@ impl State {
         };
         let skipped = usize::try_from(next - self.first).unwrap_or(usize::MAX);
         let wanted = self.rows.iter().skip(skipped).zip(next..);
-        let wanted = wanted.filter(|(kept, _)| reader.wanted.matches(&kept.row));
+        let mut wanted = wanted.filter(|(kept, _)| reader.wanted.matches(&kept.row));
         let (mut rows, mut bytes) = (Vec::new(), 0);
+        let rest = wanted.find(|(kept, number)| {
+            let is_full = rows.len() >= TAKEN_ROWS || bytes >= TAKEN_BYTES;
+            if !is_full {
+                bytes += kept.row.size();
+                rows.push((Arc::clone(&kept.row), *number));
+            }
+            is_full
+        });
         let mut settled = Some(self.settled);
         reader.place = Place::End;
-        for (kept, number) in wanted {
-            if rows.len() >= TAKEN_ROWS || bytes >= TAKEN_BYTES {
-                reader.place = Place::Row(number);
-                settled = last_before(&rows, kept.row.xid);
-                break;
-            }
-            bytes += kept.row.size();
-            rows.push(Arc::clone(&kept.row));
+        if let Some((kept, number)) = rest {
+            // The rows of a commit come together, unless they alone are as many.
+            let whole = rows.iter().rposition(|(row, _)| row.xid.0 < kept.row.xid.0);
+            let whole = whole.map(|last| last + 1);
+            let split = rows.split_off(whole.unwrap_or(rows.len()));
+            let next = split.first().map_or(number, |(_, number)| *number);
+            reader.place = Place::Row(next);
+            settled = rows
+                .last()
+                .filter(|_| whole.is_some())
+                .map(|(row, _)| row.journal_position());
+        } else {
+            self.behind -= 1;
+            self.filters.wait(&reader.wanted, number);
         }
-        self.behind -= usize::from(reader.place == Place::End);
+        let rows = rows.into_iter().map(|(row, _)| row).collect();
         Taken::Rows { rows, settled }
     }
 
@@ -344,10 +334,4 @@ impl State {
             self.first += 1;
         }
     }
-}
-
-/// Returns the position of the last row that another transaction wrote than that of the next row.
-fn last_before(rows: &[Arc<SharedRow>], next: Xid) -> Option<Position> {
-    let last = rows.iter().rev().find(|row| row.xid.0 < next.0);
-    last.map(|row| row.journal_position())
 }

@@ -2,12 +2,16 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use bridgebook::proto::v1::{WatchTransitionsRequest, watch_transitions_response::Message};
+use bridgebook::proto::v1::{
+    WatchTransitionsRequest, fsm_service_client::FsmServiceClient,
+    watch_transitions_response::Message,
+};
 use diesel_async::SimpleAsyncConnection;
 use tokio::time::{Instant, timeout};
+use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
-use super::{Watching, after, all, client, commit_rows, from_start, ids, make_moves};
+use super::{Watching, after, all, commit_rows, from_start, ids, make_moves};
 use crate::support::{App, Failure, Tenant, connect, eventually, failure};
 
 #[tokio::test]
@@ -88,12 +92,15 @@ async fn streams_end_where_they_are_if_unread_messages_of_their_token_use_up_the
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_take_its_snapshot_holds_no_database_connection() {
+async fn a_client_that_does_not_take_its_snapshot_holds_neither_memory_nor_a_connection() {
     let (app, tenant) = App::with_tenant().await;
+    // 1.5 MB: more than the buffers of HTTP/2 and of the sockets, and as much as the service could read
+    // far ahead of its client.
+    const STATES: usize = 10_000;
     let insert = format!(
         "INSERT INTO fsm_entities
          SELECT '{}', repeat('x', 100), gen_random_uuid(), 'NEW', 1, now(), now()
-           FROM generate_series(1, 60000)",
+           FROM generate_series(1, {STATES})",
         tenant.namespace
     );
     let mut connection = app.schema.connect().await;
@@ -102,8 +109,11 @@ async fn a_client_that_does_not_take_its_snapshot_holds_no_database_connection()
         with_snapshot: true,
         ..all(&tenant)
     };
-    let stream = Box::pin(async { client(&tenant).watch_transitions(request).await });
-    let watching = Watching::on(stream.await.unwrap().into_inner());
+    let endpoint = Endpoint::from_shared(format!("http://{}", app.address)).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(Some(65_535));
+    let mut client = FsmServiceClient::new(endpoint.connect_lazy());
+    let stream = Box::pin(client.watch_transitions(request));
+    let mut watching = Watching::on(stream.await.unwrap().into_inner());
     let reading = "query LIKE '%pg_current_snapshot%' AND state <> 'idle'";
     let sessions = async |count| {
         eventually("the sessions that read", async || {
@@ -115,13 +125,15 @@ async fn a_client_that_does_not_take_its_snapshot_holds_no_database_connection()
     // The stall of the connection would end it, too, after 10 s.
     let released = timeout(Duration::from_secs(8), sessions(0)).await;
     released.expect("the query ends while the client does nothing");
-    let (messages, status) = Box::pin(watching.end()).await;
+    let status = loop {
+        match watching.message().await {
+            Ok(Message::Snapshot(_)) => {}
+            Ok(other) => panic!("the rest of the snapshot was in memory: {other:?}"),
+            Err(status) => break status,
+        }
+    };
     let info = status.get_details_error_info().unwrap();
     assert!(!info.metadata.contains_key("position"), "{info:?}");
-    assert!(
-        messages.iter().all(|it| matches!(it, Message::Snapshot(_))),
-        "nothing to go on after"
-    );
     let Failure { reason, .. } = failure(Err::<(), _>(status));
     assert_eq!(reason, "CONSUMER_TOO_SLOW");
 }

@@ -23,11 +23,12 @@ use crate::{
     services::{fsm::model::PresentState, registry::model::NodeId},
 };
 
-/// The number of states in a part.
-const PART: usize = 1000;
-/// The number of parts that are read before the client takes them. Then the query of most tenants ends
-/// without waiting for the client.
-const PARTS_AHEAD: usize = 16;
+/// Maximum number of states in a part. Parts that wait for the client are outside of every memory budget,
+/// and one token can have thousands of streams. 250 states are some 30 KB.
+const PART: usize = 250;
+/// The number of parts that are read before the client takes them: one with states, and the end. So a
+/// query for no more states than a part has ends without waiting for the client.
+const PARTS_AHEAD: usize = 2;
 /// How long the query waits for the client to take a part. It holds a database connection meanwhile.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 

@@ -11,7 +11,10 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::TryStreamExt;
-use tokio::sync::mpsc::{self, error::SendTimeoutError};
+use tokio::{
+    sync::mpsc::{self, error::SendTimeoutError},
+    time::Instant,
+};
 
 use crate::{
     db::{
@@ -29,8 +32,9 @@ const PART: usize = 250;
 /// The number of parts that are read before the client takes them: one with states, and the end. So a
 /// query for no more states than a part has ends without waiting for the client.
 const PARTS_AHEAD: usize = 2;
-/// How long the query waits for the client to take a part. It holds a database connection meanwhile.
-const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// How long the query waits for the client, in total. It holds a database connection meanwhile. With a
+/// limit for each part, a client could hold the connection for as long as it takes some parts.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
 raw_statement! {
 /// Selects the transactions of the snapshot, and the states in it.
@@ -154,6 +158,7 @@ impl Query for ReadStates {
             .load_stream::<StateRow>(connection)
             .await?;
         let mut parts = std::pin::pin!(rows.try_chunks(PART));
+        let mut sender = PatientSender::new(&self.sender);
         let mut found = None;
         while let Some(rows) = parts.try_next().await.map_err(|error| error.1)? {
             found = found.or(rows.iter().find_map(committed));
@@ -162,23 +167,47 @@ impl Query for ReadStates {
             if states.is_empty() {
                 continue;
             }
-            let part = Ok(SnapshotPart::States(states));
             self.has_sent.store(true, Ordering::Relaxed);
-            match self.sender.send_timeout(part, SLOW_AFTER).await {
-                Ok(()) => {}
-                Err(SendTimeoutError::Closed(_)) => return Ok(Ok(ReadEnd::Gone)),
-                Err(SendTimeoutError::Timeout(_)) => return Ok(Ok(ReadEnd::TooSlow)),
+            if let Err(end) = sender.send(SnapshotPart::States(states)).await {
+                return Ok(Ok(end));
             }
         }
         let Some(committed) = found else {
             return Ok(Err(internal("a snapshot has no transactions")));
         };
         // All rows are read, whether the client is there or not.
-        let end = Ok(SnapshotPart::Committed(committed));
-        match self.sender.send_timeout(end, SLOW_AFTER).await {
-            Err(SendTimeoutError::Timeout(_)) => Ok(Ok(ReadEnd::TooSlow)),
-            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(Ok(ReadEnd::Complete)),
+        match sender.send(SnapshotPart::Committed(committed)).await {
+            Err(ReadEnd::TooSlow) => Ok(Ok(ReadEnd::TooSlow)),
+            Ok(()) | Err(ReadEnd::Gone | ReadEnd::Complete) => Ok(Ok(ReadEnd::Complete)),
         }
+    }
+}
+
+/// Sends parts to a client that may be slow, and waits for a limited time in total.
+struct PatientSender<'a> {
+    parts: &'a mpsc::Sender<Result<SnapshotPart>>,
+    /// How long it may still wait.
+    left: Duration,
+}
+
+impl<'a> PatientSender<'a> {
+    fn new(parts: &'a mpsc::Sender<Result<SnapshotPart>>) -> Self {
+        PatientSender {
+            parts,
+            left: CLIENT_PATIENCE,
+        }
+    }
+
+    /// Sends a part once there is room for it. Fails with the end of the query if the client has gone, or
+    /// if it does not take enough parts in the time that is left.
+    async fn send(&mut self, part: SnapshotPart) -> Result<(), ReadEnd> {
+        let begun_at = Instant::now();
+        let sent = self.parts.send_timeout(Ok(part), self.left).await;
+        self.left = self.left.saturating_sub(begun_at.elapsed());
+        sent.map_err(|error| match error {
+            SendTimeoutError::Closed(_) => ReadEnd::Gone,
+            SendTimeoutError::Timeout(_) => ReadEnd::TooSlow,
+        })
     }
 }
 
@@ -207,4 +236,35 @@ fn committed(row: &StateRow) -> Option<Committed> {
     }
     let offset = u64::try_from(row.xid_offset).ok()?;
     Committed::parse(&row.current_state, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    /// Sends parts to a client that takes each after a pause. Returns after how long the query ends.
+    async fn end_of_query(pause: Duration) -> Duration {
+        let (sender, mut parts) = mpsc::channel(PARTS_AHEAD);
+        tokio::spawn(async move {
+            while parts.recv().await.is_some() {
+                sleep(pause).await;
+            }
+        });
+        let begun_at = Instant::now();
+        let mut sender = PatientSender::new(&sender);
+        while sender.send(SnapshotPart::States(Vec::new())).await.is_ok() {}
+        begun_at.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn single_parts_that_a_client_takes_gain_it_no_time() {
+        for pause in [3600.0, 4.9, 1.9] {
+            let end = end_of_query(Duration::from_secs_f64(pause));
+            let after = timeout(Duration::from_secs(60), end).await.unwrap();
+            let difference = after.abs_diff(CLIENT_PATIENCE);
+            assert!(difference < Duration::from_millis(10), "{after:?}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use super::{Rest, Sent, Watch, too_slow};
 
 /// How long a client may take for a message while others wait. A stream is ended at most twice as late,
 /// before its connection is closed because the client reads nothing for 20 s.
-const SLOW_AFTER: Duration = Duration::from_secs(8);
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The rest of a stream between two messages: since when it waits for its client. `None` while the
 /// next message is made, and after the last one.
@@ -53,9 +53,9 @@ impl Slot {
     fn check(&self) -> Option<Duration> {
         let mut slot = self.lock();
         let Some((rest, since)) = slot.take() else {
-            return Some(SLOW_AFTER);
+            return Some(UNREAD_TIMEOUT);
         };
-        let left = SLOW_AFTER.saturating_sub(since.elapsed());
+        let left = UNREAD_TIMEOUT.saturating_sub(since.elapsed());
         let is_slow = left.is_zero();
         let (rest, next) = match rest {
             Rest::Open(watch) if is_slow => (Rest::Last(watch.end(too_slow)), None),

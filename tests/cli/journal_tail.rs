@@ -8,13 +8,13 @@ use std::{
 
 use bridgebook::{
     domain::role::Role,
-    proto::v1::{FsmTransition, NewTransition},
+    proto::v1::{FsmTransition, NewTransition, WatchTransitionsRequest},
 };
 use diesel_async::SimpleAsyncConnection;
 use serde_json::{Value, json};
 
 use crate::{
-    fsm::{history, new_order, record, transition},
+    fsm::{client, history, new_order, record, transition},
     support::{
         App, Server, TempDir, bridgebook, document, eventually, new_id, send_signal, stderr,
         temp_dir,
@@ -220,6 +220,40 @@ async fn a_restart_of_the_service_loses_no_row_and_repeats_none() {
         2,
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_before_the_first_stream_are_missed_unless_it_has_a_begin() {
+    let app = App::start_with(|config| config.limits.watches = 5).await;
+    let tenant = app.tenant();
+    // As many streams as one address may have, so that no other one begins.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let request = WatchTransitionsRequest {
+            namespace: tenant.namespace.clone(),
+            ..WatchTransitionsRequest::default()
+        };
+        others.push(client(&tenant).watch_transitions(request).await.unwrap());
+    }
+    let address = app.address.to_string();
+    let start = |arguments: &[&str]| Tail::start(command(&address, &tenant.namespace, arguments));
+    let from_now = start(&["--output=json"]);
+    let from_start = start(&["--output=json", "--from-start"]);
+    for tail in [&from_now, &from_start] {
+        tail.says("interrupted, watching again soon").await;
+    }
+    let order = new_order(&tenant).await;
+    drop(others);
+    from_now.says("watching from now on").await;
+    from_start.says("watching again; nothing was missed").await;
+    record(&tenant, transition(&order, "pay", "PAID"))
+        .await
+        .unwrap();
+    let rows = ids(&history(&tenant, &order).await);
+    assert_eq!(from_start.ids(2).await, rows);
+    assert_eq!(from_now.ids(1).await, rows[1..]);
+    let told = from_now.read("err");
+    assert!(!told.contains("nothing was missed"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,7 +107,13 @@ impl Tail {
         let printer = self.printer();
         let client = self.service.connect().await?;
         let mut watch = Watch::new(&client, request);
-        let mut log = ConnectionLog::default();
+        let mut log = ConnectionLog {
+            told: None,
+            has_begin: !matches!(
+                self.begin.to_proto(),
+                watch_transitions_request::Begin::FromNow(_)
+            ),
+        };
         let mut left = self.limit.unwrap_or(u64::MAX);
         while left > 0 {
             match watch.next().await.map_err(failed)? {
@@ -189,9 +195,11 @@ fn failed(status: Status) -> CliError {
 
 /// Tells on standard error when the connection is lost, and when it is there again. An outage that goes
 /// on is told once.
-#[derive(Default)]
 struct ConnectionLog {
     told: Option<String>,
+    /// Whether the next stream begins where nothing is missed. One from now on does so only after another
+    /// one was ready.
+    has_begin: bool,
 }
 
 impl ConnectionLog {
@@ -205,8 +213,12 @@ impl ConnectionLog {
 
     fn ready(&mut self) {
         if self.told.take().is_some() {
-            say("watching again; nothing was missed");
+            say(match self.has_begin {
+                true => "watching again; nothing was missed",
+                false => "watching from now on",
+            });
         }
+        self.has_begin = true;
     }
 }
 

@@ -6,12 +6,15 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::{read::snapshot_bounds, scope::Scope};
+use super::{
+    read::snapshot_bounds,
+    scope::{Scope, walk_namespaces},
+};
 use crate::{
     db::{
-        batch::statement::{batch_statement, index_of, statement},
+        batch::statement::{batch_statement, index_of},
         journal::Xid,
-        planner::{byte_order, left_lateral, left_lookup, same_namespace},
+        planner::{byte_order, lateral, left_lateral, left_lookup, same_namespace},
         schema::sql_types::Xid8,
     },
     domain::{
@@ -74,23 +77,17 @@ fn position(named: Named) -> Option<Position> {
     })
 }
 
-statement! {
+batch_statement! {
     /// Lists the namespaces with a prefix that have rows, or whose rows retention has removed.
-    struct ListNamespaces { prefix: String, }
-    returns Text, is_batch: true;
-    "WITH RECURSIVE found AS (
-        (SELECT j.namespace FROM fsm_transitions j
-          WHERE j.namespace COLLATE \"C\" >= " {prefix: Text} "
-          ORDER BY j.namespace COLLATE \"C\" LIMIT 1)
-        UNION ALL
-        SELECT (SELECT j.namespace FROM fsm_transitions j
-                 WHERE j.namespace COLLATE \"C\" > found.namespace
-                 ORDER BY j.namespace COLLATE \"C\" LIMIT 1)
-          FROM found WHERE starts_with(found.namespace, " {prefix: Text} ")
-     )
-     SELECT namespace FROM found WHERE starts_with(namespace, " {prefix: Text} ")
-      UNION
-     SELECT namespace FROM journal_floors WHERE starts_with(namespace, " {prefix: Text} ")"
+    struct ListNamespaces<'a> { prefix: &'a str => Text, }
+    returns Text;
+    concat!("
+        SELECT place.namespace
+          FROM item", lateral!("place", walk_namespaces!("item.prefix"), "
+            SELECT found.namespace FROM found WHERE starts_with(found.namespace, item.prefix)"), "
+         UNION
+        SELECT f.namespace
+          FROM item JOIN journal_floors f ON starts_with(f.namespace, item.prefix)")
 }
 
 /// What a reader names to begin after.
@@ -243,7 +240,7 @@ async fn list_namespaces(
     prefix: &str,
 ) -> QueryResult<Vec<String>> {
     let statement = ListNamespaces {
-        prefix: prefix.to_owned(),
+        prefix: vec![prefix],
     };
     let found: Vec<String> = statement.load(connection).await?;
     Ok(found

@@ -18,6 +18,39 @@ pub enum Scope {
     Prefix(String),
 }
 
+/// The common table expression `found`: the namespaces of the journal from a prefix on, one step in the
+/// index for each, and the first one after those with the prefix.
+macro_rules! walk_namespaces {
+    ($prefix:literal) => {
+        concat!(
+            "WITH RECURSIVE found AS (
+                (SELECT j.namespace FROM fsm_transitions j
+                  WHERE ",
+            byte_order!("j.namespace"),
+            " >= ",
+            $prefix,
+            "
+                  ORDER BY ",
+            byte_order!("j.namespace"),
+            " LIMIT 1)
+                UNION ALL
+                SELECT (SELECT j.namespace FROM fsm_transitions j
+                         WHERE ",
+            byte_order!("j.namespace"),
+            " > found.namespace
+                         ORDER BY ",
+            byte_order!("j.namespace"),
+            " LIMIT 1)
+                  FROM found WHERE starts_with(found.namespace, ",
+            $prefix,
+            ")
+            )"
+        )
+    };
+}
+
+pub(super) use walk_namespaces;
+
 impl Scope {
     /// Returns the scope of an admitted request, whose namespace may end in `*`.
     #[must_use]

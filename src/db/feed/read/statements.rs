@@ -6,7 +6,7 @@ use super::{Cursor, ReadLimit};
 use crate::{
     db::{
         batch::statement::batch_statement,
-        feed::scope::TransitionMatch,
+        feed::scope::{TransitionMatch, walk_namespaces},
         journal::{TransitionSql, transition_columns},
         planner::{byte_order, lateral, left_lateral, left_lookup, same_namespace},
         schema::sql_types::Xid8,
@@ -58,27 +58,6 @@ macro_rules! matches_and_last {
             WINDOW journal AS (ORDER BY s.xid, s.seq ROWS UNBOUNDED PRECEDING)) t
           WHERE t.bytes_through - t.bytes < item.stored_bytes
             AND (t.is_match OR t.is_last OR t.bytes_through >= item.stored_bytes)")
-    };
-}
-
-/// The namespaces of the journal with a prefix, and the next one.
-macro_rules! with_found {
-    ($prefix:expr) => {
-        concat!(
-            "WITH RECURSIVE found AS (
-            (SELECT j.namespace FROM fsm_transitions j
-              WHERE j.namespace COLLATE \"C\" >= ",
-            $prefix,
-            "
-              ORDER BY j.namespace COLLATE \"C\" LIMIT 1)
-            UNION ALL
-            SELECT (SELECT j.namespace FROM fsm_transitions j
-                     WHERE j.namespace COLLATE \"C\" > found.namespace
-                     ORDER BY j.namespace COLLATE \"C\" LIMIT 1)
-              FROM found WHERE starts_with(found.namespace, ",
-            $prefix,
-            "))"
-        )
     };
 }
 
@@ -174,7 +153,7 @@ read_statement! {
     left_lookup!("fsm_transitions", "there", is_row_of_cursor!(), "
                  AND starts_with(there.namespace, item.namespace)"),
     left_lateral!("above",
-        with_found!("item.namespace"), "
+        walk_namespaces!("item.namespace"), "
          SELECT j.id FROM found", lateral!("j",
             "SELECT * FROM fsm_transitions j
               WHERE ", byte_order!("j.namespace"), " = found.namespace AND j.xid >= bounds.horizon
@@ -184,7 +163,7 @@ read_statement! {
     left_lateral!("t", matches_and_last!(
         "SELECT j.*, ", is_wanted!(), " AS is_match
            FROM (
-            ", with_found!("item.namespace"), "
+            ", walk_namespaces!("item.namespace"), "
             SELECT found.namespace, k.xid, k.seq
               FROM found", lateral!("k",
                 "SELECT j.xid, j.seq FROM fsm_transitions j

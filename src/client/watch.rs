@@ -199,13 +199,7 @@ impl Watch {
         if self.request.with_snapshot {
             self.reached = None;
         }
-        let is_slow = reason(&status).as_deref() == Some("CONSUMER_TOO_SLOW");
-        let pause = match is_slow {
-            // Another stream goes on behind what this one has returned.
-            true => Some(Duration::ZERO),
-            false => self.retries.pause_after(&status),
-        };
-        let Some(pause) = pause else {
+        let Some(pause) = self.retries.pause_after(&status) else {
             return Err(status);
         };
         self.open_at = Instant::now() + pause;

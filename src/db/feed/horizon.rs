@@ -13,6 +13,8 @@ use crate::db::batch::statement::statement;
 
 /// How long rows wait before the log names what they wait for. Batches take seconds at most.
 const LOGGED_AFTER: Duration = Duration::from_secs(10);
+/// Interval at which the log names it again.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 statement! {
     /// Finds the oldest transaction that has written, or is prepared. Sessions of other roles are visible
@@ -20,8 +22,8 @@ statement! {
     struct FindHolder {}
     returns (Text, Nullable<Text>), is_batch: true;
     "SELECT holder, since::text
-       FROM (SELECT 'pid ' || pid || ' (' || coalesce(usename, '') || ', ' || coalesce(state, '')
-                        || ')' AS holder, xact_start AS since, backend_xid AS xid
+       FROM (SELECT concat_ws(', ', 'pid ' || pid, 'database ' || datname, 'role ' || usename,
+                              'application ' || nullif(application_name, ''), state) AS holder, xact_start AS since, backend_xid AS xid
                FROM pg_stat_activity WHERE backend_xid IS NOT NULL
               UNION ALL
              SELECT 'prepared transaction ' || gid, prepared, transaction FROM pg_prepared_xacts) it
@@ -33,7 +35,7 @@ statement! {
 pub(super) struct Horizon {
     xid: u64,
     waiting_since: Option<Instant>,
-    is_logged: bool,
+    logged_at: Option<Instant>,
 }
 
 impl Horizon {
@@ -42,10 +44,9 @@ impl Horizon {
         let has_moved = xid != self.xid;
         self.xid = xid;
         if has_moved || !has_waiting {
-            if self.is_logged {
+            if self.logged_at.take().is_some() {
                 tracing::info!("watches go on: the open transaction has ended");
             }
-            self.is_logged = false;
             self.waiting_since = None;
         }
         if has_waiting {
@@ -70,10 +71,11 @@ impl Horizon {
         &mut self,
         connection: &mut AsyncPgConnection,
     ) -> Result<(), DieselError> {
-        if self.is_logged || self.age() < LOGGED_AFTER {
+        let is_logged = self.logged_at.is_some_and(|at| at.elapsed() < LOG_INTERVAL);
+        if is_logged || self.age() < LOGGED_AFTER {
             return Ok(());
         }
-        self.is_logged = true;
+        self.logged_at = Some(Instant::now());
         let found: Vec<(String, Option<String>)> = FindHolder {}.load(connection).await?;
         let (holder, since) = found.into_iter().next().unwrap_or_default();
         tracing::warn!(

@@ -55,10 +55,11 @@ impl Branch {
                 self.0.woken.notified().await;
             }
             if let Err(error) = self.follow(address, metrics, &mut failed_since).await {
-                if failed_since.is_none() {
+                if failed_since.is_none() && !self.groups().is_empty() {
                     let cause = error_chain(&*error);
                     tracing::warn!(
                         cause,
+                        watched = self.name(),
                         "watches wait: the connection that reads the journal broke"
                     );
                 }
@@ -97,9 +98,16 @@ impl Branch {
             }
         }
         tail.round().await?;
-        if let Some(since) = failed_since.take() {
-            let seconds = since.elapsed().as_secs();
-            tracing::info!(seconds, "watches go on: the journal is read again");
+        if let Some(since) = failed_since.take()
+            && !self.groups().is_empty()
+        {
+            let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let watched = self.name();
+            tracing::info!(
+                milliseconds,
+                watched,
+                "watches go on: the journal is read again"
+            );
         }
         loop {
             tail.wait().await?;

@@ -58,7 +58,8 @@ impl WatchEnd {
                 return gone.with("oldest_position", oldest_position);
             }
             WatchEnd::TooSlow { position } => {
-                (new(Code::ResourceExhausted, "CONSUMER_TOO_SLOW"), position)
+                let slow = new(Code::ResourceExhausted, "CONSUMER_TOO_SLOW");
+                (slow.retry_after(BUSY_RETRY), position)
             }
             WatchEnd::Closing { position } => {
                 let closing = new(Code::Unavailable, "WATCH_ENDED");

@@ -84,7 +84,8 @@ impl Validator {
             false => given.and_then(|given| given.of(namespace)),
         };
         if position.is_none() {
-            let rule = "must be a position that this service returned for the same namespace";
+            let rule =
+                "must be a position that this service returned for the same namespace or pattern";
             self.violation(field, format!("{rule}, got {}", quoted(text)));
         }
         position.unwrap_or_default()

@@ -82,6 +82,7 @@ async fn streams_end_where_they_are_if_unread_messages_of_their_token_use_up_the
                     let details = status.get_details_error_info().unwrap();
                     assert_eq!(details.reason, "CONSUMER_TOO_SLOW", "{status:?}");
                     assert_eq!(details.metadata["position"], watching.position);
+                    assert!(status.get_details_retry_info().is_some());
                     ended += 1;
                     break;
                 }

@@ -67,7 +67,7 @@ impl Parts for WatchedTransitions {
     const IS_RESPONSE: bool = false;
 
     fn visit_parts(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
-        // Rare: only a message with a large document has to be cut.
+        // Rare: only a message with a large document has to be cut. What was encoded here can be decoded.
         let encoded = self.encoded.drain(..);
         let decoded = encoded.filter_map(|it| FsmTransition::decode(it).ok());
         self.transitions.extend(decoded);

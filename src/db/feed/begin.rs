@@ -180,8 +180,8 @@ impl Committed {
         self.xmax <= horizon
     }
 
-    /// Returns whether the end of a snapshot may come later. If not, the database has lost transactions,
-    /// and will give their numbers again.
+    /// Returns whether a snapshot with this end may be a later one. If not, the database has lost
+    /// transactions, and gives their numbers again.
     #[must_use]
     pub fn may_precede(&self, xmax: u64) -> bool {
         self.xmax <= xmax

@@ -2,7 +2,8 @@
 //!
 //! They are sent on the connection of the tail, after the commits that they tell of. NOTIFY within a
 //! transaction takes a lock of the whole database at its commit. A process sends changes only while
-//! another one watches. Each begins with the id of the process, a space after it. Notifications only save time: rows are looked for periodically, too.
+//! another one watches. Each notification begins with the id of its process and a space. Notifications
+//! only save time: rows are looked for periodically, too.
 
 use std::time::Duration;
 

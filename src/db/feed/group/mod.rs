@@ -22,7 +22,7 @@ use crate::{
     domain::{page::PageRow, position::Position},
 };
 
-/// Size of the rows that a group keeps for slow readers, in bytes.
+/// Size of the rows that a group keeps for slow readers, in bytes. Their messages may take as much again.
 const KEPT_BYTES: usize = 1024 * 1024;
 /// How long a group keeps rows for slow readers. Reading them from the database costs little more than
 /// the memory, unless all readers of a group do so.

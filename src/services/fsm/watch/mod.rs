@@ -167,7 +167,7 @@ impl Rest {
             Ok(message) => (Ok(message), Some(Rest::Open(watch))),
             Err(Stop::Failed(error)) => (Err(error.into()), None),
             Err(Stop::Ended(end)) => watch.end(end).step(),
-            Err(Stop::NoRoom(position)) => watch.end_after(position).step(),
+            Err(Stop::NoRoom(position)) => watch.into_last(None, too_slow, position).step(),
         }
     }
 }
@@ -324,11 +324,6 @@ impl Watch {
             false => (self.bookmark(), Some(self.follower.position())),
         };
         self.into_last(bookmark, end, position)
-    }
-
-    /// Ends the stream before a message for which there is no memory.
-    fn end_after(self, position: Option<Position>) -> Box<Last> {
-        self.into_last(None, too_slow, position)
     }
 
     fn into_last(

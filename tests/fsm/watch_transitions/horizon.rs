@@ -9,7 +9,7 @@ use super::{Watching, after, all, from_start, ids, make_moves};
 use crate::support::{App, Tenant, eventually};
 
 /// Interval at which the journal is read even if nothing says that it has changed.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Returns the number of queries of single callers, such as the pages of a stream.
 fn queries(app: &App) -> f64 {

@@ -20,7 +20,9 @@ use tokio_rustls::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{App, Failure, Pki, bridgebook, connect, eventually, failure, stderr};
+use crate::support::{
+    App, Failure, Pki, bridgebook, connect, eventually, failure, send_part, stderr,
+};
 
 async fn call(client: &Client) -> Result<(), Status> {
     let request = ListWorkflowsRequest {
@@ -162,7 +164,7 @@ async fn a_renewed_certificate_is_loaded_without_closing_connections() {
         .body(())
         .unwrap();
     let (answer, mut body) = old.send_request(request, false).unwrap();
-    body.send_data(vec![0, 0, 0, 0, 0].into(), true).unwrap();
+    send_part(&mut body, vec![0; 5], true);
     assert!(answer.await.unwrap().status().is_success());
     connection.abort();
 }

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::traces::Collector;
 use crate::support::{
-    ANY_WINDOW, App, Server, Wire, bridgebook, contract, eventually, get, raw_call,
+    ANY_WINDOW, App, Server, Wire, bridgebook, contract, eventually, get, raw_call, send_part,
 };
 
 /// Breaks lines and terminals, and is long.
@@ -77,7 +77,7 @@ async fn send_hostile_headers(wire: &Wire) -> usize {
     let count = heads.len();
     for head in heads {
         let (answer, mut body) = wire.begin(head).await;
-        body.send_data(vec![0; 5].into(), true).unwrap();
+        send_part(&mut body, vec![0; 5], true);
         let answer = answer.await.unwrap();
         let headers = answer.headers().iter();
         let size: usize = headers

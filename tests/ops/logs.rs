@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    App, Server, Tenant, bridgebook, eventually, failure, new_id, stderr, tenant_on,
+    App, Server, Tenant, bridgebook, eventually, failure, new_id, send_part, stderr, tenant_on,
 };
 
 /// Starts a service that logs in JSON.
@@ -142,7 +142,7 @@ async fn a_connection_that_breaks_during_a_request_is_logged_as_cancelled() {
     let (_answer, mut body) = sender.send_request(request.unwrap(), false).unwrap();
     // The first byte of a message of 255 bytes.
     let beginning = vec![0, 0, 0, 0, 255, 1];
-    body.send_data(beginning.into(), false).unwrap();
+    send_part(&mut body, beginning, false);
     // The ping's answer shows that the message has arrived.
     ping.ping(h2::Ping::opaque()).await.unwrap();
     connection.abort();

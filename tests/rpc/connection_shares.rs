@@ -9,7 +9,9 @@ use prost::{Message, bytes::Bytes};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::{ANY_WINDOW, App, Failure, Issued, Wire, connect, eventually, failure};
+use crate::support::{
+    ANY_WINDOW, App, Failure, Issued, Wire, connect, eventually, failure, send_part,
+};
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
 const LIMIT: usize = 6;
@@ -56,7 +58,7 @@ impl Unfinished {
         let message = listing().encode_to_vec();
         let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
         frame.extend(message);
-        self.body.send_data(frame.into(), true).unwrap();
+        send_part(&mut self.body, frame, true);
         let response = self.response.await.unwrap();
         Status::from_header_map(response.headers())
     }

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ANY_WINDOW, App, Tenant, Wire, eventually};
+use crate::support::{ANY_WINDOW, App, Tenant, Wire, eventually, send_part};
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
@@ -79,9 +79,9 @@ async fn a_flood_of_tiny_data_frames_closes_its_connection() {
     let (_answer, mut body) = wire.begin(wire.head(LIST)).await;
     // A message of 1 MiB begins.
     let head = [0, 0, 16, 0, 0].as_slice();
-    body.send_data(head.into(), false).unwrap();
+    send_part(&mut body, head, false);
     for _ in 0..20_000 {
-        body.send_data(b"x".as_slice().into(), false).unwrap();
+        send_part(&mut body, b"x".as_slice(), false);
     }
     wire.ended.await.unwrap().unwrap_err();
     eventually("it is counted", async || {

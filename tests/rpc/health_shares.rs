@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tonic::Status;
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ANY_WINDOW, App, Wire, eventually, overload};
+use crate::support::{ANY_WINDOW, App, Wire, eventually, overload, send_part};
 
 const CHECK: &str = "grpc.health.v1.Health/Check";
 const WATCH: &str = "grpc.health.v1.Health/Watch";
@@ -41,8 +41,7 @@ impl Client {
             for _ in 0..PER_CONNECTION {
                 let (answer, mut body) = wire.begin(wire.head(method)).await;
                 // An empty message. It ends the request of a watch only.
-                let message = vec![0; 5].into();
-                body.send_data(message, method == WATCH).unwrap();
+                send_part(&mut body, vec![0; 5], method == WATCH);
                 let answer = answer.await.unwrap();
                 match Status::from_header_map(answer.headers()) {
                     None => client.calls.push((answer, body)),

@@ -7,7 +7,9 @@ use prost::{Message, bytes::Bytes};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ANY_WINDOW, App, Failure, Server, Wire, eventually, failure, raw_call};
+use crate::support::{
+    ANY_WINDOW, App, Failure, Server, Wire, eventually, failure, raw_call, send_part,
+};
 
 const START: &str = "bridgebook.v1.WorkflowService/StartWorkflow";
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
@@ -30,7 +32,7 @@ async fn send(
     body: Bytes,
 ) -> Result<(u16, Option<Status>), h2::Error> {
     let (answer, mut sent) = wire.begin(head).await;
-    sent.send_data(body, true)?;
+    send_part(&mut sent, body, true);
     let answer = answer.await?;
     let failure = Status::from_header_map(answer.headers());
     Ok((answer.status().as_u16(), failure))
@@ -179,7 +181,7 @@ async fn a_call_that_is_reset_half_sent_is_cancelled_whatever_the_reason() {
     ];
     for reason in reasons {
         let (_answer, mut body) = wire.begin(wire.head(START)).await;
-        body.send_data(vec![0, 0, 0, 0, 9].into(), false).unwrap();
+        send_part(&mut body, vec![0, 0, 0, 0, 9], false);
         // The server has begun the call once it answers a later one.
         let message = frame(&HealthCheckRequest::default());
         let answer = send(&wire, wire.head(HEALTH_CHECK), message.into()).await;
@@ -212,7 +214,7 @@ async fn a_compressed_message_is_refused() {
     let gzip = "gzip".parse().unwrap();
     head.headers_mut().insert("grpc-encoding", gzip);
     let (answer, mut body) = wire.begin(head).await;
-    body.send_data(vec![1, 0, 0, 0, 0].into(), true).unwrap();
+    send_part(&mut body, vec![1, 0, 0, 0, 0], true);
     let answer = answer.await.unwrap();
     assert_eq!(answer.headers()["grpc-accept-encoding"], "identity");
     let status = Status::from_header_map(answer.headers()).unwrap();

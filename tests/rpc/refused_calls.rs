@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 
-use crate::support::{ANY_WINDOW, App, Wire, connect, eventually};
+use crate::support::{ANY_WINDOW, App, Wire, connect, eventually, send_part};
 
 const LIST: &str = "bridgebook.v1.WorkflowService/ListWorkflows";
 const WRONG: &str = "Bearer bb_00000000000000000000000000000000_\
@@ -53,7 +53,7 @@ async fn flood(wire: Wire, head: impl Fn(&Wire) -> Request<()>) -> h2::Error {
         };
         let mut frame = vec![0, 0, 0, 0, 8];
         frame.extend(prost::Message::encode_to_vec(&message));
-        let _ = body.send_data(frame.into(), true);
+        send_part(&mut body, frame, true);
         let _ = answer.await;
     }
     let ended = tokio::time::timeout(std::time::Duration::from_secs(60), wire.ended).await;

@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     ANY_WINDOW, App, Failure, Issued, Wire, document, eventually, failure, new_id, overload,
+    send_part,
 };
 
 const GET: &str = "bridgebook.v1.WorkflowService/GetWorkflow";
@@ -243,7 +244,7 @@ async fn requests_that_do_not_end_leave_a_part_of_the_byte_budget_to_others() {
         // The first 500,000 bytes of a message of 1 MiB.
         let mut part = vec![0; 500_000];
         part[2] = 16;
-        body.send_data(part.into(), false).unwrap();
+        send_part(&mut body, part, false);
         unfinished.push(body);
         rejected.push(response);
     }

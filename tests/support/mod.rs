@@ -30,7 +30,7 @@ pub use remote_postgres::{Authority, FAR, Identity, RemotePostgres, authority, s
 pub use status::{Failure, failure, overload};
 pub use tap::{Ran, Tap};
 pub use token::Issued;
-pub use wire::{ANY_WINDOW, Wire};
+pub use wire::{ANY_WINDOW, Wire, send_part};
 
 use std::{future::Future, time::Duration};
 

@@ -15,6 +15,8 @@ use tonic::{
     transport::Channel,
 };
 
+use super::send_part;
+
 /// Calls `package.Service/Method` with the bytes of a message.
 pub async fn raw_call(
     channel: &Channel,
@@ -78,7 +80,7 @@ pub async fn call_with_timeout(
             .to_be_bytes(),
     );
     frame.extend(message);
-    body.send_data(frame.into(), true).expect("it is sent");
+    send_part(&mut body, frame, true);
     let answer = answer.await.expect("an answer");
     connection.abort();
     match Status::from_header_map(answer.headers()) {

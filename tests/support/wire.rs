@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{
+    SendStream,
+    client::{Builder, ResponseFuture, SendRequest},
+};
 use prost::{Message, bytes::Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -75,7 +78,7 @@ impl Wire {
     }
 
     /// Sends the headers of a call. The caller sends the body by the returned stream.
-    pub async fn begin(&self, head: http::Request<()>) -> (ResponseFuture, h2::SendStream<Bytes>) {
+    pub async fn begin(&self, head: http::Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
         let mut ready = self.sender.clone().ready().await.unwrap();
         ready.send_request(head, false).unwrap()
     }
@@ -95,9 +98,15 @@ impl Wire {
         let message = message.encode_to_vec();
         let mut frame = vec![0, 0, 0, 0, u8::try_from(message.len()).unwrap()];
         frame.extend(message);
-        body.send_data(frame.into(), true).unwrap();
+        send_part(&mut body, frame, true);
         answer
     }
+}
+
+/// Sends a part of the body of a call. The service may have answered already, and then reads no
+/// more of it.
+pub fn send_part(body: &mut SendStream<Bytes>, part: impl Into<Bytes>, is_last: bool) {
+    let _ = body.send_data(part.into(), is_last);
 }
 
 /// A stream that is not read.

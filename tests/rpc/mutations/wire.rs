@@ -8,6 +8,8 @@ use http::HeaderMap;
 use prost::bytes::Bytes;
 use tonic::{Code, Status};
 
+use crate::support::send_part;
+
 /// The flow-control window for responses.
 const WINDOW: u32 = 16 * 1024 * 1024;
 
@@ -59,10 +61,9 @@ impl Wire {
         let (answer, mut body) = requests.send_request(request, false)?;
         // h2 closes a connection after a hundred empty frames.
         for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-            // The service may have answered already and stopped reading.
-            let _ = body.send_data(piece, false);
+            send_part(&mut body, piece, false);
         }
-        let _ = body.send_data(Bytes::new(), true);
+        send_part(&mut body, Bytes::new(), true);
         let (head, body) = answer.await?.into_parts();
         let (message, trailers) = read(body).await?;
         let answer = Answer::new(&trailers.unwrap_or(head.headers), &message);

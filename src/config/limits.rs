@@ -8,7 +8,7 @@ use super::setting::{ConfigErrors, NetworkList, Number, Seconds, take};
 use crate::{
     domain::{
         json,
-        limits::{ContentLimits, MAX_BATCH, MAX_MESSAGE, MAX_ROWS},
+        limits::{ContentLimits, MAX_BATCH, MAX_MESSAGE, MAX_RESPONSE, MAX_ROWS},
         quota::{QuotaDefaults, QuotaLimits},
     },
     rpc::limits::{ConnectionLimits, Limits},
@@ -207,10 +207,12 @@ impl LimitSettings {
         let mebibytes: usize = take!(errors, self.max_request_memory);
         let request_bytes = (mebibytes > 0).then_some(mebibytes * 1024 * 1024);
         let message_bytes: usize = take!(errors, self.max_message_size);
-        if request_bytes.is_some_and(|it| it < 2 * message_bytes) {
+        // Of requests, one token gets four fifths of it at most; of responses, half.
+        let needed = 2 * message_bytes.max(MAX_RESPONSE);
+        if request_bytes.is_some_and(|it| it < needed) {
             errors.push(format!(
-                "--max-request-memory: must be 0, or at least twice --max-message-size, because one \
-                 token gets four fifths of it at most; got {mebibytes} MiB"
+                "--max-request-memory: must be 0, or at least 8 and twice --max-message-size, so that \
+                 one request or response fits into the share of a token; got {mebibytes} MiB"
             ));
         }
         Limits {

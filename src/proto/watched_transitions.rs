@@ -63,16 +63,53 @@ impl Message for WatchedTransitions {
     }
 }
 
+/// Decodes a transition that was encoded here. A document that exceeds the limits, as SQL or an older
+/// version may have stored it, cannot be decoded, and is left out.
+fn decode(encoded: Bytes) -> Option<FsmTransition> {
+    let mut transition = FsmTransition::decode(encoded).ok()?;
+    let document = &mut transition.transition_data;
+    if document.take_if(|it| it.has_fault()).is_some() {
+        transition.omitted_fields.push("transition_data".to_owned());
+    }
+    Some(transition)
+}
+
 impl Parts for WatchedTransitions {
     const IS_RESPONSE: bool = false;
 
     fn visit_parts(&mut self, visit: &mut dyn FnMut(Part<'_>)) {
-        // Rare: only a message with a large document has to be cut. What was encoded here can be decoded.
+        // Rare: only a message with a large document has to be cut.
         let encoded = self.encoded.drain(..);
-        let decoded = encoded.filter_map(|it| FsmTransition::decode(it).ok());
-        self.transitions.extend(decoded);
+        self.transitions.extend(encoded.filter_map(decode));
         for transition in &mut self.transitions {
             transition.visit_parts(visit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    #[test]
+    fn a_document_that_cannot_be_decoded_is_named_as_left_out() {
+        let encoded = [10, 2 * 1024 * 1024].map(|length| {
+            let text = Value::String("x".repeat(length));
+            let transition = FsmTransition {
+                transition_data: Some(Map::from_iter([("a".to_owned(), text)]).into()),
+                ..FsmTransition::default()
+            };
+            transition.encode_to_vec().into()
+        });
+        let mut message = WatchedTransitions::of_encoded(encoded.to_vec());
+        message.visit_parts(&mut |_| {});
+        let [small, large] = &*message.transitions else {
+            panic!("{} transitions", message.transitions.len());
+        };
+        assert!(small.transition_data.is_some() && small.omitted_fields.is_empty());
+        assert_eq!(large.transition_data, None);
+        assert_eq!(large.omitted_fields, ["transition_data"]);
     }
 }

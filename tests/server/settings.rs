@@ -484,7 +484,7 @@ async fn every_startup_logs_who_may_call() {
 fn memory_that_has_no_room_for_one_message_is_refused() {
     for arguments in [
         &["--max-request-memory=7"][..],
-        &["--max-request-memory=1", "--max-message-size=1000000"],
+        &["--max-request-memory=7", "--max-message-size=1000000"],
     ] {
         let output = bridgebook().arg("serve").args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");

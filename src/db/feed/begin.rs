@@ -186,6 +186,11 @@ impl Committed {
     pub fn may_precede(&self, xmax: u64) -> bool {
         self.xmax <= xmax
     }
+
+    /// Notes that the database may be another server, so that no snapshot counts as a later one.
+    pub fn invalidate(&mut self) {
+        self.xmax = u64::MAX;
+    }
 }
 
 /// Finds where readers begin, each of a scope.
@@ -261,5 +266,21 @@ mod tests {
         assert!(!included(10) && !included(14) && !included(20) && !included(99));
         assert!(Committed::parse("7:7:", 0).unwrap().includes(6));
         assert_eq!(Committed::parse("", 0), None);
+    }
+
+    #[test]
+    fn transactions_are_below_a_horizon_once_all_of_the_snapshot_are() {
+        let committed = Committed::parse("10:20:10,14", 1000).unwrap();
+        assert!(!committed.is_below(1010) && !committed.is_below(1019));
+        assert!(committed.is_below(1020));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_database_with_fewer_transactions_is_no_later_one() {
+        let mut committed = Committed::parse("10:20:10,14", 1000).unwrap();
+        assert!(!committed.may_precede(1019));
+        assert!(committed.may_precede(1020));
+        committed.invalidate();
+        assert!(!committed.may_precede(1_000_000));
     }
 }

@@ -1,11 +1,12 @@
 //! A reader of the feed: reads pages of its own until it is at the end of the journal, then takes its
 //! rows from its group.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
-use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::{
     Membership,
@@ -25,6 +26,9 @@ use crate::{
     },
     util::backoff::jittered,
 };
+
+/// Pause before a reader joins its group again, which has come further than the database.
+const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// A request to follow the journal.
 #[derive(Debug, Clone)]
@@ -95,8 +99,9 @@ pub struct Follower {
     /// The rows of these transactions are not passed on: they were committed before.
     skipped: Option<Committed>,
     membership: Option<Membership>,
-    /// The next page, if it is being read.
-    page: Option<BoxFuture<'static, Result<Read>>>,
+    /// The next page, if it is being read. It is read in a task of its own, because its query holds a
+    /// connection to the database, which must not wait for the client.
+    page: Option<AbortOnDropHandle<Result<Read>>>,
     /// When the next page is to be read, after an outage or an overload.
     retry_at: Option<Instant>,
     /// All rows below this bound were passed on, or do not match.
@@ -138,6 +143,13 @@ impl Follower {
         self.skipped = Some(committed);
     }
 
+    /// Returns whether it leaves out rows that were committed before it began. A reader that goes on after
+    /// its position may get them.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        self.skipped.is_some()
+    }
+
     /// Returns how far the reader has come, to go on after it.
     #[must_use]
     pub fn position(&self) -> Position {
@@ -166,8 +178,9 @@ impl Follower {
                 true => self.take().await,
                 false => self.read_page().await?,
             };
-            if !rows.is_empty() {
-                return Ok(self.pass_on(rows));
+            if let Some(last) = rows.last() {
+                self.passed_on = last.journal_position();
+                return Ok(rows);
             }
         }
     }
@@ -194,29 +207,13 @@ impl Follower {
                     woken.notified().await;
                 }
                 Taken::Lagged => self.membership = None,
+                Taken::Lost => {
+                    self.membership = None;
+                    self.skipped.iter_mut().for_each(Committed::invalidate);
+                }
             }
         }
         Vec::new()
-    }
-
-    /// Returns the rows of the page that is being read, if one is. It has a connection to the database,
-    /// which must not wait for the client.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next).
-    pub async fn finish_page(&mut self) -> Result<Vec<Arc<SharedRow>>> {
-        if self.page.is_none() {
-            return Ok(Vec::new());
-        }
-        let rows = self.read_page().await?;
-        Ok(self.pass_on(rows))
-    }
-
-    fn pass_on(&mut self, rows: Vec<Arc<SharedRow>>) -> Vec<Arc<SharedRow>> {
-        if let Some(last) = rows.last() {
-            self.passed_on = last.journal_position();
-        }
-        rows
     }
 
     /// Reads the next page, or waits until it can be read. Returns none after an outage or an overload.
@@ -232,7 +229,7 @@ impl Follower {
         };
         let read = self.page.insert(page).await;
         self.page = None;
-        let read = match read {
+        let read = match read.unwrap_or_else(|error| Err(Error::Internal(Arc::new(error)))) {
             Ok(read) => read,
             Err(error) => {
                 let pause = error.retry_after().ok_or(error)?;
@@ -259,18 +256,23 @@ impl Follower {
             if self.membership.is_none() {
                 // A position may be above the horizon. The tail has to read what comes below it.
                 self.join(self.cursor.min(self.bound.max(floor)));
+            } else if !self.is_live() {
+                // The database is another server, which lacks rows of the group. The tail has yet to see that.
+                self.membership = None;
+                self.retry_at = Some(Instant::now() + jittered(REJOIN_PAUSE));
             }
         }
         Ok(rows)
     }
 
-    fn next_page(&self) -> BoxFuture<'static, Result<Read>> {
+    fn next_page(&self) -> AbortOnDropHandle<Result<Read>> {
         let database = self.database.clone();
         let query = ReadPage {
             following: self.following.clone(),
             after: self.cursor,
         };
-        async move { database.run(&query).await }.boxed()
+        let read = async move { database.run(&query).await };
+        AbortOnDropHandle::new(tokio::spawn(read.in_current_span()))
     }
 
     /// Notes the end of the rows of the group.

@@ -44,7 +44,7 @@ impl Horizon {
         let has_moved = xid != self.xid;
         self.xid = xid;
         if has_moved || !has_waiting {
-            if self.logged_at.take().is_some() {
+            if self.logged_at.take().is_some() && has_moved {
                 tracing::info!("watches go on: the open transaction has ended");
             }
             self.waiting_since = None;

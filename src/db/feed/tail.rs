@@ -3,7 +3,11 @@
 //! It has a connection of its own, because it must not wait for those of calls. The connection opens
 //! with the first reader, or with the first change that this process may have to tell others.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use diesel_async::SimpleAsyncConnection;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,6 +41,9 @@ const HORIZON_PAUSES: (Duration, Duration) = (Duration::from_millis(2), POLL_INT
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a read may take, before the connection is taken for dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a pattern is not read after its read took too long. Its readers read pages meanwhile, and the
+/// other patterns do not wait for it.
+const SLOW_PAUSE: Duration = Duration::from_secs(30);
 /// How many namespaces one statement reads.
 const NAMESPACES: usize = 500;
 /// How long a statement of the tail may take.
@@ -87,6 +94,9 @@ impl Branch {
             heard: Changes::default(),
             metrics: metrics.clone(),
             unsettled: HashSet::new(),
+            has_unread: false,
+            has_waiting: false,
+            slow_until: HashMap::new(),
             read_all_at: None,
             horizon: Horizon::default(),
             horizon_pause: HORIZON_PAUSES.0,
@@ -123,8 +133,14 @@ struct Tail {
     /// The namespaces in which other processes have written rows.
     heard: Changes,
     metrics: FeedMetrics,
-    /// The groups with more rows, which are mostly above the horizon.
+    /// The groups with more rows, which are mostly above the horizon. Each round reads them.
     unsettled: HashSet<Scope>,
+    /// Whether one of them has rows that can be read.
+    has_unread: bool,
+    /// Whether one of them has rows above the horizon.
+    has_waiting: bool,
+    /// The patterns whose read took too long, and until when they are not read.
+    slow_until: HashMap<Scope, Instant>,
     /// When all groups were last read.
     read_all_at: Option<Instant>,
     horizon: Horizon,
@@ -163,7 +179,11 @@ impl Tail {
             self.read_all_at = Some(begun);
             groups.iter().for_each(|(_, group)| group.trim());
         }
+        self.slow_until.retain(|_, until| begun < *until);
         let due = groups.into_iter().filter(|(scope, group)| {
+            if self.slow_until.contains_key(scope) {
+                return false;
+            }
             let is_changed = is_all || group.is_new() || changes.includes(scope);
             is_changed || self.unsettled.contains(scope)
         });
@@ -173,6 +193,7 @@ impl Tail {
             group,
         });
         let due: Vec<Due> = due.collect();
+        (self.has_unread, self.has_waiting) = (false, false);
         let horizon = match due.is_empty() {
             true => self.horizon.xid(),
             false => self.read(&due).await?,
@@ -185,7 +206,7 @@ impl Tail {
     }
 
     fn note_horizon(&mut self, horizon: u64) {
-        self.horizon_pause = match self.horizon.note(horizon, !self.unsettled.is_empty()) {
+        self.horizon_pause = match self.horizon.note(horizon, self.has_waiting) {
             true => HORIZON_PAUSES.0,
             false => (self.horizon_pause * 2).min(HORIZON_PAUSES.1),
         };
@@ -206,10 +227,11 @@ impl Tail {
         let until_read = self.read_all_at.map_or(Duration::ZERO, |at| {
             (at + self.read_interval()).saturating_duration_since(Instant::now())
         });
-        let pause = match (self.unsettled.is_empty(), self.notifications.told_at()) {
-            (false, _) => until_read.min(self.horizon_pause),
-            (true, Some(at)) => until_read.min(at.saturating_duration_since(Instant::now())),
-            (true, None) => until_read,
+        let pause = match self.notifications.told_at() {
+            _ if self.has_unread => Duration::ZERO,
+            _ if self.has_waiting => until_read.min(self.horizon_pause),
+            Some(at) => until_read.min(at.saturating_duration_since(Instant::now())),
+            None => until_read,
         };
         tokio::select! {
             () = self.branch.0.woken.notified() => {}
@@ -238,12 +260,16 @@ impl Tail {
             .iter()
             .map(|due| (due, due.cursor()))
             .partition(|(due, _)| matches!(due.scope, Scope::Namespace(_)));
-        for part in namespaces.chunks(NAMESPACES) {
-            let cursors: Vec<_> = part.iter().map(|(_, cursor)| cursor.clone()).collect();
+        let mut rest = &*namespaces;
+        while !rest.is_empty() {
+            let part = rest.iter().take(NAMESPACES);
+            let cursors: Vec<_> = part.clone().map(|(_, cursor)| cursor.clone()).collect();
             let read = read_namespaces(&mut self.session, &cursors, &all, TAIL);
             let read = timeout(READ_TIMEOUT, read).await??;
             horizon = read.bounds.horizon;
-            self.give(part.iter().map(|(due, _)| *due), read);
+            // Large rows of one namespace may have left no memory for those of the next ones.
+            rest = rest.get(read.scopes.len()..).unwrap_or_default();
+            self.give(part.map(|(due, _)| *due), read);
         }
         for (due, cursor) in patterns {
             let read = read_prefix(&mut self.session, cursor, &all, TAIL);
@@ -252,8 +278,11 @@ impl Tail {
                     horizon = read.bounds.horizon;
                     self.give([due].into_iter(), read);
                 }
-                // Its readers get the same error from their own pages.
-                Err(DbError::StatementTimeout(_)) => self.lose(&due.scope, &due.group),
+                Err(DbError::StatementTimeout(_)) => {
+                    let until = Instant::now() + SLOW_PAUSE;
+                    self.slow_until.insert(due.scope.clone(), until);
+                    self.lose(&due.scope, &due.group);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -263,12 +292,15 @@ impl Tail {
     /// Gives groups their new rows. Notes which may have more.
     fn give<'a>(&mut self, due: impl Iterator<Item = &'a Due>, read: Read) {
         self.metrics.reads.inc();
-        for (due, rows) in due.zip(read.scopes) {
+        for (due, mut rows) in due.zip(read.scopes) {
             if rows.has_gap {
                 // Some of its readers may have read further.
                 self.lose(&due.scope, &due.group);
                 continue;
             }
+            rows.drop_split(due.demand.after);
+            self.has_unread |= !rows.is_complete;
+            self.has_waiting |= rows.has_above;
             match rows.is_complete && !rows.has_above {
                 true => drop(self.unsettled.remove(&due.scope)),
                 false => drop(self.unsettled.insert(due.scope.clone())),

@@ -2,8 +2,8 @@
 
 use super::{Code, Description, describe::BUSY_RETRY};
 
-/// The end of a stream. Each names the position to go on after; `None` if the stream has not sent its
-/// whole snapshot, so that its client has nothing to go on after.
+/// The end of a stream. Each names the position to go on after; `None` if the client's copy is not complete
+/// yet, so that it has nothing to go on after.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnd {
     /// The stream would miss rows.
@@ -17,10 +17,10 @@ pub enum WatchEnd {
         /// The position after which the rows are complete.
         oldest_position: String,
     },
-    /// The client does not take messages, or the memory for those that its token has not taken is used up.
+    /// The client does not take messages, or there is no memory for further ones of its token.
     #[error(
-        "the client took too long for a message, or its token has too many bytes of messages unread; read \
-         faster or filter more, and {}",
+        "the client took too long for a message, or there is no memory for further messages of its token; \
+         read faster or filter more, and {}",
         again(position.as_deref())
     )]
     TooSlow {

@@ -67,10 +67,17 @@ impl Struct {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.0 {
-            Form::Received(received) => {
-                received.entries.is_empty() && !received.checker.has_fault()
-            }
+            Form::Received(received) => received.entries.is_empty() && !self.has_fault(),
             Form::Made(document) => document.is_empty(),
+        }
+    }
+
+    /// Returns whether the document has a fault. Nothing of it is kept then.
+    #[must_use]
+    pub fn has_fault(&self) -> bool {
+        match &self.0 {
+            Form::Received(received) => received.checker.has_fault(),
+            Form::Made(_) => false,
         }
     }
 

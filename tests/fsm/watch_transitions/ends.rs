@@ -35,6 +35,27 @@ async fn a_deadline_ends_a_stream_after_a_last_bookmark() {
 }
 
 #[tokio::test]
+async fn a_page_that_takes_long_delays_neither_bookmarks_nor_the_deadline() {
+    let (app, tap) = App::tapped().await;
+    let tenant = app.tenant();
+    make_moves(&tenant, 1).await;
+    let mut page = tap.hold("bytes_through");
+    let mut request = Request::new(from_start(&tenant));
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "6S".parse().unwrap());
+    let stream = Box::pin(async { client(&tenant).watch_transitions(request).await });
+    let watching = Watching::on(stream.await.unwrap().into_inner());
+    page.reached().await;
+    let (messages, status) = watching.end().await;
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(messages.len() >= 2, "{messages:?}");
+    for message in &messages[1..] {
+        assert!(matches!(message, Message::Bookmark(_)), "{message:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_within_a_commit_has_no_last_bookmark_and_goes_on_after_its_last_row() {
     const ROWS: usize = 30_000;
     let (app, tenant) = App::with_tenant().await;

@@ -1,5 +1,7 @@
 //! Notifications between replicas.
 
+use std::time::Duration;
+
 use bridgebook::proto::v1::watch_transitions_response::Message;
 use futures_util::{FutureExt, StreamExt, future, stream};
 use tokio::time::Instant;
@@ -71,18 +73,23 @@ async fn a_replica_tells_others_of_changes_while_they_watch() {
     let heard = tokio::time::timeout(PATIENCE, changes.next()).await;
     writing.abort();
     assert_eq!(heard.unwrap().unwrap(), tenant.namespace, "none before");
-    let made = make_moves(&tenant, 1).await;
-    // Transactions of other tests delay rows, too.
-    writer.wait_for_horizon(&made[0].position).await;
-    let released = Instant::now();
-    loop {
-        if let Message::Transitions(it) = watching.message().await.unwrap()
-            && it.transitions.contains(&made[0])
-        {
-            break;
+    let mut found_after = Duration::ZERO;
+    // If only the poll finds rows, it finds the second one an interval after the first one.
+    for _ in 0..2 {
+        let made = make_moves(&tenant, 1).await;
+        // Transactions of other tests delay rows, too.
+        writer.wait_for_horizon(&made[0].position).await;
+        let released = Instant::now();
+        loop {
+            if let Message::Transitions(it) = watching.message().await.unwrap()
+                && it.transitions.contains(&made[0])
+            {
+                break;
+            }
         }
+        found_after = released.elapsed();
     }
-    assert!(released.elapsed() < POLL_INTERVAL, "found by the poll only");
+    assert!(found_after < POLL_INTERVAL / 2, "found by the poll only");
 }
 
 #[tokio::test]

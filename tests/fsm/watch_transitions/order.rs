@@ -148,25 +148,29 @@ fn xid(position: &str) -> u64 {
     position.of_any().xid
 }
 
-#[tokio::test]
-async fn a_reader_of_old_rows_gets_commits_whole_so_that_bookmarks_can_follow_each_message() {
-    const COMMITS: usize = 1000;
-    let (app, tenant) = App::with_tenant().await;
+/// How many rows each of many commits has.
+const ROWS_OF_COMMIT: usize = 7;
+
+/// Writes rows to the journal, in this many commits.
+async fn commit_many(app: &App, tenant: &Tenant, commits: usize) {
     let insert = format!(
-        "DO $$ BEGIN FOR n IN 1..{COMMITS} LOOP
+        "DO $$ BEGIN FOR n IN 1..{commits} LOOP
              INSERT INTO fsm_transitions
                     (id, entity_id, entity_type, to_state, transition_event, namespace)
              SELECT gen_random_uuid(), gen_random_uuid(), 'bulk', 'X', 'bulk', '{}'
-               FROM generate_series(1, 7);
+               FROM generate_series(1, {ROWS_OF_COMMIT});
              COMMIT;
          END LOOP; END $$",
         tenant.namespace
     );
     let mut connection = app.schema.connect().await;
     connection.batch_execute(&insert).await.unwrap();
-    let mut watching = Watching::open(&tenant, from_start(&tenant)).await.unwrap();
+}
+
+/// Checks that no commit is in two messages of a stream, so that a bookmark can follow each.
+async fn assert_commits_are_whole(mut watching: Watching, commits: usize) {
     let (mut messages, mut rows) = (0, Vec::<FsmTransition>::new());
-    while rows.len() < 7 * COMMITS {
+    while rows.len() < ROWS_OF_COMMIT * commits {
         if let Message::Transitions(it) = watching.message().await.unwrap() {
             let next = it.transitions.first().unwrap();
             let last = rows.last().map(|row| xid(&row.position));
@@ -177,6 +181,27 @@ async fn a_reader_of_old_rows_gets_commits_whole_so_that_bookmarks_can_follow_ea
     }
     assert!(messages > 3, "the rows do not fit into one message");
     check(&rows, &rows);
+}
+
+#[tokio::test]
+async fn a_reader_of_old_rows_gets_commits_whole() {
+    let (app, tenant) = App::with_tenant().await;
+    commit_many(&app, &tenant, 1000).await;
+    let watching = Watching::open(&tenant, from_start(&tenant)).await.unwrap();
+    assert_commits_are_whole(watching, 1000).await;
+}
+
+#[tokio::test]
+async fn a_live_reader_gets_commits_whole() {
+    let (app, tenant) = App::with_tenant().await;
+    let watching = Watching::open(&tenant, all(&tenant)).await.unwrap();
+    // More rows than one read takes become readable at once.
+    let mut open = app.schema.connect().await;
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    open.batch_execute(begin).await.unwrap();
+    commit_many(&app, &tenant, 1000).await;
+    open.batch_execute("ROLLBACK").await.unwrap();
+    assert_commits_are_whole(watching, 1000).await;
 }
 
 #[tokio::test]

@@ -162,6 +162,32 @@ async fn a_copy_that_is_kept_by_a_stream_is_the_same_as_the_database() {
     }
 }
 
+#[tokio::test]
+async fn no_bookmark_comes_before_the_transitions_that_a_snapshot_contains() {
+    let (app, tenant) = App::with_tenant().await;
+    let mut open_transaction = app.schema.connect().await;
+    let begin = "BEGIN; SELECT pg_current_xact_id()";
+    open_transaction.batch_execute(begin).await.unwrap();
+    let contained = make_moves(&tenant, 1).await;
+    let (copy, mut watching) = open(&tenant, with_snapshot(&tenant)).await;
+    assert_eq!(copy.len(), 1);
+    match watching.message().await.unwrap() {
+        Message::Snapshot(part) => assert_eq!(part.states, [], "it shows that the stream is alive"),
+        other => panic!("{other:?}"),
+    }
+    open_transaction.batch_execute("ROLLBACK").await.unwrap();
+    loop {
+        match watching.message().await.unwrap() {
+            Message::Snapshot(part) if part.states.is_empty() => {}
+            Message::Bookmark(bookmark) => {
+                assert!(bookmark.position >= contained[0].position);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// A second snapshot behind parts of the first one would bring back what was removed between the two.
 #[tokio::test]
 async fn a_snapshot_that_loses_its_connection_ends_and_repeats_no_state() {

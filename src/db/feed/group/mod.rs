@@ -1,6 +1,7 @@
 //! The readers of one scope that are at the end of the journal, and the newest rows.
 //!
-//! Rows stay until every reader that wants them has taken them, but at most 1 MiB and for some seconds.
+//! Rows stay until every reader that wants them has taken them, but for some seconds at most. Beside those
+//! of the last read, at most 1 MiB stays.
 //! A reader that is slower has lost its place, and reads the rows from the database.
 
 #[cfg(test)]
@@ -29,9 +30,9 @@ const KEPT_BYTES: usize = 1024 * 1024;
 const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// How many rows, and how many bytes of rows, a reader takes at a time. They become one message.
-pub const TAKEN_ROWS: usize = 500;
+const TAKEN_ROWS: usize = 500;
 /// See [`TAKEN_ROWS`].
-pub const TAKEN_BYTES: usize = 256 * 1024;
+const TAKEN_BYTES: usize = 256 * 1024;
 
 /// The readers of a scope, and the newest rows.
 #[derive(Default)]
@@ -112,6 +113,8 @@ pub(super) enum Taken {
     None(End),
     /// The rows that it has not taken are gone.
     Lagged,
+    /// The tail has lost its place.
+    Lost,
 }
 
 /// How far a reader has come that has no row to take.
@@ -198,6 +201,8 @@ impl Group {
             state.horizon = horizon;
         }
         state.is_read = true;
+        // Not afterwards, because many new rows would be dropped before any reader could take them.
+        state.trim(now);
         for row in new.rows {
             let number = state.first + state.rows.len() as u64;
             state.wake_readers(&row, number, &mut woken);
@@ -205,7 +210,7 @@ impl Group {
             let row = Arc::new(SharedRow::new(row));
             state.rows.push_back(KeptRow { row, read_at: now });
         }
-        state.trim(now);
+        state.drop_taken();
         drop(state);
         for reader in woken {
             reader.notify_one();
@@ -236,8 +241,11 @@ impl Group {
     /// Takes rows for a reader.
     pub(super) fn take(&self, number: u64) -> Taken {
         let mut state = self.lock();
+        if state.is_lost {
+            return Taken::Lost;
+        }
         let place = state.readers.get(&number).map(|reader| reader.place);
-        match place.filter(|_| !state.is_lost) {
+        match place {
             Some(Place::End) => Taken::None(state.end()),
             Some(Place::Row(next)) if next >= state.first => state.take_from(number, next),
             Some(Place::Row(_) | Place::Lost) | None => Taken::Lagged,
@@ -314,18 +322,24 @@ impl State {
         } else {
             self.behind -= 1;
             self.filters.wait(&reader.wanted, number);
+            self.drop_taken();
         }
         let rows = rows.into_iter().map(|(row, _)| row).collect();
         Taken::Rows { rows, settled }
     }
 
-    /// Drops the rows that no reader has to take, and those that slow readers have not taken in time.
-    fn trim(&mut self, now: Instant) {
+    /// Drops all rows if no reader has to take any.
+    fn drop_taken(&mut self) {
         if self.behind == 0 {
             self.first += self.rows.len() as u64;
             self.bytes = 0;
             drop(mem::take(&mut self.rows));
         }
+    }
+
+    /// Drops the rows that no reader has to take, and those that slow readers have not taken in time.
+    fn trim(&mut self, now: Instant) {
+        self.drop_taken();
         while let Some(kept) = self.rows.front()
             && (self.bytes > KEPT_BYTES || now.duration_since(kept.read_at) > KEPT_FOR)
         {

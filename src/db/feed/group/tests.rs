@@ -24,7 +24,7 @@ fn taken(group: &Group, reader: u64) -> Vec<u64> {
     match group.take(reader) {
         Taken::Rows { rows, .. } => rows.iter().map(|row| row.xid.0).collect(),
         Taken::None(_) => Vec::new(),
-        Taken::Lagged => panic!("lagged"),
+        Taken::Lagged | Taken::Lost => panic!("it has to read pages"),
     }
 }
 
@@ -78,4 +78,35 @@ fn a_reader_that_joins_during_a_read_of_other_entities_reads_pages() {
     let (last, ..) = group.join(Arc::new(of(4)));
     group.give(commits(0, 1), &demand, 1000);
     assert!(matches!(group.take(last), Taken::None(_)));
+}
+
+#[test]
+fn every_reader_can_take_the_rows_of_one_read_however_large_they_are() {
+    let group = Group::default();
+    let readers = [0, 1].map(|_| group.join(Arc::default()).0);
+    let size = Transition::for_test("NEW").size() as u64;
+    let count = KEPT_BYTES as u64 / size + 100;
+    group.give(commits(count, 1), &group.demand(), 1000);
+    for reader in readers {
+        let mut rows = 0;
+        while let xids = taken(&group, reader)
+            && !xids.is_empty()
+        {
+            rows += xids.len() as u64;
+        }
+        assert_eq!(rows, count);
+    }
+    assert_eq!(group.lock().bytes, 0, "nothing is kept");
+}
+
+#[test]
+fn rows_of_earlier_reads_are_kept_within_bounds() {
+    let group = Group::default();
+    let (slow, ..) = group.join(Arc::default());
+    let size = Transition::for_test("NEW").size() as u64;
+    let count = KEPT_BYTES as u64 / size + 100;
+    for _ in 0..2 {
+        group.give(commits(count, 1), &group.demand(), 1000);
+    }
+    assert!(matches!(group.take(slow), Taken::Lagged));
 }

@@ -97,7 +97,8 @@ pub struct ScopeRows {
 pub struct Read {
     /// The bounds of the snapshot.
     pub bounds: Bounds,
-    /// The rows of each cursor, in the order of the cursors.
+    /// The rows of each cursor, in the order of the cursors. Those of the last ones are missing if the
+    /// limit of memory was reached before.
     pub scopes: Vec<ScopeRows>,
     /// Whether rows are left on the connection.
     pub is_cut: bool,
@@ -190,6 +191,7 @@ async fn collect(
         }
         if memory > limit.memory {
             read.is_cut = true;
+            read.scopes.truncate(index + 1);
             break;
         }
     }

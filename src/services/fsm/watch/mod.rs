@@ -12,7 +12,7 @@ use tonic::Status;
 
 use self::begin::{first_position, named};
 use super::{
-    model::{WatchBegin, WatchRequest},
+    model::{PresentState, WatchBegin, WatchRequest},
     store::{SnapshotPart, SnapshotParts, read_snapshot},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     rpc::stream_call::StreamCall,
 };
 
-/// Interval of bookmarks, and of empty parts of a snapshot that takes long. They show the client that the
+/// Interval of bookmarks, and of empty parts of a snapshot until there is one. They show the client that the
 /// stream is alive.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a bookmark waits for the other rows of a commit, before it looks again.
@@ -67,6 +67,7 @@ pub async fn open(
     let found = find_begin(database, batcher, &following, named(begin)).await?;
     let after = first_position(&namespace, begin, &found)?;
     let skipped = (begin == WatchBegin::Now).then_some(found.committed);
+    let has_snapshot = snapshot.is_some();
     let next = match snapshot {
         Some(states) => Step::Snapshot(read_snapshot(database, following.clone(), states)),
         None => Step::Ready,
@@ -79,6 +80,7 @@ pub async fn open(
         call,
         bookmark_at: Instant::now() + BOOKMARK_INTERVAL,
         begins_after: after,
+        has_snapshot,
         next,
     };
     Ok(unread::stream(watch))
@@ -114,9 +116,10 @@ struct Watch {
     open: OpenWatch,
     follower: Follower,
     begins_after: Position,
+    has_snapshot: bool,
     namespace: Namespace,
     call: StreamCall,
-    /// When the next bookmark is due; before [`Step::Ready`], an empty part of the snapshot.
+    /// When the next bookmark is due; until the copy is complete, an empty part of the snapshot.
     bookmark_at: Instant,
     next: Step,
 }
@@ -127,8 +130,8 @@ enum Stop {
     Failed(Error),
     /// An end after which the client can go on.
     Ended(fn(Option<String>) -> WatchEnd),
-    /// There is no memory for a message. The client can go on after this position, if there is one.
-    NoRoom(Option<Position>),
+    /// There is no memory for a message. The stream has come to this position.
+    NoRoom(Position),
 }
 
 impl From<Error> for Stop {
@@ -220,9 +223,7 @@ impl Watch {
             SnapshotPart::States(states) => {
                 self.next = Step::Snapshot(parts);
                 self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-                let states = states.into_iter().map(Into::into).collect();
-                let part = message(Message::Snapshot(v1::WatchSnapshot { states }));
-                self.with_room(part, None)
+                self.with_room(snapshot_part(states), self.begins_after)
             }
             SnapshotPart::Committed(committed) => {
                 self.follower.skip(committed);
@@ -242,21 +243,26 @@ impl Watch {
                 () = self.call.closing() => return Err(Stop::Ended(closing)),
                 () = self.call.deadline() => return Err(Stop::Ended(deadline)),
                 () = sleep_until(self.tick_at()) => {
-                    let rows = self.follower.finish_page().await?;
-                    if !rows.is_empty() {
-                        return self.transitions(&rows, before);
-                    }
                     if self.bookmark_at > Instant::now() {
                         continue;
                     }
-                    let Some(bookmark) = self.bookmark() else {
+                    let sign = match self.is_copy_complete() {
+                        true => self.bookmark(),
+                        false => Some(snapshot_part(Vec::new())),
+                    };
+                    let Some(sign) = sign else {
                         self.bookmark_at = Instant::now() + BOOKMARK_DELAY;
                         continue;
                     };
                     self.bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-                    return Ok(bookmark);
+                    return Ok(sign);
                 }
-                rows = self.follower.next() => return self.transitions(&rows?, before),
+                rows = self.follower.next() => {
+                    let rows = rows?;
+                    // They may have taken long to read.
+                    self.check().await?;
+                    return self.transitions(&rows, before);
+                }
             }
         }
     }
@@ -267,7 +273,7 @@ impl Watch {
         rows: &[Arc<SharedRow>],
         before: Position,
     ) -> Result<v1::WatchTransitionsResponse, Stop> {
-        let message = self.with_room(transitions(rows), Some(before))?;
+        let message = self.with_room(transitions(rows), before)?;
         self.open.0.sent.inc_by(rows.len() as u64);
         Ok(message)
     }
@@ -276,12 +282,19 @@ impl Watch {
     fn with_room(
         &self,
         message: v1::WatchTransitionsResponse,
-        before: Option<Position>,
+        before: Position,
     ) -> Result<v1::WatchTransitionsResponse, Stop> {
         match self.call.has_room(message.encoded_len()) {
             true => Ok(message),
             false => Err(Stop::NoRoom(before)),
         }
+    }
+
+    /// Returns whether the client has the whole snapshot, and a position after it. Until then it has to begin
+    /// again if the stream ends: after its position, transitions would come that the snapshot contains.
+    fn is_copy_complete(&self) -> bool {
+        let is_sent = !matches!(self.next, Step::Snapshot(_));
+        is_sent && !(self.has_snapshot && self.follower.is_skipping())
     }
 
     /// Checks the token if that is due.
@@ -314,27 +327,24 @@ impl Watch {
         Err(Stop::Ended(end))
     }
 
-    /// Ends the stream, after a last bookmark unless it is between two rows of a commit. Within the
-    /// snapshot there is no bookmark and no position, because a client that went on after one would have
-    /// an incomplete copy.
+    /// Ends the stream, after a last bookmark unless it is between two rows of a commit.
     fn end(mut self, end: fn(Option<String>) -> WatchEnd) -> Box<Last> {
-        let is_in_snapshot = matches!(self.next, Step::Snapshot(_));
-        let (bookmark, position) = match is_in_snapshot {
-            true => (None, None),
-            false => (self.bookmark(), Some(self.follower.position())),
-        };
+        let bookmark = self.bookmark();
+        let position = self.follower.position();
         self.into_last(bookmark, end, position)
     }
 
+    /// Ends the stream. There is neither a bookmark nor a position until the copy is complete.
     fn into_last(
         self,
         bookmark: Option<v1::WatchTransitionsResponse>,
         end: fn(Option<String>) -> WatchEnd,
-        position: Option<Position>,
+        position: Position,
     ) -> Box<Last> {
-        let position = position.map(|it| it.to_text(self.namespace.as_str()));
+        let is_complete = self.is_copy_complete();
+        let position = is_complete.then(|| position.to_text(self.namespace.as_str()));
         Box::new(Last {
-            bookmark,
+            bookmark: bookmark.filter(|_| is_complete),
             status: Error::Watch(end(position)).into(),
             _call: self.call,
             _open: self.open,
@@ -362,6 +372,11 @@ fn transitions(rows: &[Arc<SharedRow>]) -> v1::WatchTransitionsResponse {
     let encoded = rows.iter().map(|row| row.encoded(encode)).collect();
     let transitions = v1::WatchedTransitions::of_encoded(encoded);
     message(Message::Transitions(transitions))
+}
+
+fn snapshot_part(states: Vec<PresentState>) -> v1::WatchTransitionsResponse {
+    let states = states.into_iter().map(Into::into).collect();
+    message(Message::Snapshot(v1::WatchSnapshot { states }))
 }
 
 fn message(message: Message) -> v1::WatchTransitionsResponse {

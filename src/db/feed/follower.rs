@@ -1,7 +1,7 @@
 //! A reader of the feed: reads pages of its own until it is at the end of the journal, then takes its
 //! rows from its group.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use diesel_async::AsyncPgConnection;
 use tokio::time::{Instant, sleep_until};
@@ -175,7 +175,7 @@ impl Follower {
     pub async fn next(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         loop {
             let rows = match self.is_live() {
-                true => self.take().await,
+                true => self.take().await?,
                 false => self.read_page().await?,
             };
             if let Some(last) = rows.last() {
@@ -191,15 +191,17 @@ impl Follower {
         membership.is_some_and(|it| it.begins_after <= self.cursor.max(self.bound))
     }
 
-    /// Waits for rows of the group. Returns none if the reader is too late for them.
-    async fn take(&mut self) -> Vec<Arc<SharedRow>> {
+    /// Waits for rows of the group. Returns none if the reader is too late for them. Fails if the tail has lost
+    /// its place while rows are left out: the database may be another server, which gives the numbers of
+    /// lost transactions again.
+    async fn take(&mut self) -> Result<Vec<Arc<SharedRow>>> {
         while let Some(membership) = &self.membership {
             match membership.take() {
                 Taken::Rows { rows, settled } => {
                     let last = rows.last().map(|row| row.journal_position());
                     let rows = rows.into_iter().filter(|row| self.is_new(row)).collect();
                     self.advance(last.unwrap_or_default(), settled);
-                    return rows;
+                    return Ok(rows);
                 }
                 Taken::None(end) => {
                     let woken = Arc::clone(&membership.woken);
@@ -207,13 +209,14 @@ impl Follower {
                     woken.notified().await;
                 }
                 Taken::Lagged => self.membership = None,
-                Taken::Lost => {
-                    self.membership = None;
-                    self.skipped.iter_mut().for_each(Committed::invalidate);
+                Taken::Lost if self.is_skipping() => {
+                    let cause = io::Error::other("the journal was lost from sight at the begin");
+                    return Err(Error::DatabaseUnavailable(Arc::new(cause)));
                 }
+                Taken::Lost => self.membership = None,
             }
         }
-        Vec::new()
+        Ok(Vec::new())
     }
 
     /// Reads the next page, or waits until it can be read. Returns none after an outage or an overload.

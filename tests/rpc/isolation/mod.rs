@@ -17,6 +17,7 @@ use proptest::{
 };
 use prost::Message;
 use tonic::{Status, transport::Channel};
+use tonic_types::StatusExt;
 
 use self::calls::{Call, POOL, Pools, Tenant};
 use crate::{
@@ -200,8 +201,19 @@ fn all_bytes(heard: &Heard) -> Vec<u8> {
     }
 }
 
+/// Sends a call, again while the service is too busy for it, as clients do.
 async fn send(channel: &Channel, rpc: Rpc, request: Vec<u8>) -> Heard {
-    raw_call(channel, contract::method(rpc), request).await
+    loop {
+        let heard = raw_call(channel, contract::method(rpc), request.clone()).await;
+        let busy = heard
+            .as_ref()
+            .err()
+            .and_then(|it| it.get_details_retry_info());
+        match busy.and_then(|it| it.retry_delay) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return heard,
+        }
+    }
 }
 
 /// The field that the responses of all lists have.

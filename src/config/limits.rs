@@ -211,7 +211,7 @@ impl LimitSettings {
         let needed = 2 * message_bytes.max(MAX_RESPONSE);
         if request_bytes.is_some_and(|it| it < needed) {
             errors.push(format!(
-                "--max-request-memory: must be 0, or at least 8 and twice --max-message-size, so that \
+                "--max-request-memory: must be 0, or at least 8 MiB and twice --max-message-size, so that \
                  one request or response fits into the share of a token; got {mebibytes} MiB"
             ));
         }

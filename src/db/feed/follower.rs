@@ -27,7 +27,7 @@ use crate::{
     util::backoff::jittered,
 };
 
-/// Pause before a reader joins its group again, which has come further than the database.
+/// Pause before a reader joins its group again, because the group is ahead of the database.
 const REJOIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// A request to follow the journal.
@@ -210,7 +210,9 @@ impl Follower {
                 }
                 Taken::Lagged => self.membership = None,
                 Taken::Lost if self.is_skipping() => {
-                    let cause = io::Error::other("the journal was lost from sight at the begin");
+                    let cause = io::Error::other(
+                        "the feed lost its place in the journal while the stream began",
+                    );
                     return Err(Error::DatabaseUnavailable(Arc::new(cause)));
                 }
                 Taken::Lost => self.membership = None,

@@ -246,8 +246,10 @@ impl Watch {
                     if self.bookmark_at > Instant::now() {
                         continue;
                     }
+                    // Before the check, because it finds out how far the group has come.
+                    let bookmark = self.bookmark();
                     let sign = match self.is_copy_complete() {
-                        true => self.bookmark(),
+                        true => bookmark,
                         false => Some(snapshot_part(Vec::new())),
                     };
                     let Some(sign) = sign else {
